@@ -1,0 +1,63 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// `make` sets IOMMU_STRICT: the project's own builds refuse warnings, those of its users never do.
+let strict: [SwiftSetting] =
+  Context.environment["IOMMU_STRICT"] == nil ? [] : [.treatAllWarnings(as: .error)]
+let settings: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny")] + strict
+
+let package = Package(
+  name: "swift-iommu",
+  products: [
+    .library(name: "IOMMUFormats", targets: ["IOMMUFormats"]),
+    .library(name: "IOMMUTranslation", targets: ["IOMMUTranslation"]),
+    .library(name: "IOMMUImages", targets: ["IOMMUImages"]),
+    .library(name: "IOMMUKdump", targets: ["IOMMUKdump"]),
+    .library(name: "IOMMUInspection", targets: ["IOMMUInspection"]),
+    .executable(name: "iommu", targets: ["iommu"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // Floor 0: every entry and register to the bit, and the flat memory they lie in.
+    .target(name: "CIOMMUAtomics"),
+    .target(name: "IOMMUFormats", dependencies: ["CIOMMUAtomics"], swiftSettings: settings),
+    // Floor 1: one walker and one translation call; dumps as memory.
+    .target(name: "IOMMUTranslation", dependencies: ["IOMMUFormats"], swiftSettings: settings),
+    .target(
+      name: "IOMMUImages", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      swiftSettings: settings),
+    // Floor 3: kernels, crashes and the Rule; tables as words for people.
+    .target(
+      name: "IOMMUKdump", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      swiftSettings: settings),
+    .target(
+      name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      swiftSettings: settings),
+    // Floor 4: the command line.
+    .target(
+      name: "IOMMUCommands",
+      dependencies: [
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUKdump", "IOMMUInspection",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: settings),
+    .executableTarget(name: "iommu", dependencies: ["IOMMUCommands"], swiftSettings: settings),
+
+    .testTarget(
+      name: "IOMMUFormatsTests", dependencies: ["IOMMUFormats"], swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUTranslationTests", dependencies: ["IOMMUTranslation"], swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUImagesTests", dependencies: ["IOMMUImages"], swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUKdumpTests", dependencies: ["IOMMUKdump"], swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUInspectionTests", dependencies: ["IOMMUInspection", "IOMMUImages"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUCommandsTests", dependencies: ["IOMMUCommands"], swiftSettings: settings),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,48 @@
+extension Calgary {
+  /// A translation control entry (TCE): one 4 KiB page of I/O space.
+  ///
+  /// Eight bytes, **big-endian** in memory, at table + 8 · (IOVA >> 12). An entry of all zeros is free.
+  /// Read and write permissions are independent of each other (*assumed*: no driver wrote a
+  /// write-only entry). Bits 11:2 and 63:48 are ignored for translation (*assumed*).
+  ///
+  /// Source: Linux `tce.h`, `tce_64.c`.
+  @frozen
+  public struct TranslationControlEntry: WordEntry {
+    public var rawValue: UInt64
+    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  }
+}
+
+extension Calgary.TranslationControlEntry {
+  public static var name: StaticString { "TCE" }
+  public static var specification: StaticString { "Linux tce.h, tce_64.c" }
+  public static var isBigEndian: Bool { true }
+
+  @inlinable static var read: BitField { BitField(0...0, "R") }
+  @inlinable static var write: BitField { BitField(1...1, "W") }
+  @inlinable static var rpn: BitField { BitField(12...47, "RPN", .address) }
+
+  public static func fields(_: OnlyVariant) -> [BitField] {
+    [
+      read, write, BitField(2...7, "hub id", .ignored), .ignored(8...11), rpn, .ignored(48...63),
+    ]
+  }
+
+  /// An entry for the page that `page` lies in.
+  ///
+  /// - Precondition: `page` is below 2^48; the entry has no bits for more.
+  public init(page: PhysicalAddress, permissions: Permissions) {
+    precondition(page.rawValue >> 48 == 0, "a TCE names pages below 2^48")
+    self.init(rawValue: (page.rawValue & Self.rpn.mask) | UInt64(permissions.rawValue))
+  }
+
+  /// The page's first byte.
+  @inlinable
+  public var page: PhysicalAddress { PhysicalAddress(addressBits(Self.rpn)) }
+
+  /// What a device may do to the page; empty for a free entry.
+  @inlinable
+  public var permissions: Permissions {
+    Permissions(rawValue: UInt8(truncatingIfNeeded: rawValue & 3))
+  }
+}

@@ -1,0 +1,55 @@
+/// A run of bits in an entry or register, numbered as its manual numbers them.
+///
+/// Bits 64 and up lie in a 128-bit entry's second quadword.
+@frozen
+public struct BitField: Sendable {
+  /// What hardware does with the bits.
+  public enum Use: Sendable {
+    /// A number or flag that hardware reads.
+    case value
+    /// An address; the field holds its bits at their own places.
+    case address
+    /// Hardware does not look; software may keep something here.
+    case ignored
+    /// Must be zero: hardware checks it, or nobody knows what it does.
+    case reserved
+  }
+
+  public let bits: ClosedRange<Int>
+  public let name: StaticString
+  public let use: Use
+
+  @inlinable @inline(__always)
+  public init(_ bits: ClosedRange<Int>, _ name: StaticString, _ use: Use = .value) {
+    self.bits = bits
+    self.name = name
+    self.use = use
+  }
+
+  /// A reserved run.
+  @inlinable @inline(__always)
+  public static func reserved(_ bits: ClosedRange<Int>) -> BitField {
+    BitField(bits, "reserved", .reserved)
+  }
+
+  /// An ignored run.
+  @inlinable @inline(__always)
+  public static func ignored(_ bits: ClosedRange<Int>) -> BitField {
+    BitField(bits, "ignored", .ignored)
+  }
+
+  /// The field's bits at the bottom of a word.
+  @inlinable @inline(__always)
+  public var valueMask: UInt64 { ~0 &>> UInt64(truncatingIfNeeded: 64 &- bits.count) }
+
+  /// How far the field lies from the bottom of its quadword.
+  @inlinable @inline(__always)
+  public var shift: UInt64 { UInt64(truncatingIfNeeded: bits.lowerBound & 63) }
+
+  /// The field's bits where they lie in their quadword.
+  @inlinable @inline(__always)
+  public var mask: UInt64 { valueMask &<< shift }
+
+  @inlinable @inline(__always)
+  var isInHighQuadword: Bool { bits.lowerBound >= 64 }
+}

@@ -1,0 +1,245 @@
+import CIOMMUAtomics
+import Glibc
+
+/// The physical memory of one machine: address 0 up to the end of its RAM, flat.
+///
+/// The address space is reserved at once and pages appear when they are touched, so that a machine of
+/// 64 GiB costs what it uses. Untouched memory reads as zero. Addresses outside the RAM ranges (the
+/// hole below 4 GiB, everything past the end) do not answer: loads return `nil`.
+///
+/// Aligned words are read and written atomically: neither the modelled hardware nor a concurrent
+/// reader ever sees a torn entry. `FlatMemory` itself may be shared between threads for that reason.
+public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
+  /// Physical 0 to the end of RAM. Holes are inside it; their bytes are never reached by an address.
+  public let bytes: UnsafeMutableRawBufferPointer
+
+  /// Where RAM answers: half-open, ascending, not touching.
+  public let ram: [Range<PhysicalAddress>]
+
+  /// The largest RAM range, looked at first.
+  @usableFromInline let mainBase: UInt64
+  @usableFromInline let mainByteCount: UInt64
+
+  /// Reserves memory with RAM in the given ranges.
+  ///
+  /// - Parameter ram: Half-open, multiples of 4 KiB, in any order; touching ranges are joined.
+  /// - Throws: ``MemoryError`` when a range is empty, unaligned or overlaps another, or when the
+  ///   system does not grant the address space.
+  public init(ram: [Range<PhysicalAddress>]) throws(MemoryError) {
+    let sorted = ram.sorted { $0.lowerBound < $1.lowerBound }
+    var joined: [Range<PhysicalAddress>] = []
+    for range in sorted {
+      guard !range.isEmpty, range.lowerBound.isAligned(to: 4096),
+        range.upperBound.isAligned(to: 4096)
+      else { throw .badRange(range) }
+      if let last = joined.last, range.lowerBound <= last.upperBound {
+        guard range.lowerBound == last.upperBound else { throw .overlap(last, range) }
+        joined[joined.count - 1] = last.lowerBound..<range.upperBound
+      } else {
+        joined.append(range)
+      }
+    }
+    guard let end = joined.last?.upperBound.rawValue else { throw .noRAM }
+    guard end <= 1 << 47, let byteCount = Int(exactly: end) else { throw .notGranted(end, ENOMEM) }
+    let pointer = mmap(
+      nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let pointer, pointer != MAP_FAILED else { throw .notGranted(end, errno) }
+    bytes = UnsafeMutableRawBufferPointer(start: pointer, count: byteCount)
+    self.ram = joined
+    let main = joined.max { $0.byteCount < $1.byteCount }!
+    mainBase = main.lowerBound.rawValue
+    mainByteCount = main.byteCount
+  }
+
+  /// Reserves `byteCount` bytes of RAM from physical 0.
+  public convenience init(byteCount: UInt64) throws(MemoryError) {
+    try self.init(ram: [PhysicalAddress(0)..<PhysicalAddress(byteCount)])
+  }
+
+  deinit { munmap(bytes.baseAddress, bytes.count) }
+
+  /// Whether all `byteCount` bytes from `address` lie in one RAM range.
+  @inlinable @inline(__always)
+  public func isBacked(_ address: PhysicalAddress, byteCount: UInt64) -> Bool {
+    let offset = address.rawValue &- mainBase
+    // Safe: both sides are unsigned, and mainByteCount is at least 4096 for the words read here.
+    if offset < mainByteCount, byteCount <= mainByteCount &- offset { return true }
+    return isBackedElsewhere(address, byteCount: byteCount)
+  }
+
+  @usableFromInline @inline(never)
+  func isBackedElsewhere(_ address: PhysicalAddress, byteCount: UInt64) -> Bool {
+    ram.contains {
+      $0.contains(address) && byteCount <= $0.upperBound.rawValue - address.rawValue
+    }
+  }
+
+  @inlinable @inline(__always)
+  func pointer(to address: PhysicalAddress) -> UnsafeMutableRawPointer {
+    // Safe: every caller has checked isBacked, and RAM ends at or before the reservation does.
+    bytes.baseAddress.unsafelyUnwrapped + Int(truncatingIfNeeded: address.rawValue)
+  }
+
+  // MARK: Loads
+
+  @inlinable @inline(__always)
+  public func quadword(at address: PhysicalAddress) -> UInt64? {
+    guard isBacked(address, byteCount: 8) else { return nil }
+    guard address.rawValue & 7 == 0 else {
+      return UInt64(littleEndian: pointer(to: address).loadUnaligned(as: UInt64.self))
+    }
+    return UInt64(littleEndian: ciommu_load64(pointer(to: address)))
+  }
+
+  @inlinable @inline(__always)
+  public func doubleword(at address: PhysicalAddress) -> UInt32? {
+    guard isBacked(address, byteCount: 4) else { return nil }
+    guard address.rawValue & 3 == 0 else {
+      return UInt32(littleEndian: pointer(to: address).loadUnaligned(as: UInt32.self))
+    }
+    return UInt32(littleEndian: ciommu_load32(pointer(to: address)))
+  }
+
+  public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    guard let range = ram.first(where: { $0.contains(address) }) else { return 0 }
+    let count = Int(min(UInt64(buffer.count), range.upperBound.rawValue - address.rawValue))
+    buffer.copyMemory(from: UnsafeRawBufferPointer(start: pointer(to: address), count: count))
+    return count
+  }
+
+  public var backedRanges: [Range<PhysicalAddress>] { ram }
+
+  // MARK: Stores
+
+  /// Stores a little-endian quadword; atomic, so no reader sees half of it.
+  ///
+  /// - Precondition: `address` is 8-byte aligned and in RAM.
+  @inlinable
+  public func store(_ quadword: UInt64, at address: PhysicalAddress) {
+    precondition(address.rawValue & 7 == 0, "a quadword is stored at a multiple of eight")
+    precondition(isBacked(address, byteCount: 8), "no RAM where the quadword is to be stored")
+    ciommu_store64(pointer(to: address), quadword.littleEndian)
+  }
+
+  /// Stores a big-endian quadword; atomic.
+  ///
+  /// - Precondition: `address` is 8-byte aligned and in RAM.
+  @inlinable
+  public func store(bigEndian quadword: UInt64, at address: PhysicalAddress) {
+    store(quadword.byteSwapped, at: address)
+  }
+
+  /// Stores a little-endian doubleword; atomic.
+  ///
+  /// - Precondition: `address` is 4-byte aligned and in RAM.
+  @inlinable
+  public func store(_ doubleword: UInt32, at address: PhysicalAddress) {
+    precondition(address.rawValue & 3 == 0, "a doubleword is stored at a multiple of four")
+    precondition(isBacked(address, byteCount: 4), "no RAM where the doubleword is to be stored")
+    ciommu_store32(pointer(to: address), doubleword.littleEndian)
+  }
+
+  /// Stores a big-endian doubleword; atomic.
+  ///
+  /// - Precondition: `address` is 4-byte aligned and in RAM.
+  @inlinable
+  public func store(bigEndian doubleword: UInt32, at address: PhysicalAddress) {
+    store(doubleword.byteSwapped, at: address)
+  }
+
+  /// Replaces the little-endian quadword at `address` when it still holds `expected`.
+  ///
+  /// What hardware does to set an accessed or dirty bit without losing a store of software's.
+  ///
+  /// - Returns: `nil` when the exchange was made, otherwise what the quadword holds.
+  /// - Precondition: `address` is 8-byte aligned and in RAM.
+  @inlinable
+  public func compareExchange(
+    at address: PhysicalAddress, expected: UInt64, desired: UInt64
+  ) -> UInt64? {
+    precondition(address.rawValue & 7 == 0, "a quadword is exchanged at a multiple of eight")
+    precondition(isBacked(address, byteCount: 8), "no RAM where the quadword is to be exchanged")
+    var found = expected.littleEndian
+    guard !ciommu_compare_exchange64(pointer(to: address), &found, desired.littleEndian) else {
+      return nil
+    }
+    return UInt64(littleEndian: found)
+  }
+
+  /// Copies as many of `bytes` as RAM takes in one run from `address`.
+  ///
+  /// - Returns: Bytes stored; 0 where there is no RAM.
+  @discardableResult
+  public func write(_ source: UnsafeRawBufferPointer, at address: PhysicalAddress) -> Int {
+    guard let range = ram.first(where: { $0.contains(address) }) else { return 0 }
+    let count = Int(min(UInt64(source.count), range.upperBound.rawValue - address.rawValue))
+    pointer(to: address).copyMemory(
+      from: source.baseAddress ?? .init(pointer(to: address)), byteCount: count)
+    return count
+  }
+
+  /// Sets `byteCount` bytes from `address` to zero.
+  ///
+  /// - Precondition: they all lie in one RAM range.
+  public func zero(at address: PhysicalAddress, byteCount: UInt64) {
+    precondition(isBacked(address, byteCount: byteCount), "no RAM where zeros are to be stored")
+    memset(pointer(to: address), 0, Int(byteCount))
+  }
+
+  /// Page-aligned runs that may hold anything but zeros: what was touched since the reservation.
+  ///
+  /// Asks the kernel which pages exist, so that writing out 64 GiB costs what the machine used. Where
+  /// the kernel does not tell, all of RAM. Ascending; `O(RAM / 4 KiB)` bits looked at.
+  public func touchedRanges() -> [Range<PhysicalAddress>] {
+    let file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return ram }
+    defer { close(file) }
+    var touched: [Range<PhysicalAddress>] = []
+    let chunkPages = 65_536
+    var entries = [UInt64](repeating: 0, count: chunkPages)
+    for range in ram {
+      var page = range.lowerBound.pageNumber
+      let end = range.upperBound.pageNumber
+      while page < end {
+        let count = Int(min(UInt64(chunkPages), end - page))
+        let virtualPage = UInt64(UInt(bitPattern: bytes.baseAddress)) / 4096 + page
+        let want = count * 8
+        let got = entries.withUnsafeMutableBytes {
+          pread(file, $0.baseAddress, want, off_t(virtualPage * 8))
+        }
+        guard got == want else { return ram }
+        // Bits 63 and 62 of a pagemap entry: the page is in memory, or in swap.
+        for index in 0..<count where entries[index] >> 62 != 0 {
+          let start = PhysicalAddress((page + UInt64(index)) * 4096)
+          let next = PhysicalAddress(start.rawValue + 4096)
+          if let last = touched.last, last.upperBound == start {
+            touched[touched.count - 1] = last.lowerBound..<next
+          } else {
+            touched.append(start..<next)
+          }
+        }
+        page += UInt64(count)
+      }
+    }
+    return touched
+  }
+}
+
+/// Why a ``FlatMemory`` could not be had.
+public enum MemoryError: Error, Equatable, CustomStringConvertible {
+  case noRAM
+  case badRange(Range<PhysicalAddress>)
+  case overlap(Range<PhysicalAddress>, Range<PhysicalAddress>)
+  case notGranted(UInt64, Int32)
+
+  public var description: String {
+    switch self {
+    case .noRAM: "a machine needs at least one RAM range"
+    case .badRange(let range): "RAM range \(range.text) is empty or not a multiple of 4 KiB"
+    case .overlap(let first, let second): "RAM ranges \(first.text) and \(second.text) overlap"
+    case .notGranted(let byteCount, let code):
+      "the system does not reserve \(byteCount) bytes of address space (\(String(cString: strerror(code)))); "
+        + "choose less RAM"
+    }
+  }
+}

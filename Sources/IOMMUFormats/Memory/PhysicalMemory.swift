@@ -1,0 +1,47 @@
+/// Physical memory as hardware reads it: whole words at aligned addresses, `nil` where none answers.
+///
+/// `nil` is the "access error" of the manuals: no RAM is there, or the page is not in this dump.
+/// Reads are checked; no address, however wild, reads outside the memory. Walkers are generic over
+/// this protocol and specialised, so that the same walk runs over a live machine and over a dump.
+public protocol PhysicalMemory {
+  /// The little-endian quadword at `address`; `nil` when any of its eight bytes is not there.
+  func quadword(at address: PhysicalAddress) -> UInt64?
+
+  /// The little-endian doubleword at `address`; `nil` when any of its four bytes is not there.
+  func doubleword(at address: PhysicalAddress) -> UInt32?
+
+  /// Copies as many bytes as are there, in one run from `address`, up to the buffer's length.
+  ///
+  /// - Returns: Bytes copied; 0 when none is there.
+  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int
+
+  /// The ranges that answer: half-open, ascending, not touching each other.
+  var backedRanges: [Range<PhysicalAddress>] { get }
+}
+
+extension PhysicalMemory {
+  /// The big-endian quadword at `address`; `nil` when any of its eight bytes is not there.
+  @inlinable @inline(__always)
+  public func bigEndianQuadword(at address: PhysicalAddress) -> UInt64? {
+    quadword(at: address)?.byteSwapped
+  }
+
+  /// The big-endian doubleword at `address`; `nil` when any of its four bytes is not there.
+  @inlinable @inline(__always)
+  public func bigEndianDoubleword(at address: PhysicalAddress) -> UInt32? {
+    doubleword(at: address)?.byteSwapped
+  }
+
+  /// `byteCount` bytes from `address`; `nil` when any of them is not there.
+  public func bytes(at address: PhysicalAddress, count byteCount: Int) -> [UInt8]? {
+    let bytes = [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
+      initializedCount = read(at: address, into: UnsafeMutableRawBufferPointer(buffer))
+    }
+    return bytes.count == byteCount ? bytes : nil
+  }
+
+  /// Pages that answer, each counted once; the last page of a range counts whole.
+  public var backedPageCount: UInt64 {
+    backedRanges.reduce(0) { $0 + ($1.byteCount + 4095) / 4096 }
+  }
+}

@@ -1,0 +1,155 @@
+extension VTd {
+  /// CAP_REG, 0x008: what the unit can do, as far as tables depend on it.
+  ///
+  /// 64 bits. Specification: Intel VT-d 11.4.2.
+  @frozen
+  public struct Capability: WordEntry {
+    public var rawValue: UInt64
+    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  }
+}
+
+extension VTd.Capability {
+  public static var name: StaticString { "CAP_REG" }
+  public static var specification: StaticString { "Intel VT-d 11.4.2" }
+
+  static var nd: BitField { BitField(0...2, "ND") }
+  static var sagaw: BitField { BitField(8...12, "SAGAW") }
+  static var mgaw: BitField { BitField(16...21, "MGAW") }
+  static var sslps: BitField { BitField(34...37, "SSLPS") }
+
+  public static func fields(_: OnlyVariant) -> [BitField] {
+    [
+      nd, BitField(3...3, "AFL"), BitField(4...4, "RWBF"), BitField(5...5, "PLMR"),
+      BitField(6...6, "PHMR"), BitField(7...7, "CM"), sagaw, .reserved(13...15), mgaw,
+      BitField(22...22, "ZLR"), BitField(23...23, "DEP", .ignored), BitField(24...33, "FRO"), sslps,
+      .reserved(38...38), BitField(39...39, "PSI"), BitField(40...47, "NFR"),
+      BitField(48...53, "MAMV"), BitField(54...54, "DWD"), BitField(55...55, "DRD"),
+      BitField(56...56, "FS1GP"), .reserved(57...58), BitField(59...59, "PI"),
+      BitField(60...60, "FS5LP"), BitField(61...61, "ECMDS"), BitField(62...62, "ESIRTPS"),
+      BitField(63...63, "ESRTPS"),
+    ]
+  }
+
+  /// Bits in an IOVA: the field holds one less.
+  public var maximumGuestAddressWidth: Int { Int(self[Self.mgaw]) + 1 }
+
+  /// A unit with the given tables and page sizes; all else as a unit of 2008 has it.
+  public init(
+    levels: ClosedRange<Int>, guestAddressWidth: Int, has2MiBPages: Bool, has1GiBPages: Bool
+  ) {
+    self.init(rawValue: 0)
+    self[Self.nd] = 6
+    self[Self.sagaw] = levels.reduce(0) { $0 | 1 << UInt64($1 - 2) }
+    self[Self.mgaw] = UInt64(guestAddressWidth - 1)
+    self[Self.sslps] = (has2MiBPages ? 1 : 0) | (has1GiBPages ? 2 : 0)
+  }
+}
+
+extension VTd {
+  /// ECAP_REG, 0x010: what else the unit can do, as far as tables depend on it.
+  ///
+  /// 64 bits; the bits that no table depends on are named `other`. Specification: Intel VT-d 11.4.3.
+  @frozen
+  public struct ExtendedCapability: WordEntry {
+    public var rawValue: UInt64
+    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  }
+}
+
+extension VTd.ExtendedCapability {
+  public static var name: StaticString { "ECAP_REG" }
+  public static var specification: StaticString { "Intel VT-d 11.4.3" }
+
+  static var dt: BitField { BitField(2...2, "DT") }
+  static var pt: BitField { BitField(6...6, "PT") }
+  static var sc: BitField { BitField(7...7, "SC") }
+
+  public static func fields(_: OnlyVariant) -> [BitField] {
+    [
+      BitField(0...0, "C"), BitField(1...1, "QI"), dt, BitField(3...3, "IR"),
+      BitField(4...4, "EIM"), .ignored(5...5), pt, sc, BitField(8...17, "IRO"),
+      .ignored(18...19), BitField(20...23, "MHMV"), BitField(24...63, "other", .ignored),
+    ]
+  }
+}
+
+extension VTd {
+  /// GSTS_REG, 0x01c: which parts of the unit are switched on.
+  ///
+  /// 32 bits. Specification: Intel VT-d 11.4.4.2.
+  @frozen
+  public struct GlobalStatus: WordEntry {
+    public var rawValue: UInt32
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+  }
+}
+
+extension VTd.GlobalStatus {
+  public static var name: StaticString { "GSTS_REG" }
+  public static var specification: StaticString { "Intel VT-d 11.4.4.2" }
+
+  static var cfis: BitField { BitField(23...23, "CFIS") }
+  static var ires: BitField { BitField(25...25, "IRES") }
+  static var rtps: BitField { BitField(30...30, "RTPS") }
+  static var tes: BitField { BitField(31...31, "TES") }
+
+  public static func fields(_: OnlyVariant) -> [BitField] {
+    [
+      .reserved(0...22), cfis, BitField(24...24, "IRTPS"), ires, BitField(26...26, "QIES"),
+      BitField(27...27, "WBFS"), BitField(28...28, "AFLS"), BitField(29...29, "FLS"), rtps, tes,
+    ]
+  }
+
+  public init(translates: Bool, remapsInterrupts: Bool = false) {
+    self.init(rawValue: 0)
+    self[Self.tes] = translates ? 1 : 0
+    self[Self.rtps] = translates ? 1 : 0
+    self[Self.ires] = remapsInterrupts ? 1 : 0
+  }
+
+  /// DMA remapping is on.
+  public var translates: Bool { self[Self.tes] != 0 }
+  /// Interrupt remapping is on.
+  public var remapsInterrupts: Bool { self[Self.ires] != 0 }
+  /// Interrupt requests in the compatibility format pass although remapping is on.
+  public var passesCompatibilityInterrupts: Bool { self[Self.cfis] != 0 }
+}
+
+extension VTd {
+  /// RTADDR_REG, 0x020: where the root table lies, and which kind it is.
+  ///
+  /// 64 bits. Specification: Intel VT-d 11.4.5.
+  @frozen
+  public struct RootTableAddress: WordEntry {
+    public var rawValue: UInt64
+    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  }
+
+  /// The translation table mode, bits 11:10 of RTADDR_REG.
+  public enum TranslationTableMode: UInt8, Sendable {
+    case legacy, scalable, reserved, abortDMA
+  }
+}
+
+extension VTd.RootTableAddress {
+  public static var name: StaticString { "RTADDR_REG" }
+  public static var specification: StaticString { "Intel VT-d 11.4.5" }
+
+  static var ttm: BitField { BitField(10...11, "TTM") }
+  static var rta: BitField { BitField(12...63, "RTA", .address) }
+
+  public static func fields(_: OnlyVariant) -> [BitField] { [.reserved(0...9), ttm, rta] }
+
+  /// - Precondition: `rootTable` is 4 KiB aligned.
+  public init(rootTable: PhysicalAddress, mode: VTd.TranslationTableMode = .legacy) {
+    precondition(rootTable.isAligned(to: 4096), "a root table lies at a multiple of 4 KiB")
+    self.init(rawValue: rootTable.rawValue)
+    self[Self.ttm] = UInt64(mode.rawValue)
+  }
+
+  public var rootTable: PhysicalAddress { PhysicalAddress(addressBits(Self.rta)) }
+  public var mode: VTd.TranslationTableMode {
+    VTd.TranslationTableMode(rawValue: UInt8(self[Self.ttm]))!
+  }
+}

@@ -1,0 +1,77 @@
+extension VTd {
+  /// What a unit and its platform allow in table entries: widths, page sizes, optional bits.
+  ///
+  /// Read from the capability registers; they decide which bits of an entry are reserved.
+  public struct Limits: Sendable, Hashable {
+    /// HAW: physical addresses have this many bits, 12 to 52. From the DMAR table.
+    public var hostAddressWidth: Int
+    /// MGAW: IOVAs have at most this many bits. Specification: 11.4.2, MGAW.
+    public var maximumGuestAddressWidth: Int
+    /// SAGAW: bit n set means tables of n + 2 levels are supported. Specification: 11.4.2, SAGAW.
+    public var supportedWidths: UInt8
+    /// SSLPS bit 0: a level-2 entry may map 2 MiB.
+    public var has2MiBPages: Bool
+    /// SSLPS bit 1: a level-3 entry may map 1 GiB.
+    public var has1GiBPages: Bool
+    /// ND: a domain-id has this many bits. Specification: 11.4.2, ND.
+    public var domainIDBits: Int
+    /// ECAP.SC: the SNP bit of a leaf is legal.
+    public var hasSnoopControl: Bool
+    /// ECAP.PT: context entries of type pass-through are legal.
+    public var hasPassThrough: Bool
+    /// ECAP.DT: context entries of type 01 are legal.
+    public var hasDeviceTLBs: Bool
+    /// Bit 62 of a leaf is the TM bit of revisions before 4.0 rather than reserved.
+    public var hasTransientMappings: Bool
+
+    /// Everything legal: for reading tables of a unit whose capabilities are not known.
+    public static let permissive = Limits(
+      hostAddressWidth: 52, maximumGuestAddressWidth: 57, supportedWidths: 0b01110,
+      has2MiBPages: true, has1GiBPages: true, domainIDBits: 16, hasSnoopControl: true,
+      hasPassThrough: true, hasDeviceTLBs: true, hasTransientMappings: true)
+
+    public init(
+      hostAddressWidth: Int, maximumGuestAddressWidth: Int, supportedWidths: UInt8,
+      has2MiBPages: Bool, has1GiBPages: Bool, domainIDBits: Int, hasSnoopControl: Bool,
+      hasPassThrough: Bool, hasDeviceTLBs: Bool, hasTransientMappings: Bool
+    ) {
+      precondition(32...52 ~= hostAddressWidth, "a host address width is 32 to 52 bits")
+      self.hostAddressWidth = hostAddressWidth
+      self.maximumGuestAddressWidth = maximumGuestAddressWidth
+      self.supportedWidths = supportedWidths
+      self.has2MiBPages = has2MiBPages
+      self.has1GiBPages = has1GiBPages
+      self.domainIDBits = domainIDBits
+      self.hasSnoopControl = hasSnoopControl
+      self.hasPassThrough = hasPassThrough
+      self.hasDeviceTLBs = hasDeviceTLBs
+      self.hasTransientMappings = hasTransientMappings
+    }
+
+    /// The limits that a unit's capability registers state.
+    ///
+    /// - Parameter hostAddressWidth: Where the DMAR table says it. Without it the width is taken to be
+    ///   that of the unit's guest addresses, at most 52 (*assumed*; so it is in QEMU and in clients).
+    public init(
+      capability: Capability, extendedCapability: ExtendedCapability, hostAddressWidth: Int? = nil
+    ) {
+      self.init(
+        hostAddressWidth: max(32, min(52, hostAddressWidth ?? capability.maximumGuestAddressWidth)),
+        maximumGuestAddressWidth: capability.maximumGuestAddressWidth,
+        supportedWidths: UInt8(capability[Capability.sagaw]),
+        has2MiBPages: capability[Capability.sslps] & 1 != 0,
+        has1GiBPages: capability[Capability.sslps] & 2 != 0,
+        domainIDBits: min(16, 4 + 2 * Int(capability[Capability.nd])),
+        hasSnoopControl: extendedCapability[ExtendedCapability.sc] != 0,
+        hasPassThrough: extendedCapability[ExtendedCapability.pt] != 0,
+        hasDeviceTLBs: extendedCapability[ExtendedCapability.dt] != 0,
+        hasTransientMappings: false)
+    }
+
+    /// Whether tables of this many levels are supported (3 to 5 are defined).
+    @inlinable
+    public func supports(levels: Int) -> Bool {
+      3...5 ~= levels && supportedWidths & (1 << UInt8(levels - 2)) != 0
+    }
+  }
+}

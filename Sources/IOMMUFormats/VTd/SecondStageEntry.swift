@@ -1,0 +1,134 @@
+extension VTd {
+  /// A second-stage paging entry: SS-PML5E, SS-PML4E, SS-PDPE, SS-PDE or SS-PTE.
+  ///
+  /// Eight bytes, 512 to a 4 KiB table. A level-1 entry maps 4 KiB; with PS set a level-2 entry maps
+  /// 2 MiB and a level-3 entry 1 GiB; all others point to the next table. Specification: Intel VT-d
+  /// 3.7, 9.8.
+  @frozen
+  public struct SecondStageEntry: WordEntry {
+    public var rawValue: UInt64
+    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  }
+}
+
+extension VTd.SecondStageEntry {
+  /// Where an entry stands and what the unit allows: what decides the meaning of its bits.
+  public struct Variant: Sendable {
+    /// 5 for an SS-PML5E down to 1 for an SS-PTE.
+    public var level: Int
+    /// The entry maps a page rather than pointing to a table.
+    public var isLeaf: Bool
+    public var limits: VTd.Limits
+
+    /// - Precondition: `level` is 1 to 5; only levels 1 to 3 can be leaves, and level 1 always is.
+    public init(level: Int, isLeaf: Bool, limits: VTd.Limits) {
+      precondition(1...5 ~= level, "second-stage levels are 1 to 5")
+      self.level = level
+      self.isLeaf = level == 1 || isLeaf && level <= 3
+      self.limits = limits
+    }
+
+    /// The entry's own name for this place.
+    public var name: String {
+      switch (level, isLeaf) {
+      case (5, _): "SS-PML5E"
+      case (4, _): "SS-PML4E"
+      case (3, false): "SS-PDPE"
+      case (3, true): "SS-PDPE (1 GiB page)"
+      case (2, false): "SS-PDE"
+      case (2, true): "SS-PDE (2 MiB page)"
+      default: "SS-PTE"
+      }
+    }
+  }
+
+  public static var name: StaticString { "second-stage entry" }
+  public static var specification: StaticString { "Intel VT-d 9.8" }
+  public static var exampleVariants: [Variant] {
+    VTd.Limits.examples.flatMap { limits in
+      (1...5).map { Variant(level: $0, isLeaf: false, limits: limits) }
+        + (2...3).map { Variant(level: $0, isLeaf: true, limits: limits) }
+    }
+  }
+
+  @inlinable static var ps: BitField { BitField(7...7, "PS") }
+  @inlinable static var addressField: BitField { BitField(12...51, "ADDR", .address) }
+
+  /// Bits of IOVA that one entry of `level` covers: 12, 21, 30, 39, 48.
+  @inlinable @inline(__always)
+  public static func sizeLog2(level: Int) -> Int { 3 &+ 9 &* level }
+
+  public static func fields(_ variant: Variant) -> [BitField] {
+    let limits = variant.limits
+    let width = limits.hostAddressWidth
+    let allowsPage =
+      switch variant.level {
+      case 2: limits.has2MiBPages
+      case 3: limits.has1GiBPages
+      default: false
+      }
+    var fields = [BitField(0...0, "R"), BitField(1...1, "W"), .ignored(2...2)]
+    if variant.isLeaf {
+      fields += [BitField(3...5, "EMT"), BitField(6...6, "IPAT")]
+    } else {
+      fields += [.ignored(3...6)]
+    }
+    switch variant.level {
+    case 1: fields += [.ignored(7...7)]
+    // PS clear needs no permission; PS set where the unit has no such page is a reserved bit set.
+    case 2, 3: fields += [variant.isLeaf && !allowsPage ? .reserved(7...7) : ps]
+    default: fields += [.reserved(7...7)]
+    }
+    fields += [BitField(8...8, "A")]
+    if variant.isLeaf {
+      fields += [
+        BitField(9...9, "D"), .ignored(10...10),
+        limits.hasSnoopControl ? BitField(11...11, "SNP") : .reserved(11...11),
+      ]
+      let low = sizeLog2(level: variant.level)
+      if low > 12 { fields += [.reserved(12...(low - 1))] }
+      fields += [BitField(low...(width - 1), "ADDR", .address)]
+    } else {
+      fields += [
+        .ignored(9...10), .reserved(11...11), BitField(12...(width - 1), "ADDR", .address),
+      ]
+    }
+    if width < 52 { fields += [.reserved(width...51)] }
+    fields += [.ignored(52...60), BitField(61...61, "IR", .ignored)]
+    fields += [
+      variant.isLeaf && limits.hasTransientMappings ? BitField(62...62, "TM") : .reserved(62...62),
+      .ignored(63...63),
+    ]
+    return fields
+  }
+
+  /// An entry that points to the next table, with both permissions.
+  ///
+  /// - Precondition: `table` is 4 KiB aligned.
+  public init(table: PhysicalAddress) {
+    precondition(table.isAligned(to: 4096), "a second-stage table lies at a multiple of 4 KiB")
+    self.init(rawValue: table.rawValue | UInt64(Permissions.readWrite.rawValue))
+  }
+
+  /// A leaf of `level` 1, 2 or 3.
+  ///
+  /// - Precondition: `page` is aligned to the page's size.
+  public init(page: PhysicalAddress, level: Int, permissions: Permissions) {
+    precondition(1...3 ~= level, "only entries of levels 1 to 3 map pages")
+    precondition(
+      page.isAligned(to: 1 << UInt64(Self.sizeLog2(level: level))), "a page is aligned to its size")
+    self.init(
+      rawValue: page.rawValue | UInt64(permissions.rawValue) | (level > 1 ? Self.ps.mask : 0))
+  }
+
+  /// R and W; an entry with neither is not present and its other bits are ignored.
+  @inlinable
+  public var permissions: Permissions {
+    Permissions(rawValue: UInt8(truncatingIfNeeded: rawValue & 3))
+  }
+  @inlinable public var isPresent: Bool { rawValue & 3 != 0 }
+  /// PS, meaningful in levels 2 and 3.
+  @inlinable public var hasPageSizeBit: Bool { rawValue & Self.ps.mask != 0 }
+  /// Bits 51:12, the next table or the page.
+  @inlinable public var address: PhysicalAddress { PhysicalAddress(addressBits(Self.addressField)) }
+}

@@ -1,0 +1,23 @@
+/// Intel Virtualization Technology for Directed I/O (VT-d), to the bit.
+///
+/// Section numbers are those of the architecture specification, revision 5.10 (D51397-018). All
+/// structures are little-endian; bit 0 is bit 0 of byte 0.
+public enum VTd {
+  /// Registers of a remapping unit, as offsets from its base. Specification: 11.4.
+  public enum RegisterOffset {
+    public static let version: UInt64 = 0x000
+    public static let capability: UInt64 = 0x008
+    public static let extendedCapability: UInt64 = 0x010
+    public static let globalCommand: UInt64 = 0x018
+    public static let globalStatus: UInt64 = 0x01c
+    public static let rootTableAddress: UInt64 = 0x020
+  }
+
+  /// Addresses that are interrupt messages, not memory: 0xFEE0_0000 to 0xFEEF_FFFF.
+  ///
+  /// Specification: 3.14.
+  @inlinable
+  public static func isInterruptAddress(_ address: UInt64) -> Bool {
+    address &>> 20 == 0xfee
+  }
+}

@@ -1,0 +1,117 @@
+import IOMMUFormats
+
+/// One leaf entry met while going through all of a table.
+public struct Leaf: Sendable {
+  /// The first address that the entry maps, relative to the table's start.
+  public var address: UInt64
+  /// The entry maps 2^`sizeLog2` bytes.
+  public var sizeLog2: Int
+  public var page: PhysicalAddress
+  /// What all entries from the root allow together; empty when no access gets through.
+  public var permissions: Permissions
+  public var entryAddress: PhysicalAddress
+  public var level: Int
+}
+
+/// Sees the tables and leaves of a whole tree, in ascending order of address.
+public protocol TableVisitor {
+  /// A table of `level` at `table`, reached for addresses from `address` on. Called before its entries.
+  mutating func enter(table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64)
+  /// An entry that maps a page.
+  mutating func leaf(_ leaf: Leaf)
+  /// An entry that no walk gets past: a reserved bit, or a pointer to where no memory answers.
+  mutating func obstacle(
+    _ end: Walk.End, entryAddress: PhysicalAddress, level: Int, address: UInt64)
+}
+
+extension TableVisitor {
+  public mutating func enter(
+    table _: PhysicalAddress, byteCount _: UInt64, level _: Int, address _: UInt64
+  ) {}
+  public mutating func obstacle(
+    _: Walk.End, entryAddress _: PhysicalAddress, level _: Int, address _: UInt64
+  ) {}
+}
+
+/// How many tables an enumeration may still enter.
+///
+/// Tables from a broken or hostile dump may point at each other and at themselves: a walk of one
+/// address always ends, but going through all of them would take 512^5 steps. An honest tree enters
+/// few tables more than there are pages, so a bound in proportion to the memory ends the other kind.
+public struct EnumerationBudget: Sendable {
+  public var remainingTables: UInt64
+
+  public init(remainingTables: UInt64) { self.remainingTables = remainingTables }
+
+  /// 65,536 tables, and 64 for every page that the memory holds.
+  public init(for memory: some PhysicalMemory) {
+    remainingTables =
+      65_536 + memory.backedPageCount.multipliedReportingOverflow(by: 64).partialValue
+  }
+}
+
+/// The tables of one root refer to each other more often than any real ones do.
+public struct EnumerationExhausted: Error, Equatable, CustomStringConvertible {
+  public var root: PhysicalAddress
+  public var table: PhysicalAddress
+  public var level: Int
+  public var description: String {
+    "tables from root \(root): the table at \(table) (level \(level)) is reached more often than "
+      + "memory has pages; they point at each other"
+  }
+}
+
+extension TableFormat {
+  /// Goes through every entry of the tree at `root`, below `limit` bytes of address.
+  ///
+  /// - Parameter limit: Addresses at and above it are left out; `nil` for the whole tree.
+  /// - Complexity: O(entries of all tables reached).
+  public func forEachEntry(
+    from root: PhysicalAddress, in memory: some PhysicalMemory, below limit: UInt64? = nil,
+    budget: inout EnumerationBudget, visitor: inout some TableVisitor
+  ) throws(EnumerationExhausted) {
+    try visit(
+      table: root, root: root, level: levels, address: 0, permissions: .readWrite, memory: memory,
+      limit: limit ?? .max, budget: &budget, visitor: &visitor)
+  }
+
+  private func visit(
+    table: PhysicalAddress, root: PhysicalAddress, level: Int, address: UInt64,
+    permissions: Permissions, memory: some PhysicalMemory, limit: UInt64,
+    budget: inout EnumerationBudget, visitor: inout some TableVisitor
+  ) throws(EnumerationExhausted) {
+    guard budget.remainingTables > 0 else {
+      throw EnumerationExhausted(root: root, table: table, level: level)
+    }
+    budget.remainingTables -= 1
+    let count = entryCount(level: level)
+    let byteCount = UInt64(Entry.byteCount)
+    visitor.enter(table: table, byteCount: count * byteCount, level: level, address: address)
+    let step = UInt64(sizeLog2(level: level))
+    for index in 0..<count {
+      let place = PhysicalAddress(table.rawValue &+ index &* byteCount)
+      let start = address &+ index &<< step
+      guard start < limit else { return }
+      guard let entry = Entry(from: memory, at: place) else {
+        visitor.obstacle(.unreadable, entryAddress: place, level: level, address: start)
+        // The rest of this 4 KiB page of entries is not there either, as far as dumps go.
+        continue
+      }
+      let allowed = permissions.intersection(self.permissions(of: entry, level: level))
+      switch kind(of: entry, level: level) {
+      case .empty: continue
+      case .malformed:
+        visitor.obstacle(.malformed, entryAddress: place, level: level, address: start)
+      case .page(let page, let sizeLog2):
+        visitor.leaf(
+          Leaf(
+            address: start, sizeLog2: sizeLog2, page: page, permissions: allowed,
+            entryAddress: place, level: level))
+      case .table(let next):
+        try visit(
+          table: next, root: root, level: level - 1, address: start, permissions: allowed,
+          memory: memory, limit: limit, budget: &budget, visitor: &visitor)
+      }
+    }
+  }
+}
