@@ -1,14 +1,41 @@
 # swift-iommu. `make run` plays the Kdump IO Rule, `make test` runs every test.
 export IOMMU_STRICT = 1
 
-SWIFT ?= swift
+SWIFT  ?= swift
 PREFIX ?= /usr/local
-RELEASE = .build/release/iommu
+IOMMU   = .build/release/iommu
+SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
 
-.PHONY: run test bench lint format docs install clean
+.PHONY: run build test bench lint format docs install clean
+
+run: build
+	@$(IOMMU)
+
+build:
+	@$(SWIFT) build --configuration release --product iommu
+
+test:
+	$(SWIFT) test
+
+# Times are for reading, not for judging a change: machines are noisy.
+bench: build
+	@$(SWIFT) run --package-path Benchmarks --configuration release translate-benchmark
 
 lint:
-	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
+	$(SWIFT) format lint --strict --recursive --parallel $(SOURCES)
 
 format:
-	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests
+	$(SWIFT) format --in-place --recursive --parallel $(SOURCES)
+
+# The reference of every public symbol, for a web server: .build/docs.
+docs:
+	$(SWIFT) package dump-symbol-graph --minimum-access-level public
+	docc convert --fallback-display-name swift-iommu --fallback-bundle-identifier swift-iommu \
+	  --additional-symbol-graph-dir "$$($(SWIFT) build --show-bin-path)/../symbolgraph" \
+	  --output-path .build/docs
+
+install: build
+	install -D -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/iommu
+
+clean:
+	rm -rf .build Benchmarks/.build out

@@ -1,1 +1,3 @@
 import IOMMUCommands
+
+Tool.run()

@@ -22,12 +22,15 @@ public struct Requester: RawRepresentable, Hashable, Comparable, Sendable, Custo
   /// Reads `bus:device.function` in hexadecimal, with or without a leading `0000:` segment.
   ///
   /// `nil` for anything else: another segment, missing digits, a device above 1f, a function above 7.
-  public init?(_ text: some StringProtocol) {
-    // Bytes, not characters: a million requests come through here.
+  public init?(_ text: some StringProtocol) { self.init(utf8: text.utf8) }
+
+  /// The same from bytes; a million requests come through here.
+  @inlinable
+  public init?(utf8 text: some Collection<UInt8>) {
     var digits = (segment: 0, bus: 0, device: 0, function: 0)
     var counts = (segment: 0, bus: 0, device: 0, function: 0)
     var state = 0
-    for byte in text.utf8 {
+    for byte in text {
       switch (byte, state) {
       case (UInt8(ascii: ":"), 0):
         state = 1
@@ -75,17 +78,25 @@ public func hexadecimalDigit(_ byte: UInt8) -> Int? {
 }
 
 /// Reads an unsigned number, hexadecimal with `0x` or decimal without; `nil` for anything else.
-public func parseNumber(_ text: some StringProtocol) -> UInt64? {
-  if text.hasPrefix("0x") || text.hasPrefix("0X") {
-    let digits = text.utf8.dropFirst(2)
-    guard !digits.isEmpty else { return nil }
-    var value: UInt64 = 0
-    for byte in digits {
-      guard let digit = hexadecimalDigit(byte), value >> 60 == 0 else { return nil }
-      value = value << 4 | UInt64(digit)
-    }
-    return value
+public func parseNumber(_ text: some StringProtocol) -> UInt64? { parseNumber(utf8: text.utf8) }
+
+/// The same from bytes.
+@inlinable
+public func parseNumber(utf8 text: some Collection<UInt8>) -> UInt64? {
+  let second = text.index(text.startIndex, offsetBy: 1, limitedBy: text.endIndex)
+  let isHexadecimal =
+    text.first == UInt8(ascii: "0")
+    && second.map { $0 < text.endIndex && text[$0] | 0x20 == UInt8(ascii: "x") } == true
+  let digits = text.dropFirst(isHexadecimal ? 2 : 0)
+  guard !digits.isEmpty else { return nil }
+  let radix: UInt64 = isHexadecimal ? 16 : 10
+  var value: UInt64 = 0
+  for byte in digits {
+    guard let digit = hexadecimalDigit(byte), digit < radix else { return nil }
+    let (product, overflow) = value.multipliedReportingOverflow(by: radix)
+    let (sum, carry) = product.addingReportingOverflow(UInt64(digit))
+    guard !overflow, !carry else { return nil }
+    value = sum
   }
-  guard text.utf8.allSatisfy({ UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 }) else { return nil }
-  return UInt64(text)
+  return value
 }

@@ -1,0 +1,57 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUInspection
+
+/// Takes one entry apart.
+package struct Decode: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Take one table entry or register apart, field by field.",
+    discussion: """
+      Kinds:
+      \(DecodeKind.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+
+      Example: iommu decode context 0x123456001 0x10202
+
+      Exits 0 when the entry is well formed, 1 when a reserved bit is set.
+      """)
+
+  @Argument(help: "What it is, such as tce, gatt, context or ss-pte.")
+  package var kind: String
+
+  @Argument(
+    help: "The value as the manual numbers its bits; for 128-bit entries two quadwords, low first.")
+  package var words: [String]
+
+  @Option(help: "VT-d: bits in a physical address; those above are reserved in entries.")
+  package var hostAddressWidth = 52
+
+  @Option(help: "How to print it: text or json.")
+  package var format = ReportFormat.text
+
+  package init() {}
+
+  package func run() throws {
+    var screen = StandardOutput()
+    guard try report(to: &screen) else { throw ExitCode(1) }
+  }
+
+  package func report(to out: inout some TextOutputStream) throws -> Bool {
+    try readingInput {
+      let words = try words.map { text -> UInt64 in
+        // Dumps and manuals write entries without 0x; a word is hexadecimal either way.
+        let digits = text.hasPrefix("0x") || text.hasPrefix("0X") ? text : "0x" + text
+        guard let word = parseNumber(digits) else {
+          throw InputError("'\(text)' is not a 64-bit hexadecimal number")
+        }
+        return word
+      }
+      let limits = try VTd.Limits.permissive.withHostAddressWidth(hostAddressWidth)
+      let description = try DecodeKind(named: kind).describe(words, limits: limits)
+      switch format {
+      case .text: description.write(to: &out)
+      case .json: try writeJSON(description, to: &out)
+      }
+      return description.isWellFormed
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import ArgumentParser
+import Glibc
+
+/// The `iommu` command.
+public struct Tool: ParsableCommand {
+  public static let configuration = CommandConfiguration(
+    commandName: "iommu",
+    abstract: "IOMMU tables to the bit: play crashes, read dumps, translate, decode.",
+    discussion: """
+      Without a subcommand, plays the Kdump IO Rule of September 2008 in its five cases.
+
+      Exit status: 0 when all is well, 1 when something that was checked does not hold, \
+      2 for input that cannot be read, 64 for a wrong command line.
+      """,
+    version: "0.1.0",
+    subcommands: [Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self],
+    defaultSubcommand: Play.self)
+
+  public init() {}
+
+  /// Runs the command line and exits.
+  public static func run() -> Never {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+      StandardOutput.flush()
+    } catch let error as InputError {
+      StandardOutput.flush()
+      fputs("iommu: \(error.text)\n", stderr)
+      Glibc.exit(2)
+    } catch {
+      StandardOutput.flush()
+      exit(withError: error)
+    }
+    Glibc.exit(0)
+  }
+}
+
+/// Input that cannot be used: one line that names it and the way out. Exit status 2.
+package struct InputError: Error, Equatable {
+  package var text: String
+  package init(_ text: String) { self.text = text }
+  package init(_ error: some Error) { self.init("\(error)") }
+}
+
+/// Turns the typed errors of the libraries into one line for the user.
+func readingInput<Result>(_ body: () throws -> Result) throws -> Result {
+  do {
+    return try body()
+  } catch let error as InputError {
+    throw error
+  } catch let error as ExitCode {
+    throw error
+  } catch let error as ValidationError {
+    throw error
+  } catch {
+    throw InputError(error)
+  }
+}
+
+/// Standard output, buffered; ends the program when the reader is gone or the disk is full.
+package struct StandardOutput: TextOutputStream {
+  package init() {}
+
+  package mutating func write(_ text: String) {
+    var text = text
+    text.withUTF8 { Self.write(UnsafeRawBufferPointer($0)) }
+  }
+
+  package static func write(_ bytes: UnsafeRawBufferPointer) {
+    guard !bytes.isEmpty else { return }
+    if fwrite(bytes.baseAddress, 1, bytes.count, stdout) != bytes.count { fail() }
+  }
+
+  package static func flush() {
+    if fflush(stdout) != 0 { fail() }
+  }
+
+  private static func fail() -> Never {
+    fputs("iommu: standard output: \(String(cString: strerror(errno)))\n", stderr)
+    _exit(2)
+  }
+}
+
+/// How a command prints its result.
+package enum ReportFormat: String, ExpressibleByArgument, CaseIterable {
+  case text, json
+}
+
+/// Says something doubtful on standard error.
+func warn(_ text: String) { fputs("iommu: warning: \(text)\n", stderr) }

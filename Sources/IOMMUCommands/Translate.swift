@@ -1,0 +1,225 @@
+import ArgumentParser
+import Glibc
+import IOMMUFormats
+import IOMMUImages
+import IOMMUTranslation
+
+/// Answers DMA requests from an image.
+package struct Translate: ParsableCommand {
+  package enum Format: String, ExpressibleByArgument, CaseIterable { case tsv, json }
+
+  package static let configuration = CommandConfiguration(
+    abstract:
+      "Translate DMA requests from standard input: where each goes, or which fault it meets.",
+    discussion: """
+      A request is a line 'requester TAB iova TAB r|w'; the answer is the same line and the physical \
+      address, 'fault:0x5' with the manual's reason number, 'fault' where the hardware has no \
+      number, or 'interrupt' for a write to the interrupt range. Lines that start with # are passed \
+      over.
+
+      Example: printf '00:03.0\\t0xfffef000\\tw\\n' | iommu translate vmcore --machine machine.json
+      """)
+
+  @OptionGroup package var image: ImageOptions
+
+  @Option(help: "How to print answers: tsv, or json with one object a line.")
+  package var format = Format.tsv
+
+  package init() {}
+
+  package func run() throws {
+    let (memory, machine) = try image.open()
+    try readingInput {
+      var answers = RequestAnswers(machine: machine, memory: memory, format: format)
+      var output: [UInt8] = []
+      try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in
+        try answers.answer(line, number: number, into: &output)
+        if output.count >= 1 << 16 {
+          output.withUnsafeBytes { StandardOutput.write($0) }
+          output.removeAll(keepingCapacity: true)
+        }
+      }
+      output.withUnsafeBytes { StandardOutput.write($0) }
+    }
+  }
+}
+
+/// Turns request lines into answer lines. A requester's handle is resolved once.
+package struct RequestAnswers<Memory: PhysicalMemory> {
+  let machine: Machine
+  let memory: Memory
+  let format: Translate.Format
+  private var handles: [UInt16: DeviceHandle] = [:]
+  /// The handle used last, which most requests use again.
+  private var last: DeviceHandle?
+
+  package init(machine: Machine, memory: Memory, format: Translate.Format) {
+    self.machine = machine
+    self.memory = memory
+    self.format = format
+  }
+
+  /// Appends the answer to one line, without its newline, to `output`; nothing for comments.
+  package mutating func answer(
+    _ line: UnsafeRawBufferPointer, number: Int, into output: inout [UInt8]
+  ) throws {
+    guard let first = line.first, first != UInt8(ascii: "#") else { return }
+    let columns = Columns(line)
+    guard columns.count >= 3, let requester = Requester(utf8: columns[0]) else {
+      throw bad(
+        line, number,
+        "a request is 'requester TAB iova TAB r|w', such as '00:1f.2\\t0xfffff000\\tr'")
+    }
+    guard let iova = parseNumber(utf8: columns[1]) else {
+      throw bad(line, number, "the IOVA is a hexadecimal number of at most 64 bits with 0x")
+    }
+    let access: Access
+    switch columns[2].first {
+    case UInt8(ascii: "r") where columns[2].count == 1: access = .read
+    case UInt8(ascii: "w") where columns[2].count == 1: access = .write
+    default: throw bad(line, number, "the access is r or w")
+    }
+    let answer = handle(requester).translate(IOVA(iova), byteCount: 1, access: access, in: memory)
+    switch format {
+    case .tsv:
+      output.append(contentsOf: columns.text(first: 3))
+      output.append(UInt8(ascii: "\t"))
+      appendText(answer, to: &output)
+    case .json:
+      appendJSON(requester, iova, access, answer, to: &output)
+    }
+    output.append(UInt8(ascii: "\n"))
+  }
+
+  private mutating func handle(_ requester: Requester) -> DeviceHandle {
+    if let last, last.requester == requester { return last }
+    let handle = handles[requester.rawValue] ?? machine.resolve(requester, in: memory)
+    handles[requester.rawValue] = handle
+    last = handle
+    return handle
+  }
+
+  private func appendText(_ answer: Translation, to output: inout [UInt8]) {
+    switch answer {
+    case .mapped(let physical, _):
+      append(hexadecimal: physical.rawValue, to: &output)
+    case .interruptMessage:
+      output.append(contentsOf: "interrupt".utf8)
+    case .fault(let fault):
+      output.append(contentsOf: "fault".utf8)
+      guard let number = fault.number else { return }
+      output.append(UInt8(ascii: ":"))
+      append(hexadecimal: UInt64(number), to: &output)
+    }
+  }
+
+  private func append(hexadecimal value: UInt64, to output: inout [UInt8]) {
+    output.append(UInt8(ascii: "0"))
+    output.append(UInt8(ascii: "x"))
+    let digits = max(1, (64 - value.leadingZeroBitCount + 3) / 4)
+    for index in stride(from: digits - 1, through: 0, by: -1) {
+      let digit = UInt8(value >> UInt64(4 * index) & 15)
+      output.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
+    }
+  }
+
+  private func appendJSON(
+    _ requester: Requester, _ iova: UInt64, _ access: Access, _ answer: Translation,
+    to output: inout [UInt8]
+  ) {
+    var text =
+      "{\"requester\":\"\(requester)\",\"iova\":\"\(hexadecimal(iova))\",\"access\":\"\(access)\","
+    switch answer {
+    case .mapped(let physical, _): text += "\"physical\":\"\(physical)\"}"
+    case .interruptMessage: text += "\"interrupt\":true}"
+    case .fault(let fault):
+      let number = fault.number.map { "\"reason\":\"\(hexadecimal($0))\"," } ?? ""
+      text += "\"fault\":{\(number)\"meaning\":\"\(fault.meaning)\"}}"
+    }
+    output.append(contentsOf: text.utf8)
+  }
+
+  private func bad(_ line: UnsafeRawBufferPointer, _ number: Int, _ why: String) -> InputError {
+    let shown = String(decoding: line.prefix(60), as: UTF8.self).debugDescription
+    return InputError("standard input, line \(number): \(shown): \(why)")
+  }
+}
+
+/// The columns of a line, between tabs or runs of spaces.
+private struct Columns {
+  private let line: UnsafeRawBufferPointer
+  private var starts = (0, 0, 0)
+  private var ends = (0, 0, 0)
+  private(set) var count = 0
+
+  init(_ line: UnsafeRawBufferPointer) {
+    self.line = line
+    var index = 0
+    while count < 3 {
+      while index < line.count, Self.isSpace(line[index]) { index += 1 }
+      guard index < line.count else { return }
+      let start = index
+      while index < line.count, !Self.isSpace(line[index]) { index += 1 }
+      switch count {
+      case 0: (starts.0, ends.0) = (start, index)
+      case 1: (starts.1, ends.1) = (start, index)
+      default: (starts.2, ends.2) = (start, index)
+      }
+      count += 1
+    }
+  }
+
+  subscript(column: Int) -> Slice<UnsafeRawBufferPointer> {
+    switch column {
+    case 0: line[starts.0..<ends.0]
+    case 1: line[starts.1..<ends.1]
+    default: line[starts.2..<ends.2]
+    }
+  }
+
+  /// The line up to the end of the third column, as it was given.
+  func text(first _: Int) -> Slice<UnsafeRawBufferPointer> { line[starts.0..<ends.2] }
+
+  private static func isSpace(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: "\t") || byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\r")
+  }
+}
+
+/// Calls `body` with each line of a file, without its newline, and its number from 1.
+///
+/// Reads a mebibyte at a time; a line may be of any length up to 1 MiB.
+package func forEachLine(
+  of file: Int32, name: String, _ body: (UnsafeRawBufferPointer, Int) throws -> Void
+) throws {
+  let capacity = 1 << 20
+  let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 16)
+  defer { buffer.deallocate() }
+  var filled = 0
+  var number = 0
+  while true {
+    let count = read(file, buffer.baseAddress! + filled, capacity - filled)
+    if count < 0, errno == EINTR { continue }
+    guard count >= 0 else { throw InputError("\(name): \(String(cString: strerror(errno)))") }
+    filled += count
+    var start = 0
+    while start < filled,
+      let newline = memchr(buffer.baseAddress! + start, 10, filled - start)
+    {
+      let end = newline - buffer.baseAddress!
+      number += 1
+      try body(UnsafeRawBufferPointer(rebasing: buffer[start..<end]), number)
+      start = end + 1
+    }
+    if count == 0 {
+      if start < filled {
+        try body(UnsafeRawBufferPointer(rebasing: buffer[start..<filled]), number + 1)
+      }
+      return
+    }
+    guard start > 0 || filled < capacity else {
+      throw InputError("\(name), line \(number + 1): longer than 1 MiB; is this a request file?")
+    }
+    memmove(buffer.baseAddress!, buffer.baseAddress! + start, filled - start)
+    filled -= start
+  }
+}

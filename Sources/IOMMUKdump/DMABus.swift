@@ -1,0 +1,158 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// What one DMA access came to, judged by the bytes.
+public enum Outcome: String, Sendable, CaseIterable, Codable {
+  /// It reached the buffer it was meant for and nothing else.
+  case own = "OWN"
+  /// It changed or read other memory of the primary kernel: the dump is falsified.
+  case smear = "SMEAR"
+  /// It changed memory of the crash kernel that it was not meant for.
+  case kill = "KILL"
+  /// No memory answered: a master abort, reads give all ones.
+  case masterAbort = "MA"
+  /// The IOMMU stopped it and recorded a fault.
+  case blockedRecorded = "BLK-F"
+  /// The IOMMU stopped it and nothing tells of it.
+  case blockedSilently = "BLK-S"
+  /// DMA of the kdump kernel that went through a leftover mapping to old memory.
+  case alias = "ALIAS"
+  /// The kernel could not hand the buffer to the device at all.
+  case notMapped = "NOMAP"
+
+  /// In a few words.
+  public var meaning: String {
+    switch self {
+    case .own: "reached its own buffer"
+    case .smear: "reached other memory of the primary kernel"
+    case .kill: "reached the crash kernel"
+    case .masterAbort: "reached no memory"
+    case .blockedRecorded: "blocked, fault recorded"
+    case .blockedSilently: "blocked, nothing recorded"
+    case .alias: "went through a leftover mapping to old memory"
+    case .notMapped: "could not be mapped for the device"
+    }
+  }
+}
+
+/// One run of bytes that a DMA access reached.
+public struct Hit: Sendable, Equatable {
+  public var iova: Range<IOVA>
+  /// `nil` where the access was stopped or no memory answered.
+  public var physical: Range<PhysicalAddress>?
+  /// Bytes that hold something else than before; 0 for reads.
+  public var changedByteCount: Int
+  public var fault: Fault?
+}
+
+/// One DMA access of a device and all that it did, byte by byte.
+public struct DMARecord: Sendable {
+  public var requester: Requester
+  public var access: Access
+  public var hits: [Hit]
+  /// What a read brought back; all ones where nothing answered.
+  public var bytesRead: [UInt8]
+
+  /// The first fault of the access.
+  public var fault: Fault? { hits.lazy.compactMap(\.fault).first }
+}
+
+/// The I/O side of the machine: carries DMA of devices through the IOMMU to memory.
+///
+/// It knows the units' registers and the memory, nothing of any kernel.
+public struct DMABus {
+  public let memory: FlatMemory
+  public let machine: Machine
+  /// Every access so far, in order.
+  public private(set) var log: [DMARecord] = []
+
+  public init(memory: FlatMemory, machine: Machine) {
+    self.memory = memory
+    self.machine = machine
+  }
+
+  /// The device writes `bytes` at `iova`.
+  @discardableResult
+  public mutating func write(_ bytes: [UInt8], by device: Device, at iova: IOVA) -> DMARecord {
+    access(.write, by: device, at: iova, byteCount: bytes.count) { memory, address, range in
+      var changed = 0
+      if let old = memory.bytes(at: address, count: range.count) {
+        for (index, byte) in range.enumerated() where old[index] != bytes[byte] { changed += 1 }
+      }
+      bytes.withUnsafeBytes { source in
+        _ = memory.write(UnsafeRawBufferPointer(rebasing: source[range]), at: address)
+      }
+      return (changed, [])
+    }
+  }
+
+  /// The device reads `byteCount` bytes at `iova`.
+  @discardableResult
+  public mutating func read(_ byteCount: Int, by device: Device, at iova: IOVA) -> DMARecord {
+    access(.read, by: device, at: iova, byteCount: byteCount) { memory, address, range in
+      (0, memory.bytes(at: address, count: range.count) ?? [])
+    }
+  }
+
+  private mutating func access(
+    _ access: Access, by device: Device, at iova: IOVA, byteCount: Int,
+    transfer: (FlatMemory, PhysicalAddress, Range<Int>) -> (changed: Int, read: [UInt8])
+  ) -> DMARecord {
+    precondition(byteCount > 0, "a DMA access has at least one byte")
+    var record = DMARecord(
+      requester: device.requester, access: access, hits: [],
+      bytesRead: access == .read ? [UInt8](repeating: 0xff, count: byteCount) : [])
+    let handle = machine.resolve(device.requester, dmaMask: device.dmaMask, in: memory)
+    var done = 0
+    while done < byteCount {
+      guard let address = iova.advanced(byBytes: UInt64(done)) else { break }
+      let rest = UInt64(byteCount - done)
+      switch handle.translate(address, byteCount: rest, access: access, in: memory) {
+      case .mapped(let physical, let granted):
+        // What leaves RAM is cut there, so that a run is either all memory or none.
+        let run = memory.run(at: physical, byteCount: granted)
+        let length = Int(run.byteCount)
+        var hit = Hit(
+          iova: address..<IOVA(address.rawValue &+ run.byteCount), physical: nil,
+          changedByteCount: 0, fault: nil)
+        if run.isBacked {
+          let result = transfer(memory, physical, done..<(done + length))
+          hit.changedByteCount = result.changed
+          hit.physical = physical..<PhysicalAddress(physical.rawValue + run.byteCount)
+          for (index, byte) in result.read.enumerated() { record.bytesRead[done + index] = byte }
+        }
+        record.hits.append(hit)
+        done += length
+      case .interruptMessage:
+        record.hits.append(
+          Hit(
+            iova: address..<(address.advanced(byBytes: rest) ?? address), physical: nil,
+            changedByteCount: 0, fault: nil))
+        done = byteCount
+      case .fault(let fault):
+        // The platform splits at 4 KiB; each part is stopped by itself.
+        let length = min(rest, PageCount.pageByteCount - address.offsetInPage)
+        record.hits.append(
+          Hit(
+            iova: address..<IOVA(address.rawValue &+ length), physical: nil, changedByteCount: 0,
+            fault: fault))
+        done += Int(length)
+      }
+    }
+    log.append(record)
+    return record
+  }
+}
+
+extension FlatMemory {
+  /// How far the bytes from `address` are alike: all RAM, or all without an answer.
+  func run(at address: PhysicalAddress, byteCount: UInt64) -> (isBacked: Bool, byteCount: UInt64) {
+    if let range = ram.first(where: { $0.contains(address) }) {
+      return (true, min(byteCount, range.upperBound.rawValue - address.rawValue))
+    }
+    let next = ram.first { $0.lowerBound > address }
+    return (
+      false, min(byteCount, next.map { $0.lowerBound.rawValue - address.rawValue } ?? byteCount)
+    )
+  }
+}

@@ -1,0 +1,139 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// A buffer that a driver has handed to a device.
+public struct MappedBuffer: Sendable, Hashable {
+  public var device: Device
+  /// What the driver told the device.
+  public var iova: IOVA
+  public var byteCount: UInt64
+  public var direction: DMADirection
+  /// The driver's own buffer.
+  public var buffer: Range<PhysicalAddress>
+  /// Where DMA to the IOVA is meant to end: the buffer, or the bounce slots that stand for it.
+  public var target: Range<PhysicalAddress>
+
+  /// The numbers the device uses, half-open.
+  public var iovas: Range<IOVA> { iova..<IOVA(iova.rawValue + byteCount) }
+}
+
+/// What the Rule took in one table.
+public struct TableSetUp: Sendable, Equatable {
+  /// `bus:01` or the requester `01:00.0`.
+  public var table: String
+  /// What the entries are called: TCE, SS-PDE, SS-PTE.
+  public var entryName: String
+  /// Leaf entries that map the crash kernel ranges to themselves.
+  public var identityEntryCount: UInt64
+  /// Of those, the ones written by this set-up; 0 when it had been made before.
+  public var writtenEntryCount: UInt64
+  /// Bytes of the identity entries.
+  public var identityEntryByteCount: UInt64
+  /// 4 KiB pages taken for new tables of a radix tree.
+  public var newTablePageCount: UInt64
+  /// Pages of I/O space that stay reserved.
+  public var reservedPageCount: UInt64
+  /// Leaf entries in the whole table, for a flat one; `nil` for a tree.
+  public var entryCount: UInt64?
+  /// Bytes of the whole table, for a flat one.
+  public var tableByteCount: UInt64?
+  /// Bytes of I/O space that the kernel's allocator gives out from.
+  public var spaceByteCount: UInt64
+
+  /// The part of the I/O space that the Rule takes, 0 to 1.
+  public var shareOfSpace: Double {
+    Double(reservedPageCount * PageCount.pageByteCount) / Double(spaceByteCount)
+  }
+}
+
+/// The DMA API of the primary kernel in one of the five cases.
+protocol DMADriver: AnyObject {
+  /// The hardware that the driver has programmed.
+  var units: [TranslationUnit] { get }
+
+  /// Gives a buffer to a device.
+  func map(
+    _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer
+
+  /// Takes a buffer back.
+  func unmap(_ mapped: MappedBuffer)
+
+  /// Does what the Rule demands, in every table that any of `devices` may need; or throws and
+  /// changes nothing. Doing it again writes nothing.
+  func prepare(
+    crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
+  ) throws(SetUpError) -> [TableSetUp]
+}
+
+/// Which pages the identity map uses where the hardware has more than one size.
+public enum PageSizePolicy: String, Sendable, CaseIterable, Codable {
+  /// 4 KiB only, as in 2008.
+  case smallest
+  /// The largest that alignment and the unit allow.
+  case largest
+}
+
+/// Physical pages for tables and buffers: RAM without the crash kernel ranges.
+struct RAMAllocator {
+  private var allocator: TopDownAllocator
+
+  init(_ map: MemoryMap) {
+    allocator = TopDownAllocator(
+      space: map.ram.map { $0.lowerBound.rawValue..<$0.upperBound.rawValue })
+    // The first MiB is the firmware's and the trampolines'.
+    allocator.reserve(0..<0x10_0000)
+    for range in map.crashKernel {
+      allocator.reserve(range.lowerBound.rawValue..<range.upperBound.rawValue)
+    }
+  }
+
+  /// The highest free run that ends at or below `limit`.
+  mutating func allocate(
+    _ byteCount: UInt64, alignment: UInt64 = 4096, below limit: UInt64 = .max
+  ) -> PhysicalAddress? {
+    allocator.allocate(byteCount, alignment: alignment, below: limit).map { PhysicalAddress($0) }
+  }
+
+  mutating func free(_ range: Range<PhysicalAddress>) {
+    allocator.free(range.lowerBound.rawValue..<range.upperBound.rawValue)
+  }
+}
+
+/// The pages of the machine, shared by the kernel and its DMA driver.
+final class PagePool {
+  let memory: FlatMemory
+  private var allocator: RAMAllocator
+  /// Table pages that were given back: nothing may point at them any more.
+  private(set) var freedTables: [Range<PhysicalAddress>] = []
+  /// 4 KiB pages of tables given out so far.
+  private(set) var tablePageCount: UInt64 = 0
+
+  init(memory: FlatMemory, map: MemoryMap) {
+    self.memory = memory
+    allocator = RAMAllocator(map)
+  }
+
+  /// A zeroed table below 4 GiB, aligned to `alignment`.
+  func allocateTable(
+    _ byteCount: UInt64, alignment: UInt64 = 4096, what: String
+  ) throws(SetUpError) -> PhysicalAddress {
+    guard let table = allocator.allocate(byteCount, alignment: alignment, below: 1 << 32) else {
+      throw .outOfMemory(what: what)
+    }
+    memory.zero(at: table, byteCount: byteCount)
+    tablePageCount += byteCount / 4096
+    return table
+  }
+
+  func freeTable(_ range: Range<PhysicalAddress>) {
+    allocator.free(range)
+    freedTables.append(range)
+  }
+
+  func allocate(_ byteCount: UInt64, below limit: UInt64 = .max) -> PhysicalAddress? {
+    allocator.allocate(byteCount, below: limit)
+  }
+
+  func free(_ range: Range<PhysicalAddress>) { allocator.free(range) }
+}

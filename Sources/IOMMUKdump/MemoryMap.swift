@@ -1,0 +1,99 @@
+import IOMMUFormats
+
+/// The memory map of a PC server and the ranges kept for the crash kernel.
+public struct MemoryMap: Sendable, Equatable {
+  /// RAM, half-open, ascending: below 640 KiB, from 1 MiB to the PCI hole, above 4 GiB.
+  public let ram: [Range<PhysicalAddress>]
+  /// The crash kernel ranges, half-open; the first is where the capture kernel runs.
+  public let crashKernel: [Range<PhysicalAddress>]
+
+  /// The hole for PCI devices below 4 GiB; RAM that would lie in it appears above 4 GiB.
+  public static let pciHole = PhysicalAddress(0xc000_0000)..<PhysicalAddress(0x1_0000_0000)
+
+  /// RAM of a machine with `byteCount` bytes, as firmware lays it out.
+  public static func ram(byteCount: UInt64) throws(SetUpError) -> [Range<PhysicalAddress>] {
+    guard byteCount >= 64 << 20, byteCount <= 64 << 40, byteCount % 4096 == 0 else {
+      throw .badRAM(byteCount: byteCount)
+    }
+    let low = min(byteCount, pciHole.lowerBound.rawValue)
+    var ram = [
+      PhysicalAddress(0)..<PhysicalAddress(0xa_0000),
+      PhysicalAddress(0x10_0000)..<PhysicalAddress(low),
+    ]
+    if byteCount > low {
+      let end = pciHole.upperBound.rawValue + (byteCount - low)
+      ram.append(pciHole.upperBound..<PhysicalAddress(end))
+    }
+    return ram
+  }
+
+  /// Checks crash kernel ranges against RAM.
+  public init(ram: [Range<PhysicalAddress>], crashKernel: [Range<PhysicalAddress>])
+    throws(SetUpError)
+  {
+    for (index, range) in crashKernel.enumerated() {
+      guard !range.isEmpty else { throw .emptyCrashKernel }
+      guard range.lowerBound.isAligned(to: 4096), range.upperBound.isAligned(to: 4096) else {
+        throw .unalignedCrashKernel(range)
+      }
+      if let other = crashKernel[..<index].first(where: { $0.overlaps(range) }) {
+        throw .overlappingCrashKernels(other, range)
+      }
+      guard
+        ram.contains(where: {
+          $0.lowerBound <= range.lowerBound && range.upperBound <= $0.upperBound
+        })
+      else { throw .crashKernelOutsideRAM(range, ram: ram) }
+    }
+    self.ram = ram
+    self.crashKernel = crashKernel
+  }
+
+  /// Finds room for a crash kernel, as Linux of the time did: upwards in steps of 16 MiB, below 4 GiB.
+  public static func place(
+    crashKernelOf byteCount: UInt64, in ram: [Range<PhysicalAddress>]
+  ) throws(SetUpError) -> Range<PhysicalAddress> {
+    guard byteCount > 0 else { throw .emptyCrashKernel }
+    let step: UInt64 = 16 << 20
+    for area in ram where area.lowerBound < pciHole.upperBound {
+      let start = max(step, (area.lowerBound.rawValue + step - 1) / step * step)
+      if let range = Range(start: PhysicalAddress(start), byteCount: byteCount),
+        range.upperBound <= area.upperBound
+      {
+        return range
+      }
+    }
+    throw .noRoomForCrashKernel(byteCount: byteCount)
+  }
+
+  /// Whether any byte of `range` belongs to the crash kernel.
+  public func crashKernelOverlaps(_ range: Range<PhysicalAddress>) -> Bool {
+    crashKernel.contains { $0.overlaps(range) }
+  }
+
+  /// The first address after all RAM.
+  public var endOfRAM: PhysicalAddress { ram.last!.upperBound }
+}
+
+/// A PCI device that does DMA.
+public struct Device: Sendable, Hashable {
+  public var name: String
+  public var requester: Requester
+  /// The highest address the device can put on the bus: 2^32 − 1 for a 32-bit device.
+  public var dmaMask: UInt64
+  /// A driver of the primary kernel uses it.
+  public var isUsedByPrimary: Bool
+  /// The kdump kernel needs it.
+  public var isNeededByKdump: Bool
+
+  public init(
+    name: String, requester: Requester, dmaMask: UInt64 = .max, isUsedByPrimary: Bool = true,
+    isNeededByKdump: Bool = true
+  ) {
+    self.name = name
+    self.requester = requester
+    self.dmaMask = dmaMask
+    self.isUsedByPrimary = isUsedByPrimary
+    self.isNeededByKdump = isNeededByKdump
+  }
+}

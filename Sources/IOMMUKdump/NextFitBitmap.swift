@@ -1,0 +1,81 @@
+/// The allocator of Calgary and of the GART: one bit per entry, searched from a rotating hint.
+///
+/// As Linux's `iommu-helper` of the time behaves: first fit from the hint up, the last entry is never
+/// given out, no run crosses a segment boundary, and freeing does not move the hint.
+/// Source: Linux 2.6.27 `iommu-helper.c`, `pci-calgary_64.c`, `pci-gart_64.c`.
+public struct NextFitBitmap: Sendable {
+  /// Entries managed.
+  public let count: Int
+  /// Where the next search starts.
+  public private(set) var hint = 0
+  /// Times a search from the hint failed and the hardware's cache had to be dropped.
+  public private(set) var wrapCount = 0
+  private var words: [UInt64]
+
+  public init(count: Int) {
+    self.count = count
+    words = [UInt64](repeating: 0, count: (count + 63) / 64)
+  }
+
+  public func isTaken(_ index: Int) -> Bool {
+    words[index >> 6] >> UInt64(index & 63) & 1 != 0
+  }
+
+  private mutating func set(_ indices: Range<Int>, to taken: Bool) {
+    for index in indices {
+      let bit = UInt64(1) << UInt64(index & 63)
+      if taken { words[index >> 6] |= bit } else { words[index >> 6] &= ~bit }
+    }
+  }
+
+  /// Takes a range out of use. What lies past the end is cut off: the driver's own code forgot to.
+  public mutating func reserve(_ indices: Range<Int>) {
+    set(indices.clamped(to: 0..<count), to: true)
+  }
+
+  /// Gives back what ``allocate(_:boundary:offset:)`` returned.
+  public mutating func free(_ indices: Range<Int>) { set(indices, to: false) }
+
+  /// Moves the start of the next search.
+  public mutating func setHint(_ index: Int) { hint = index }
+
+  /// Takes `length` free entries in one run; `nil` when there are none anywhere.
+  ///
+  /// - Parameters:
+  ///   - boundary: No run crosses a multiple of this many entries, counted from `offset` before
+  ///     entry 0. A power of two.
+  public mutating func allocate(_ length: Int, boundary: Int = 1 << 20, offset: Int = 0) -> Int? {
+    precondition(length > 0, "an allocation takes at least one entry")
+    var found = search(length, from: hint, boundary: boundary, offset: offset)
+    if found == nil {
+      wrapCount += 1
+      found = search(length, from: 0, boundary: boundary, offset: offset)
+    }
+    guard let index = found else { return nil }
+    set(index..<(index + length), to: true)
+    hint = index + length
+    return index
+  }
+
+  private func search(_ length: Int, from start: Int, boundary: Int, offset: Int) -> Int? {
+    var index = start
+    // The comparison leaves the last entry unused, as the search of the time does.
+    while index + length < count {
+      if isTaken(index) {
+        index += 1
+        continue
+      }
+      let first = (index + offset) / boundary
+      if (index + offset + length - 1) / boundary != first, length <= boundary {
+        index = (first + 1) * boundary - offset
+        continue
+      }
+      if let taken = (index..<(index + length)).first(where: { isTaken($0) }) {
+        index = taken + 1
+        continue
+      }
+      return index
+    }
+    return nil
+  }
+}

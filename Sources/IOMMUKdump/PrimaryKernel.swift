@@ -1,0 +1,184 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// How a machine is built and which of the five cases its primary kernel runs.
+public struct MachineConfiguration: Sendable {
+  public var mode: TranslationMode
+  public var map: MemoryMap
+  public var devices: [Device]
+  /// Calgary: `nil` for the size that Linux chose from the end of RAM.
+  public var tceTableSize: Calgary.TableSize?
+  /// VT-d: levels of the second-stage tables, 3 to 5.
+  public var secondStageLevels: Int
+  /// VT-d: the unit has 2 MiB and 1 GiB pages.
+  public var hasLargePages: Bool
+  /// Which pages the identity map uses.
+  public var pageSize: PageSizePolicy
+  /// swiotlb: bytes of bounce buffers.
+  public var bouncePoolByteCount: UInt64
+
+  public init(
+    mode: TranslationMode, map: MemoryMap, devices: [Device] = Device.usual,
+    tceTableSize: Calgary.TableSize? = nil, secondStageLevels: Int = 4, hasLargePages: Bool = true,
+    pageSize: PageSizePolicy = .largest, bouncePoolByteCount: UInt64 = 64 << 20
+  ) {
+    precondition(3...5 ~= secondStageLevels, "a second-stage table has three to five levels")
+    self.mode = mode
+    self.map = map
+    self.devices = devices
+    self.tceTableSize = tceTableSize
+    self.secondStageLevels = secondStageLevels
+    self.hasLargePages = hasLargePages
+    self.pageSize = pageSize
+    self.bouncePoolByteCount = bouncePoolByteCount
+  }
+}
+
+extension Device {
+  /// A disk and a NIC that reach all memory, and a controller with 32 address lines.
+  public static let usual = [
+    Device(name: "disk", requester: Requester(bus: 1, device: 1, function: 0)),
+    Device(name: "NIC", requester: Requester(bus: 2, device: 1, function: 0)),
+    Device(
+      name: "32-bit controller", requester: Requester(bus: 0, device: 3, function: 0),
+      dmaMask: 0xffff_ffff),
+  ]
+}
+
+/// What happened to a table's numbers, in order: which came first decides check R3.
+public enum AllocatorEvent: Sendable, Equatable {
+  /// The crash kernel's numbers were taken out of use in a table.
+  case reserved(table: String, range: Range<IOVA>)
+  /// A number was handed to a device.
+  case mapped(requester: Requester, range: Range<IOVA>)
+  /// It was taken back.
+  case unmapped(requester: Requester, range: Range<IOVA>)
+}
+
+/// What the Rule took in all tables together.
+public struct SetUpReport: Sendable, Equatable {
+  public var tables: [TableSetUp]
+  /// Wall time of the set-up.
+  public var duration: Duration
+
+  public var identityEntryCount: UInt64 { tables.reduce(0) { $0 + $1.identityEntryCount } }
+  public var writtenEntryCount: UInt64 { tables.reduce(0) { $0 + $1.writtenEntryCount } }
+}
+
+/// The kernel that runs before the crash: owns the machine, its IOMMU and all RAM but the crash kernel.
+public final class PrimaryKernel {
+  public let configuration: MachineConfiguration
+  public let memory: FlatMemory
+  /// Buffers in the hands of devices, in the order they were mapped.
+  public private(set) var mapped: [MappedBuffer] = []
+  /// The history of all numbers.
+  public private(set) var events: [AllocatorEvent] = []
+  private let driver: any DMADriver
+  private let pages: PagePool
+
+  /// Boots: lays out memory, allocates the tables of the mode, programs the hardware.
+  public init(_ configuration: MachineConfiguration) throws(SetUpError) {
+    self.configuration = configuration
+    do {
+      memory = try FlatMemory(ram: configuration.map.ram)
+    } catch {
+      throw .memory(error)
+    }
+    pages = PagePool(memory: memory, map: configuration.map)
+    switch configuration.mode {
+    case .nommu:
+      driver = NommuDriver()
+    case .swiotlb:
+      driver = try SwiotlbDriver(pages: pages, byteCount: configuration.bouncePoolByteCount)
+    case .gart:
+      driver = try GARTDriver(pages: pages)
+    case .calgary:
+      driver = try CalgaryDriver(
+        pages: pages, map: configuration.map, devices: configuration.devices,
+        tableSize: configuration.tceTableSize)
+    case .vtd:
+      driver = try VTdDriver(
+        pages: pages, levels: configuration.secondStageLevels,
+        hasLargePages: configuration.hasLargePages)
+    }
+  }
+
+  /// The machine as its registers stand.
+  public var machine: Machine {
+    Machine(
+      name: configuration.mode.rawValue, units: driver.units, ram: configuration.map.ram,
+      crashKernel: configuration.map.crashKernel)
+  }
+
+  /// Table pages that this kernel has given back.
+  public var freedTables: [Range<PhysicalAddress>] { pages.freedTables }
+
+  /// Does what the Kdump IO Rule demands of a primary kernel: in every table that the kdump kernel's
+  /// devices may need, the crash kernel ranges are reserved and mapped to themselves.
+  ///
+  /// Doing it again writes nothing. An IOVA in the range that is in use already is an error, and
+  /// nothing is changed.
+  @discardableResult
+  public func applyRule() throws(SetUpError) -> SetUpReport {
+    let clock = ContinuousClock()
+    let start = clock.now
+    // Every device: the kdump kernel may need one that no driver of this kernel ever used.
+    let needed = configuration.devices.filter(\.isNeededByKdump)
+    let tables = try driver.prepare(
+      crashKernel: configuration.map.crashKernel, for: needed, pageSize: configuration.pageSize)
+    let duration = clock.now - start
+    for table in tables where table.writtenEntryCount > 0 {
+      for range in configuration.map.crashKernel {
+        events.append(.reserved(table: table.table, range: range.mapBounds(to: IOVA.self)))
+      }
+    }
+    return SetUpReport(tables: tables, duration: duration)
+  }
+
+  /// RAM for a driver's buffer, from the top; `nil` when none is left.
+  ///
+  /// - Parameter limit: The buffer ends at or below this address.
+  public func allocateBuffer(
+    byteCount: UInt64, below limit: UInt64 = .max
+  ) -> Range<PhysicalAddress>? {
+    let whole = (byteCount + 4095) & ~4095
+    return pages.allocate(whole, below: limit).map {
+      $0..<PhysicalAddress($0.rawValue + byteCount)
+    }
+  }
+
+  /// Hands a buffer to a device, as a driver does through the DMA API.
+  public func map(
+    _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer {
+    let mapped = try driver.map(buffer, for: device, direction: direction)
+    self.mapped.append(mapped)
+    events.append(.mapped(requester: device.requester, range: mapped.iovas))
+    return mapped
+  }
+
+  /// Takes a buffer back from a device.
+  public func unmap(_ buffer: MappedBuffer) {
+    driver.unmap(buffer)
+    mapped.removeAll { $0 == buffer }
+    events.append(.unmapped(requester: buffer.device.requester, range: buffer.iovas))
+  }
+
+  /// Allocates and maps a buffer where the device reaches it.
+  ///
+  /// From the top of RAM first; where the mode cannot bring a device there, as low as it needs, as
+  /// the kernel's block and network layers do.
+  public func mapNewBuffer(
+    byteCount: UInt64, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer {
+    for limit in [UInt64.max, min(device.dmaMask, .max - 1) + 1] {
+      guard let buffer = allocateBuffer(byteCount: byteCount, below: limit) else { continue }
+      do {
+        return try map(buffer, for: device, direction: direction)
+      } catch .beyondDeviceMask where limit == .max && device.dmaMask != .max {
+        continue
+      }
+    }
+    throw .full("RAM for buffers of \(device.name)")
+  }
+}

@@ -1,0 +1,72 @@
+import IOMMUFormats
+
+/// Why a machine or the Rule on it cannot be set up. Thrown before anything is changed.
+public enum SetUpError: Error, Equatable, CustomStringConvertible {
+  /// The memory of the machine cannot be had.
+  case memory(MemoryError)
+  /// RAM sizes that make no machine.
+  case badRAM(byteCount: UInt64)
+  case unalignedCrashKernel(Range<PhysicalAddress>)
+  case emptyCrashKernel
+  case overlappingCrashKernels(Range<PhysicalAddress>, Range<PhysicalAddress>)
+  case crashKernelOutsideRAM(Range<PhysicalAddress>, ram: [Range<PhysicalAddress>])
+  /// No gap in RAM below 4 GiB takes a crash kernel of this size.
+  case noRoomForCrashKernel(byteCount: UInt64)
+  /// The table of `name` has no entries for all of the range.
+  case beyondTable(name: String, range: Range<PhysicalAddress>, coverage: UInt64, wayOut: String)
+  /// The chip does not translate part of the range.
+  case inHole(name: String, range: Range<PhysicalAddress>, hole: Range<UInt64>)
+  /// An IOVA in the range is in use for something else.
+  case conflict(name: String, iova: IOVA, mappedTo: PhysicalAddress?)
+  /// No RAM is left for tables.
+  case outOfMemory(what: String)
+
+  public var description: String {
+    switch self {
+    case .memory(let error): return "\(error)"
+    case .badRAM(let byteCount):
+      return "\(byteCount) bytes of RAM make no machine: choose 64M to 64T, a multiple of 4K"
+    case .unalignedCrashKernel(let range):
+      return
+        "crash kernel \(range.text) is not a multiple of 4 KiB: align its size and offset to 4K"
+    case .emptyCrashKernel:
+      return "a crash kernel of no bytes: give it a size, such as 128M@16M"
+    case .overlappingCrashKernels(let first, let second):
+      return "crash kernels \(first.text) and \(second.text) overlap"
+    case .crashKernelOutsideRAM(let range, let ram):
+      let text = ram.map(\.text).joined(separator: ", ")
+      return "crash kernel \(range.text) is not in RAM (\(text)): choose another size or offset"
+    case .noRoomForCrashKernel(let byteCount):
+      return "no \(byteCount) bytes in one piece of RAM below 4 GiB: choose a smaller crash kernel"
+    case .beyondTable(let name, let range, let coverage, let wayOut):
+      return
+        "crash kernel \(range.text) ends beyond the \(hexadecimal(coverage)) bytes of I/O space "
+        + "that the table of \(name) covers: \(wayOut)"
+    case .inHole(let name, let range, let hole):
+      return "crash kernel \(range.text) meets \(hexadecimal(hole.lowerBound))..<"
+        + "\(hexadecimal(hole.upperBound)), which \(name) does not translate: move the crash kernel"
+    case .conflict(let name, let iova, let target):
+      let use = target.map { "is mapped to \($0)" } ?? "is reserved"
+      return "IOVA \(iova) of \(name) \(use) already; "
+        + "apply the Rule before drivers map, or unmap it first; nothing was changed"
+    case .outOfMemory(let what):
+      return "no RAM below 4 GiB is left for \(what): choose more RAM or a smaller crash kernel"
+    }
+  }
+}
+
+/// Why the DMA API of a modelled kernel refused a mapping. A value of the model, not bad input.
+public enum MappingFailure: Error, Equatable, CustomStringConvertible {
+  /// The device cannot reach the buffer and nothing here can help.
+  case beyondDeviceMask(PhysicalAddress, mask: UInt64)
+  /// All bounce slots, or all IOVAs, are in use.
+  case full(String)
+
+  public var description: String {
+    switch self {
+    case .beyondDeviceMask(let address, let mask):
+      "buffer at \(address) is beyond the device's mask \(hexadecimal(mask))"
+    case .full(let what): "\(what) full"
+    }
+  }
+}
