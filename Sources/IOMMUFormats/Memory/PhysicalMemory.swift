@@ -42,6 +42,7 @@ extension PhysicalMemory {
 
   /// Pages that answer, each counted once; the last page of a range counts whole.
   public var backedPageCount: UInt64 {
-    backedRanges.reduce(0) { $0 + ($1.byteCount + 4095) / 4096 }
+    // Not (n + 4095) / 4096: a damaged dump may claim to hold every address there is.
+    backedRanges.reduce(0) { $0 + $1.byteCount / 4096 + ($1.byteCount % 4096 == 0 ? 0 : 1) }
   }
 }

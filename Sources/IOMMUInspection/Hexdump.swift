@@ -1,0 +1,253 @@
+import Glibc
+import IOMMUFormats
+
+/// Memory as `hexdump -C` shows it, byte for byte; offsets are physical addresses.
+///
+/// Where memory does not answer there is nothing to show: one line in brackets stands for such a
+/// gap. A range without gaps gives exactly what `hexdump -C` gives for a file with these bytes.
+public enum Hexdump {
+  /// Bytes to a line.
+  public static let lineByteCount = 16
+
+  /// Bytes read at a time, a multiple of a line: what a dump of any length needs of memory.
+  static let chunkByteCount = 65_536
+
+  /// Writes the bytes of `range`, half-open; lines are counted from its first byte.
+  public static func write(
+    _ range: Range<PhysicalAddress>, of memory: some PhysicalMemory,
+    to out: inout some TextOutputStream
+  ) {
+    write(range, of: memory, notes: NoNotes(), to: &out)
+  }
+
+  static func write(
+    _ range: Range<PhysicalAddress>, of memory: some PhysicalMemory, notes: some LineNotes,
+    to out: inout some TextOutputStream
+  ) {
+    var writer = LineWriter(notes: notes)
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: chunkByteCount, alignment: 16)
+    defer { buffer.deallocate() }
+    let backed = memory.backedRanges
+    var next = backed.partitioningIndex { $0.upperBound > range.lowerBound }
+    let end = range.upperBound.rawValue
+    var position = range.lowerBound.rawValue
+    var gapStart: UInt64?
+    var isAnythingShown = false
+
+    while position < end {
+      while next < backed.count, backed[next].upperBound.rawValue <= position { next += 1 }
+      // What answers next; the whole rest of the range may be a gap.
+      let start = next < backed.count ? min(backed[next].lowerBound.rawValue, end) : end
+      guard start <= position else {
+        gapStart = gapStart ?? position
+        position = start
+        continue
+      }
+      let wanted = UnsafeMutableRawBufferPointer(
+        rebasing: buffer[..<Int(min(UInt64(buffer.count), end - position))])
+      let count = fill(wanted, from: position, of: memory)
+      guard count > 0 else {
+        // A page that its own range promises and that is not there after all.
+        gapStart = gapStart ?? position
+        position = min(end, position | 4095 == .max ? end : (position | 4095) + 1)
+        continue
+      }
+      if let start = gapStart {
+        writer.gap(start..<position)
+        gapStart = nil
+      }
+      writer.chunk(UnsafeRawBufferPointer(rebasing: wanted[..<count]), at: position)
+      isAnythingShown = true
+      position += UInt64(count)
+      writer.flush(to: &out)
+    }
+    if let start = gapStart { writer.gap(start..<end) }
+    if isAnythingShown { writer.offset(end) }
+    writer.flush(to: &out)
+  }
+
+  /// Reads until the buffer is full or memory does not answer, so that only the last line of a run
+  /// can be a partial one.
+  private static func fill(
+    _ buffer: UnsafeMutableRawBufferPointer, from position: UInt64, of memory: some PhysicalMemory
+  ) -> Int {
+    var count = 0
+    while count < buffer.count {
+      let got = memory.read(
+        at: PhysicalAddress(position + UInt64(count)),
+        into: UnsafeMutableRawBufferPointer(rebasing: buffer[count...]))
+      guard got > 0 else { break }
+      count += got
+    }
+    return count
+  }
+}
+
+/// What is to be said below the lines of a hexdump.
+protocol LineNotes {
+  /// Whether anything may be said about bytes from `start` on. `false` is a promise.
+  func mayConcern(_ range: Range<UInt64>) -> Bool
+
+  /// What begins in the line at `start`: the offset in the line, and the words.
+  func notes(at start: UInt64, byteCount: Int) -> [(offset: Int, text: String)]
+}
+
+/// Nothing to say; costs nothing.
+struct NoNotes: LineNotes {
+  func mayConcern(_: Range<UInt64>) -> Bool { false }
+  func notes(at _: UInt64, byteCount _: Int) -> [(offset: Int, text: String)] { [] }
+}
+
+/// Lines of a hexdump in the making.
+private struct LineWriter<Notes: LineNotes> {
+  let notes: Notes
+  var text: [UInt8] = []
+  /// The last full line; lines equal to it are left out.
+  var previous: (UInt64, UInt64)?
+  /// A `*` stands for the lines left out at the moment.
+  var isSqueezing = false
+
+  init(notes: Notes) {
+    self.notes = notes
+    text.reserveCapacity(Hexdump.chunkByteCount * 6)
+  }
+
+  mutating func flush(to out: inout some TextOutputStream) {
+    guard !text.isEmpty else { return }
+    out.write(String(decoding: text, as: UTF8.self))
+    text.removeAll(keepingCapacity: true)
+  }
+
+  /// Says that a range is not there. The line after it is shown whatever the line before it was.
+  mutating func gap(_ range: Range<UInt64>) {
+    let words = "(\(hexadecimal(range.lowerBound))..<\(hexadecimal(range.upperBound)) "
+    text += Array((words + "is not in this image)\n").utf8)
+    previous = nil
+    isSqueezing = false
+  }
+
+  /// The last line of a dump: an offset alone.
+  mutating func offset(_ offset: UInt64) {
+    text += Array((hexadecimal(offset, digits: 8) + "\n").utf8)
+  }
+
+  mutating func chunk(_ bytes: UnsafeRawBufferPointer, at start: UInt64) {
+    let lineByteCount = Hexdump.lineByteCount
+    let fullByteCount = bytes.count & ~(lineByteCount - 1)
+    let mayHaveNotes = notes.mayConcern(start..<start + UInt64(bytes.count))
+    var offset = 0
+    if repeatsPrevious(bytes, byteCount: fullByteCount),
+      !mayHaveNotes || isSilent(previous, at: start)
+    {
+      squeeze()
+      offset = fullByteCount
+    }
+    while offset < fullByteCount {
+      // Safe: offset + 16 ≤ fullByteCount ≤ bytes.count.
+      let line = (
+        bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self),
+        bytes.loadUnaligned(fromByteOffset: offset + 8, as: UInt64.self)
+      )
+      let place = start + UInt64(offset)
+      let said =
+        mayHaveNotes && !isSilent(line, at: place)
+        ? notes.notes(at: place, byteCount: lineByteCount) : []
+      if let previous, previous == line, said.isEmpty {
+        squeeze()
+      } else {
+        append(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + lineByteCount]), at: place)
+        append(said, at: place)
+        previous = line
+        isSqueezing = false
+      }
+      offset += lineByteCount
+    }
+    if offset < bytes.count {
+      let place = start + UInt64(offset)
+      append(UnsafeRawBufferPointer(rebasing: bytes[offset...]), at: place)
+      if mayHaveNotes { append(notes.notes(at: place, byteCount: bytes.count - offset), at: place) }
+    }
+  }
+
+  /// Empty entries are not spoken of; an aligned line of zeros holds no others.
+  private func isSilent(_ line: (UInt64, UInt64)?, at start: UInt64) -> Bool {
+    guard let line else { return false }
+    return line == (0, 0) && start % UInt64(Hexdump.lineByteCount) == 0
+  }
+
+  /// Whether all full lines equal the one before them: the quick way through gigabytes of zeros.
+  private func repeatsPrevious(_ bytes: UnsafeRawBufferPointer, byteCount: Int) -> Bool {
+    guard var previous, byteCount > 0, let base = bytes.baseAddress else { return false }
+    let lineByteCount = Hexdump.lineByteCount
+    // The first line equals the previous one, and each equals the one before it.
+    return memcmp(base, &previous, lineByteCount) == 0
+      && memcmp(base, base + lineByteCount, byteCount - lineByteCount) == 0
+  }
+
+  private mutating func squeeze() {
+    guard !isSqueezing else { return }
+    text += [UInt8(ascii: "*"), UInt8(ascii: "\n")]
+    isSqueezing = true
+  }
+
+  private mutating func append(_ line: UnsafeRawBufferPointer, at place: UInt64) {
+    appendOffset(place)
+    for index in 0..<Hexdump.lineByteCount {
+      if index % 8 == 0 { text.append(UInt8(ascii: " ")) }
+      text.append(UInt8(ascii: " "))
+      if index < line.count {
+        text.append(Self.digit(line[index] >> 4))
+        text.append(Self.digit(line[index] & 15))
+      } else {
+        text.append(UInt8(ascii: " "))
+        text.append(UInt8(ascii: " "))
+      }
+    }
+    text.append(UInt8(ascii: " "))
+    text.append(UInt8(ascii: " "))
+    text.append(UInt8(ascii: "|"))
+    for byte in line { text.append(0x20...0x7e ~= byte ? byte : UInt8(ascii: ".")) }
+    text.append(UInt8(ascii: "|"))
+    text.append(UInt8(ascii: "\n"))
+  }
+
+  /// Eight digits, and more from 4 GiB on.
+  private mutating func appendOffset(_ offset: UInt64) {
+    for index in stride(from: Self.digitCount(offset) - 1, through: 0, by: -1) {
+      text.append(Self.digit(UInt8(truncatingIfNeeded: offset >> UInt64(4 * index)) & 15))
+    }
+  }
+
+  private mutating func append(_ notes: [(offset: Int, text: String)], at place: UInt64) {
+    for note in notes {
+      // Below the note's first byte: two spaces, three columns a byte, one more between the groups.
+      let column = Self.digitCount(place) + 2 + 3 * note.offset + (note.offset >= 8 ? 1 : 0)
+      text += repeatElement(UInt8(ascii: " "), count: column)
+      text += Array(note.text.utf8)
+      text.append(UInt8(ascii: "\n"))
+    }
+  }
+
+  private static func digitCount(_ offset: UInt64) -> Int {
+    max(8, (UInt64.bitWidth - offset.leadingZeroBitCount + 3) / 4)
+  }
+
+  private static func digit(_ value: UInt8) -> UInt8 {
+    value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+  }
+}
+
+extension Array {
+  /// The first index whose element satisfies `predicate`.
+  ///
+  /// Those before it must not satisfy it, those after it must.
+  func partitioningIndex(where predicate: (Element) -> Bool) -> Int {
+    var low = 0
+    var high = count
+    while low < high {
+      let middle = low + (high - low) / 2
+      if predicate(self[middle]) { high = middle } else { low = middle + 1 }
+    }
+    return low
+  }
+}

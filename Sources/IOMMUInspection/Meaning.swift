@@ -1,0 +1,203 @@
+import IOMMUFormats
+
+/// An entry or register that can say in plain words what its bits mean.
+///
+/// The words come from the entry's own properties; no bit position is known here.
+protocol Explained: TableEntry {
+  /// One line: what hardware does because of this entry.
+  func meaning(_ variant: Variant) -> String
+
+  /// The reserved fields that are set and that hardware looks at in an entry such as this.
+  func checkedViolations(_ variant: Variant) -> [BitField]
+}
+
+extension Explained {
+  func checkedViolations(_ variant: Variant) -> [BitField] { reservedViolations(variant) }
+}
+
+// MARK: Calgary
+
+extension Calgary.TranslationControlEntry: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    if rawValue == 0 { return "free" }
+    return permissions.isEmpty
+      ? "free, but names page \(page)" : "page \(page), \(permissions.words)"
+  }
+}
+
+extension Calgary.TableAddressRegister: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    "TCE table at \(table), \(byteCountText(tableSize.byteCount)) with \(tableSize.entryCount) "
+      + "entries for \(byteCountText(tableSize.coverage)) of I/O space"
+  }
+}
+
+extension Calgary.ConfigurationRegister: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    var parts = [translates ? "translates" : "does not translate"]
+    if refusesDualAddressCycles { parts.append("refuses addresses of 4 GiB and more") }
+    if hasSecondWindow { parts.append("second memory window in force") }
+    if areSlotsDisabled { parts.append("slots disabled") }
+    return parts.joined(separator: ", ")
+  }
+}
+
+extension Calgary.BusRangeRegister: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    guard let buses else { return "no bus: the last one lies before the first" }
+    let first = hexadecimal(buses.lowerBound, digits: 2)
+    return buses.count == 1
+      ? "bus \(first)" : "buses \(first) to \(hexadecimal(buses.upperBound, digits: 2))"
+  }
+}
+
+// MARK: GART
+
+extension GART.GATTEntry: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    if rawValue == 0 { return "free" }
+    guard isValid else { return "not valid, but names page \(page)" }
+    return "page \(page), read and write" + (isCoherent ? ", coherent" : ", not coherent")
+  }
+}
+
+extension GART.ApertureControl: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    // Without a size there is no window to translate in, whatever the other bits say.
+    guard let byteCount = apertureByteCount else { return "undefined aperture, translates nothing" }
+    let size = "aperture of \(byteCountText(byteCount))"
+    let users = (translatesCPU ? ["the CPU"] : []) + (translatesIO ? ["devices"] : [])
+    return size + (users.isEmpty ? ", translates nothing" : ", translates for \(listText(users))")
+  }
+}
+
+extension GART.ApertureBase: Explained {
+  func meaning(_: OnlyVariant) -> String { "aperture starts at \(hexadecimal(address))" }
+}
+
+extension GART.TableBase: Explained {
+  func meaning(_: OnlyVariant) -> String { "GATT at \(table)" }
+}
+
+extension GART.CacheControl: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    let parts =
+      (invalidates ? ["invalidation under way"] : [])
+      + (hasWalkError ? ["a walk has met an invalid entry"] : [])
+    return parts.isEmpty ? "nothing pending" : parts.joined(separator: ", ")
+  }
+}
+
+// MARK: VT-d
+
+extension VTd.RootEntry: Explained {
+  func meaning(_: VTd.Limits) -> String {
+    isPresent ? "context table \(contextTable)" : "not present"
+  }
+
+  /// Hardware looks at nothing but P in an entry that is not present.
+  func checkedViolations(_ limits: VTd.Limits) -> [BitField] {
+    isPresent ? reservedViolations(limits) : []
+  }
+}
+
+extension VTd.ContextEntry: Explained {
+  func meaning(_ limits: VTd.Limits) -> String {
+    let silence = suppressesFaultReports ? ", faults not recorded" : ""
+    guard isPresent else { return "not present" + silence }
+    let width = limits.supports(levels: levels) ? "" : ", a width that the unit does not support"
+    let domain = ", domain \(domainID)" + silence
+    switch translationType {
+    case .secondStage:
+      return "second-stage table \(secondStageTable), \(levels) levels\(width)\(domain)"
+    case .secondStageWithDeviceTLB:
+      let support = limits.hasDeviceTLBs ? "" : " (which the unit does not support)"
+      return "second-stage table \(secondStageTable), \(levels) levels\(width), "
+        + "translation requests allowed\(support)\(domain)"
+    case .passThrough:
+      let support = limits.hasPassThrough ? "" : " (which the unit does not support)"
+      return "pass-through\(support)\(width)\(domain)"
+    case .reserved:
+      return "reserved translation type\(domain)"
+    }
+  }
+
+  /// Nothing but P and FPD counts without P, and the table pointer does not with pass-through.
+  func checkedViolations(_ limits: VTd.Limits) -> [BitField] {
+    guard isPresent else { return [] }
+    let violations = reservedViolations(limits)
+    guard translationType == .passThrough else { return violations }
+    return violations.filter {
+      $0.bits.lowerBound >= 64 || $0.mask & ~Self.pointerMask != 0
+    }
+  }
+}
+
+extension VTd.SecondStageEntry: Explained {
+  func meaning(_ variant: Variant) -> String {
+    guard isPresent else { return "not present" }
+    guard variant.isLeaf else { return "table \(address), \(permissions.words)" }
+    let size = variant.level == 1 ? "" : pageSizeText(level: variant.level) + " "
+    return "\(size)page \(address), \(permissions.words)"
+  }
+
+  /// Hardware looks at nothing but R and W in an entry that has neither.
+  func checkedViolations(_ variant: Variant) -> [BitField] {
+    isPresent ? reservedViolations(variant) : []
+  }
+
+  /// The variant that PS picks at `level`.
+  func variant(level: Int, limits: VTd.Limits) -> Variant {
+    Variant(level: level, isLeaf: hasPageSizeBit, limits: limits)
+  }
+
+  /// `2 MiB` for a leaf of level 2.
+  func pageSizeText(level: Int) -> String {
+    byteCountText(1 << UInt64(Self.sizeLog2(level: level)))
+  }
+}
+
+extension VTd.Capability: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    let limits = VTd.Limits(
+      capability: self, extendedCapability: VTd.ExtendedCapability(rawValue: 0))
+    let levels = (3...5).filter { limits.supports(levels: $0) }.map { "\($0)" }
+    let pages =
+      ["4 KiB"] + (limits.has2MiBPages ? ["2 MiB"] : []) + (limits.has1GiBPages ? ["1 GiB"] : [])
+    return "IOVAs of \(maximumGuestAddressWidth) bits, "
+      + (levels.isEmpty ? "no second-stage tables" : "tables of \(listText(levels)) levels")
+      + ", pages of \(listText(pages)), domain-ids of \(limits.domainIDBits) bits"
+  }
+}
+
+extension VTd.ExtendedCapability: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    let limits = VTd.Limits(
+      capability: VTd.Capability(rawValue: 0), extendedCapability: self)
+    let parts =
+      (limits.hasPassThrough ? ["pass-through"] : [])
+      + (limits.hasSnoopControl ? ["snoop control"] : [])
+      + (limits.hasDeviceTLBs ? ["device TLBs"] : [])
+    return parts.isEmpty
+      ? "context and second-stage entries without options" : "supports " + listText(parts)
+  }
+}
+
+extension VTd.GlobalStatus: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    "DMA remapping \(translates ? "on" : "off"), "
+      + "interrupt remapping \(remapsInterrupts ? "on" : "off")"
+      + (passesCompatibilityInterrupts ? ", compatibility-format interrupts pass" : "")
+  }
+}
+
+extension VTd.RootTableAddress: Explained {
+  func meaning(_: OnlyVariant) -> String {
+    switch mode {
+    case .legacy: "root table \(rootTable), legacy mode"
+    case .scalable: "root table \(rootTable), scalable mode"
+    case .abortDMA: "all DMA is aborted"
+    case .reserved: "reserved mode: all DMA faults"
+    }
+  }
+}
