@@ -28,14 +28,15 @@ public struct Requester: RawRepresentable, Hashable, Comparable, Sendable, Custo
   @inlinable
   public init?(utf8 text: some Collection<UInt8>) {
     var digits = (segment: 0, bus: 0, device: 0, function: 0)
-    var counts = (segment: 0, bus: 0, device: 0, function: 0)
+    var counts = (bus: 0, device: 0, function: 0)
     var state = 0
     for byte in text {
       switch (byte, state) {
       case (UInt8(ascii: ":"), 0):
         state = 1
       case (UInt8(ascii: ":"), 1):
-        (digits.segment, counts.segment) = (digits.bus, counts.bus)
+        guard counts.bus == 4 else { return nil }
+        digits.segment = digits.bus
         (digits.bus, counts.bus) = (digits.device, counts.device)
         (digits.device, counts.device) = (0, 0)
         state = 2
@@ -51,9 +52,8 @@ public struct Requester: RawRepresentable, Hashable, Comparable, Sendable, Custo
         guard counts.bus <= 4, counts.device <= 2, counts.function <= 1 else { return nil }
       }
     }
-    guard state == 3, counts.segment == 0 || counts.segment == 4, digits.segment == 0,
-      1...2 ~= counts.bus, 1...2 ~= counts.device, counts.function == 1,
-      digits.device < 32, digits.function < 8
+    guard state == 3, digits.segment == 0, 1...2 ~= counts.bus, 1...2 ~= counts.device,
+      counts.function == 1, digits.device < 32, digits.function < 8
     else { return nil }
     rawValue = UInt16(digits.bus << 8 | digits.device << 3 | digits.function)
   }

@@ -38,7 +38,7 @@ extension GART.GATTEntry {
   public static func wrapping(page: PhysicalAddress) -> Self {
     let bits = page.rawValue & ~0xfff
     return Self(
-      rawValue: UInt32(truncatingIfNeeded: bits) | UInt32(truncatingIfNeeded: bits >> 28)
+      rawValue: UInt32(truncatingIfNeeded: bits) | UInt32(truncatingIfNeeded: (bits >> 32) << 4)
         | UInt32(valid.mask | coherent.mask))
   }
 
