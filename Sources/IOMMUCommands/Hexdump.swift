@@ -50,7 +50,7 @@ package struct Hexdump: ParsableCommand {
     }
     let annotator = Annotator(machine, in: memory)
     if let exhaustion = annotator.exhaustion { warn("\(exhaustion)") }
-    let tables = annotator.regions.map { $0.start..<PhysicalAddress($0.end) }
+    let tables = annotator.regions.map { $0.range }
     switch format {
     case .text:
       for range in ranges(joined(tables)) { annotator.writeHexdump(range, of: memory, to: &out) }

@@ -26,7 +26,7 @@ public struct Tool: ParsableCommand {
       StandardOutput.flush()
     } catch let error as InputError {
       StandardOutput.flush()
-      fputs("iommu: \(error.text)\n", stderr)
+      complain(error.text)
       Glibc.exit(2)
     } catch {
       StandardOutput.flush()
@@ -58,8 +58,11 @@ func readingInput<Result>(_ body: () throws -> Result) throws -> Result {
   }
 }
 
-/// Standard output, buffered; ends the program when the reader is gone or the disk is full.
+/// Standard output, buffered; ends the program when the disk is full.
 package struct StandardOutput: TextOutputStream {
+  /// Commands run on the main thread only.
+  nonisolated(unsafe) private static var buffer: [UInt8] = []
+
   package init() {}
 
   package mutating func write(_ text: String) {
@@ -68,24 +71,37 @@ package struct StandardOutput: TextOutputStream {
   }
 
   package static func write(_ bytes: UnsafeRawBufferPointer) {
-    guard !bytes.isEmpty else { return }
-    if fwrite(bytes.baseAddress, 1, bytes.count, stdout) != bytes.count { fail() }
+    buffer.append(contentsOf: bytes)
+    if buffer.count >= 1 << 16 { flush() }
   }
 
   package static func flush() {
-    if fflush(stdout) != 0 { fail() }
+    var done = 0
+    while done < buffer.count {
+      let count = buffer.withUnsafeBytes {
+        Glibc.write(STDOUT_FILENO, $0.baseAddress! + done, $0.count - done)
+      }
+      if count > 0 {
+        done += count
+      } else if errno != EINTR {
+        complain("standard output: \(String(cString: strerror(errno)))")
+        _exit(2)
+      }
+    }
+    buffer.removeAll(keepingCapacity: true)
   }
+}
 
-  private static func fail() -> Never {
-    fputs("iommu: standard output: \(String(cString: strerror(errno)))\n", stderr)
-    _exit(2)
-  }
+/// Says something doubtful on standard error.
+func warn(_ text: String) { complain("warning: \(text)") }
+
+/// One line on standard error.
+private func complain(_ text: String) {
+  let line = Array("iommu: \(text)\n".utf8)
+  _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
 }
 
 /// How a command prints its result.
 package enum ReportFormat: String, ExpressibleByArgument, CaseIterable {
   case text, json
 }
-
-/// Says something doubtful on standard error.
-func warn(_ text: String) { fputs("iommu: warning: \(text)\n", stderr) }

@@ -60,6 +60,9 @@ public struct TableRegion: Sendable {
   /// One past the last byte; a table that would pass the end of all addresses ends there.
   var end: UInt64 { start.advanced(byBytes: byteCount)?.rawValue ?? .max }
 
+  /// The table's bytes, half-open.
+  public var range: Range<PhysicalAddress> { start..<PhysicalAddress(end) }
+
   /// The table's name, and how many others there are.
   public var ownerText: String {
     otherTableCount == 0 ? tableName : "\(tableName) and \(otherTableCount) more"
