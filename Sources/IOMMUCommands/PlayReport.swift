@@ -51,14 +51,23 @@ struct PlayReport {
       print("  \(name) \(outcome.meaning)", to: &out)
     }
     for result in results {
-      let title = result.configuration.mode.title
-      for verdict in result.with.verdicts where verdict.outcome == .broken {
-        let note = verdict.rule.isBrokenByDesign ? " (by design)" : ""
+      for verdict in result.with.verdicts
+      where verdict.outcome == .broken && !verdict.rule.isBrokenByDesign {
         for finding in verdict.findings.prefix(3) {
           let device = finding.requester.map { " \($0):" } ?? ""
-          print("\(title): \(verdict.rule)\(note):\(device) \(finding.text)", to: &out)
+          print(
+            "\(result.configuration.mode.title): \(verdict.rule):\(device) \(finding.text)",
+            to: &out)
         }
       }
+    }
+    let exposed = results.filter { result in
+      result.with.verdicts.contains { $0.rule == .exposure && $0.outcome == .broken }
+    }
+    if !exposed.isEmpty {
+      print(
+        "The price (R13): before the crash, devices can write the crash kernel: "
+          + exposed.map(\.configuration.mode.title).joined(separator: ", "), to: &out)
     }
   }
 
@@ -90,7 +99,7 @@ struct PlayReport {
   private func outcome(_ report: CrashReport) -> [String] {
     [
       counts(report.counts(of: .leftover)), counts(report.counts(of: .kdump)),
-      report.ruleHolds ? "I/O works" : "I/O fails",
+      report.ruleHolds ? "works" : "fails",
     ]
   }
 

@@ -13,8 +13,8 @@ final class CalgaryDriver: DMADriver {
     var table: PhysicalAddress
     var size: Calgary.TableSize
     var bitmap: NextFitBitmap
-    /// The pages that the Rule has taken.
-    var identity: Set<Int> = []
+    /// The page ranges that the Rule has taken.
+    var identity: [Range<Int>] = []
     var name: String { "bus:" + hexadecimal(buses.lowerBound, digits: 2) }
   }
 
@@ -149,8 +149,8 @@ final class CalgaryDriver: DMADriver {
       if let hole = holes.overlapping(range.lowerBound.rawValue..<range.upperBound.rawValue) {
         throw .inHole(name: bus.name, range: range, hole: hole)
       }
-      for page in pageNumbers(range) where bus.bitmap.isTaken(page) && !bus.identity.contains(page)
-      {
+      guard !bus.identity.contains(pageNumbers(range)) else { continue }
+      for page in pageNumbers(range) where bus.bitmap.isTaken(page) {
         let entry = Calgary.TranslationControlEntry(
           from: pages.memory, at: entryAddress(bus, page))
         let target = entry.flatMap { $0.permissions.isEmpty ? nil : $0.page }
@@ -162,18 +162,19 @@ final class CalgaryDriver: DMADriver {
 
   private func install(_ number: Int, _ crashKernel: [Range<PhysicalAddress>]) -> TableSetUp {
     var written: UInt64 = 0
-    var present: UInt64 = 0
     for range in crashKernel {
-      for page in pageNumbers(range) {
-        present += 1
-        guard tables[number].identity.insert(page).inserted else { continue }
-        tables[number].bitmap.reserve(page..<(page + 1))
+      let pageNumbers = pageNumbers(range)
+      guard !tables[number].identity.contains(pageNumbers) else { continue }
+      tables[number].identity.append(pageNumbers)
+      tables[number].bitmap.reserve(pageNumbers)
+      for page in pageNumbers {
         Calgary.TranslationControlEntry(
           page: PhysicalAddress(UInt64(page) * 4096), permissions: .readWrite
         ).store(to: pages.memory, at: entryAddress(tables[number], page))
-        written += 1
       }
+      written += UInt64(pageNumbers.count)
     }
+    let present = crashKernel.reduce(0) { $0 + $1.byteCount / 4096 }
     let bus = tables[number]
     return TableSetUp(
       table: bus.name, entryName: "TCE", identityEntryCount: present, writtenEntryCount: written,

@@ -59,11 +59,19 @@ protocol DMADriver: AnyObject {
   /// Takes a buffer back.
   func unmap(_ mapped: MappedBuffer)
 
+  /// The device's driver goes: what the device had of its own is given back.
+  func unbind(_ device: Device)
+
   /// Does what the Rule demands, in every table that any of `devices` may need; or throws and
   /// changes nothing. Doing it again writes nothing.
   func prepare(
     crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
   ) throws(SetUpError) -> [TableSetUp]
+}
+
+extension DMADriver {
+  /// Nothing: the device has no table of its own.
+  func unbind(_: Device) {}
 }
 
 /// Which pages the identity map uses where the hardware has more than one size.

@@ -164,6 +164,13 @@ public final class PrimaryKernel {
     events.append(.unmapped(requester: buffer.device.requester, range: buffer.iovas))
   }
 
+  /// A device's driver goes: its buffers are taken back and, where devices have tables of their own,
+  /// its table too. What the Rule had set up there goes with it.
+  public func unbind(_ device: Device) {
+    for buffer in mapped where buffer.device == device { unmap(buffer) }
+    driver.unbind(device)
+  }
+
   /// Allocates and maps a buffer where the device reaches it.
   ///
   /// From the top of RAM first; where the mode cannot bring a device there, as low as it needs, as

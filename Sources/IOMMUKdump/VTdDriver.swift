@@ -143,6 +143,38 @@ final class VTdDriver: DMADriver {
     domains[mapped.device.requester] = domain
   }
 
+  /// Ends the device's domain: the context entry goes first, then the tables.
+  func unbind(_ device: Device) {
+    guard let domain = domains.removeValue(forKey: device.requester),
+      let contextTable = contextTables[device.requester.bus]
+    else { return }
+    VTd.ContextEntry()
+      .store(
+        to: pages.memory,
+        at: VTdUnit.contextEntryAddress(
+          in: contextTable, deviceFunction: device.requester.deviceFunction))
+    var tables = TableCollector()
+    var budget = EnumerationBudget(for: pages.memory)
+    do {
+      try format.forEachEntry(
+        from: domain.root, in: pages.memory, budget: &budget, visitor: &tables)
+    } catch {
+      preconditionFailure("the kernel's own tables point at each other: \(error)")
+    }
+    for table in tables.pages { pages.freeTable(table..<PhysicalAddress(table.rawValue + 4096)) }
+  }
+
+  /// Collects the pages of a tree.
+  private struct TableCollector: TableVisitor {
+    var pages: [PhysicalAddress] = []
+    mutating func enter(
+      table: PhysicalAddress, byteCount _: UInt64, level _: Int, address _: UInt64
+    ) {
+      pages.append(table)
+    }
+    mutating func leaf(_: Leaf) {}
+  }
+
   // MARK: The Rule
 
   func prepare(

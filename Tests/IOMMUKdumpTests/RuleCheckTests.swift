@@ -227,6 +227,20 @@ private func lastEntry(_ primary: PrimaryKernel, _ iova: UInt64) -> PhysicalAddr
     #expect(verdict.findings.map(\.requester) == [Self.spare.requester])
   }
 
+  @Test func `R8 is broken when a driver is unbound after the set-up`() throws {
+    let primary = try ready(smallConfiguration(.vtd))
+    primary.unbind(disk)
+    let verdict = check(primary).deviceHasTable()
+    #expect(verdict.outcome == .broken)
+    #expect(verdict.findings.map(\.requester) == [disk.requester])
+    // Its tables were given back, and nothing points at them any more.
+    #expect(!primary.freedTables.isEmpty)
+    #expect(check(primary).tablesSound().outcome == .holds)
+    // The set-up can be made again.
+    try primary.applyRule()
+    #expect(check(primary).identity().outcome == .holds)
+  }
+
   // R9
 
   @Test(arguments: [TranslationMode.gart] + translated)
