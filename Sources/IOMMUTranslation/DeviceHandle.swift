@@ -65,7 +65,10 @@ public struct DeviceHandle: Sendable {
       guard address &>> UInt64(width) == 0 else {
         return .fault(.vtd(.addressBeyondWidth, isRecorded: isReported))
       }
-      return .mapped(PhysicalAddress(address), byteCount: byteCount)
+      let reachable = min(byteCount, 1 &<< UInt64(width) &- address)
+      return .mapped(
+        PhysicalAddress(address),
+        byteCount: bytesBeforeInterruptRange(address, atMost: reachable))
     case .gart(let window):
       return window.translate(
         address, byteCount: byteCount, access: access, in: memory, observer: &observer)
@@ -94,6 +97,13 @@ public struct DeviceHandle: Sendable {
 func bytesInPage(_ address: UInt64, sizeLog2: Int, atMost byteCount: UInt64) -> UInt64 {
   let size = 1 &<< UInt64(truncatingIfNeeded: sizeLog2)
   return min(byteCount, size &- (address & (size &- 1)))
+}
+
+/// Bytes from `address` to the interrupt address range, at most `byteCount`: what lies in the range
+/// is a request of another kind.
+@inlinable @inline(__always)
+func bytesBeforeInterruptRange(_ address: UInt64, atMost byteCount: UInt64) -> UInt64 {
+  address < 0xfee0_0000 ? min(byteCount, 0xfee0_0000 &- address) : byteCount
 }
 
 /// The page's first byte and the offset of `address` in it.

@@ -38,7 +38,13 @@ extension TableVisitor {
 /// Tables from a broken or hostile dump may point at each other and at themselves: a walk of one
 /// address always ends, but going through all of them would take 512^5 steps. An honest tree enters
 /// few tables more than there are pages, so a bound in proportion to the memory ends the other kind.
+///
+/// That bound alone is hours of work, so one tree may also not reach the same table again and again:
+/// an honest one reaches each once, and a page of garbage may hold one pointer 512 times.
 public struct EnumerationBudget: Sendable {
+  /// How often one tree may reach one table.
+  public static let reachesPerTable = 1024
+
   public var remainingTables: UInt64
 
   public init(remainingTables: UInt64) { self.remainingTables = remainingTables }
@@ -56,8 +62,8 @@ public struct EnumerationExhausted: Error, Equatable, CustomStringConvertible {
   public var table: PhysicalAddress
   public var level: Int
   public var description: String {
-    "tables from root \(root): the table at \(table) (level \(level)) is reached more often than "
-      + "memory has pages; they point at each other"
+    "tables from root \(root): the table at \(table) (level \(level)) is reached too often; "
+      + "they point at each other"
   }
 }
 
@@ -70,17 +76,20 @@ extension TableFormat {
     from root: PhysicalAddress, in memory: some PhysicalMemory, below limit: UInt64? = nil,
     budget: inout EnumerationBudget, visitor: inout some TableVisitor
   ) throws(EnumerationExhausted) {
+    var reaches: [PhysicalAddress: Int] = [:]
     try visit(
       table: root, root: root, level: levels, address: 0, permissions: .readWrite, memory: memory,
-      limit: limit ?? .max, budget: &budget, visitor: &visitor)
+      limit: limit ?? .max, budget: &budget, reaches: &reaches, visitor: &visitor)
   }
 
   private func visit(
     table: PhysicalAddress, root: PhysicalAddress, level: Int, address: UInt64,
     permissions: Permissions, memory: some PhysicalMemory, limit: UInt64,
-    budget: inout EnumerationBudget, visitor: inout some TableVisitor
+    budget: inout EnumerationBudget, reaches: inout [PhysicalAddress: Int],
+    visitor: inout some TableVisitor
   ) throws(EnumerationExhausted) {
-    guard budget.remainingTables > 0 else {
+    reaches[table, default: 0] += 1
+    guard budget.remainingTables > 0, reaches[table]! <= EnumerationBudget.reachesPerTable else {
       throw EnumerationExhausted(root: root, table: table, level: level)
     }
     budget.remainingTables -= 1
@@ -110,7 +119,7 @@ extension TableFormat {
       case .table(let next):
         try visit(
           table: next, root: root, level: level - 1, address: start, permissions: allowed,
-          memory: memory, limit: limit, budget: &budget, visitor: &visitor)
+          memory: memory, limit: limit, budget: &budget, reaches: &reaches, visitor: &visitor)
       }
     }
   }

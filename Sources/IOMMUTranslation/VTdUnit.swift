@@ -148,8 +148,13 @@ public struct SecondStageTable: Sendable {
       guard !VTd.isInterruptAddress(physical.rawValue) else {
         return fault(.interruptAddressReached)
       }
-      return .mapped(
-        physical, byteCount: bytesInPage(address, sizeLog2: walk.sizeLog2, atMost: byteCount))
+      var length = bytesInPage(address, sizeLog2: walk.sizeLog2, atMost: byteCount)
+      // The interrupt range starts at a multiple of 2 MiB: only a larger page can run into it.
+      if walk.sizeLog2 > 21 {
+        length = bytesBeforeInterruptRange(address, atMost: length)
+        length = bytesBeforeInterruptRange(physical.rawValue, atMost: length)
+      }
+      return .mapped(physical, byteCount: length)
     }
   }
 

@@ -1,0 +1,125 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// SplitMix64: random numbers that come again with the same seed.
+struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var word = state
+    word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
+    return word ^ (word >> 31)
+  }
+
+  /// True once in `count` times.
+  mutating func oneIn(_ count: UInt64) -> Bool { next() % count == 0 }
+}
+
+/// Two seeds that never change and one of today; a failing test shows the seed it was given.
+let seeds: [UInt64] = [1, 2008, UInt64.random(in: 0...UInt64.max)]
+
+/// Bytes as a hexdump shows them: `00 00 00 00 12 34 50 03`; spaces do not count.
+func hexdump(_ text: String) -> [UInt8] {
+  let digits = text.filter { $0 != " " }.map { UInt8($0.hexDigitValue!) }
+  precondition(digits.count % 2 == 0, "a byte has two digits")
+  return stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
+}
+
+extension FlatMemory {
+  /// Stores bytes written as a hexdump.
+  func store(hex: String, at address: UInt64) {
+    let stored = hexdump(hex).withUnsafeBytes { write($0, at: PhysicalAddress(address)) }
+    precondition(stored == hexdump(hex).count, "no RAM for the hexdump")
+  }
+
+  func store(_ quadword: UInt64, at address: UInt64) {
+    store(quadword, at: PhysicalAddress(address))
+  }
+}
+
+extension VTd.Limits {
+  /// A unit that allows what the arguments say; by default QEMU's of 39 bits.
+  static func unit(
+    hostAddressWidth: Int = 39, guestAddressWidth: Int = 39, widths: UInt8 = 0b00010,
+    pages2MiB: Bool = true, pages1GiB: Bool = true, snoop: Bool = false, deviceTLBs: Bool = false,
+    transient: Bool = false
+  ) -> VTd.Limits {
+    VTd.Limits(
+      hostAddressWidth: hostAddressWidth, maximumGuestAddressWidth: guestAddressWidth,
+      supportedWidths: widths, has2MiBPages: pages2MiB, has1GiBPages: pages1GiB, domainIDBits: 16,
+      hasSnoopControl: snoop, hasPassThrough: true, hasDeviceTLBs: deviceTLBs,
+      hasTransientMappings: transient)
+  }
+}
+
+/// A machine with one VT-d unit whose root table lies at 0x100000.
+func vtdMachine(_ limits: VTd.Limits, rootTableAddress: UInt64 = 0x10_0000, isOn: Bool = true)
+  -> Machine
+{
+  Machine(
+    name: "one VT-d unit",
+    units: [
+      .vtd(
+        VTdUnit(
+          base: PhysicalAddress(0xfed9_0000),
+          rootTableAddress: VTd.RootTableAddress(rawValue: rootTableAddress),
+          status: VTd.GlobalStatus(rawValue: isOn ? 0xc000_0000 : 0), limits: limits))
+    ])
+}
+
+/// 00:04.0.
+let device = Requester(rawValue: 0x0020)
+
+/// Root and context table of 00:04.0 at 0x100000 and 0x101000, as plain words: no code under test.
+func storeContext(table: UInt64, widthCode: UInt64, in memory: FlatMemory) {
+  memory.store(0x10_1001, at: 0x10_0000)
+  memory.store(0, at: 0x10_0008)
+  memory.store(table | 1, at: 0x10_1200)
+  memory.store(widthCode | 5 << 8, at: 0x10_1208)
+}
+
+/// Builds second-stage tables out of plain words: no code under test has a hand in them.
+struct TableBuilder {
+  let memory: FlatMemory
+  let root: UInt64
+  let levels: Int
+  private var next: UInt64
+
+  init(in memory: FlatMemory, root: UInt64, levels: Int) {
+    self.memory = memory
+    self.root = root
+    self.levels = levels
+    next = root + 4096
+  }
+
+  /// Writes `entry` at `level` for `iova`, with new tables above it where there are none.
+  mutating func set(_ entry: UInt64, for iova: UInt64, level: Int) {
+    var table = root
+    for above in stride(from: levels, to: level, by: -1) {
+      let place = table + (iova >> UInt64(12 + 9 * (above - 1)) & 511) * 8
+      var pointer = memory.quadword(at: PhysicalAddress(place))!
+      if pointer == 0 {
+        pointer = next | 3
+        next += 4096
+        memory.store(pointer, at: place)
+      }
+      table = pointer & ~0xfff
+    }
+    memory.store(entry, at: table + (iova >> UInt64(12 + 9 * (level - 1)) & 511) * 8)
+  }
+}
+
+extension Translation {
+  /// The VT-d fault number, when this is one.
+  var reason: UInt8? {
+    if case .fault(let fault) = self { fault.number } else { nil }
+  }
+
+  /// Mapped to this address for this many bytes.
+  static func to(_ address: UInt64, _ byteCount: UInt64 = 1) -> Translation {
+    .mapped(PhysicalAddress(address), byteCount: byteCount)
+  }
+}
