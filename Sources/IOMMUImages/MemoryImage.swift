@@ -96,6 +96,9 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     starts.deallocate()
   }
 
+  /// Pages of the file: no dump stores more, whatever its headers claim.
+  public var storedPageCount: UInt64 { UInt64(file.bytes.count) / 4096 + 1 }
+
   // MARK: Loads
 
   /// The last segment that starts at or below `address`; the first one when none does.

@@ -49,10 +49,11 @@ public struct EnumerationBudget: Sendable {
 
   public init(remainingTables: UInt64) { self.remainingTables = remainingTables }
 
-  /// 65,536 tables, and 64 for every page that the memory holds.
+  /// 16,384 tables, and 16 for every page that may hold one: devices that share tables reach them
+  /// once each.
   public init(for memory: some PhysicalMemory) {
-    remainingTables =
-      65_536 + memory.backedPageCount.multipliedReportingOverflow(by: 64).partialValue
+    // Safe: there are fewer than 2^52 pages.
+    remainingTables = 16_384 + 16 * memory.storedPageCount
   }
 }
 

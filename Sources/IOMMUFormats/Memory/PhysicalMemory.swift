@@ -17,9 +17,15 @@ public protocol PhysicalMemory {
 
   /// The ranges that answer: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
+
+  /// Pages that may hold anything but zeros: what bounds the tables there can be. A dump may claim
+  /// to hold more memory than any machine has; its file is as long as it is.
+  var storedPageCount: UInt64 { get }
 }
 
 extension PhysicalMemory {
+  public var storedPageCount: UInt64 { backedPageCount }
+
   /// The big-endian quadword at `address`; `nil` when any of its eight bytes is not there.
   @inlinable @inline(__always)
   public func bigEndianQuadword(at address: PhysicalAddress) -> UInt64? {

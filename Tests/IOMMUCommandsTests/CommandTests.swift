@@ -1,0 +1,110 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUKdump
+import Testing
+
+@testable import IOMMUCommands
+
+@Suite struct CommandTests {
+  @Test func `a well-formed entry is decoded and succeeds`() throws {
+    let command = try Decode.parse(["tce", "0x12345003"])
+    var screen = ""
+    #expect(try command.report(to: &screen))
+    #expect(screen.contains("bytes  00 00 00 00 12 34 50 03"))
+    #expect(screen.contains("bits 47:12  RPN      0x12345  address 0x12345000"))
+  }
+
+  @Test func `a reserved bit is named and fails the command`() throws {
+    let command = try Decode.parse(["context", "0x123456011", "0x10202"])
+    var screen = ""
+    #expect(try !command.report(to: &screen))
+    #expect(screen.contains("reserved bits 11:4 are set: 0x1"))
+  }
+
+  @Test(arguments: [
+    (["tce", "xyz"], "'xyz' is not a 64-bit hexadecimal number"),
+    (["context", "1"], "takes two quadwords"), (["gatt", "0x100000000"], "does not fit"),
+    (["nonsense", "1"], "choose one of tce"),
+    (["ss-pte", "1", "--host-address-width", "99"], "give 32 to 52"),
+  ])
+  func `nonsense is refused with the way out`(arguments: [String], text: String) throws {
+    let command = try Decode.parse(arguments)
+    var screen = ""
+    let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
+    #expect(try #require(error).text.contains(text))
+  }
+
+  @Test(arguments: [
+    ("128M", 128 << 20 as UInt64), ("4G", 4 << 30), ("0x1000", 4096), ("64k", 65_536), ("2T", 2 << 40),
+    ("0x10M", 16 << 20), ("17", 17),
+  ])
+  func `sizes are read as the kernel reads them`(text: String, bytes: UInt64) {
+    #expect(ByteSize(argument: text)?.rawValue == bytes)
+  }
+
+  @Test(arguments: ["", "M", "-1", "0x", "1Z", "99999999999T", "0xffffffffffffffffff", "1 M"])
+  func `what is no size is refused`(text: String) {
+    #expect(ByteSize(argument: text) == nil)
+  }
+
+  @Test(arguments: [
+    ("0x1000+256", 0x1000 as UInt64, 0x1100 as UInt64), ("0x1000-0x1fff", 0x1000, 0x2000),
+    ("1M..<2M", 0x10_0000, 0x20_0000),
+  ])
+  func `ranges are read in three ways`(text: String, start: UInt64, end: UInt64) {
+    #expect(
+      AddressRangeArgument(argument: text)?.range == PhysicalAddress(start)..<PhysicalAddress(end))
+  }
+
+  @Test(arguments: ["", "1", "2M..<1M", "0x10-0x0", "0xffffffffffffffff+2", "a+b", "1+"])
+  func `what is no range is refused`(text: String) {
+    #expect(AddressRangeArgument(argument: text) == nil)
+  }
+
+  @Test(arguments: [
+    "00:03.0\t0x1000", "00:03.0\t1000z\tr", "00:03.0\t0x1000\tx", "zz:03.0\t0x1000\tr", "garbage",
+    "00:03.0\t0x10000000000000000\tr",
+  ])
+  func `a request that makes no sense is named with its line`(line: String) throws {
+    let memory = try FlatMemory(byteCount: 4096)
+    var answers = RequestAnswers(
+      machine: .init(name: "", units: []), memory: memory, format: .tsv)
+    var output: [UInt8] = []
+    let error = #expect(throws: InputError.self) {
+      try Array(line.utf8).withUnsafeBytes { try answers.answer($0, number: 17, into: &output) }
+    }
+    #expect(try #require(error).text.hasPrefix("standard input, line 17: "))
+    #expect(output.isEmpty)
+  }
+
+  @Test func `answers keep the request's columns and come as JSON too`() throws {
+    let memory = try FlatMemory(byteCount: 4096)
+    for (format, expected) in [
+      (Translate.Format.tsv, "00:03.0\t0xABC\tw\t0xabc\n"),
+      (
+        .json,
+        "{\"requester\":\"00:03.0\",\"iova\":\"0xabc\",\"access\":\"write\",\"physical\":\"0xabc\"}\n"
+      ),
+    ] {
+      var answers = RequestAnswers(
+        machine: .init(name: "", units: []), memory: memory, format: format)
+      var output: [UInt8] = []
+      try Array("00:03.0\t0xABC\tw".utf8).withUnsafeBytes {
+        try answers.answer($0, number: 1, into: &output)
+      }
+      #expect(String(decoding: output, as: UTF8.self) == expected)
+    }
+  }
+
+  @Test(arguments: Tool.configuration.subcommands.map { $0._commandName })
+  func `the help of every command has an example`(name: String) throws {
+    let help = Tool.helpMessage(for: Tool.configuration.subcommands.first { $0._commandName == name }!)
+    #expect(help.contains("Example: ") || help.contains("Example:\n"))
+    #expect(help.contains("iommu \(name)"))
+  }
+
+  @Test func `without a subcommand the Rule is played`() throws {
+    #expect(try Tool.parseAsRoot([]) is Play)
+    #expect(try Tool.parseAsRoot(["--mode", "vtd"]) is Play)
+  }
+}

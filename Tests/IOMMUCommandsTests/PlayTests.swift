@@ -1,0 +1,140 @@
+import ArgumentParser
+import Glibc
+import IOMMUFormats
+import IOMMUImages
+import IOMMUKdump
+import IOMMUTranslation
+import Testing
+
+@testable import IOMMUCommands
+
+/// A directory that is gone when the test is.
+final class TemporaryDirectory {
+  let path: String
+  init() {
+    var template = Array("/tmp/iommu-test-XXXXXX".utf8CString)
+    path = String(cString: mkdtemp(&template)!)
+  }
+  var files: [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name != ".", name != ".." { names.append(name) }
+    }
+    return names.sorted()
+  }
+  deinit {
+    for file in files { unlink("\(path)/\(file)") }
+    rmdir(path)
+  }
+}
+
+@Suite struct PlayTests {
+  func play(_ arguments: String...) throws -> (holds: Bool, text: String) {
+    let command = try Play.parse(arguments)
+    var screen = ""
+    let holds = try command.report(to: &screen)
+    return (holds, screen)
+  }
+
+  @Test func `the default machine shows the proposal's own numbers`() throws {
+    let (holds, text) = try play("--mode", "calgary")
+    #expect(holds)
+    let row = try #require(text.split(separator: "\n").first { $0.hasPrefix("IBM Calgary") })
+    for number in ["32,768 TCE", "256 KiB", "1,048,576", "8 MiB", "3.125 %", "45/45 OWN", "24/24 OWN"]
+    {
+      #expect(row.contains(number))
+    }
+    #expect(text.contains("without"))
+    #expect(text.contains("45/45 OWN     24/24 BLK-F  fails"))
+  }
+
+  @Test(arguments: TranslationMode.allCases)
+  func `each case can be played alone, and as JSON`(mode: TranslationMode) throws {
+    let (holds, text) = try play("--mode", mode.rawValue, "--format", "json", "--ram", "256M")
+    #expect(holds)
+    #expect(text.contains("\"mode\" : \"\(mode.rawValue)\""))
+    #expect(text.contains("\"rule\" : \"R13\""))
+    #expect(text.hasSuffix("}\n"))
+  }
+
+  @Test func `a crash kernel out of a device's reach fails without being an error`() throws {
+    let (holds, text) = try play(
+      "--mode", "nommu", "--ram", "8G", "--crash-kernel", "128M@6G")
+    #expect(!holds)
+    #expect(text.contains("16/24 OWN, 8/24 NOMAP"))
+    #expect(text.contains("nommu: R6: 00:03.0: 0x180000000..<0x188000000 is beyond the device's mask"))
+  }
+
+  @Test(arguments: [
+    ["--tce-table", "256K"], ["--crash-kernel", "128M@6G"], ["--crash-kernel", "128M@16385K"],
+    ["--crash-kernel", "0@16M"], ["--crash-kernel", "3G"], ["--ram", "1M"],
+    ["--ram", "8G", "--crash-kernel", "128M@6G"],
+  ])
+  func `what cannot be set up is one line, and nothing is written`(arguments: [String]) throws {
+    let directory = TemporaryDirectory()
+    let output = directory.path + "/out"
+    let command = try Play.parse(arguments + ["--output", output])
+    var screen = ""
+    let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
+    #expect(screen.isEmpty)
+    #expect(try !#require(error).text.contains("\n"))
+    #expect(directory.files.isEmpty)
+  }
+
+  @Test func `what was written is read back with the same mappings`() throws {
+    let directory = TemporaryDirectory()
+    let small = ["--ram", "256M", "--crash-kernel", "16M@32M", "--output", directory.path]
+    let command = try Play.parse(small)
+    var screen = ""
+    #expect(try command.report(to: &screen))
+    #expect(
+      directory.files == [
+        "calgary.elf", "calgary.json", "gart.elf", "gart.json", "nommu.elf", "nommu.json",
+        "swiotlb.elf", "swiotlb.json", "vtd.elf", "vtd.json",
+      ])
+    for mode in TranslationMode.allCases {
+      let memory = try MemoryImage(path: "\(directory.path)/\(mode).elf")
+      let file = try MachineFile(path: "\(directory.path)/\(mode).json")
+      let machine = try file.machine()
+      #expect(machine.crashKernel == [PhysicalAddress(0x200_0000)..<PhysicalAddress(0x300_0000)])
+      // What the kdump kernel's disk does still goes where it went.
+      let disk = Requester(bus: 1, device: 1, function: 0)
+      #expect(
+        machine.translate(disk, IOVA(0x2ff_f123), access: .write, in: memory)
+          == .mapped(PhysicalAddress(0x2ff_f123), byteCount: 1))
+    }
+    var maps = ""
+    try Maps.parse([
+      "\(directory.path)/calgary.elf", "--machine", "\(directory.path)/calgary.json",
+      "--format", "tsv", "--table", "bus:01",
+    ]).report(to: &maps)
+    #expect(maps.contains("bus:01\t0x2000000\t0x1000000\t0x2000000\trw\n"))
+  }
+
+  @Test(arguments: ["elf", "raw"])
+  func `build writes the tables that its options name`(format: String) throws {
+    let directory = TemporaryDirectory()
+    let command = try Build.parse([
+      "--mode", "vtd", "--ram", "64M", "--crash-kernel", "8M@16M", "--output", directory.path,
+      "--image", format, "--map", "05:00.0=0x1234000+8K:r",
+    ])
+    var screen = ""
+    try command.report(to: &screen)
+    #expect(directory.files == ["vtd.\(format)", "vtd.json"].sorted())
+    #expect(screen.contains("05:00.0  IOVA 0xffffe000  0x2000 bytes  -> 0x1234000"))
+    let memory = try MemoryImage(path: "\(directory.path)/vtd.\(format)")
+    let machine = try MachineFile(path: "\(directory.path)/vtd.json").machine()
+    let device = Requester(bus: 5, device: 0, function: 0)
+    #expect(
+      machine.translate(device, IOVA(0xffff_f678), access: .read, in: memory)
+        == .mapped(PhysicalAddress(0x123_5678), byteCount: 1))
+    #expect(
+      machine.translate(device, IOVA(0xffff_f678), access: .write, in: memory)
+        == .fault(.vtd(.writeNotPermitted, isRecorded: true)))
+  }
+}
