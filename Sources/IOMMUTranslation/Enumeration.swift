@@ -19,7 +19,8 @@ public protocol TableVisitor {
   mutating func enter(table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64)
   /// An entry that maps a page.
   mutating func leaf(_ leaf: Leaf)
-  /// An entry that no walk gets past: a reserved bit, or a pointer to where no memory answers.
+  /// An entry that no walk gets past: a reserved bit, or no memory answers where the entry is. Of
+  /// entries missing in a row, the first.
   mutating func obstacle(
     _ end: Walk.End, entryAddress: PhysicalAddress, level: Int, address: UInt64)
 }
@@ -98,15 +99,20 @@ extension TableFormat {
     let byteCount = UInt64(Entry.byteCount)
     visitor.enter(table: table, byteCount: count * byteCount, level: level, address: address)
     let step = UInt64(sizeLog2(level: level))
+    var isAbsent = false
     for index in 0..<count {
       let place = PhysicalAddress(table.rawValue &+ index &* byteCount)
       let start = address &+ index &<< step
       guard start < limit else { return }
       guard let entry = Entry(from: memory, at: place) else {
-        visitor.obstacle(.unreadable, entryAddress: place, level: level, address: start)
-        // The rest of this 4 KiB page of entries is not there either, as far as dumps go.
+        // One obstacle for all entries that are missing in a row: a table may be a million of them.
+        if !isAbsent {
+          visitor.obstacle(.unreadable, entryAddress: place, level: level, address: start)
+        }
+        isAbsent = true
         continue
       }
+      isAbsent = false
       let allowed = permissions.intersection(self.permissions(of: entry, level: level))
       switch kind(of: entry, level: level) {
       case .empty: continue
@@ -117,9 +123,9 @@ extension TableFormat {
           Leaf(
             address: start, sizeLog2: sizeLog2, page: page, permissions: allowed,
             entryAddress: place, level: level))
-      case .table(let next):
+      case .table(let lower):
         try visit(
-          table: next, root: root, level: level - 1, address: start, permissions: allowed,
+          table: lower, root: root, level: level - 1, address: start, permissions: allowed,
           memory: memory, limit: limit, budget: &budget, reaches: &reaches, visitor: &visitor)
       }
     }

@@ -39,7 +39,7 @@ extension Calgary {
 extension Calgary.ConfigurationRegister {
   public static var name: StaticString { "CONFIG_RW" }
   public static var specification: StaticString { "Linux pci-calgary_64.c" }
-  public static var isBigEndian: Bool { true }
+  @inlinable public static var isBigEndian: Bool { true }
 
   static var mcsrEnable: BitField { BitField(20...20, "MCSR_ENABLE") }
   static var memory2Enable: BitField { BitField(22...22, "MEM2_ENABLE") }
@@ -89,7 +89,7 @@ extension Calgary {
 extension Calgary.BusRangeRegister {
   public static var name: StaticString { "STUFF" }
   public static var specification: StaticString { "Linux pci-calgary_64.c" }
-  public static var isBigEndian: Bool { true }
+  @inlinable public static var isBigEndian: Bool { true }
 
   static var last: BitField { BitField(8...15, "LAST") }
   static var first: BitField { BitField(16...23, "FIRST") }

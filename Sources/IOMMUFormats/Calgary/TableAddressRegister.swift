@@ -16,7 +16,7 @@ extension Calgary {
 extension Calgary.TableAddressRegister {
   public static var name: StaticString { "TAR" }
   public static var specification: StaticString { "Linux pci-calgary_64.c" }
-  public static var isBigEndian: Bool { true }
+  @inlinable public static var isBigEndian: Bool { true }
 
   static var size: BitField { BitField(0...2, "SIZE") }
   static var valid: BitField { BitField(3...3, "VALID") }

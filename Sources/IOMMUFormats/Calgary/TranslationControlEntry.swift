@@ -16,7 +16,7 @@ extension Calgary {
 extension Calgary.TranslationControlEntry {
   public static var name: StaticString { "TCE" }
   public static var specification: StaticString { "Linux tce.h, tce_64.c" }
-  public static var isBigEndian: Bool { true }
+  @inlinable public static var isBigEndian: Bool { true }
 
   @inlinable static var read: BitField { BitField(0...0, "R") }
   @inlinable static var write: BitField { BitField(1...1, "W") }

@@ -39,10 +39,10 @@ public struct OnlyVariant: Sendable {
 }
 
 extension TableEntry {
-  public static var isBigEndian: Bool { false }
+  @inlinable public static var isBigEndian: Bool { false }
 
   /// Bytes in the entry.
-  public static var byteCount: Int { bitCount / 8 }
+  @inlinable public static var byteCount: Int { bitCount / 8 }
 
   /// The value of one field.
   @inlinable
@@ -140,7 +140,7 @@ where RawValue: FixedWidthInteger & UnsignedInteger & Sendable {
 }
 
 extension WordEntry {
-  public static var bitCount: Int { RawValue.bitWidth }
+  @inlinable public static var bitCount: Int { RawValue.bitWidth }
 
   @inlinable
   public init(low: UInt64, high _: UInt64) {

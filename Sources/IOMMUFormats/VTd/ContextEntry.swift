@@ -29,7 +29,7 @@ extension VTd {
 extension VTd.ContextEntry {
   public static var name: StaticString { "context entry" }
   public static var specification: StaticString { "Intel VT-d 9.3" }
-  public static var bitCount: Int { 128 }
+  @inlinable public static var bitCount: Int { 128 }
   public static var exampleVariants: [VTd.Limits] { VTd.Limits.examples }
 
   @inlinable static var p: BitField { BitField(0...0, "P") }

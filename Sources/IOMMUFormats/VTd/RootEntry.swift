@@ -17,7 +17,7 @@ extension VTd {
 extension VTd.RootEntry {
   public static var name: StaticString { "root entry" }
   public static var specification: StaticString { "Intel VT-d 9.1" }
-  public static var bitCount: Int { 128 }
+  @inlinable public static var bitCount: Int { 128 }
   public static var exampleVariants: [VTd.Limits] { VTd.Limits.examples }
 
   @inlinable static var p: BitField { BitField(0...0, "P") }
