@@ -1,0 +1,153 @@
+import Glibc
+import IOMMUFormats
+
+/// A file that appears whole or not at all.
+///
+/// What is written goes to a temporary file in the same directory; ``commit()`` makes it durable and
+/// gives it its name. Until then, and when anything fails, a file of that name stays as it was; the
+/// temporary file goes away with this object.
+public final class OutputFile {
+  /// The file's path as it was given.
+  public let path: String
+  /// Bytes written and skipped so far.
+  public private(set) var byteCount: UInt64 = 0
+
+  /// The path with symbolic links followed, so that a link stays a link.
+  private let target: String
+  private let temporary: String
+  /// −1 after ``commit()`` or an error.
+  private var descriptor: Int32
+  private let buffer: UnsafeMutableRawBufferPointer
+  private var bufferedCount = 0
+
+  /// Starts a file.
+  ///
+  /// It takes the permissions of the file that it replaces, if there is one.
+  ///
+  /// - Throws: ``ImageError`` when nothing can be written there, or when `path` is a directory or
+  ///   another thing that is no regular file.
+  public init(path: String) throws(ImageError) {
+    var status = stat()
+    let exists = stat(path, &status) == 0
+    if exists, status.st_mode & S_IFMT != S_IFREG {
+      throw ImageError(
+        file: path, found: "is a \(InputFile.kindName(status.st_mode)), not a regular file",
+        remedy: "choose another name")
+    }
+    var target = path
+    if exists, let resolved = realpath(path, nil) {
+      target = String(cString: resolved)
+      free(resolved)
+    }
+    let directory = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { target[...$0] } ?? ""
+    // A name of its own length: the target's may already be as long as names can be.
+    let temporary = "\(directory).iommu-\(hexadecimal(UInt64.random(in: 0 ... .max))).tmp"
+    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw .system(path, "cannot be written", errno) }
+    // A failure here leaves other permissions, which is no reason to lose the data.
+    if exists { _ = fchmod(descriptor, status.st_mode & 0o777) }
+    self.path = path
+    self.target = target
+    self.temporary = temporary
+    self.descriptor = descriptor
+    buffer = .allocate(byteCount: 1 << 16, alignment: 16)
+  }
+
+  deinit {
+    abandon()
+    buffer.deallocate()
+  }
+
+  /// Appends bytes.
+  ///
+  /// - Throws: ``ImageError`` when the system does not take them; the file is given up then.
+  /// - Precondition: neither ``commit()`` nor an error came before.
+  public func write(_ bytes: UnsafeRawBufferPointer) throws(ImageError) {
+    precondition(descriptor >= 0, "a file is written before it is committed or given up")
+    guard !bytes.isEmpty else { return }
+    if bytes.count > buffer.count - bufferedCount { try flush() }
+    if bytes.count >= buffer.count {
+      try store(bytes, at: byteCount)
+    } else {
+      UnsafeMutableRawBufferPointer(rebasing: buffer[bufferedCount...]).copyMemory(from: bytes)
+      bufferedCount += bytes.count
+    }
+    byteCount += UInt64(bytes.count)
+  }
+
+  /// Appends bytes.
+  ///
+  /// - Throws: as ``write(_:)-(UnsafeRawBufferPointer)``.
+  public func write(_ bytes: [UInt8]) throws(ImageError) {
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
+    defer { copy.deallocate() }
+    copy.copyBytes(from: bytes)
+    try write(UnsafeRawBufferPointer(copy))
+  }
+
+  /// Leaves a run of zeros that takes no room on the disk, where the file system can do that.
+  ///
+  /// - Throws: ``ImageError`` when the file would be larger than files can be.
+  /// - Precondition: neither ``commit()`` nor an error came before.
+  public func skip(byteCount skipped: UInt64) throws(ImageError) {
+    precondition(descriptor >= 0, "a file is written before it is committed or given up")
+    try flush()
+    let (end, overflow) = byteCount.addingReportingOverflow(skipped)
+    guard !overflow, end <= UInt64(Int64.max) else { throw fail("cannot be written", EFBIG) }
+    byteCount = end
+  }
+
+  /// Makes the file durable and gives it its name.
+  ///
+  /// - Throws: ``ImageError`` when the system refuses; an older file of that name is untouched then.
+  /// - Precondition: neither `commit()` nor an error came before.
+  public func commit() throws(ImageError) {
+    precondition(descriptor >= 0, "a file is committed once")
+    try flush()
+    // A skipped run at the end is part of the file.
+    guard ftruncate(descriptor, off_t(byteCount)) == 0 else {
+      throw fail("cannot be written", errno)
+    }
+    guard fsync(descriptor) == 0 else { throw fail("cannot be made durable", errno) }
+    guard rename(temporary, target) == 0 else { throw fail("cannot be replaced", errno) }
+    close(descriptor)
+    descriptor = -1
+  }
+
+  private func flush() throws(ImageError) {
+    let start = byteCount - UInt64(bufferedCount)
+    try store(UnsafeRawBufferPointer(rebasing: buffer[..<bufferedCount]), at: start)
+    bufferedCount = 0
+  }
+
+  private func store(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ImageError) {
+    var done = 0
+    while done < bytes.count {
+      let (place, overflow) = offset.addingReportingOverflow(UInt64(done))
+      guard !overflow, let place = off_t(exactly: place) else {
+        throw fail("cannot be written", EFBIG)
+      }
+      let count = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, place)
+      if count > 0 {
+        done += count
+      } else if count == 0 {
+        throw fail("cannot be written", EIO)
+      } else if errno != EINTR {
+        throw fail("cannot be written", errno)
+      }
+    }
+  }
+
+  private func fail(_ action: String, _ code: Int32) -> ImageError {
+    abandon()
+    return .system(
+      path, action, code, remedy: code == ENOSPC ? "make room or choose another place" : nil)
+  }
+
+  private func abandon() {
+    guard descriptor >= 0 else { return }
+    close(descriptor)
+    unlink(temporary)
+    descriptor = -1
+  }
+}
