@@ -1,0 +1,416 @@
+import FoundationEssentials
+import IOMMUFormats
+import IOMMUTranslation
+
+extension MachineFile {
+  /// Deeper JSON than this is refused: the decoder calls itself once per level.
+  static let nestingLimit = 64
+
+  /// Physical addresses have at most 52 bits.
+  static let addressLimit: UInt64 = 1 << 52
+
+  /// Reads a machine file.
+  ///
+  /// Numbers are checked here, and ranges; what registers mean together is checked by ``machine()``.
+  ///
+  /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
+  public init(path: String) throws(ImageError) {
+    let bytes = try InputFile(path: path).contents(atMost: Self.byteCountLimit)
+    try Self.checkText(bytes, path)
+    let document: Document
+    do {
+      document = try JSONDecoder().decode(Document.self, from: Data(bytes))
+    } catch let error as DecodingError {
+      throw ImageError(file: path, error)
+    } catch {
+      throw ImageError(file: path, found: "cannot be read as JSON: \(error)")
+    }
+    try self.init(document, path: path)
+  }
+
+  /// Writes the machine file, keys in alphabetical order.
+  ///
+  /// - Throws: ``ImageError`` when the file cannot be written; an older one is untouched then.
+  public func write(to path: String) throws(ImageError) {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    let text: [UInt8]
+    do {
+      text = Array(try encoder.encode(Document(self))) + [UInt8(ascii: "\n")]
+    } catch {
+      throw ImageError(file: path, found: "cannot be written as JSON: \(error)")
+    }
+    let file = try OutputFile(path: path)
+    try file.write(text)
+    try file.commit()
+  }
+
+  /// Refuses text that the decoder would take for another encoding, or that nests too deeply.
+  private static func checkText(_ bytes: [UInt8], _ path: String) throws(ImageError) {
+    guard !bytes.isEmpty else {
+      throw ImageError(file: path, found: "is empty", remedy: "a machine file is a JSON object")
+    }
+    // The decoder guesses UTF-16 and UTF-32 from zero bytes; brackets are counted in UTF-8 here.
+    if let zero = bytes.firstIndex(of: 0) {
+      throw ImageError(
+        file: path, offset: UInt64(zero), found: "a zero byte",
+        remedy: "a machine file is JSON in UTF-8; is this the dump?")
+    }
+    guard String(validating: bytes, as: UTF8.self) != nil else {
+      throw ImageError(
+        file: path, found: "is not UTF-8 text",
+        remedy: "a machine file is JSON in UTF-8; is this the dump?")
+    }
+    var depth = 0
+    var isInString = false
+    var isEscaped = false
+    for (offset, byte) in bytes.enumerated() {
+      if isInString {
+        if isEscaped {
+          isEscaped = false
+        } else if byte == UInt8(ascii: "\\") {
+          isEscaped = true
+        } else if byte == UInt8(ascii: "\"") {
+          isInString = false
+        }
+        continue
+      }
+      switch byte {
+      case UInt8(ascii: "\""): isInString = true
+      case UInt8(ascii: "["), UInt8(ascii: "{"): depth += 1
+      case UInt8(ascii: "]"), UInt8(ascii: "}"): depth -= 1
+      default: break
+      }
+      guard depth <= nestingLimit else {
+        throw ImageError(
+          file: path, offset: UInt64(offset), found: "JSON nested more than \(nestingLimit) deep",
+          remedy: "a machine file needs five levels")
+      }
+    }
+  }
+}
+
+// MARK: The JSON as it stands
+
+/// A number in JSON: `"0x1f"`, or a plain integer.
+struct Number: Codable {
+  var value: UInt64
+
+  init(_ value: UInt64) { self.value = value }
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    guard let text = try? container.decode(String.self) else {
+      value = try container.decode(UInt64.self)
+      return
+    }
+    guard text.hasPrefix("0x") || text.hasPrefix("0X"), let value = parseNumber(text) else {
+      throw DecodingError.dataCorruptedError(
+        in: container,
+        debugDescription:
+          "\(quoted(text)) is not a number of at most 64 bits; write hexadecimal with 0x")
+    }
+    self.value = value
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(hexadecimal(value))
+  }
+}
+
+/// The keys and values of a machine file, before any of them is understood.
+struct Document: Codable {
+  struct Unit: Codable {
+    var kind: String
+    var base: Number?
+    var bbar: Number?
+    var device: String?
+    var registers: [String: Number]
+    var hostAddressWidth: Int?
+    var hasErratum156: Bool?
+    var hasTransientMappings: Bool?
+
+    enum CodingKeys: String, CodingKey {
+      case kind, base, bbar, device, registers
+      case hostAddressWidth = "host_address_width"
+      case hasErratum156 = "erratum_156"
+      case hasTransientMappings = "transient_mappings"
+    }
+  }
+
+  var version: Number
+  var name: String?
+  var image: String?
+  var images: [String]?
+  var units: [Unit]
+  var ram: [[Number]]?
+  var crashKernel: [[Number]]?
+
+  enum CodingKeys: String, CodingKey {
+    case version, name, image, images, units, ram
+    case crashKernel = "crash_kernel"
+  }
+}
+
+/// A string of a file inside an error text: control characters shown, long ones cut.
+func quoted(_ text: String) -> String {
+  text.unicodeScalars.count <= 64
+    ? text.debugDescription : String(text.unicodeScalars.prefix(64)).debugDescription + "..."
+}
+
+extension ImageError {
+  init(file: String, _ error: DecodingError) {
+    switch error {
+    case .keyNotFound(let key, let context):
+      self.init(
+        file: file, place: jsonPath(context.codingPath + [key]), found: "is missing",
+        remedy: "add it")
+    case .typeMismatch(_, let context), .valueNotFound(_, let context):
+      self.init(
+        file: file, place: jsonPath(context.codingPath), found: context.debugDescription)
+    case .dataCorrupted(let context):
+      // Malformed JSON: the decoder's own error tells line and column.
+      let cause = context.underlyingError.map { " (\($0))" } ?? ""
+      self.init(
+        file: file, place: jsonPath(context.codingPath), found: context.debugDescription + cause)
+    @unknown default:
+      self.init(file: file, found: "cannot be read as JSON: \(error)")
+    }
+  }
+}
+
+/// `units[1].registers["0x90"]`; `nil` for the whole file.
+private func jsonPath(_ keys: [any CodingKey]) -> String? {
+  var text = ""
+  for key in keys {
+    if let index = key.intValue {
+      text += "[\(index)]"
+    } else if key.stringValue.utf8.allSatisfy({ $0 == 0x5f || 0x61...0x7a ~= $0 }) {
+      text += (text.isEmpty ? "" : ".") + key.stringValue
+    } else {
+      text += "[\(quoted(key.stringValue))]"
+    }
+  }
+  return text.isEmpty ? nil : text
+}
+
+// MARK: From JSON
+
+extension MachineFile {
+  init(_ document: Document, path: String) throws(ImageError) {
+    guard document.version.value == Self.version else {
+      throw ImageError(
+        file: path, place: "version", found: "\(document.version.value) is not known",
+        remedy: "this program reads version \(Self.version)")
+    }
+    var units: [Unit] = []
+    for (index, unit) in document.units.enumerated() {
+      units.append(try Unit(unit, JSONPlace(file: path, path: "units[\(index)]")))
+    }
+    let ram = try Self.ranges(document.ram ?? [], JSONPlace(file: path, path: "ram"))
+    let crash = try Self.ranges(
+      document.crashKernel ?? [], JSONPlace(file: path, path: "crash_kernel"))
+    self.init(
+      path: path, name: document.name ?? path,
+      images: (document.image.map { [$0] } ?? []) + (document.images ?? []), units: units,
+      ram: ram.sorted { $0.lowerBound < $1.lowerBound }, crashKernel: crash)
+    try checkCrashKernel()
+  }
+
+  /// Half-open pairs in the order of the file; none overlaps another.
+  private static func ranges(_ pairs: [[Number]], _ place: JSONPlace) throws(ImageError)
+    -> [Range<PhysicalAddress>]
+  {
+    var ranges: [Range<PhysicalAddress>] = []
+    for (index, pair) in pairs.enumerated() {
+      guard pair.count == 2 else {
+        throw place[index].error(
+          "\(pair.count) numbers", "a range is a pair: first byte, and one past the last")
+      }
+      let (start, end) = (pair[0].value, pair[1].value)
+      guard start < end else {
+        throw place[index].error(
+          "\(hexadecimal(start)) to \(hexadecimal(end)) is empty or the wrong way round",
+          "a range is a pair: first byte, and one past the last")
+      }
+      guard end <= addressLimit else {
+        throw place[index].error(
+          "\(hexadecimal(end)) is above \(hexadecimal(addressLimit))",
+          "physical addresses have at most 52 bits")
+      }
+      ranges.append(PhysicalAddress(start)..<PhysicalAddress(end))
+    }
+    let order = ranges.indices.sorted { ranges[$0].lowerBound < ranges[$1].lowerBound }
+    for (first, second) in zip(order, order.dropFirst())
+    where ranges[first].upperBound > ranges[second].lowerBound {
+      throw place[second].error(
+        "\(ranges[second].text) overlaps \(place[first].path), \(ranges[first].text)",
+        "name every byte once")
+    }
+    return ranges
+  }
+
+  /// The crash kernel's ranges are whole pages, and in RAM where that is known.
+  private func checkCrashKernel() throws(ImageError) {
+    let place = JSONPlace(file: path, path: "crash_kernel")
+    // Touching RAM ranges count as one: what must not be there is a gap.
+    var joined: [Range<PhysicalAddress>] = []
+    for range in ram {
+      if let last = joined.last, last.upperBound == range.lowerBound {
+        joined[joined.count - 1] = last.lowerBound..<range.upperBound
+      } else {
+        joined.append(range)
+      }
+    }
+    // Ascending, so that one pass over RAM serves all ranges.
+    var next = 0
+    let order = crashKernel.indices.sorted {
+      crashKernel[$0].lowerBound < crashKernel[$1].lowerBound
+    }
+    for index in order {
+      let range = crashKernel[index]
+      guard range.lowerBound.isAligned(to: 4096), range.upperBound.isAligned(to: 4096) else {
+        throw place[index].error(
+          "\(range.text) is not a multiple of 4 KiB", "crash kernels are loaded into whole pages")
+      }
+      guard !joined.isEmpty else { continue }
+      while next < joined.count, joined[next].upperBound <= range.lowerBound { next += 1 }
+      guard next < joined.count, joined[next].lowerBound <= range.lowerBound,
+        range.upperBound <= joined[next].upperBound
+      else {
+        throw place[index].error("\(range.text) is not all RAM", "correct it, or 'ram'")
+      }
+    }
+  }
+}
+
+/// A place in a machine file, for errors.
+struct JSONPlace {
+  var file: String
+  var path: String
+
+  subscript(index: Int) -> JSONPlace { JSONPlace(file: file, path: "\(path)[\(index)]") }
+  subscript(key: String) -> JSONPlace { JSONPlace(file: file, path: "\(path).\(key)") }
+
+  /// The register of this key, in a unit.
+  func register(_ key: String) -> JSONPlace {
+    JSONPlace(file: file, path: "\(path).registers[\(quoted(key))]")
+  }
+
+  func error(_ found: String, _ remedy: String? = nil) -> ImageError {
+    ImageError(file: file, place: path, found: found, remedy: remedy)
+  }
+}
+
+extension MachineFile.Unit {
+  init(_ unit: Document.Unit, _ place: JSONPlace) throws(ImageError) {
+    let hardware: Hardware
+    if let model = CalgaryChip.Model(rawValue: unit.kind) {
+      hardware = .calgary(model, base: try Self.base(unit.bbar, place["bbar"]))
+    } else if unit.kind == Hardware.gartKind {
+      guard let text = unit.device else {
+        throw place["device"].error("is missing", "add it, such as \"0000:00:18.3\"")
+      }
+      guard let device = Requester(text) else {
+        throw place["device"].error(
+          "\(quoted(text)) is not a PCI function", "write it as \"0000:00:18.3\"")
+      }
+      hardware = .gart(device: device, hasErratum156: unit.hasErratum156 ?? false)
+    } else if unit.kind == Hardware.vtdKind {
+      if let width = unit.hostAddressWidth, !(32...52 ~= width) {
+        throw place["host_address_width"].error(
+          "\(width) bits", "host addresses have 32 to 52 bits")
+      }
+      hardware = .vtd(
+        base: try Self.base(unit.base, place["base"]), hostAddressWidth: unit.hostAddressWidth,
+        hasTransientMappings: unit.hasTransientMappings)
+    } else {
+      throw place["kind"].error(
+        "\(quoted(unit.kind)) is not known",
+        "known are \(Hardware.kinds.joined(separator: ", "))")
+    }
+    self.init(hardware, registers: [:])
+    // Sorted, so that of several mistakes always the same one is told.
+    for (key, number) in unit.registers.sorted(by: { $0.key < $1.key }) {
+      try add(number.value, key, place)
+    }
+  }
+
+  /// The base of a unit's registers: there, whole pages, below 2^52.
+  private static func base(_ number: Number?, _ place: JSONPlace) throws(ImageError)
+    -> PhysicalAddress
+  {
+    guard let number else {
+      throw place.error("is missing", "add the physical base of the unit's registers")
+    }
+    let base = PhysicalAddress(number.value)
+    guard base.isAligned(to: 4096), number.value < MachineFile.addressLimit else {
+      throw place.error(
+        "\"\(base)\" is no multiple of 4 KiB below 2^52",
+        "give the physical base of the unit's registers")
+    }
+    return base
+  }
+
+  private mutating func add(_ value: UInt64, _ key: String, _ place: JSONPlace) throws(ImageError) {
+    let place = place.register(key)
+    guard key.hasPrefix("0x") || key.hasPrefix("0X"), let offset = parseNumber(key) else {
+      throw place.error("is not a register offset", "write offsets in hexadecimal with 0x")
+    }
+    guard offset % 4 == 0, offset < hardware.registerSpace else {
+      throw place.error(
+        "is no register offset",
+        "offsets are multiples of 4 below \(hexadecimal(hardware.registerSpace))")
+    }
+    guard registers[offset] == nil else {
+      throw place.error(
+        "register \(hexadecimal(offset)) is there twice", "keep one of the spellings")
+    }
+    let bits = hardware.registerBits(at: offset)
+    guard bits == 64 || value >> UInt64(bits) == 0 else {
+      throw place.error("\"\(hexadecimal(value))\" does not fit \(bits) bits")
+    }
+    registers[offset] = value
+  }
+}
+
+// MARK: To JSON
+
+extension Document {
+  init(_ file: MachineFile) {
+    func pairs(_ ranges: [Range<PhysicalAddress>]) -> [[Number]]? {
+      ranges.isEmpty
+        ? nil : ranges.map { [Number($0.lowerBound.rawValue), Number($0.upperBound.rawValue)] }
+    }
+    self.init(
+      version: Number(MachineFile.version), name: file.name,
+      image: file.images.count == 1 ? file.images[0] : nil,
+      images: file.images.count > 1 ? file.images : nil, units: file.units.map(Unit.init),
+      ram: pairs(file.ram), crashKernel: pairs(file.crashKernel))
+  }
+}
+
+extension Document.Unit {
+  init(_ unit: MachineFile.Unit) {
+    kind = ""
+    registers = [:]
+    switch unit.hardware {
+    case .calgary(let model, let base):
+      kind = model.rawValue
+      bbar = Number(base.rawValue)
+    case .gart(let device, let hasErratum156):
+      kind = MachineFile.Unit.Hardware.gartKind
+      self.device = "0000:\(device)"
+      self.hasErratum156 = hasErratum156 ? true : nil
+    case .vtd(let base, let hostAddressWidth, let hasTransientMappings):
+      kind = MachineFile.Unit.Hardware.vtdKind
+      self.base = Number(base.rawValue)
+      self.hostAddressWidth = hostAddressWidth
+      self.hasTransientMappings = hasTransientMappings
+    }
+    for (offset, value) in unit.registers {
+      registers[unit.hardware.registerKey(offset)] = Number(value)
+    }
+  }
+}
