@@ -61,31 +61,57 @@ extension MachineFile {
         file: path, found: "is not UTF-8 text",
         remedy: "a machine file is JSON in UTF-8; is this the dump?")
     }
-    var depth = 0
-    var isInString = false
+    try checkBrackets(bytes, path)
+  }
+
+  /// Refuses brackets that do not match, with the place that the decoder does not tell.
+  private static func checkBrackets(_ bytes: [UInt8], _ path: String) throws(ImageError) {
+    func error(_ offset: Int, _ found: String, _ remedy: String) -> ImageError {
+      let line = bytes[..<offset].count { $0 == UInt8(ascii: "\n") } + 1
+      return ImageError(
+        file: path, place: "line \(line)", offset: UInt64(offset), found: found, remedy: remedy)
+    }
+    var open: [(byte: UInt8, offset: Int)] = []
+    var stringStart: Int?
     var isEscaped = false
     for (offset, byte) in bytes.enumerated() {
-      if isInString {
+      guard stringStart == nil else {
         if isEscaped {
           isEscaped = false
         } else if byte == UInt8(ascii: "\\") {
           isEscaped = true
         } else if byte == UInt8(ascii: "\"") {
-          isInString = false
+          stringStart = nil
         }
         continue
       }
       switch byte {
-      case UInt8(ascii: "\""): isInString = true
-      case UInt8(ascii: "["), UInt8(ascii: "{"): depth += 1
-      case UInt8(ascii: "]"), UInt8(ascii: "}"): depth -= 1
-      default: break
+      case UInt8(ascii: "\""):
+        stringStart = offset
+      case UInt8(ascii: "["), UInt8(ascii: "{"):
+        guard open.count < nestingLimit else {
+          throw error(
+            offset, "JSON nested more than \(nestingLimit) deep",
+            "a machine file needs five levels")
+        }
+        open.append((byte, offset))
+      case UInt8(ascii: "]"), UInt8(ascii: "}"):
+        // In ASCII a closing bracket comes two after its opening one.
+        guard open.popLast()?.byte == byte - 2 else {
+          throw error(
+            offset, "'\(Unicode.Scalar(byte))' closes nothing that is open", "correct the JSON")
+        }
+      default:
+        break
       }
-      guard depth <= nestingLimit else {
-        throw ImageError(
-          file: path, offset: UInt64(offset), found: "JSON nested more than \(nestingLimit) deep",
-          remedy: "a machine file needs five levels")
-      }
+    }
+    if let stringStart {
+      throw error(stringStart, "a string that does not end", "the file is cut short, or correct it")
+    }
+    if let last = open.last {
+      throw error(
+        last.offset, "'\(Unicode.Scalar(last.byte))' is never closed",
+        "the file is cut short, or correct it")
     }
   }
 }
@@ -95,27 +121,41 @@ extension MachineFile {
 /// A number in JSON: `"0x1f"`, or a plain integer.
 struct Number: Codable {
   var value: UInt64
+  /// Whether to write it as a plain integer.
+  var isPlain = false
 
-  init(_ value: UInt64) { self.value = value }
+  init(_ value: UInt64, isPlain: Bool = false) {
+    self.value = value
+    self.isPlain = isPlain
+  }
 
   init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
-    guard let text = try? container.decode(String.self) else {
-      value = try container.decode(UInt64.self)
+    let found: String
+    if let text = try? container.decode(String.self) {
+      if text.hasPrefix("0x") || text.hasPrefix("0X"), let value = parseNumber(text) {
+        self.value = value
+        return
+      }
+      found = quoted(text) + " is not a number of at most 64 bits"
+    } else if let value = try? container.decode(UInt64.self) {
+      self.value = value
       return
+    } else {
+      // The decoder's own error for a number that does not fit says no place.
+      found = "is not a whole number of at most 64 bits"
     }
-    guard text.hasPrefix("0x") || text.hasPrefix("0X"), let value = parseNumber(text) else {
-      throw DecodingError.dataCorruptedError(
-        in: container,
-        debugDescription:
-          "\(quoted(text)) is not a number of at most 64 bits; write hexadecimal with 0x")
-    }
-    self.value = value
+    throw DecodingError.dataCorruptedError(
+      in: container, debugDescription: found + "; write hexadecimal with 0x")
   }
 
   func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
-    try container.encode(hexadecimal(value))
+    if isPlain {
+      try container.encode(value)
+    } else {
+      try container.encode(hexadecimal(value))
+    }
   }
 }
 
@@ -127,7 +167,7 @@ struct Document: Codable {
     var bbar: Number?
     var device: String?
     var registers: [String: Number]
-    var hostAddressWidth: Int?
+    var hostAddressWidth: Number?
     var hasErratum156: Bool?
     var hasTransientMappings: Bool?
 
@@ -166,14 +206,9 @@ extension ImageError {
       self.init(
         file: file, place: jsonPath(context.codingPath + [key]), found: "is missing",
         remedy: "add it")
-    case .typeMismatch(_, let context), .valueNotFound(_, let context):
+    case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
       self.init(
         file: file, place: jsonPath(context.codingPath), found: context.debugDescription)
-    case .dataCorrupted(let context):
-      // Malformed JSON: the decoder's own error tells line and column.
-      let cause = context.underlyingError.map { " (\($0))" } ?? ""
-      self.init(
-        file: file, place: jsonPath(context.codingPath), found: context.debugDescription + cause)
     @unknown default:
       self.init(file: file, found: "cannot be read as JSON: \(error)")
     }
@@ -318,12 +353,13 @@ extension MachineFile.Unit {
       }
       hardware = .gart(device: device, hasErratum156: unit.hasErratum156 ?? false)
     } else if unit.kind == Hardware.vtdKind {
-      if let width = unit.hostAddressWidth, !(32...52 ~= width) {
+      let width = unit.hostAddressWidth?.value
+      if let width, !(32...52 ~= width) {
         throw place["host_address_width"].error(
           "\(width) bits", "host addresses have 32 to 52 bits")
       }
       hardware = .vtd(
-        base: try Self.base(unit.base, place["base"]), hostAddressWidth: unit.hostAddressWidth,
+        base: try Self.base(unit.base, place["base"]), hostAddressWidth: width.map { Int($0) },
         hasTransientMappings: unit.hasTransientMappings)
     } else {
       throw place["kind"].error(
@@ -384,7 +420,7 @@ extension Document {
         ? nil : ranges.map { [Number($0.lowerBound.rawValue), Number($0.upperBound.rawValue)] }
     }
     self.init(
-      version: Number(MachineFile.version), name: file.name,
+      version: Number(MachineFile.version, isPlain: true), name: file.name,
       image: file.images.count == 1 ? file.images[0] : nil,
       images: file.images.count > 1 ? file.images : nil, units: file.units.map(Unit.init),
       ram: pairs(file.ram), crashKernel: pairs(file.crashKernel))
@@ -406,7 +442,8 @@ extension Document.Unit {
     case .vtd(let base, let hostAddressWidth, let hasTransientMappings):
       kind = MachineFile.Unit.Hardware.vtdKind
       self.base = Number(base.rawValue)
-      self.hostAddressWidth = hostAddressWidth
+      // Safe: a width that a machine file holds is 32 to 52.
+      self.hostAddressWidth = hostAddressWidth.map { Number(UInt64($0), isPlain: true) }
       self.hasTransientMappings = hasTransientMappings
     }
     for (offset, value) in unit.registers {

@@ -111,8 +111,8 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     while count > 1 {
       let half = count &>> 1
       // Safe: first + count never passes segmentCount, and half is below count.
-      let middle = first &+ half
-      first = starts[middle] <= address ? middle : first
+      // The sum is written so that the compiler selects a number rather than jumps.
+      first &+= starts[first &+ half] <= address ? half : 0
       count &-= half
     }
     return UnsafePointer(segments.baseAddress.unsafelyUnwrapped + first)
