@@ -12,6 +12,7 @@ let package = Package(
     .library(name: "IOMMUFormats", targets: ["IOMMUFormats"]),
     .library(name: "IOMMUTranslation", targets: ["IOMMUTranslation"]),
     .library(name: "IOMMUImages", targets: ["IOMMUImages"]),
+    .library(name: "IOMMUHardware", targets: ["IOMMUHardware"]),
     .library(name: "IOMMUKdump", targets: ["IOMMUKdump"]),
     .library(name: "IOMMUInspection", targets: ["IOMMUInspection"]),
     .executable(name: "iommu", targets: ["iommu"]),
@@ -28,9 +29,13 @@ let package = Package(
     .target(
       name: "IOMMUImages", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings),
+    // Floor 2: units with registers that are written and caches that remember; firmware tables.
+    .target(
+      name: "IOMMUHardware", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      swiftSettings: settings),
     // Floor 3: kernels, crashes and the Rule; tables as words for people.
     .target(
-      name: "IOMMUKdump", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      name: "IOMMUKdump", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware"],
       swiftSettings: settings),
     .target(
       name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
@@ -39,7 +44,8 @@ let package = Package(
     .target(
       name: "IOMMUCommands",
       dependencies: [
-        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUKdump", "IOMMUInspection",
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMUKdump",
+        "IOMMUInspection",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
@@ -51,6 +57,8 @@ let package = Package(
       name: "IOMMUTranslationTests", dependencies: ["IOMMUTranslation"], swiftSettings: settings),
     .testTarget(
       name: "IOMMUImagesTests", dependencies: ["IOMMUImages"], swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUHardwareTests", dependencies: ["IOMMUHardware"], swiftSettings: settings),
     .testTarget(
       name: "IOMMUKdumpTests", dependencies: ["IOMMUKdump"], swiftSettings: settings),
     .testTarget(
