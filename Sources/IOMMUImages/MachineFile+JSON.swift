@@ -442,7 +442,7 @@ extension Document.Unit {
     case .vtd(let base, let hostAddressWidth, let hasTransientMappings):
       kind = MachineFile.Unit.Hardware.vtdKind
       self.base = Number(base.rawValue)
-      // Safe: a width that a machine file holds is 32 to 52.
+      // A negative width is a programmer's mistake; files have none.
       self.hostAddressWidth = hostAddressWidth.map { Number(UInt64($0), isPlain: true) }
       self.hasTransientMappings = hasTransientMappings
     }

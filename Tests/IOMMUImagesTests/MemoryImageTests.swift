@@ -138,12 +138,15 @@ import Testing
     let seed = UInt64.random(in: 0 ... .max)
     var generator = SeededGenerator(seed: seed)
     for round in 0..<200 {
+      // Close together, and so far apart that the search goes another way.
+      let bases: [UInt64] = round % 2 == 0 ? [0] : [0, 1 << 20, 1 << 63]
       var elf = TinyELF()
       for _ in 0..<Int.random(in: 1...12, using: &generator) {
         let count = Int.random(in: 0...12, using: &generator)
         elf.loads.append(
           .init(
-            physical: .random(in: 1...40, using: &generator),
+            physical: bases.randomElement(using: &generator)!
+              + .random(in: 1...40, using: &generator),
             data: (0..<count).map { _ in .random(in: 1...255, using: &generator) },
             memorySize: .random(in: 1...20, using: &generator)))
       }
@@ -156,7 +159,7 @@ import Testing
         if let data { return data.data[Int(address - data.physical)] }
         return covering.isEmpty ? nil : 0
       }
-      for address in UInt64(0)..<64 {
+      for address in bases.flatMap({ $0..<$0 + 64 }) {
         let bytes = (0..<8).map { byte(address + $0) }
         let expected =
           bytes.contains(nil)
