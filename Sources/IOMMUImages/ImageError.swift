@@ -8,7 +8,8 @@ import IOMMUFormats
 public struct ImageError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The file's path as it was given.
   public var file: String
-  /// Which part of the file is meant: a header, or a JSON path such as `units[1].registers["0x90"]`.
+  /// Which part of the file is meant: a header, or a JSON path such as
+  /// `units[1].registers["0x90"]`.
   public var place: String?
   /// The first byte of that part, from the start of the file.
   public var offset: UInt64?

@@ -11,7 +11,7 @@ extension MachineFile {
 
   /// Reads a machine file.
   ///
-  /// Numbers are checked here, and ranges; what registers mean together is checked by ``machine()``.
+  /// Numbers and ranges are checked here; what registers mean together, by ``machine()``.
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
   public init(path: String) throws(ImageError) {

@@ -5,8 +5,8 @@ import IOMMUFormats
 /// The file is mapped, not read: opening costs its headers, and pages come in when they are looked
 /// at. *Absent* is not *zero*: an address that the dump does not hold gives `nil`.
 ///
-/// The file must neither shrink nor change while the image is open. When it shrinks, the system ends
-/// the program with SIGBUS at the first look beyond its new end.
+/// The file must neither shrink nor change while the image is open. When it shrinks, the system
+/// ends the program with SIGBUS at the first look beyond its new end.
 public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   // Sendable: nothing is written after the initialiser.
 
@@ -46,8 +46,8 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   /// Opens a dump; the format is told by its first bytes.
   ///
   /// In an ELF core every PT_LOAD is memory at its physical address; memory beyond its bytes in the
-  /// file is zero. Where several hold a byte, bytes of the file count before zeros, then the earlier
-  /// header. A file without a known mark is raw.
+  /// file is zero. Where several hold a byte, bytes of the file count before zeros, then the
+  /// earlier header. A file without a known mark is raw.
   ///
   /// - Throws: ``ImageError`` when the file cannot be read, is damaged, is empty, or has a format
   ///   that is known and not read.

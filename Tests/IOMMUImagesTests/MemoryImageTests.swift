@@ -130,7 +130,12 @@ import Testing
     var ranges: [Range<PhysicalAddress>] = []
     let time = try clock.measure { ranges = try MemoryImage(path: path).backedRanges }
     #expect(ranges == [.physical(0x1000..<0x1000 + 1_000_000)])
-    #expect(time < .seconds(5), "debug builds take about a second")
+    // Unoptimised code on a busy machine; in release it is some hundredths of a second.
+    #if DEBUG
+      #expect(time < .seconds(20))
+    #else
+      #expect(time < .seconds(1))
+    #endif
   }
 
   /// Random headers against the definition, byte by byte.
