@@ -18,6 +18,7 @@ public struct ImageError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The way out.
   public var remedy: String?
 
+  /// An error about a file; the parts that are not known are left out of its text.
   public init(
     file: String, place: String? = nil, offset: UInt64? = nil, found: String,
     remedy: String? = nil
@@ -29,6 +30,7 @@ public struct ImageError: Error, Equatable, Sendable, CustomStringConvertible {
     self.remedy = remedy
   }
 
+  /// File, place, finding and way out, in one line.
   public var description: String {
     let at = offset.map { "at byte " + hexadecimal($0) }
     let whereabouts = [place, at].compactMap { $0 }.joined(separator: " ")

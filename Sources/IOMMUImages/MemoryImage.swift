@@ -29,6 +29,7 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
 
   /// The file's path as it was given.
   public let path: String
+  /// How the file holds memory.
   public let format: ImageFormat
   /// What the image holds: half-open, ascending, not touching each other.
   public let backedRanges: [Range<PhysicalAddress>]
@@ -162,16 +163,21 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     return word
   }
 
+  /// The little-endian quadword at `address`, aligned or not; `nil` when any byte is absent.
   @inlinable @inline(__always)
   public func quadword(at address: PhysicalAddress) -> UInt64? {
     word(UInt64.self, at: address.rawValue)
   }
 
+  /// The little-endian doubleword at `address`, aligned or not; `nil` when any byte is absent.
   @inlinable @inline(__always)
   public func doubleword(at address: PhysicalAddress) -> UInt32? {
     word(UInt32.self, at: address.rawValue)
   }
 
+  /// Copies bytes from `address` up to the buffer's length or the first absent byte.
+  ///
+  /// - Returns: Bytes copied; 0 when the first is absent.
   public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
     var copied = 0
     while copied < buffer.count {

@@ -4,8 +4,8 @@ import IOMMUFormats
 /// A file that appears whole or not at all.
 ///
 /// What is written goes to a temporary file in the same directory; ``commit()`` makes it durable
-/// and gives it its name. Until then, and when anything fails, a file of that name stays as it was; the
-/// temporary file goes away with this object.
+/// and gives it its name. Until then, and when anything fails, a file of that name stays as it was;
+/// the temporary file goes away with this object.
 public final class OutputFile {
   /// The file's path as it was given.
   public let path: String
