@@ -8,7 +8,8 @@ import IOMMUFormats
 public struct ImageError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The file's path as it was given.
   public var file: String
-  /// Which part of the file is meant: a header, or a JSON path such as `units[1].registers["0x90"]`.
+  /// Which part of the file is meant: a header, or a JSON path such as
+  /// `units[1].registers["0x90"]`.
   public var place: String?
   /// The first byte of that part, from the start of the file.
   public var offset: UInt64?
@@ -17,6 +18,7 @@ public struct ImageError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The way out.
   public var remedy: String?
 
+  /// An error about a file; the parts that are not known are left out of its text.
   public init(
     file: String, place: String? = nil, offset: UInt64? = nil, found: String,
     remedy: String? = nil
@@ -28,6 +30,7 @@ public struct ImageError: Error, Equatable, Sendable, CustomStringConvertible {
     self.remedy = remedy
   }
 
+  /// File, place, finding and way out, in one line.
   public var description: String {
     let at = offset.map { "at byte " + hexadecimal($0) }
     let whereabouts = [place, at].compactMap { $0 }.joined(separator: " ")

@@ -7,6 +7,7 @@ public enum ImageFormat: String, Sendable, CaseIterable, CustomStringConvertible
 
   /// The name for people, such as `ELF core`.
   public var name: String { rawValue }
+  /// The same as ``name``.
   public var description: String { rawValue }
 }
 

@@ -11,7 +11,7 @@ extension MachineFile {
 
   /// Reads a machine file.
   ///
-  /// Numbers are checked here, and ranges; what registers mean together is checked by ``machine()``.
+  /// Numbers and ranges are checked here; what registers mean together, by ``machine()``.
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
   public init(path: String) throws(ImageError) {
@@ -442,7 +442,7 @@ extension Document.Unit {
     case .vtd(let base, let hostAddressWidth, let hasTransientMappings):
       kind = MachineFile.Unit.Hardware.vtdKind
       self.base = Number(base.rawValue)
-      // Safe: a width that a machine file holds is 32 to 52.
+      // A negative width is a programmer's mistake; files have none.
       self.hostAddressWidth = hostAddressWidth.map { Number(UInt64($0), isPlain: true) }
       self.hasTransientMappings = hasTransientMappings
     }

@@ -24,12 +24,14 @@ public struct MachineFile: Sendable, Hashable {
   public var name: String
   /// The same memory in one or several containers, as paths relative to the file's directory.
   public var images: [String]
+  /// The translation units, in the order in which a machine asks them.
   public var units: [Unit]
   /// Half-open, ascending, not overlapping; empty when not known.
   public var ram: [Range<PhysicalAddress>]
   /// Half-open, multiples of 4 KiB; empty when there is no crash kernel.
   public var crashKernel: [Range<PhysicalAddress>]
 
+  /// A machine file that is not on disk yet; nothing is checked.
   public init(
     path: String = "machine.json", name: String, images: [String] = [], units: [Unit] = [],
     ram: [Range<PhysicalAddress>] = [], crashKernel: [Range<PhysicalAddress>] = []
@@ -78,16 +80,19 @@ public struct MachineFile: Sendable, Hashable {
     public enum Hardware: Sendable, Hashable {
       /// `base` is BBAR.
       case calgary(CalgaryChip.Model, base: PhysicalAddress)
+      /// `device` is function 3 of the northbridge.
       case gart(device: Requester, hasErratum156: Bool = false)
       /// The host address width is in bits, 32 to 52; `nil`s where the file is silent.
       case vtd(
         base: PhysicalAddress, hostAddressWidth: Int? = nil, hasTransientMappings: Bool? = nil)
     }
 
+    /// The unit without its registers.
     public var hardware: Hardware
     /// Offset to value, bits numbered as the manual numbers them.
     public var registers: [UInt64: UInt64]
 
+    /// A unit as its registers stand; nothing is checked.
     public init(_ hardware: Hardware, registers: [UInt64: UInt64]) {
       self.hardware = hardware
       self.registers = registers

@@ -5,8 +5,8 @@ import IOMMUFormats
 /// The file is mapped, not read: opening costs its headers, and pages come in when they are looked
 /// at. *Absent* is not *zero*: an address that the dump does not hold gives `nil`.
 ///
-/// The file must neither shrink nor change while the image is open. When it shrinks, the system ends
-/// the program with SIGBUS at the first look beyond its new end.
+/// The file must neither shrink nor change while the image is open. When it shrinks, the system
+/// ends the program with SIGBUS at the first look beyond its new end.
 public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   // Sendable: nothing is written after the initialiser.
 
@@ -29,23 +29,26 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
 
   /// The file's path as it was given.
   public let path: String
+  /// How the file holds memory.
   public let format: ImageFormat
   /// What the image holds: half-open, ascending, not touching each other.
   public let backedRanges: [Range<PhysicalAddress>]
 
   /// Keeps the bytes mapped that the segments point to.
   private let file: FileMapping
-  /// Never empty.
-  @usableFromInline let segments: UnsafeMutableBufferPointer<Segment>
-  /// The segments' starts once more, close together: the search reads nothing else.
-  @usableFromInline let starts: UnsafeMutablePointer<UInt64>
-  @usableFromInline let segmentCount: Int
+  /// At least one.
+  @usableFromInline let segments: UnsafeMutablePointer<Segment>
+  /// Memory up to the last segment's end, in equal parts of 2^bucketShift bytes: for the first byte
+  /// of each the last segment that starts at or below it, and at the end the last segment.
+  @usableFromInline let buckets: UnsafeMutablePointer<UInt32>
+  @usableFromInline let bucketShift: UInt64
+  @inlinable static var bucketCount: Int { 4096 }
 
   /// Opens a dump; the format is told by its first bytes.
   ///
   /// In an ELF core every PT_LOAD is memory at its physical address; memory beyond its bytes in the
-  /// file is zero. Where several hold a byte, bytes of the file count before zeros, then the earlier
-  /// header. A file without a known mark is raw.
+  /// file is zero. Where several hold a byte, bytes of the file count before zeros, then the
+  /// earlier header. A file without a known mark is raw.
   ///
   /// - Throws: ``ImageError`` when the file cannot be read, is damaged, is empty, or has a format
   ///   that is known and not read.
@@ -69,17 +72,13 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     }
     self.path = path
     self.file = file
-    segmentCount = pieces.count
     segments = .allocate(capacity: pieces.count)
-    starts = .allocate(capacity: pieces.count)
     var ranges: [Range<PhysicalAddress>] = []
     for (index, piece) in pieces.enumerated() {
       // Safe: the reader has checked that each piece's bytes lie in the file.
       let bytes = piece.fileOffset.map { file.bytes.baseAddress! + Int($0) }
-      segments.initializeElement(
-        at: index,
+      (segments + index).initialize(
         to: Segment(start: piece.start, byteCount: piece.end - piece.start, bytes: bytes))
-      (starts + index).initialize(to: piece.start)
       let start = PhysicalAddress(piece.start)
       let end = PhysicalAddress(piece.end)
       if let last = ranges.last, last.upperBound == start {
@@ -89,11 +88,23 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
       }
     }
     backedRanges = ranges
+    let lastByte = pieces[pieces.count - 1].end - 1
+    var shift: UInt64 = 0
+    while lastByte >> shift >= UInt64(Self.bucketCount) { shift += 1 }
+    bucketShift = shift
+    buckets = .allocate(capacity: Self.bucketCount + 1)
+    var index = 0
+    for bucket in 0..<Self.bucketCount {
+      let start = UInt64(bucket) << shift
+      while index + 1 < pieces.count, pieces[index + 1].start <= start { index += 1 }
+      (buckets + bucket).initialize(to: UInt32(index))
+    }
+    (buckets + Self.bucketCount).initialize(to: UInt32(pieces.count - 1))
   }
 
   deinit {
     segments.deallocate()
-    starts.deallocate()
+    buckets.deallocate()
   }
 
   /// Pages of the file: no dump stores more, whatever its headers claim.
@@ -101,21 +112,28 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
 
   // MARK: Loads
 
-  /// The last segment that starts at or below `address`; the first one when none does.
+  /// The last segment that starts at or below `address`; the first one when none does, any beyond
+  /// the end of memory.
   ///
-  /// A search without unpredictable branches: the loop's length depends on the count alone.
+  /// The bucket of the address leaves one segment or a few to search: jumps of a search over all of
+  /// them cannot be predicted, and cost more than everything else in a load.
   @inlinable @inline(__always)
   func segment(below address: UInt64) -> UnsafePointer<Segment> {
-    var first = 0
-    var count = segmentCount
+    let bucket = address &>> bucketShift
+    guard bucket < UInt64(truncatingIfNeeded: Self.bucketCount) else {
+      return UnsafePointer(segments)
+    }
+    // Safe: there is one element more than there are buckets.
+    let index = Int(truncatingIfNeeded: bucket)
+    var first = Int(truncatingIfNeeded: buckets[index])
+    var count = Int(truncatingIfNeeded: buckets[index &+ 1]) &- first &+ 1
     while count > 1 {
       let half = count &>> 1
-      // Safe: first + count never passes segmentCount, and half is below count.
-      // The sum is written so that the compiler selects a number rather than jumps.
-      first &+= starts[first &+ half] <= address ? half : 0
+      // Safe: first + half is at most the next bucket's segment.
+      if segments[first &+ half].start <= address { first &+= half }
       count &-= half
     }
-    return UnsafePointer(segments.baseAddress.unsafelyUnwrapped + first)
+    return UnsafePointer(segments + first)
   }
 
   @inlinable @inline(__always)
@@ -148,16 +166,21 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     return word
   }
 
+  /// The little-endian quadword at `address`, aligned or not; `nil` when any byte is absent.
   @inlinable @inline(__always)
   public func quadword(at address: PhysicalAddress) -> UInt64? {
     word(UInt64.self, at: address.rawValue)
   }
 
+  /// The little-endian doubleword at `address`, aligned or not; `nil` when any byte is absent.
   @inlinable @inline(__always)
   public func doubleword(at address: PhysicalAddress) -> UInt32? {
     word(UInt32.self, at: address.rawValue)
   }
 
+  /// Copies bytes from `address` up to the buffer's length or the first absent byte.
+  ///
+  /// - Returns: Bytes copied; 0 when the first is absent.
   public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
     var copied = 0
     while copied < buffer.count {

@@ -3,9 +3,9 @@ import IOMMUFormats
 
 /// A file that appears whole or not at all.
 ///
-/// What is written goes to a temporary file in the same directory; ``commit()`` makes it durable and
-/// gives it its name. Until then, and when anything fails, a file of that name stays as it was; the
-/// temporary file goes away with this object.
+/// What is written goes to a temporary file in the same directory; ``commit()`` makes it durable
+/// and gives it its name. Until then, and when anything fails, a file of that name stays as it was;
+/// the temporary file goes away with this object.
 public final class OutputFile {
   /// The file's path as it was given.
   public let path: String
@@ -99,7 +99,7 @@ public final class OutputFile {
 
   /// Makes the file durable and gives it its name.
   ///
-  /// - Throws: ``ImageError`` when the system refuses; an older file of that name is untouched then.
+  /// - Throws: ``ImageError`` when the system refuses; an older file of that name stays untouched.
   /// - Precondition: neither `commit()` nor an error came before.
   public func commit() throws(ImageError) {
     precondition(descriptor >= 0, "a file is committed once")

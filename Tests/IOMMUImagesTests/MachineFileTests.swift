@@ -251,7 +251,7 @@ import Testing
     #expect(unit.limits.hostAddressWidth == 48)
     #expect(unit.limits.supportedWidths == 0b110)
     #expect(unit.limits.domainIDBits == 16)
-    #expect(!unit.limits.has2MiBPages == false)
+    #expect(unit.limits.has2MiBPages)
     #expect(unit.limits.hasPassThrough)
     #expect(!unit.limits.hasDeviceTLBs)
     #expect(!unit.limits.hasTransientMappings)

@@ -130,7 +130,12 @@ import Testing
     var ranges: [Range<PhysicalAddress>] = []
     let time = try clock.measure { ranges = try MemoryImage(path: path).backedRanges }
     #expect(ranges == [.physical(0x1000..<0x1000 + 1_000_000)])
-    #expect(time < .seconds(5), "debug builds take about a second")
+    // Unoptimised code on a busy machine; in release it is some hundredths of a second.
+    #if DEBUG
+      #expect(time < .seconds(20))
+    #else
+      #expect(time < .seconds(1))
+    #endif
   }
 
   /// Random headers against the definition, byte by byte.
@@ -138,12 +143,15 @@ import Testing
     let seed = UInt64.random(in: 0 ... .max)
     var generator = SeededGenerator(seed: seed)
     for round in 0..<200 {
+      // Close together, and so far apart that the search goes another way.
+      let bases: [UInt64] = round % 2 == 0 ? [0] : [0, 1 << 20, 1 << 63]
       var elf = TinyELF()
       for _ in 0..<Int.random(in: 1...12, using: &generator) {
         let count = Int.random(in: 0...12, using: &generator)
         elf.loads.append(
           .init(
-            physical: .random(in: 1...40, using: &generator),
+            physical: bases.randomElement(using: &generator)!
+              + .random(in: 1...40, using: &generator),
             data: (0..<count).map { _ in .random(in: 1...255, using: &generator) },
             memorySize: .random(in: 1...20, using: &generator)))
       }
@@ -156,7 +164,7 @@ import Testing
         if let data { return data.data[Int(address - data.physical)] }
         return covering.isEmpty ? nil : 0
       }
-      for address in UInt64(0)..<64 {
+      for address in bases.flatMap({ $0..<$0 + 64 }) {
         let bytes = (0..<8).map { byte(address + $0) }
         let expected =
           bytes.contains(nil)
