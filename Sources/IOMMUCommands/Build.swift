@@ -147,7 +147,8 @@ private struct BuildJSON: Encodable {
     print("identity entries of the crash kernel: \(grouped(identityEntries))", to: &out)
     for mapping in mappings {
       print(
-        "\(mapping.requester)  IOVA \(mapping.iova)  \(mapping.bytes) bytes  -> \(mapping.physical)",
+        "\(mapping.requester)  IOVA \(mapping.iova)  \(mapping.bytes) bytes  "
+          + "-> \(mapping.physical)",
         to: &out)
     }
   }

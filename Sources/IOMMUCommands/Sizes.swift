@@ -69,7 +69,8 @@ package struct CrashKernelArgument: ExpressibleByArgument, Equatable {
   }
 }
 
-/// A half-open range of physical addresses: `START..<END`, `START-END` (END included) or `START+BYTES`.
+/// A half-open range of physical addresses: `START..<END`, `START-END` (END included) or
+/// `START+BYTES`.
 package struct AddressRangeArgument: ExpressibleByArgument, Equatable {
   package var range: Range<PhysicalAddress>
 

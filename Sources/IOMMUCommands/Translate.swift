@@ -12,10 +12,10 @@ package struct Translate: ParsableCommand {
     abstract:
       "Translate DMA requests from standard input: where each goes, or which fault it meets.",
     discussion: """
-      A request is a line 'requester TAB iova TAB r|w'; the answer is the same line and the physical \
-      address, 'fault:0x5' with the manual's reason number, 'fault' where the hardware has no \
-      number, or 'interrupt' for a write to the interrupt range. Lines that start with # are passed \
-      over.
+      A request is a line 'requester TAB iova TAB r|w'; the answer is the same line and the \
+      physical address, 'fault:0x5' with the manual's reason number, 'fault' where the hardware \
+      has no number, or 'interrupt' for a write to the interrupt range. Lines that start with # \
+      are passed over.
 
       Example: printf '00:03.0\\t0xfffef000\\tw\\n' | iommu translate vmcore --machine machine.json
       """)

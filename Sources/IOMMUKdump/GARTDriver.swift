@@ -1,11 +1,12 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// The primary kernel on an AMD GART: devices that cannot reach a buffer get it through the aperture.
+/// The primary kernel on an AMD GART: devices that cannot reach a buffer get it through the
+/// aperture.
 ///
-/// Behaves as Linux 2.6.27: the firmware's aperture as a whole is the remapping window, 32 emergency
-/// entries stay invalid, all other free entries point to a scratch page, next-fit allocation.
-/// Source: Linux 2.6.27 `pci-gart_64.c`.
+/// Behaves as Linux 2.6.27: the firmware's aperture as a whole is the remapping window, 32
+/// emergency entries stay invalid, all other free entries point to a scratch page, next-fit
+/// allocation. Source: Linux 2.6.27 `pci-gart_64.c`.
 final class GARTDriver: DMADriver {
   static let emergencyPageCount = 32
   /// In the PCI hole, where firmware puts it.

@@ -3,8 +3,9 @@ import IOMMUTranslation
 
 /// The kernel that runs after the crash, as the Rule wants it: blind to every IOMMU.
 ///
-/// It is given the crash kernel ranges and the devices, and holds nothing through which an IOMMU could
-/// be found: no units, no registers, no tables. A device gets the physical address of its buffer.
+/// It is given the crash kernel ranges and the devices, and holds nothing through which an IOMMU
+/// could be found: no units, no registers, no tables. A device gets the physical address of its
+/// buffer.
 public struct KdumpKernel: Sendable {
   /// Half-open; all memory that this kernel owns.
   public let crashKernel: [Range<PhysicalAddress>]
@@ -14,7 +15,8 @@ public struct KdumpKernel: Sendable {
   public private(set) var buffers: [MappedBuffer] = []
   private var pages: [UInt64]
 
-  /// - Parameter imageByteCount: Bytes of the first range that hold the kernel and its initramfs; at
+  /// - Parameter imageByteCount: Bytes of the first range that hold the kernel and its initramfs;
+  ///   at
   ///   most half of it.
   public init(crashKernel: [Range<PhysicalAddress>], imageByteCount: UInt64 = 1 << 20) {
     precondition(!crashKernel.isEmpty, "a kdump kernel needs a crash kernel range")

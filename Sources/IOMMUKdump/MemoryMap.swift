@@ -49,7 +49,8 @@ public struct MemoryMap: Sendable, Equatable {
     self.crashKernel = crashKernel
   }
 
-  /// Finds room for a crash kernel, as Linux of the time did: upwards in steps of 16 MiB, below 4 GiB.
+  /// Finds room for a crash kernel, as Linux of the time did: upwards in steps of 16 MiB, below 4
+  /// GiB.
   public static func place(
     crashKernelOf byteCount: UInt64, in ram: [Range<PhysicalAddress>]
   ) throws(SetUpError) -> Range<PhysicalAddress> {

@@ -1,7 +1,7 @@
 /// The allocator of Calgary and of the GART: one bit per entry, searched from a rotating hint.
 ///
-/// As Linux's `iommu-helper` of the time behaves: first fit from the hint up, the last entry is never
-/// given out, no run crosses a segment boundary, and freeing does not move the hint.
+/// As Linux's `iommu-helper` of the time behaves: first fit from the hint up, the last entry is
+/// never given out, no run crosses a segment boundary, and freeing does not move the hint.
 /// Source: Linux 2.6.27 `iommu-helper.c`, `pci-calgary_64.c`, `pci-gart_64.c`.
 public struct NextFitBitmap: Sendable {
   /// Entries managed.

@@ -65,7 +65,8 @@ public struct SetUpReport: Sendable, Equatable {
   public var writtenEntryCount: UInt64 { tables.reduce(0) { $0 + $1.writtenEntryCount } }
 }
 
-/// The kernel that runs before the crash: owns the machine, its IOMMU and all RAM but the crash kernel.
+/// The kernel that runs before the crash: owns the machine, its IOMMU and all RAM but the crash
+/// kernel.
 public final class PrimaryKernel {
   public let configuration: MachineConfiguration
   public let memory: FlatMemory
@@ -113,8 +114,8 @@ public final class PrimaryKernel {
   /// Table pages that this kernel has given back.
   public var freedTables: [Range<PhysicalAddress>] { pages.freedTables }
 
-  /// Does what the Kdump IO Rule demands of a primary kernel: in every table that the kdump kernel's
-  /// devices may need, the crash kernel ranges are reserved and mapped to themselves.
+  /// Does what the Kdump IO Rule demands of a primary kernel: in every table that the kdump
+  /// kernel's devices may need, the crash kernel ranges are reserved and mapped to themselves.
   ///
   /// Doing it again writes nothing. An IOVA in the range that is in use already is an error, and
   /// nothing is changed.
@@ -164,8 +165,8 @@ public final class PrimaryKernel {
     events.append(.unmapped(requester: buffer.device.requester, range: buffer.iovas))
   }
 
-  /// A device's driver goes: its buffers are taken back and, where devices have tables of their own,
-  /// its table too. What the Rule had set up there goes with it.
+  /// A device's driver goes: its buffers are taken back and, where devices have tables of their
+  /// own, its table too. What the Rule had set up there goes with it.
   public func unbind(_ device: Device) {
     for buffer in mapped where buffer.device == device { unmap(buffer) }
     driver.unbind(device)

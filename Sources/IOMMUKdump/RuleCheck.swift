@@ -71,8 +71,8 @@ public struct RuleVerdict: Sendable, Equatable {
 
 /// What is known of a machine at its crash: registers, and as much of the history as somebody kept.
 ///
-/// A dump has registers and memory only; a simulated crash knows all. Optional parts are `nil` where
-/// nobody knows, and checks that need them answer *unknown*.
+/// A dump has registers and memory only; a simulated crash knows all. Optional parts are `nil`
+/// where nobody knows, and checks that need them answer *unknown*.
 public struct RuleEvidence: Sendable {
   /// DMA that a device still does, and where it is meant to end.
   public struct Leftover: Sendable, Equatable {
@@ -323,8 +323,8 @@ public struct RuleCheck<Memory: PhysicalMemory> {
       })
   }
 
-  /// R6: every device that the kdump kernel needs reaches some crash kernel range whole, and the first
-  /// of them, where the kernel runs.
+  /// R6: every device that the kdump kernel needs reaches some crash kernel range whole, and the
+  /// first of them, where the kernel runs.
   public func fitsMasks() -> RuleVerdict {
     verdict(
       .fitsMasks,
@@ -376,7 +376,8 @@ public struct RuleCheck<Memory: PhysicalMemory> {
       })
   }
 
-  /// R9: every table page lies outside the crash kernel, has not been given back, and can be walked.
+  /// R9: every table page lies outside the crash kernel, has not been given back, and can be
+  /// walked.
   public func tablesSound() -> RuleVerdict {
     let tables = machine.tables(in: memory)
     let hasUnits = machine.units.contains { unit in
@@ -498,7 +499,8 @@ public struct RuleCheck<Memory: PhysicalMemory> {
       })
   }
 
-  /// R13: before the crash, no device could write the crash kernel. The Rule breaks this on purpose.
+  /// R13: before the crash, no device could write the crash kernel. The Rule breaks this on
+  /// purpose.
   ///
   /// Looks at the first and the last page of each range and at 64 pages between them.
   public func exposure() -> RuleVerdict {

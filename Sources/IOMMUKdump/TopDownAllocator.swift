@@ -1,7 +1,7 @@
 /// Gives out the highest free addresses first: IOVAs of VT-d domains, pages of RAM.
 ///
-/// Keeps what is taken as ascending ranges that do not touch, so that an allocation costs as much as
-/// there are separate ranges above it.
+/// Keeps what is taken as ascending ranges that do not touch, so that an allocation costs as much
+/// as there are separate ranges above it.
 public struct TopDownAllocator: Sendable {
   /// Where addresses may be given out at all: half-open, ascending.
   public let space: [Range<UInt64>]
@@ -44,7 +44,8 @@ public struct TopDownAllocator: Sendable {
     }
   }
 
-  /// Takes the highest free `byteCount` bytes that end at or below `limit`; `nil` when none are left.
+  /// Takes the highest free `byteCount` bytes that end at or below `limit`; `nil` when none are
+  /// left.
   ///
   /// - Parameter alignment: A power of two.
   public mutating func allocate(

@@ -1,7 +1,8 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// The primary kernel on Intel VT-d in legacy mode: a domain for each device, made when it first maps.
+/// The primary kernel on Intel VT-d in legacy mode: a domain for each device, made when it first
+/// maps.
 ///
 /// Behaves as Linux 2.6.27: IOVAs from the top of 4 GiB downwards, aligned to their size, the
 /// interrupt range kept out. Source: Linux 2.6.27 `intel-iommu.c`, `iova.c`.

@@ -49,7 +49,8 @@ public struct CalgaryChip: Sendable, Hashable {
 
     /// Where the chip does not translate: 640 KiB to 1 MiB, MEM_1, and MEM_2 when it is enabled.
     ///
-    /// The authors of the driver found that translation fails there; what happens instead is *assumed*.
+    /// The authors of the driver found that translation fails there; what happens instead is
+    /// *assumed*.
     public var holes: TCETable.Holes {
       TCETable.Holes(
         legacy: 0xa0000..<0x100000,

@@ -84,7 +84,8 @@ public struct DeviceHandle: Sendable {
     }
   }
 
-  /// Requests to the interrupt range bypass DMA remapping: writes are messages, reads are malformed.
+  /// Requests to the interrupt range bypass DMA remapping: writes are messages, reads are
+  /// malformed.
   @inlinable
   static func interruptAnswer(_ access: Access) -> Translation {
     access == .write

@@ -15,7 +15,8 @@ public struct Leaf: Sendable {
 
 /// Sees the tables and leaves of a whole tree, in ascending order of address.
 public protocol TableVisitor {
-  /// A table of `level` at `table`, reached for addresses from `address` on. Called before its entries.
+  /// A table of `level` at `table`, reached for addresses from `address` on. Called before its
+  /// entries.
   mutating func enter(table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64)
   /// An entry that maps a page.
   mutating func leaf(_ leaf: Leaf)
@@ -37,11 +38,12 @@ extension TableVisitor {
 /// How many tables an enumeration may still enter.
 ///
 /// Tables from a broken or hostile dump may point at each other and at themselves: a walk of one
-/// address always ends, but going through all of them would take 512^5 steps. An honest tree enters
-/// few tables more than there are pages, so a bound in proportion to the memory ends the other kind.
+/// address always ends, but going through all of them would take 512^5 steps. An honest tree
+/// enters few tables more than there are pages, so a bound in proportion to the memory ends the
+/// other kind.
 ///
-/// That bound alone is hours of work, so one tree may also not reach the same table again and again:
-/// an honest one reaches each once, and a page of garbage may hold one pointer 512 times.
+/// That bound alone is hours of work, so one tree may also not reach the same table again and
+/// again: an honest one reaches each once, and a page of garbage may hold one pointer 512 times.
 public struct EnumerationBudget: Sendable {
   /// How often one tree may reach one table.
   public static let reachesPerTable = 1024

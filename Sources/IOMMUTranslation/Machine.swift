@@ -7,7 +7,8 @@ public enum TranslationUnit: Sendable, Hashable {
   case vtd(VTdUnit)
 }
 
-/// What a dump cannot say: which units the machine has, where its RAM is, where the crash kernel lives.
+/// What a dump cannot say: which units the machine has, where its RAM is, where the crash kernel
+/// lives.
 ///
 /// A machine without units is the nommu and the swiotlb case: devices see physical addresses.
 public struct Machine: Sendable {

@@ -15,7 +15,8 @@ public enum EntryKind: Equatable, Sendable {
 
 /// How tables of one kind are laid out: the walker's only knowledge of a format.
 ///
-/// Levels are numbered from the bottom: entries of level 1 always map pages, and the root is at level
+/// Levels are numbered from the bottom: entries of level 1 always map pages, and the root is at
+/// level
 /// `levels`. A flat table (TCE, GATT) is a radix table one level deep.
 public protocol TableFormat: Sendable {
   associatedtype Entry: TableEntry

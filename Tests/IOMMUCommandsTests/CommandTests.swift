@@ -35,8 +35,8 @@ import Testing
   }
 
   @Test(arguments: [
-    ("128M", 128 << 20 as UInt64), ("4G", 4 << 30), ("0x1000", 4096), ("64k", 65_536), ("2T", 2 << 40),
-    ("0x10M", 16 << 20), ("17", 17),
+    ("128M", 128 << 20 as UInt64), ("4G", 4 << 30), ("0x1000", 4096), ("64k", 65_536),
+    ("2T", 2 << 40), ("0x10M", 16 << 20), ("17", 17),
   ])
   func `sizes are read as the kernel reads them`(text: String, bytes: UInt64) {
     #expect(ByteSize(argument: text)?.rawValue == bytes)
@@ -83,7 +83,7 @@ import Testing
       (Translate.Format.tsv, "00:03.0\t0xABC\tw\t0xabc\n"),
       (
         .json,
-        "{\"requester\":\"00:03.0\",\"iova\":\"0xabc\",\"access\":\"write\",\"physical\":\"0xabc\"}\n"
+        #"{"requester":"00:03.0","iova":"0xabc","access":"write","physical":"0xabc"}"# + "\n"
       ),
     ] {
       var answers = RequestAnswers(
@@ -98,7 +98,8 @@ import Testing
 
   @Test(arguments: Tool.configuration.subcommands.map { $0._commandName })
   func `the help of every command has an example`(name: String) throws {
-    let help = Tool.helpMessage(for: Tool.configuration.subcommands.first { $0._commandName == name }!)
+    let commands = Tool.configuration.subcommands
+    let help = Tool.helpMessage(for: commands.first { $0._commandName == name }!)
     #expect(help.contains("Example: ") || help.contains("Example:\n"))
     #expect(help.contains("iommu \(name)"))
   }

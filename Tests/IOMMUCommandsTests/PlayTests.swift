@@ -45,8 +45,10 @@ final class TemporaryDirectory {
     let (holds, text) = try play("--mode", "calgary")
     #expect(holds)
     let row = try #require(text.split(separator: "\n").first { $0.hasPrefix("IBM Calgary") })
-    for number in ["32,768 TCE", "256 KiB", "1,048,576", "8 MiB", "3.125 %", "45/45 OWN", "24/24 OWN"]
-    {
+    let numbers = [
+      "32,768 TCE", "256 KiB", "1,048,576", "8 MiB", "3.125 %", "45/45 OWN", "24/24 OWN",
+    ]
+    for number in numbers {
       #expect(row.contains(number))
     }
     #expect(text.contains("without"))
@@ -67,7 +69,9 @@ final class TemporaryDirectory {
       "--mode", "nommu", "--ram", "8G", "--crash-kernel", "128M@6G")
     #expect(!holds)
     #expect(text.contains("16/24 OWN, 8/24 NOMAP"))
-    #expect(text.contains("nommu: R6: 00:03.0: 0x180000000..<0x188000000 is beyond the device's mask"))
+    #expect(
+      text.contains(
+        "nommu: R6: 00:03.0: 0x180000000..<0x188000000 is beyond the device's mask"))
   }
 
   @Test(arguments: [

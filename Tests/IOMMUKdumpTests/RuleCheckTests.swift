@@ -4,7 +4,8 @@ import Testing
 
 @testable import IOMMUKdump
 
-/// A machine of 256 MiB with 16 MiB of crash kernel at 32 MiB: small, so that every page is looked at.
+/// A machine of 256 MiB with 16 MiB of crash kernel at 32 MiB: small, so that every page is
+/// looked at.
 func smallConfiguration(
   _ mode: TranslationMode, devices: [Device] = Device.usual,
   crashKernel: [Range<PhysicalAddress>] = [

@@ -10,8 +10,8 @@ public struct PageCount: RawRepresentable, Hashable, Comparable, Sendable, Custo
 
   /// The pages that `byteCount` bytes touch when they start `offset` bytes into a page.
   ///
-  /// Rounds up `offset + byteCount`, as the drivers do: nothing at offset 0 takes no page, nothing at
-  /// any other offset takes one. `nil` when the sum passes 2^64 − 1.
+  /// Rounds up `offset + byteCount`, as the drivers do: nothing at offset 0 takes no page,
+  /// nothing at any other offset takes one. `nil` when the sum passes 2^64 − 1.
   @inlinable
   public init?(coveringBytes byteCount: UInt64, atOffset offset: UInt64 = 0) {
     let (sum, overflow) = (offset & (Self.pageByteCount - 1)).addingReportingOverflow(byteCount)

@@ -21,7 +21,8 @@ public struct Requester: RawRepresentable, Hashable, Comparable, Sendable, Custo
 
   /// Reads `bus:device.function` in hexadecimal, with or without a leading `0000:` segment.
   ///
-  /// `nil` for anything else: another segment, missing digits, a device above 1f, a function above 7.
+  /// `nil` for anything else: another segment, missing digits, a device above 1f, a function
+  /// above 7.
   public init?(_ text: some StringProtocol) { self.init(utf8: text.utf8) }
 
   /// The same from bytes; a million requests come through here.

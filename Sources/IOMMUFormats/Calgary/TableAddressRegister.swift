@@ -1,9 +1,9 @@
 extension Calgary {
   /// A table address register (TAR): where one PHB's TCE table lies, and how long it is.
   ///
-  /// 64 bits, big-endian on the bus, at BBAR + 0x580 + 8 · PHB; the value here is the one the bits are
-  /// numbered in. Writing it also drops the PHB's TCE cache. Bit 3 is called "valid" and never set by
-  /// Linux: translation does not need it (*assumed* to have no effect).
+  /// 64 bits, big-endian on the bus, at BBAR + 0x580 + 8 · PHB; the value here is the one the
+  /// bits are numbered in. Writing it also drops the PHB's TCE cache. Bit 3 is called "valid" and
+  /// never set by Linux: translation does not need it (*assumed* to have no effect).
   ///
   /// Source: Linux `pci-calgary_64.c`.
   @frozen
@@ -53,8 +53,8 @@ extension Calgary.TableAddressRegister {
 
   /// The table address as a Linux kdump kernel of 2.6.27 and later reads it, with its mistakes.
   ///
-  /// It clears only the bits of its *own* size code, in 32 bits: another code leaves a stray bit, and a
-  /// table above 4 GiB loses its upper bits.
+  /// It clears only the bits of its *own* size code, in 32 bits: another code leaves a stray bit,
+  /// and a table above 4 GiB loses its upper bits.
   public func tableAsKdumpKernelReadsIt(ownSize: Calgary.TableSize) -> PhysicalAddress {
     PhysicalAddress(rawValue & Self.softwareMask & UInt64(~UInt32(ownSize.rawValue)))
   }
@@ -83,8 +83,8 @@ extension Calgary {
 
     /// The size that Linux chose until 2014 from the end of RAM, in bytes.
     ///
-    /// The order, in pages, of `end >> 13` bytes, at most 7. The shift drops up to 8 KiB − 1, so that
-    /// 2 GiB and 4 KiB still take the 4 MiB table.
+    /// The order, in pages, of `end >> 13` bytes, at most 7. The shift drops up to 8 KiB − 1, so
+    /// that 2 GiB and 4 KiB still take the 4 MiB table.
     public static func chosenByLinux(endOfRAM end: UInt64) -> Self {
       let pages = ((end >> 13) + 4095) >> 12
       guard pages > 0 else { return .mib8 }

@@ -1,8 +1,8 @@
 extension Calgary {
   /// A translation control entry (TCE): one 4 KiB page of I/O space.
   ///
-  /// Eight bytes, **big-endian** in memory, at table + 8 · (IOVA >> 12). An entry of all zeros is free.
-  /// Read and write permissions are independent of each other (*assumed*: no driver wrote a
+  /// Eight bytes, **big-endian** in memory, at table + 8 · (IOVA >> 12). An entry of all zeros is
+  /// free. Read and write permissions are independent of each other (*assumed*: no driver wrote a
   /// write-only entry). Bits 11:2 and 63:48 are ignored for translation (*assumed*).
   ///
   /// Source: Linux `tce.h`, `tce_64.c`.

@@ -1,7 +1,8 @@
-/// An entry of a table in memory, or a register, as a value: its bits, and one list of what they are.
+/// An entry of a table in memory, or a register, as a value: its bits, and one list of what they
+/// are.
 ///
-/// The `fields` list names every bit once. Accessors, printing, annotation, JSON and the reserved-bit
-/// check all read it, so that a bit position is written down in one place only.
+/// The `fields` list names every bit once. Accessors, printing, annotation, JSON and the
+/// reserved-bit check all read it, so that a bit position is written down in one place only.
 public protocol TableEntry: Sendable, Hashable {
   /// What changes the meaning of the bits from case to case: a level, a capability.
   associatedtype Variant: Sendable = OnlyVariant

@@ -33,8 +33,8 @@ extension GART.GATTEntry {
     self = Self.wrapping(page: page)
   }
 
-  /// The entry that Linux 2.6.27 makes for any address: at 1 TiB and above it silently names a wrong,
-  /// low page, because bit 40 falls onto bit 12 of the entry.
+  /// The entry that Linux 2.6.27 makes for any address: at 1 TiB and above it silently names a
+  /// wrong, low page, because bit 40 falls onto bit 12 of the entry.
   public static func wrapping(page: PhysicalAddress) -> Self {
     let bits = page.rawValue & ~0xfff
     return Self(

@@ -3,14 +3,16 @@ import Glibc
 
 /// The physical memory of one machine: address 0 up to the end of its RAM, flat.
 ///
-/// The address space is reserved at once and pages appear when they are touched, so that a machine of
-/// 64 GiB costs what it uses. Untouched memory reads as zero. Addresses outside the RAM ranges (the
-/// hole below 4 GiB, everything past the end) do not answer: loads return `nil`.
+/// The address space is reserved at once and pages appear when they are touched, so that a
+/// machine of 64 GiB costs what it uses. Untouched memory reads as zero. Addresses outside the
+/// RAM ranges (the hole below 4 GiB, everything past the end) do not answer: loads return `nil`.
 ///
 /// Aligned words are read and written atomically: neither the modelled hardware nor a concurrent
-/// reader ever sees a torn entry. `FlatMemory` itself may be shared between threads for that reason.
+/// reader ever sees a torn entry. `FlatMemory` itself may be shared between threads for that
+/// reason.
 public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
-  /// Physical 0 to the end of RAM. Holes are inside it; their bytes are never reached by an address.
+  /// Physical 0 to the end of RAM. Holes are inside it; their bytes are never reached by an
+  /// address.
   public let bytes: UnsafeMutableRawBufferPointer
 
   /// Where RAM answers: half-open, ascending, not touching.
@@ -188,8 +190,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
 
   /// Page-aligned runs that may hold anything but zeros: what was touched since the reservation.
   ///
-  /// Asks the kernel which pages exist, so that writing out 64 GiB costs what the machine used. Where
-  /// the kernel does not tell, all of RAM. Ascending; `O(RAM / 4 KiB)` bits looked at.
+  /// Asks the kernel which pages exist, so that writing out 64 GiB costs what the machine used.
+  /// Where the kernel does not tell, all of RAM. Ascending; `O(RAM / 4 KiB)` bits looked at.
   public func touchedRanges() -> [Range<PhysicalAddress>] {
     let file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return ram }
@@ -238,7 +240,8 @@ public enum MemoryError: Error, Equatable, CustomStringConvertible {
     case .badRange(let range): "RAM range \(range.text) is empty or not a multiple of 4 KiB"
     case .overlap(let first, let second): "RAM ranges \(first.text) and \(second.text) overlap"
     case .notGranted(let byteCount, let code):
-      "the system does not reserve \(byteCount) bytes of address space (\(String(cString: strerror(code)))); "
+      "the system does not reserve \(byteCount) bytes of address space "
+        + "(\(String(cString: strerror(code)))); "
         + "choose less RAM"
     }
   }

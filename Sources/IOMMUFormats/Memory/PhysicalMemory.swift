@@ -1,4 +1,5 @@
-/// Physical memory as hardware reads it: whole words at aligned addresses, `nil` where none answers.
+/// Physical memory as hardware reads it: whole words at aligned addresses, `nil` where none
+/// answers.
 ///
 /// `nil` is the "access error" of the manuals: no RAM is there, or the page is not in this dump.
 /// Reads are checked; no address, however wild, reads outside the memory. Walkers are generic over

@@ -49,7 +49,8 @@ extension VTd.Capability {
 extension VTd {
   /// ECAP_REG, 0x010: what else the unit can do, as far as tables depend on it.
   ///
-  /// 64 bits; the bits that no table depends on are named `other`. Specification: Intel VT-d 11.4.3.
+  /// 64 bits; the bits that no table depends on are named `other`. Specification: Intel VT-d
+  /// 11.4.3.
   @frozen
   public struct ExtendedCapability: WordEntry {
     public var rawValue: UInt64

@@ -50,8 +50,10 @@ extension VTd {
 
     /// The limits that a unit's capability registers state.
     ///
-    /// - Parameter hostAddressWidth: Where the DMAR table says it. Without it the width is taken to be
-    ///   that of the unit's guest addresses, at most 52 (*assumed*; so it is in QEMU and in clients).
+    /// - Parameter hostAddressWidth: Where the DMAR table says it. Without it the width is taken
+    ///   to be
+    ///   that of the unit's guest addresses, at most 52 (*assumed*; so it is in QEMU and in
+    ///   clients).
     public init(
       capability: Capability, extendedCapability: ExtendedCapability, hostAddressWidth: Int? = nil
     ) {

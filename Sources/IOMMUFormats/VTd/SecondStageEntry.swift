@@ -1,8 +1,9 @@
 extension VTd {
   /// A second-stage paging entry: SS-PML5E, SS-PML4E, SS-PDPE, SS-PDE or SS-PTE.
   ///
-  /// Eight bytes, 512 to a 4 KiB table. A level-1 entry maps 4 KiB; with PS set a level-2 entry maps
-  /// 2 MiB and a level-3 entry 1 GiB; all others point to the next table. Specification: Intel VT-d
+  /// Eight bytes, 512 to a 4 KiB table. A level-1 entry maps 4 KiB; with PS set a level-2 entry
+  /// maps 2 MiB and a level-3 entry 1 GiB; all others point to the next table. Specification:
+  /// Intel VT-d
   /// 3.7, 9.8.
   @frozen
   public struct SecondStageEntry: WordEntry {
