@@ -75,7 +75,7 @@ struct PortCaches {
   @inline(__always)
   static func iotlbTag(_ key: UInt64, _ address: UInt64, sizeLog2: Int) -> CacheTag {
     let shift = UInt64(truncatingIfNeeded: sizeLog2)
-    return CacheTag(key, address &>> shift &<< shift | shift)
+    return CacheTag(key, (address &>> shift) &<< shift | shift)
   }
 
   static func structureTag(
@@ -83,7 +83,7 @@ struct PortCaches {
   ) -> CacheTag {
     let shift = UInt64(12 + 9 * level)
     let key = UInt64(domainID) | UInt64(pasid?.rawValue ?? 0) << 16 | (pasid == nil ? 0 : 1 << 36)
-    return CacheTag(key, address >> shift << shift | UInt64(level))
+    return CacheTag(key, (address >> shift) << shift | UInt64(level))
   }
 
   // MARK: The IOTLB
