@@ -163,17 +163,27 @@ extension VTdResolver {
   ) -> DeviceHandle.Route {
     // 0. Translation off: addresses pass unchanged.
     guard unit.status.translates else { return .untranslated }
-    if let fault = refusal(of: request) { return .blocked(fault.fault) }
+    switch resolve(request, in: memory, observer: &observer) {
+    case .success(let route): return route
+    case .failure(let fault): return .blocked(fault.fault)
+    }
+  }
+
+  /// The same of a unit that is on, with the fault as it was found.
+  public func resolve(
+    _ request: VTdRequest, in memory: some PhysicalMemory, observer: inout some WalkObserver
+  ) -> Result<DeviceHandle.Route, VTdFault> {
+    if let fault = refusal(of: request) { return .failure(fault) }
     do throws(VTdFault) {
       let context = try context(of: request.requester, in: memory, observer: &observer).get()
       let pasid = try addressSpace(of: request, admittedBy: context).get()
       guard case .scalable(let scalable) = context else {
-        return try route(of: request, through: context, entry: nil).get()
+        return route(of: request, through: context, entry: nil)
       }
       let entry = try pasidEntry(of: pasid, in: scalable, memory: memory, observer: &observer).get()
-      return try route(of: request, through: context, entry: entry).get()
+      return route(of: request, through: context, entry: entry)
     } catch {
-      return .blocked(error.fault)
+      return .failure(error)
     }
   }
 
