@@ -12,7 +12,8 @@ import Testing
     PCI.Identity.self, PCI.CommandStatus.self, PCI.ClassRevision.self, PCI.HeaderType.self,
     PCI.BusNumbers.self, PCI.CapabilityHeader.self, PCI.ExpressCapability.self,
     PCI.ExtendedCapabilityHeader.self, PCI.AddressTranslationServices.self,
-    PCI.VirtualFunctionRouting.self,
+    PCI.VirtualFunctionRouting.self, VTd.DMAR.Platform.self, VTd.DMAR.StructureHeader.self,
+    VTd.DMAR.ScopeHeader.self,
   ]
 
   @Test(arguments: entries)
