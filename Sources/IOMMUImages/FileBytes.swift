@@ -70,6 +70,17 @@ final class FileBytes: @unchecked Sendable {
       remedy: "copy it to a place where nothing writes it, and read the copy")
   }
 
+  /// The whole file, in place.
+  ///
+  /// - Throws: ``ImageError`` when the system cannot map it.
+  func bytesInPlace() throws(ImageError) -> UnsafeRawBufferPointer {
+    guard let mapping else {
+      throw ImageError(
+        file: path, found: "cannot be mapped", remedy: "copy its contents to a file and name that")
+    }
+    return mapping
+  }
+
   /// Whether `count` bytes from `offset` lie in the file.
   func holds(_ count: some BinaryInteger, at offset: UInt64) -> Bool {
     offset <= byteCount && count <= byteCount - offset
