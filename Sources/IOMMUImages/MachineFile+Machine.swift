@@ -257,7 +257,8 @@ extension MachineFile.Unit {
       Offset.rootTableAddress: unit.rootTableAddress.rawValue,
     ]
     if unit.limits.majorVersion != VTd.Limits.permissive.majorVersion {
-      registers[Offset.version] = UInt64(VTd.Version(major: unit.limits.majorVersion).rawValue)
+      registers[Offset.version] = UInt64(
+        VTd.Version(major: unit.limits.majorVersion, minor: 0).rawValue)
     }
     // Of a unit that allows everything nothing was known; so it stays.
     guard unit.limits != .permissive else {
