@@ -48,10 +48,11 @@ package struct ConformVTd: ParsableCommand {
 
   package func run() throws {
     try readingInput {
-      var run = try ConformRun(caches: caches)
+      let run = try ConformRun(caches: caches)
+      var output = StandardOutput()
       try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in
         guard let answer = try run.answer(line, number: number) else { return }
-        StandardOutput.write(answer)
+        output.write(answer)
         // Whoever feeds cases one by one waits for each answer.
         StandardOutput.flush()
       }
