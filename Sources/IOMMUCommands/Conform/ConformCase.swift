@@ -63,7 +63,12 @@ struct ConformCase: Decodable {
 
   struct Configuration: Decodable {
     var addressWidth: Int
-    enum CodingKeys: String, CodingKey { case addressWidth = "aw_bits" }
+    /// Whether the unit has first-stage tables; the older of the case formats does not say.
+    var hasFirstStage: Bool?
+    enum CodingKeys: String, CodingKey {
+      case addressWidth = "aw_bits"
+      case hasFirstStage = "flts"
+    }
   }
 
   struct Registers: Decodable {

@@ -83,7 +83,7 @@ final class ConformMachine {
       RemappingUnitConfiguration(
         version: VTd.Version(major: 1, minor: 0),
         capability: VTd.Capability(rawValue: test.cap.value),
-        extendedCapability: VTd.ExtendedCapability(rawValue: test.ecap.value),
+        extendedCapability: extendedCapability(of: test),
         hostAddressWidth: test.config.addressWidth, caches: caches,
         acceptsNarrowQueueInScalableMode: queue.map { !$0.isWide } ?? false),
       memory: memory)
@@ -96,6 +96,18 @@ final class ConformMachine {
     }
     // A new unit's caches are empty: the invalidations of a real set-up would find nothing.
     command { $0.enablesTranslation = test.registers.translates != 0 }
+  }
+
+  /// The case's ECAP_REG.
+  ///
+  /// Cases of the older format have devices whose requests stand for PASIDs other than 0 without
+  /// saying that the unit can do that (ECAP.RPS).
+  private func extendedCapability(of test: ConformCase) -> VTd.ExtendedCapability {
+    var register = VTd.ExtendedCapability(rawValue: test.ecap.value)
+    if test.config.hasFirstStage == nil, register.hasScalableMode {
+      register.hasRequesterPASID = true
+    }
+    return register
   }
 
   private func setRootTable(_ value: UInt64) {

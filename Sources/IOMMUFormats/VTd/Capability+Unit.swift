@@ -56,6 +56,11 @@ extension VTd.ExtendedCapability {
   public var hasVirtualCommands: Bool { self[Self.vcs] != 0 }
   public var hasSecondStage: Bool { self[Self.ssts] != 0 }
   public var hasFirstStage: Bool { self[Self.fsts] != 0 }
+  /// RPS: RID_PASID may be other than zero.
+  public var hasRequesterPASID: Bool {
+    get { self[Self.rps] != 0 }
+    set { self[Self.rps] = newValue ? 1 : 0 }
+  }
   public var hasPerformanceMonitoring: Bool { self[Self.pms] != 0 }
   public var hasAbortDMA: Bool { self[Self.adms] != 0 }
   public var hasPermissionTables: Bool { self[Self.hpts] != 0 }

@@ -4,9 +4,11 @@ import IOMMUFormats
 enum CacheInvalidation: Hashable, Sendable {
   case contextGlobal
   case contextDomain(UInt16)
-  /// The requesters that agree with `requester` outside `ignoredBits`; when `domainID` is there,
-  /// only entries of that domain.
-  case contextDevice(UInt16, ignoredBits: UInt16, domainID: UInt16?)
+  /// The requesters that agree with this one outside `ignoredBits`.
+  ///
+  /// Software names the domain too; entries of another domain are dropped all the same, which is
+  /// always allowed.
+  case contextDevice(UInt16, ignoredBits: UInt16)
   case pasidGlobal
   case pasidDomain(UInt16)
   case pasid(domainID: UInt16, UInt32)

@@ -7,6 +7,8 @@ struct FillObserver<Outer: WalkObserver>: WalkObserver {
   let caches: UnsafeMutablePointer<PortCaches>
   var domainID: UInt16 = 0
   var pasid = PASID(0)
+  var firstStageRoot = PhysicalAddress(0)
+  var secondStageRoot = PhysicalAddress(0)
 
   mutating func read(_ entry: some TableEntry, at address: PhysicalAddress, level: Int) {
     caches.pointee.entriesRead.count(
@@ -17,9 +19,10 @@ struct FillObserver<Outer: WalkObserver>: WalkObserver {
   mutating func descend<Entry: TableEntry>(
     to start: WalkStart, for address: UInt64, through type: Entry.Type
   ) {
+    let isFirstStage = type == VTd.FirstStageEntry.self
     caches.pointee.keep(
-      start, for: address, domainID: domainID,
-      pasid: type == VTd.FirstStageEntry.self ? pasid : nil)
+      start, for: address, in: isFirstStage ? firstStageRoot : secondStageRoot,
+      domainID: domainID, pasid: isFirstStage ? pasid : nil)
     outer.descend(to: start, for: address, through: type)
   }
 }

@@ -34,13 +34,9 @@ extension PortCaches {
         guard case .legacy(let entry) = context else { return false }
         return entry.domainID == domain
       }
-    case .contextDevice(let requester, let ignoredBits, let domain):
-      contexts.invalidate { tag, context in
-        guard (UInt16(truncatingIfNeeded: tag.low) ^ requester) & ~ignoredBits == 0 else {
-          return false
-        }
-        guard let domain, case .legacy(let entry) = context else { return true }
-        return entry.domainID == domain
+    case .contextDevice(let requester, let ignoredBits):
+      contexts.invalidate { tag, _ in
+        (UInt16(truncatingIfNeeded: tag.low) ^ requester) & ~ignoredBits == 0
       }
     default: contexts.invalidateAll()
     }

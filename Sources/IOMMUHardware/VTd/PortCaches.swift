@@ -13,6 +13,11 @@ struct IOTLBEntry {
 /// A pointer to a lower table, with what invalidations ask for.
 struct PagingStructureEntry {
   var start: WalkStart
+  /// The tree that the pointer belongs to: walks of another do not use it.
+  ///
+  /// The manual's tag is the domain alone. Devices of one domain share their tables, unless
+  /// software is changing them one device after the other.
+  var root: PhysicalAddress
   var domainID: UInt16
   /// First-stage tables belong to a PASID; second-stage tables have `nil`.
   var pasid: PASID?
@@ -124,16 +129,16 @@ struct PortCaches {
 
   /// The lowest table that is known for an address; counts one hit or miss.
   mutating func start(
-    for address: UInt64, domainID: UInt16, pasid: PASID?, below levels: Int
+    for address: UInt64, in root: WalkStart, domainID: UInt16, pasid: PASID?
   ) -> WalkStart? {
     guard structures.keepsEntries else {
       structures.count(hit: false)
       return nil
     }
-    for level in 1..<levels {
+    for level in 1..<root.level {
       let tag = Self.structureTag(
         domainID: domainID, pasid: pasid, address: address, level: level)
-      if let entry = structures.peek(tag) {
+      if let entry = structures.peek(tag), entry.root == root.table {
         structures.count(hit: true)
         return entry.start
       }
@@ -142,13 +147,16 @@ struct PortCaches {
     return nil
   }
 
-  mutating func keep(_ start: WalkStart, for address: UInt64, domainID: UInt16, pasid: PASID?) {
+  mutating func keep(
+    _ start: WalkStart, for address: UInt64, in root: PhysicalAddress, domainID: UInt16,
+    pasid: PASID?
+  ) {
     guard structures.keepsEntries else { return }
     let tag = Self.structureTag(
       domainID: domainID, pasid: pasid, address: address, level: start.level)
     structures.insert(
       PagingStructureEntry(
-        start: start, domainID: domainID, pasid: pasid, address: address), under: tag)
+        start: start, root: root, domainID: domainID, pasid: pasid, address: address), under: tag)
   }
 }
 

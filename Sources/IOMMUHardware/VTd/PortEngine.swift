@@ -253,23 +253,26 @@ struct PortEngine {
         return .fault(
           binding.rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
       }
+      observer.secondStageRoot = table.root
       let start = caches.pointee.start(
-        for: address, domainID: domainID, pasid: nil, below: table.format.levels)
+        for: address, in: table.start, domainID: domainID, pasid: nil)
       return table.page(
         of: address, from: start ?? table.start, for: operation, writes: writes, in: memory,
         marker: marker, observer: &observer)
     case .firstStage(let table):
       guard table.isCanonical(address) else { return .fault(.addressNotCanonical) }
+      observer.firstStageRoot = table.root
       let start = caches.pointee.start(
-        for: address, domainID: domainID, pasid: binding.space.pasid, below: table.format.levels)
+        for: address, in: table.start, domainID: domainID, pasid: binding.space.pasid)
       return table.page(
         of: address, from: start ?? table.start, writes: writes, in: memory, marker: marker,
         observer: &observer)
     case .nested(let tables):
       guard tables.firstStage.isCanonical(address) else { return .fault(.addressNotCanonical) }
+      observer.firstStageRoot = tables.firstStage.root
+      observer.secondStageRoot = tables.secondStage.root
       let start = caches.pointee.start(
-        for: address, domainID: domainID, pasid: binding.space.pasid,
-        below: tables.firstStage.format.levels)
+        for: address, in: tables.firstStage.start, domainID: domainID, pasid: binding.space.pasid)
       return tables.page(
         of: address, from: start ?? tables.firstStage.start, for: operation, writes: writes,
         in: memory, marker: marker, observer: &observer)

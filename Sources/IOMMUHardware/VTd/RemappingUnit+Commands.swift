@@ -116,10 +116,7 @@ extension RemappingUnit {
     case .global: post(.contextGlobal)
     case .domain: post(isScalable ? .contextGlobal : .contextDomain(domainID))
     case .selective:
-      post(
-        .contextDevice(
-          requester.rawValue, ignoredBits: functionMask.ignoredBits,
-          domainID: isScalable ? nil : domainID))
+      post(.contextDevice(requester.rawValue, ignoredBits: functionMask.ignoredBits))
     }
   }
 

@@ -190,9 +190,12 @@ extension RemappingUnitConfiguration {
   }
 
   var limits: VTd.Limits {
-    VTd.Limits(
+    var limits = VTd.Limits(
       capability: capability, extendedCapability: extendedCapability,
       hostAddressWidth: hostAddressWidth, majorVersion: version.major)
+    // Before version 4 bit 62 of a leaf was TM, legal in units with device TLBs.
+    limits.hasTransientMappings = version.major < 4 && limits.hasDeviceTLBs
+    return limits
   }
 
   var descriptorRules: VTd.DescriptorRules {
