@@ -134,8 +134,8 @@ extension RemappingUnit {
   private func store(_ request: VTd.PageRequestDescriptor, at place: PhysicalAddress?) {
     guard let place, memory.isBacked(place, byteCount: VTd.PageRequestDescriptor.queueByteCount)
     else { return }
-    memory.store(0, at: PhysicalAddress(place.rawValue + 16))
-    memory.store(0, at: PhysicalAddress(place.rawValue + 24))
+    memory.store(UInt64(0), at: PhysicalAddress(place.rawValue + 16))
+    memory.store(UInt64(0), at: PhysicalAddress(place.rawValue + 24))
     request.store(to: memory, at: place)
   }
 }

@@ -124,6 +124,7 @@ public final class RemappingUnit: @unchecked Sendable {
       rootTableAddress = VTd.RootTableAddress(rawValue: 0)
       interruptTableAddress = VTd.InterruptTableAddress(rawValue: 0)
       nextFaultRecord = 0
+      publishState()
       post(.everything)
       drain()
     }

@@ -47,8 +47,8 @@ import Testing
     Wrong(what: "ECS", extendedSet: 1 << 24), Wrong(what: "ERS", extendedSet: 1 << 30),
     Wrong(what: "VCS", extendedSet: 1 << 44), Wrong(what: "PMS", extendedSet: 1 << 51),
     Wrong(what: "HPTS", extendedSet: 1 << 55), Wrong(what: "RDTS", extendedSet: 1 << 60),
-    Wrong(what: "on CAP_REG", clear: 0x3ff << 24),
-    Wrong(what: "on FRCD_REG", extendedSet: 0, extendedClear: 0x10 << 8),
+    Wrong(what: "FRCD_REG on VER_REG", clear: 0x3ff << 24),
+    Wrong(what: "FRCD_REG on IVA_REG", extendedClear: 0x10 << 8),
   ]
 
   @Test(arguments: wrong)
