@@ -20,6 +20,13 @@ let package = Package(
         .product(name: "IOMMUWorkloads", package: "swift-iommu"),
       ]),
     .executableTarget(name: "goals", dependencies: ["BenchmarkSupport"], path: "Sources/Goals"),
+    .executableTarget(
+      name: "unit",
+      dependencies: [
+        .product(name: "IOMMUFormats", package: "swift-iommu"),
+        .product(name: "IOMMUTranslation", package: "swift-iommu"),
+        .product(name: "IOMMUHardware", package: "swift-iommu"),
+      ], path: "Sources/Unit"),
   ],
   swiftLanguageModes: [.v6]
 )
