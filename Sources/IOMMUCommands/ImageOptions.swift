@@ -1,24 +1,124 @@
 import ArgumentParser
+import IOMMUFormats
 import IOMMUImages
+import IOMMUInspection
 import IOMMUTranslation
 
-/// What every command that reads a dump has in common: the image and its machine file.
+/// What every command that reads a dump has in common: the image, and where its tables are.
 package struct ImageOptions: ParsableArguments {
-  @Argument(help: "The memory: an ELF core, or a raw image from physical address 0.")
+  @Argument(help: "The memory: a dump in any format that 'iommu --help' names.")
   package var image: String
 
-  @Option(help: "The machine file: which units there are and what their registers hold.")
-  package var machine: String
+  @OptionGroup package var source: TableSource
 
   package init() {}
 
-  /// Opens both; what is doubtful about the machine goes to standard error.
+  /// Opens the image and finds its tables; what is doubtful goes to standard error.
   func open() throws -> (memory: MemoryImage, machine: Machine) {
     try readingInput {
-      let file = try MachineFile(path: machine)
-      let machine = try file.machine()
-      for warning in file.warnings { warn(warning) }
-      return (try MemoryImage(path: image), machine)
+      let memory = try MemoryImage(path: image)
+      return (memory, try source.machine(of: memory, path: image))
     }
+  }
+}
+
+/// Where the tables of an image are: a root table, a machine file, or what a search finds.
+package struct TableSource: ParsableArguments {
+  @Option(help: "The machine file: which units there are and what their registers hold.")
+  package var machine: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The VT-d root table's physical address, whatever a machine file says.",
+      valueName: "address"))
+  package var root: AddressArgument?
+
+  package init() {}
+
+  /// The machine: by `--root`, by `--machine`, or by what is found in memory, in that order.
+  func machine(of memory: MemoryImage, path: String) throws -> Machine {
+    var found: Machine?
+    if let machine {
+      let file = try MachineFile(path: machine)
+      found = try file.machine()
+      for warning in file.warnings { warn(warning) }
+    }
+    if let root {
+      let place = PhysicalAddress(root.rawValue)
+      guard place.isAligned(to: 4096), memory.quadword(at: place) != nil else {
+        throw InputError(
+          "--root \(place): no page of \(path) begins there; 'iommu find' lists root tables")
+      }
+      return (found ?? Machine(name: path, units: [])).withRootTable(place, in: memory)
+    }
+    return try found ?? search(memory, path: path)
+  }
+
+  /// What is found in memory by structure alone; says what that was.
+  private func search(_ memory: MemoryImage, path: String) throws -> Machine {
+    var line = ProgressLine("searching for tables")
+    let search = TableSearch(in: memory) {
+      line.show(done: $0.doneByteCount, of: $0.byteCount)
+    }
+    line.finish()
+    guard let best = search.best else {
+      throw InputError(
+        "\(path): no table of certain kind found; name one with --root ADDRESS or --machine FILE")
+    }
+    warn("no machine file: taking the \(best.kind.rawValue) at \(best.address), score \(best.score)")
+    return Machine(name: path, units: search.units)
+  }
+}
+
+extension Machine {
+  /// The machine with another root table: in its first VT-d unit, or in one of which nothing is
+  /// known.
+  func withRootTable(_ root: PhysicalAddress, in memory: some PhysicalMemory) -> Machine {
+    let candidate = TableSearch.rootTable(at: root, in: memory)
+    guard case .vtd(let found)? = candidate.unit else { return self }
+    var machine = self
+    machine.units = [.vtd(found)]
+    for case .vtd(var known) in units {
+      known.rootTableAddress = found.rootTableAddress
+      known.status = found.status
+      machine.units = [.vtd(known)]
+      break
+    }
+    return machine
+  }
+}
+
+/// A physical address: hexadecimal with `0x`, or decimal, with K, M or G for sizes.
+package struct AddressArgument: ExpressibleByArgument, Equatable {
+  package var rawValue: UInt64
+
+  package init?(argument: String) {
+    guard let value = ByteSize(argument: argument)?.rawValue else { return nil }
+    rawValue = value
+  }
+
+  package init(_ rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// An I/O address as people copy it: with `0x`, or the bare hexadecimal digits of a log line.
+package struct IOVAArgument: ExpressibleByArgument, Equatable {
+  package var iova: IOVA
+
+  package init?(argument: String) {
+    let digits = argument.utf8.starts(with: "0x".utf8) || argument.utf8.starts(with: "0X".utf8)
+      ? argument : "0x" + argument
+    guard let value = parseNumber(digits) else { return nil }
+    iova = IOVA(value)
+  }
+}
+
+/// A device in any form that people type: `00:1f.2`, `0000:00:1f.2`, `00:1f:2`, `[00:1f.2]`,
+/// `0x00fa`, or a path of `/sys` that ends in one.
+package struct RequesterArgument: ExpressibleByArgument, Equatable {
+  package var requester: Requester
+
+  package init?(argument: String) {
+    guard let requester = Requester(lenient: argument) else { return nil }
+    self.requester = requester
   }
 }

@@ -122,7 +122,7 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     }
     func secondStage(level: Int) -> EntryDescription {
       let entry = VTd.SecondStageEntry(rawValue: word)
-      let variant = entry.variant(level: level, limits: limits)
+      let variant = entry.placed(level: level, limits: limits)
       return EntryDescription(explaining: entry, variant, name: variant.name)
     }
     switch self {

@@ -88,7 +88,7 @@ extension TableRegion {
         EntryDescription(explaining: entry, OnlyVariant()))
     case .secondStage(let tree, let limits):
       guard let entry = VTd.SecondStageEntry(from: memory, at: address) else { return nil }
-      let variant = entry.variant(level: level, limits: limits)
+      let variant = entry.placed(level: level, limits: limits)
       let step = UInt64(tree.format.sizeLog2(level: level))
       let description = EntryDescription(explaining: entry, variant, name: variant.name)
       let statement =
