@@ -48,21 +48,23 @@ package struct Diff: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
-    try readingInput {
-      let oldMemory = try MemoryImage(path: before)
-      let newMemory = try MemoryImage(path: after)
-      var later = source
-      later.machine = machineAfter ?? source.machine
-      // A root is an address in one dump: the other may have it elsewhere.
-      later.root = rootAfter ?? (machineAfter == nil ? source.root : nil)
-      let difference = try MapsDifference(
-        before: try source.machine(of: oldMemory, path: before), in: oldMemory,
-        after: try later.machine(of: newMemory, path: after), in: newMemory)
-      switch format {
-      case .text: difference.write(to: &out, ink: ink)
-      case .json: try writeJSON(difference, to: &out)
+    let earlier = ImageFiles(image: before)
+    let later = ImageFiles(image: after)
+    var laterSource = source
+    laterSource.machine = machineAfter ?? source.machine
+    // A root is an address in one dump: the other may have it elsewhere.
+    laterSource.root = rootAfter ?? (machineAfter == nil ? source.root : nil)
+    return try earlier.read { oldMemory in
+      try later.read { newMemory in
+        let difference = try MapsDifference(
+          before: try source.machine(of: oldMemory, path: before), in: oldMemory,
+          after: try laterSource.machine(of: newMemory, path: after), in: newMemory)
+        switch format {
+        case .text: difference.write(to: &out, ink: ink)
+        case .json: try writeJSON(difference, to: &out)
+        }
+        return difference.isEmpty
       }
-      return difference.isEmpty
     }
   }
 }

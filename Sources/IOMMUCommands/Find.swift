@@ -21,8 +21,7 @@ package struct Find: ParsableCommand {
       Example: iommu find Examples/vtd-crash/image.elf
       """)
 
-  @Argument(help: "The memory: a dump in any format that 'iommu --help' names.")
-  package var image: String
+  @OptionGroup package var files: ImageFiles
 
   @Option(
     help: ArgumentHelp("Where the capture kernel lives. May be repeated.", valueName: "range"))
@@ -48,26 +47,27 @@ package struct Find: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
-    let memory = try readingInput { try MemoryImage(path: image) }
-    if measure {
-      SearchMeasurement(memory).write(to: &out)
-      return true
+    try files.read { memory in
+      if measure {
+        SearchMeasurement(memory).write(to: &out)
+        return true
+      }
+      var line = ProgressLine("searching for tables")
+      let search = TableSearch(in: memory, crashKernel: crashKernel.map(\.range)) {
+        line.show(done: $0.doneByteCount, of: $0.byteCount)
+      }
+      line.finish()
+      let shown = search.candidates.filter { all || $0.isCertain }
+      switch format {
+      case .text:
+        for candidate in shown { write(candidate, to: &out, ink: ink) }
+        let hidden = search.candidates.count - shown.count
+        if shown.isEmpty { out.write("nothing that is certainly a table\n") }
+        if hidden > 0 { out.write("\(hidden) less certain; --all shows them\n") }
+      case .json: try writeJSON(shown, to: &out)
+      }
+      return search.candidates.contains { $0.isCertain && $0.kind.translates }
     }
-    var line = ProgressLine("searching for tables")
-    let search = TableSearch(in: memory, crashKernel: crashKernel.map(\.range)) {
-      line.show(done: $0.doneByteCount, of: $0.byteCount)
-    }
-    line.finish()
-    let shown = search.candidates.filter { all || $0.isCertain }
-    switch format {
-    case .text:
-      for candidate in shown { write(candidate, to: &out, ink: ink) }
-      let hidden = search.candidates.count - shown.count
-      if shown.isEmpty { out.write("nothing that is certainly a table\n") }
-      if hidden > 0 { out.write("\(hidden) less certain; --all shows them\n") }
-    case .json: try writeJSON(shown, to: &out)
-    }
-    return search.best != nil || shown.contains { $0.kind.translates }
   }
 
   private func write(

@@ -6,18 +6,57 @@ import IOMMUTranslation
 
 /// What every command that reads a dump has in common: the image, and where its tables are.
 package struct ImageOptions: ParsableArguments {
-  @Argument(help: "The memory: a dump in any format that 'iommu --help' names.")
-  package var image: String
+  @OptionGroup package var files: ImageFiles
 
   @OptionGroup package var source: TableSource
 
   package init() {}
 
-  /// Opens the image and finds its tables; what is doubtful goes to standard error.
-  func open() throws -> (memory: MemoryImage, machine: Machine) {
+  /// Opens the image, finds its tables, and hands both to `body`; what is doubtful goes to standard
+  /// error.
+  ///
+  /// - Throws: as ``ImageFiles/read(_:)``.
+  func read<Result>(
+    _ body: (_ memory: MemoryImage, _ machine: Machine) throws -> Result
+  ) throws -> Result {
+    try files.read { memory in
+      try body(memory, try source.machine(of: memory, path: files.image))
+    }
+  }
+}
+
+/// The files of one dump.
+package struct ImageFiles: ParsableArguments {
+  @Argument(
+    help: "The memory: an ELF core, a kdump-compressed dump, either flattened, or raw bytes.")
+  package var image: String
+
+  @Option(
+    name: .customLong("part"),
+    help: ArgumentHelp(
+      "Another file of a dump that 'makedumpfile --split' made. May be repeated.",
+      valueName: "file"))
+  package var parts: [String] = []
+
+  package init() {}
+
+  /// A dump in one file.
+  package init(image: String) {
+    self.image = image
+    parts = []
+  }
+
+  /// Opens the image and hands it to `body`; what is doubtful goes to standard error.
+  ///
+  /// - Throws: ``InputError`` also when a page that `body` looked at could not be unpacked: what it
+  ///   answered may be wrong then.
+  func read<Result>(_ body: (MemoryImage) throws -> Result) throws -> Result {
     try readingInput {
-      let memory = try MemoryImage(path: image)
-      return (memory, try source.machine(of: memory, path: image))
+      let memory = try MemoryImage(paths: [image] + parts)
+      for warning in memory.warnings { warn(warning) }
+      let result = try body(memory)
+      if let problem = memory.problem { throw problem }
+      return result
     }
   }
 }
@@ -65,7 +104,8 @@ package struct TableSource: ParsableArguments {
       throw InputError(
         "\(path): no table of certain kind found; name one with --root ADDRESS or --machine FILE")
     }
-    warn("no machine file: taking the \(best.kind.rawValue) at \(best.address), score \(best.score)")
+    warn(
+      "no machine file: taking the \(best.kind.rawValue) at \(best.address), score \(best.score)")
     return Machine(name: path, units: search.units)
   }
 }
@@ -105,7 +145,8 @@ package struct IOVAArgument: ExpressibleByArgument, Equatable {
   package var iova: IOVA
 
   package init?(argument: String) {
-    let digits = argument.utf8.starts(with: "0x".utf8) || argument.utf8.starts(with: "0X".utf8)
+    let digits =
+      argument.utf8.starts(with: "0x".utf8) || argument.utf8.starts(with: "0X".utf8)
       ? argument : "0x" + argument
     guard let value = parseNumber(digits) else { return nil }
     iova = IOVA(value)

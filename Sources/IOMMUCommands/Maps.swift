@@ -40,8 +40,7 @@ package struct Maps: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws {
-    let (memory, machine) = try image.open()
-    try readingInput {
+    try image.read { memory, machine in
       let report = try MapsReport(machine, in: memory, table: table)
       switch format {
       case .text: try report.writeText(of: memory, to: &out)
@@ -50,7 +49,8 @@ package struct Maps: ParsableCommand {
         let layout = DomainTranslationStruct(report)
         guard !layout.isEmpty else {
           throw InputError(
-            "\(image.image): no VT-d page table to show in the kernel's layout; use --format text")
+            "\(image.files.image): no VT-d page table to show in the kernel's layout; use --format text"
+          )
         }
         try layout.write(of: memory, to: &out)
       case .summary: try MapsSummary(report, in: memory).write(to: &out, ink: ink)

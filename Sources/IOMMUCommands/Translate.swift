@@ -28,8 +28,7 @@ package struct Translate: ParsableCommand {
   package init() {}
 
   package func run() throws {
-    let (memory, machine) = try image.open()
-    try readingInput {
+    try image.read { memory, machine in
       var answers = RequestAnswers(machine: machine, memory: memory, format: format)
       var output: [UInt8] = []
       try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in

@@ -45,13 +45,14 @@ package struct Walk: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
-    let (memory, machine) = try image.open()
-    let walk = ToldWalk(
-      device.requester, iova.iova, access: write ? .write : .read, machine: machine, in: memory)
-    switch format {
-    case .text: walk.write(to: &out, ink: ink)
-    case .json: try writeJSON(walk, to: &out)
+    try image.read { memory, machine in
+      let walk = ToldWalk(
+        device.requester, iova.iova, access: write ? .write : .read, machine: machine, in: memory)
+      switch format {
+      case .text: walk.write(to: &out, ink: ink)
+      case .json: try writeJSON(walk, to: &out)
+      }
+      return walk.reachesMemory
     }
-    return walk.reachesMemory
   }
 }

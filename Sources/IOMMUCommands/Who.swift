@@ -33,8 +33,7 @@ package struct Who: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
-    let (memory, machine) = try image.open()
-    return try readingInput {
+    try image.read { memory, machine in
       let reach = try ReachReport(
         PhysicalAddress(physical.rawValue), machine: machine, in: memory)
       switch format {

@@ -46,26 +46,30 @@ extension MachineFile {
   }
 
   /// Refuses text that the decoder would take for another encoding, or that nests too deeply.
-  private static func checkText(_ bytes: [UInt8], _ path: String) throws(ImageError) {
+  static func checkText(
+    _ bytes: [UInt8], _ path: String, kind: String = "a machine file"
+  ) throws(ImageError) {
     guard !bytes.isEmpty else {
-      throw ImageError(file: path, found: "is empty", remedy: "a machine file is a JSON object")
+      throw ImageError(file: path, found: "is empty", remedy: "\(kind) is a JSON object")
     }
     // The decoder guesses UTF-16 and UTF-32 from zero bytes; brackets are counted in UTF-8 here.
     if let zero = bytes.firstIndex(of: 0) {
       throw ImageError(
         file: path, offset: UInt64(zero), found: "a zero byte",
-        remedy: "a machine file is JSON in UTF-8; is this the dump?")
+        remedy: "\(kind) is JSON in UTF-8; is this the dump?")
     }
     guard String(validating: bytes, as: UTF8.self) != nil else {
       throw ImageError(
         file: path, found: "is not UTF-8 text",
-        remedy: "a machine file is JSON in UTF-8; is this the dump?")
+        remedy: "\(kind) is JSON in UTF-8; is this the dump?")
     }
-    try checkBrackets(bytes, path)
+    try checkBrackets(bytes, path, kind)
   }
 
   /// Refuses brackets that do not match, with the place that the decoder does not tell.
-  private static func checkBrackets(_ bytes: [UInt8], _ path: String) throws(ImageError) {
+  private static func checkBrackets(
+    _ bytes: [UInt8], _ path: String, _ kind: String
+  ) throws(ImageError) {
     func error(_ offset: Int, _ found: String, _ remedy: String) -> ImageError {
       let line = bytes[..<offset].count { $0 == UInt8(ascii: "\n") } + 1
       return ImageError(
@@ -92,7 +96,7 @@ extension MachineFile {
         guard open.count < nestingLimit else {
           throw error(
             offset, "JSON nested more than \(nestingLimit) deep",
-            "a machine file needs five levels")
+            "\(kind) needs fewer")
         }
         open.append((byte, offset))
       case UInt8(ascii: "]"), UInt8(ascii: "}"):
@@ -216,7 +220,7 @@ extension ImageError {
 }
 
 /// `units[1].registers["0x90"]`; `nil` for the whole file.
-private func jsonPath(_ keys: [any CodingKey]) -> String? {
+func jsonPath(_ keys: [any CodingKey]) -> String? {
   var text = ""
   for key in keys {
     if let index = key.intValue {

@@ -26,7 +26,9 @@ extension Requester {
     case 3, 4:
       // Segments other than 0 have tables of their own.
       guard values.count == 3 || values[0] == 0 else { return nil }
-      let (bus, device, function) = (values[values.count - 3], values[values.count - 2], values.last!)
+      let (bus, device, function) = (
+        values[values.count - 3], values[values.count - 2], values.last!
+      )
       guard bus < 256, device < 32, function < 8 else { return nil }
       self.init(bus: UInt8(bus), device: UInt8(device), function: UInt8(function))
     default: return nil

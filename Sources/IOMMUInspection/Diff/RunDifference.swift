@@ -24,6 +24,11 @@ public struct RunDifference: Sendable, Hashable {
     public var physical: PhysicalAddress
     public var permissions: Permissions
 
+    public init(physical: PhysicalAddress, permissions: Permissions) {
+      self.physical = physical
+      self.permissions = permissions
+    }
+
     enum CodingKeys: String, CodingKey { case physical, access }
 
     public func encode(to encoder: any Encoder) throws {
@@ -91,7 +96,8 @@ extension RunDifference {
       // The next place where one of the two begins or ends.
       let edges = [old?.start, old?.end, new?.start, new?.end].compactMap { $0 }
       guard let next = edges.filter({ $0 > position }).min() else { break }
-      sweep.add(position..<next, before: old?.target(at: position), after: new?.target(at: position))
+      sweep.add(
+        position..<next, before: old?.target(at: position), after: new?.target(at: position))
       position = next
     }
     return sweep.differences

@@ -220,7 +220,8 @@ struct FlatTableJudge<Memory: PhysicalMemory> {
     while address < range.upperBound.rawValue {
       let wanted = Int(min(UInt64(buffer.count), range.upperBound.rawValue - address))
       let count = memory.read(
-        at: PhysicalAddress(address), into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
+        at: PhysicalAddress(address),
+        into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
       guard count > 0 else {
         address = (address | 4095) + 1
         continue

@@ -69,6 +69,14 @@ public struct TableSearch: Sendable {
         reasons: ["leads to no device"])
   }
 
+  /// Whose a root table is, by where its tables lie; `nil` where nothing tells.
+  public static func owner(
+    ofRootTable address: PhysicalAddress, in memory: some PhysicalMemory
+  ) -> TableCandidate.Owner? {
+    guard let root = RootJudge(memory: memory).candidate(at: address) else { return nil }
+    return root.looksCopied ? .captureKernel : nil
+  }
+
   /// The candidate that ``units`` stands for.
   public var best: TableCandidate? {
     candidates.first { $0.isCertain && $0.kind.translates && $0.unit != nil }
@@ -145,9 +153,8 @@ private struct MemorySweep {
         // Up to a multiple of the chunk, so that all but the first begin at a page.
         let room = UInt64(Self.chunkByteCount) - address % UInt64(Self.chunkByteCount)
         let wanted = Int(min(room, end - address))
-        let count = memory.read(
-          at: PhysicalAddress(address),
-          into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
+        let piece = piece(of: memory, at: address, upTo: wanted, buffer: buffer)
+        let count = piece.count
         if count == 0 {
           // A range may promise a page that is not there.
           let next = min(end, address | 4095 == .max ? end : (address | 4095) + 1)
@@ -155,7 +162,7 @@ private struct MemorySweep {
           address = next
           continue
         }
-        look(at: UnsafeRawBufferPointer(rebasing: buffer[..<count]), address, memory)
+        look(at: piece, address, memory)
         address += UInt64(count)
         done &+= UInt64(count)
         if address % (UInt64(Self.chunkByteCount) << 8) == 0 {
@@ -164,6 +171,20 @@ private struct MemorySweep {
       }
     }
     return total
+  }
+
+  /// Bytes of memory: where they lie when that can be, else copied into `buffer`.
+  private func piece(
+    of memory: some PhysicalMemory, at address: UInt64, upTo byteCount: Int,
+    buffer: UnsafeMutableRawBufferPointer
+  ) -> UnsafeRawBufferPointer {
+    if let bytes = memory.bytesInPlace(from: PhysicalAddress(address)) {
+      return UnsafeRawBufferPointer(rebasing: bytes.prefix(byteCount))
+    }
+    let count = memory.read(
+      at: PhysicalAddress(address),
+      into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<byteCount]))
+    return UnsafeRawBufferPointer(rebasing: buffer[..<count])
   }
 
   private mutating func look(

@@ -27,7 +27,7 @@ public struct ToldWalk: Sendable {
   public let steps: [WalkStep]
   public let end: End
 
-  /// Follows a request of one byte.
+  /// Follows a request for the rest of the page that `iova` lies in.
   public init(
     _ requester: Requester, _ iova: IOVA, access: Access, machine: Machine,
     in memory: some PhysicalMemory
@@ -36,7 +36,8 @@ public struct ToldWalk: Sendable {
     var collector = StepCollector(machine)
     let handle = machine.resolve(requester, in: witness, observer: &collector)
     let answer = handle.translate(
-      iova, byteCount: PageCount.pageByteCount, access: access, in: witness, observer: &collector)
+      iova, byteCount: PageCount.pageByteCount - iova.offsetInPage, access: access, in: witness,
+      observer: &collector)
     self.requester = requester
     self.iova = iova
     self.access = access
@@ -79,7 +80,8 @@ public struct ToldWalk: Sendable {
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
     out.write("\(ink.strong("\(requester)")) \(access)s IOVA \(iova): \(route)\n")
     for (number, step) in steps.enumerated() {
-      out.write("\n\(number + 1)  \(ink.strong(step.titleText)) at \(ink.address("\(step.address)"))\n")
+      out.write(
+        "\n\(number + 1)  \(ink.strong(step.titleText)) at \(ink.address("\(step.address)"))\n")
       let raw = step.entry.wordTexts.reversed().joined(separator: " ")
       out.write("   raw      \(raw)\n")
       out.write("   fields   \(step.fieldsText)\n")

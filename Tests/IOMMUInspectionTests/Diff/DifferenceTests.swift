@@ -19,9 +19,11 @@ import Testing
 
   @Test func `equal runs do not differ, however they are cut`() {
     #expect(
-      texts([run(0x1000..<0x4000, 0x8000)], [
-        run(0x1000..<0x2000, 0x8000), run(0x2000..<0x4000, 0x9000),
-      ]) == [])
+      texts(
+        [run(0x1000..<0x4000, 0x8000)],
+        [
+          run(0x1000..<0x2000, 0x8000), run(0x2000..<0x4000, 0x9000),
+        ]) == [])
   }
 
   @Test func `each kind of change is a maximal range`() {
@@ -95,10 +97,10 @@ import Testing
     let small = try SmallMachine()
     let other = try SmallMachine()
     // 00:03.1 gets a table of its own, 03:00.0 loses its context entry.
-    other.memory.store(0x3a001, at: PhysicalAddress(0x31190))
-    other.memory.store(0x3b003, at: PhysicalAddress(0x3a000))
-    other.memory.store(0x40_0081, at: PhysicalAddress(0x3b008))
-    other.memory.store(0, at: PhysicalAddress(0x32000))
+    other.memory.store(0x3a001 as UInt64, at: PhysicalAddress(0x31190))
+    other.memory.store(0x3b003 as UInt64, at: PhysicalAddress(0x3a000))
+    other.memory.store(0x40_0081 as UInt64, at: PhysicalAddress(0x3b008))
+    other.memory.store(0 as UInt64, at: PhysicalAddress(0x32000))
     let difference = try MapsDifference(
       before: small.machine, in: small.memory, after: other.machine, in: other.memory)
     #expect(!difference.isEmpty)

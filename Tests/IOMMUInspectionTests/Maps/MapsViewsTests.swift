@@ -43,7 +43,8 @@ import Testing
 
   @Test func `a machine without VT-d tables has no block`() throws {
     let small = try SmallMachine()
-    #expect(DomainTranslationStruct(try MapsReport(small.gartMachine, in: small.memory)).isEmpty)
+    let report = try MapsReport(small.gartMachine, in: small.memory)
+    #expect(DomainTranslationStruct(report).isEmpty)
   }
 }
 

@@ -86,18 +86,20 @@ import Testing
 
   @Test func `a table outside the dump is no fault but a page that is missing`() throws {
     let small = try SmallMachine()
-    small.memory.store(0x70_0000_0003, at: PhysicalAddress(0x33008))
+    small.memory.store(0x70_0000_0003 as UInt64, at: PhysicalAddress(0x33008))
     let walk = ToldWalk(
       Requester("00:03.0")!, IOVA(0x4000_0000), access: .read, machine: small.machine,
       in: small.memory)
-    #expect(walk.end == .notInDump(PhysicalAddress(0x70_0000_0000), .vtd(.tableUnreadable, isRecorded: true)))
+    #expect(
+      walk.end
+        == .notInDump(PhysicalAddress(0x70_0000_0000), .vtd(.tableUnreadable, isRecorded: true)))
     #expect(walk.endText.hasPrefix("ends unknown: 0x7000000000 is not in this dump"))
     #expect(walk.endText.contains("faults 0x7: "))
   }
 
   @Test func `a table outside the machine's RAM is a fault, whatever the dump holds`() throws {
     let small = try SmallMachine()
-    small.memory.store(0x70_0000_0003, at: PhysicalAddress(0x33008))
+    small.memory.store(0x70_0000_0003 as UInt64, at: PhysicalAddress(0x33008))
     var machine = small.machine
     machine.ram = [addresses(0..<0x10_0000)]
     let walk = ToldWalk(
@@ -121,7 +123,9 @@ import Testing
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
     let text = String(decoding: try encoder.encode(try told("00:03.0", 0x12000)), as: UTF8.self)
-    #expect(text.contains(#""fault":{"meaning":"read without read permission, or no mapping","reason":"0x6"}"#))
+    #expect(
+      text.contains(
+        #""fault":{"meaning":"read without read permission, or no mapping","reason":"0x6"}"#))
     #expect(text.contains(#""iova":"0x12000","requester":"00:03.0""#))
     #expect(text.contains(#""address":"0x35090""#))
   }

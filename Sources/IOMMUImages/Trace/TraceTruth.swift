@@ -1,0 +1,244 @@
+import FoundationEssentials
+import IOMMUFormats
+
+/// What a trace is measured against: the machine, and every mapping its driver made.
+public struct TraceTruth: Sendable {
+  /// The file's path as it was given.
+  public var path: String
+  public var scenario: String
+  /// 1 for the first kernel, 2 for the kdump kernel.
+  public var kernel: UInt64
+  /// Memory, reserved ranges included: half-open, whole pages, ascending and apart.
+  public var memory: [Range<PhysicalAddress>]
+  /// Sorted by the place where they begin.
+  public var mappings: [TraceMapping]
+  /// Calgary: one for each PHB that has a bus; empty elsewhere.
+  public var tables: [TraceTable]
+  /// Calgary: the PCI functions; empty elsewhere.
+  public var functions: [TraceFunction]
+}
+
+/// One mapping that a driver made.
+public struct TraceMapping: Sendable, Equatable {
+  public var identifier: UInt64
+  public var device: Requester
+  /// Calgary: the bus whose table translates the device; `nil` when none does.
+  public var tableBus: UInt8?
+  /// GART: whether the number lies in the aperture.
+  public var isRemapped: Bool
+  public var iova: IOVA
+  public var physical: PhysicalAddress
+  public var byteCount: UInt64
+  public var pageCount: UInt64
+  public var direction: TraceDirection
+  /// In force from the boundary after this many events,
+  public var firstSequence: UInt64
+  /// and up to, not at, the boundary after this many.
+  public var endSequence: UInt64?
+}
+
+/// One TCE table at the end of a trace.
+public struct TraceTable: Sendable, Equatable {
+  public var bus: UInt8
+  public var chip: Int
+  public var phb: Int
+  public var isTranslated: Bool
+  /// The table as the chip finds it from its TAR; 0 when nothing is translated.
+  public var hardwareTable: PhysicalAddress
+  /// The table as the driver finds it: another address after the driver's mistake in a kdump kernel.
+  public var driverTable: PhysicalAddress
+  public var entryCount: UInt64
+  /// Entries that are not zero.
+  public var nonzeroEntryCount: UInt64?
+  /// Where the driver's next search starts.
+  public var hint: UInt64?
+}
+
+/// One PCI function.
+public struct TraceFunction: Sendable, Equatable {
+  public var requester: Requester
+  public var vendor: UInt16
+  public var device: UInt16
+  public var rootBus: UInt8?
+}
+
+extension TraceTruth {
+  /// Files of more bytes than this are refused.
+  public static let byteCountLimit = 512 << 20
+
+  /// Reads a truth file.
+  ///
+  /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
+  public init(path: String) throws(ImageError) {
+    let bytes = try InputFile(path: path).contents(atMost: Self.byteCountLimit)
+    try MachineFile.checkText(bytes, path, kind: "a truth file")
+    let document: TruthDocument
+    do {
+      document = try JSONDecoder().decode(TruthDocument.self, from: Data(bytes))
+    } catch let error as DecodingError {
+      throw ImageError(file: path, error)
+    } catch {
+      throw ImageError(file: path, found: "cannot be read as JSON: \(error)")
+    }
+    self.init(
+      path: path, scenario: document.scenario, kernel: document.kernel,
+      memory: Self.wholePages(document.ram.map(\.range)),
+      mappings: document.mappings.map(\.value).sorted { $0.firstSequence < $1.firstSequence },
+      tables: document.tables?.map(\.value) ?? [],
+      functions: document.devices?.map(\.value) ?? [])
+  }
+
+  /// The ranges cut to whole pages and joined where they touch.
+  static func wholePages(_ ranges: [Range<UInt64>]) -> [Range<PhysicalAddress>] {
+    var joined: [Range<UInt64>] = []
+    for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+      let start = max(range.lowerBound / 4096 * 4096, joined.last?.upperBound ?? 0)
+      let end = range.upperBound / 4096 * 4096
+      guard start < end else { continue }
+      if let last = joined.last, last.upperBound == start {
+        joined[joined.count - 1] = last.lowerBound..<end
+      } else {
+        joined.append(start..<end)
+      }
+    }
+    return joined.map { PhysicalAddress($0.lowerBound)..<PhysicalAddress($0.upperBound) }
+  }
+}
+
+// MARK: The JSON as it stands
+
+/// The keys of a truth file that are used.
+private struct TruthDocument: Decodable {
+  var scenario: String
+  var kernel: UInt64
+  var ram: [MemoryRange]
+  var mappings: [Mapping]
+  var tables: [Table]?
+  var devices: [Function]?
+
+  /// `["0x0", "0x9f000", "ram"]`.
+  struct MemoryRange: Decodable {
+    var range: Range<UInt64>
+
+    init(from decoder: any Decoder) throws {
+      var container = try decoder.unkeyedContainer()
+      let start = try container.decode(Number.self).value
+      let end = try container.decode(Number.self).value
+      guard start <= end, end < MachineFile.addressLimit else {
+        throw DecodingError.dataCorruptedError(
+          in: container, debugDescription: "is no range below 2^52")
+      }
+      range = start..<end
+    }
+  }
+
+  struct Mapping: Decodable {
+    var value: TraceMapping
+
+    enum CodingKeys: String, CodingKey {
+      case id, dev, iova, pa, len, pages, dir
+      case tableBus = "table_bus"
+      case busAddress = "bus_addr"
+      case isRemapped = "through_gart"
+      case firstSequence = "seq_map"
+      case endSequence = "seq_unmap"
+    }
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.container(keyedBy: CodingKeys.self)
+      func hexadecimal(_ key: CodingKeys, bits: UInt64) throws -> UInt64 {
+        let value = try container.decode(Number.self, forKey: key).value
+        guard bits == 64 || value >> bits == 0 else {
+          throw DecodingError.dataCorruptedError(
+            forKey: key, in: container, debugDescription: "has more than \(bits) bits")
+        }
+        return value
+      }
+      let name = try container.decode(String.self, forKey: .dev)
+      guard let device = Requester(name) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .dev, in: container, debugDescription: quoted(name) + " is not a PCI function")
+      }
+      let directionName = try container.decode(String.self, forKey: .dir)
+      guard let direction = TraceDirection(rawValue: directionName) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .dir, in: container, debugDescription: quoted(directionName) + " is no direction")
+      }
+      let pages = try container.decode(UInt64.self, forKey: .pages)
+      guard pages <= 1 << 26 else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .pages, in: container, debugDescription: "\(pages) pages")
+      }
+      let bus = try container.decodeIfPresent(Int.self, forKey: .tableBus)
+      value = TraceMapping(
+        identifier: try container.decode(UInt64.self, forKey: .id), device: device,
+        tableBus: bus.flatMap { UInt8(exactly: $0) },
+        isRemapped: try container.decodeIfPresent(Bool.self, forKey: .isRemapped) ?? true,
+        iova: IOVA(
+          try hexadecimal(container.contains(.busAddress) ? .busAddress : .iova, bits: 52)),
+        physical: PhysicalAddress(try hexadecimal(.pa, bits: 52)),
+        byteCount: try container.decode(UInt64.self, forKey: .len), pageCount: pages,
+        direction: direction,
+        firstSequence: try container.decode(UInt64.self, forKey: .firstSequence),
+        endSequence: try container.decodeIfPresent(UInt64.self, forKey: .endSequence))
+    }
+  }
+
+  struct Table: Decodable {
+    var value: TraceTable
+
+    enum CodingKeys: String, CodingKey {
+      case bus, chip, phb, translated, entries
+      case driverTable = "kernel_table_pa"
+      case hardwareTable = "hw_table_pa"
+      case nonzeroEntries = "nonzero_tces"
+      case hint = "it_hint"
+    }
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.container(keyedBy: CodingKeys.self)
+      let hardware = try container.decodeIfPresent(Number.self, forKey: .hardwareTable)?.value ?? 0
+      let driver =
+        try container.decodeIfPresent(Number.self, forKey: .driverTable)?.value ?? hardware
+      value = TraceTable(
+        bus: try container.decode(UInt8.self, forKey: .bus),
+        chip: Int(try container.decode(UInt8.self, forKey: .chip)),
+        phb: Int(try container.decode(UInt8.self, forKey: .phb)),
+        isTranslated: try container.decode(Bool.self, forKey: .translated),
+        hardwareTable: PhysicalAddress(hardware), driverTable: PhysicalAddress(driver),
+        entryCount: try container.decodeIfPresent(UInt64.self, forKey: .entries) ?? 0,
+        nonzeroEntryCount: try container.decodeIfPresent(UInt64.self, forKey: .nonzeroEntries),
+        hint: try container.decodeIfPresent(UInt64.self, forKey: .hint))
+    }
+  }
+
+  struct Function: Decodable {
+    var value: TraceFunction
+
+    enum CodingKeys: String, CodingKey {
+      case bdf, vendor, device
+      case rootBus = "root_bus"
+    }
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.container(keyedBy: CodingKeys.self)
+      func identifier(_ key: CodingKeys) throws -> UInt16 {
+        let text = try container.decode(String.self, forKey: key)
+        guard let value = UInt16(text, radix: 16) else {
+          throw DecodingError.dataCorruptedError(
+            forKey: key, in: container, debugDescription: quoted(text) + " is no PCI identifier")
+        }
+        return value
+      }
+      let name = try container.decode(String.self, forKey: .bdf)
+      guard let requester = Requester(name) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .bdf, in: container, debugDescription: quoted(name) + " is not a PCI function")
+      }
+      value = TraceFunction(
+        requester: requester, vendor: try identifier(.vendor), device: try identifier(.device),
+        rootBus: try container.decodeIfPresent(Int.self, forKey: .rootBus)
+          .flatMap { UInt8(exactly: $0) })
+    }
+  }
+}
