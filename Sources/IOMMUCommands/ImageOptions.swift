@@ -163,3 +163,13 @@ package struct RequesterArgument: ExpressibleByArgument, Equatable {
     self.requester = requester
   }
 }
+
+/// A PASID, 20 bits: decimal, or hexadecimal with `0x`.
+package struct PASIDArgument: ExpressibleByArgument, Equatable {
+  package var pasid: PASID
+
+  package init?(argument: String) {
+    guard let value = parseNumber(argument), value >> 20 == 0 else { return nil }
+    pasid = PASID(UInt32(value))
+  }
+}

@@ -6,6 +6,7 @@ import IOMMUInspection
 package struct Maps: ParsableCommand {
   package enum Format: String, ExpressibleByArgument, CaseIterable {
     case text, tsv, debugfs, summary, json
+    case summaryJSON = "summary-json"
   }
 
   package static let configuration = CommandConfiguration(
@@ -27,7 +28,7 @@ package struct Maps: ParsableCommand {
   @Option(help: "Only this table: bus:02, gart, or a requester such as 00:03.0.")
   package var table: String?
 
-  @Option(help: "How to print the mappings: text, tsv, debugfs, summary or json.")
+  @Option(help: "How to print the mappings: text, tsv, debugfs, summary, json or summary-json.")
   package var format = Format.text
 
   @OptionGroup package var screen: ScreenOptions
@@ -54,6 +55,7 @@ package struct Maps: ParsableCommand {
         }
         try layout.write(of: memory, to: &out)
       case .summary: try MapsSummary(report, in: memory).write(to: &out, ink: ink)
+      case .summaryJSON: try writeJSON(try MapsSummary(report, in: memory), to: &out)
       case .json: try writeJSON(try report.encodable(in: memory), to: &out)
       }
     }

@@ -32,6 +32,9 @@ package struct Walk: ParsableCommand {
   @Flag(help: "The device writes; without this it reads.")
   package var write = false
 
+  @Option(help: "The PASID that the request carries, in scalable mode. Default: none.")
+  package var pasid: PASIDArgument?
+
   @Option(help: "How to print the walk: text or json.")
   package var format = ReportFormat.text
 
@@ -47,7 +50,8 @@ package struct Walk: ParsableCommand {
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
     try image.read { memory, machine in
       let walk = ToldWalk(
-        device.requester, iova.iova, access: write ? .write : .read, machine: machine, in: memory)
+        device.requester, pasid: pasid?.pasid, iova.iova, access: write ? .write : .read,
+        machine: machine, in: memory)
       switch format {
       case .text: walk.write(to: &out, ink: ink)
       case .json: try writeJSON(walk, to: &out)

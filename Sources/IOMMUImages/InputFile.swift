@@ -62,8 +62,11 @@ struct InputFile: ~Copyable {
 
   /// The whole file, for small ones.
   ///
+  /// - Parameter remedy: What to ask the user about a file that is larger.
   /// - Throws: ``ImageError`` when the file has more than `limit` bytes or a read fails.
-  func contents(atMost limit: Int) throws(ImageError) -> [UInt8] {
+  func contents(
+    atMost limit: Int, remedy: String = "is it a machine file at all?"
+  ) throws(ImageError) -> [UInt8] {
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 65_536)
     // Read until the end rather than up to the size: files below /proc say that they have none.
@@ -77,7 +80,7 @@ struct InputFile: ~Copyable {
       bytes += chunk[..<got]
       guard bytes.count <= limit else {
         throw ImageError(
-          file: path, found: "has more than \(limit) bytes", remedy: "is it a machine file at all?")
+          file: path, found: "has more than \(limit) bytes", remedy: remedy)
       }
     }
   }

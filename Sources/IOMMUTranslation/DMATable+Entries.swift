@@ -6,7 +6,8 @@ extension DMATable {
 
   /// Goes through every entry of the table, below the width in force.
   ///
-  /// Addresses that the visitor sees count from ``base``. A pass-through device has no entries.
+  /// Addresses that the visitor sees count from ``base``. A pass-through device has no entries; of
+  /// nested tables the first stage's are meant.
   ///
   /// - Throws: ``EnumerationExhausted`` when tables point at each other.
   /// - Complexity: O(entries of all tables reached).
@@ -26,6 +27,14 @@ extension DMATable {
       try table.format.forEachEntry(
         from: table.root, in: memory, below: 1 << UInt64(table.addressWidth), budget: &budget,
         visitor: &visitor)
+    case .firstStage(let table):
+      try table.format.forEachEntry(
+        from: table.root, in: memory, budget: &budget, visitor: &visitor)
+    case .nested(let tables):
+      // The first stage's entries, which lie in guest memory and name guest pages.
+      try tables.firstStage.format.forEachEntry(
+        from: tables.firstStage.root, in: GuestMemory(tables.secondStage, memory: memory),
+        budget: &budget, visitor: &visitor)
     }
   }
 }

@@ -86,7 +86,8 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     switch record.source {
     case .calgary(let csr, let plssr): return calgary(fault, csr: csr, plssr: plssr)
     case .vtdInterrupt(let reason): return interrupt(fault, reason)
-    case .vtd, .amdvi: break
+    case .amdvi(_, let flags): return amdvi(fault, flags)
+    case .vtd: break
     }
     guard let requester = record.requester, let iova = record.iova, let access = record.access,
       !machine.units.isEmpty
@@ -95,7 +96,9 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
         fault: fault, attempt: attempt(record), walk: nil, now: "the log names no DMA request",
         stoppedBy: nil, remedy: nil, hints: [])
     }
-    let walk = ToldWalk(requester, iova, access: access, machine: machine, in: memory)
+    let walk = ToldWalk(
+      requester, pasid: record.pasid.map { PASID($0) }, iova, access: access, machine: machine,
+      in: memory)
     return FaultExplanation(
       fault: fault, attempt: attempt(record), walk: walk, now: now(walk, record),
       stoppedBy: stoppedBy(walk), remedy: Remedy(walk).text,
@@ -161,8 +164,9 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     }
     if !others.isEmpty {
       let names = others.prefix(4).map(\.table.name)
-      let more = others.count > names.count ? " and \(others.count - names.count) more" : ""
-      hints.append("mapped for \(listText(names))\(more), but not for this device")
+      let more = others.count - names.count
+      let list = more > 0 ? "\(names.joined(separator: ", ")) and \(more) more" : listText(names)
+      hints.append("mapped for \(list), but not for this device")
     }
     if let range = machine.crashKernel.first(where: { $0.contains(PhysicalAddress(iova.rawValue)) })
     {
@@ -211,6 +215,24 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       walk: nil, now: "interrupt remapping is not read from dumps", stoppedBy: nil,
       remedy: "an entry of the interrupt remapping table with this index, for this device",
       hints: [])
+  }
+
+  private func amdvi(_ fault: LoggedFault, _ flags: AMDViFlags?) -> FaultExplanation {
+    var remedy: String?
+    if let flags, !flags.contains(.isInterrupt) {
+      let letter = flags.contains(.isWrite) ? "IW" : "IR"
+      if !flags.contains(.isPresent) {
+        remedy = "an entry with PR, \(letter) and the buffer's page for this number"
+      } else if flags.contains(.isPermission) {
+        remedy = "the same entry with \(letter), if the buffer was mapped for this direction"
+      } else if flags.contains(.isReserved) {
+        remedy = "the same entry without reserved bits"
+      }
+    }
+    return FaultExplanation(
+      fault: fault, attempt: attempt(fault.record), walk: nil,
+      now: "AMD-Vi tables are not read from dumps: this is what the event says", stoppedBy: nil,
+      remedy: remedy, hints: [])
   }
 
   private func calgary(_ fault: LoggedFault, csr: UInt32, plssr: UInt32) -> FaultExplanation {

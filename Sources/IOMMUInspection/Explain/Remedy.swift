@@ -31,12 +31,24 @@ struct Remedy {
       return "a context entry\(place) with P, a page table, its width and a domain, before the "
         + "device's first DMA"
     case .contextEntryInvalid, .contextEntryReserved, .rootEntryReserved,
-      .secondStageEntryReserved:
+      .secondStageEntryReserved, .scalableRootEntryReserved, .scalableContextEntryReserved,
+      .scalableContextEntryInvalid, .pasidDirectoryEntryReserved, .pasidEntryReserved,
+      .pasidEntryInvalid, .firstStageEntryReserved, .scalableSecondStageEntryReserved:
       return reserved(walk) ?? "an entry with a width and a type that the unit supports"
-    case .addressBeyondWidth: return "a number within the table's width"
-    case .interruptAddressReached: return "a page that is memory: 0xfeexxxxx is not"
-    case .readNotPermitted, .writeNotPermitted: return permission(walk)
-    default: return walk.steps.last.map { _ in permission(walk) } ?? nil
+    case .addressBeyondWidth, .scalableAddressBeyondWidth, .addressNotCanonical:
+      return "a number within the table's width"
+    case .interruptAddressReached, .scalableInterruptAddressReached:
+      return "a page that is memory: 0xfeexxxxx is not"
+    case .scalableRootEntryNotPresent:
+      return "a root entry whose half for the device points to a context table"
+    case .scalableContextEntryNotPresent, .pasidDirectoryEntryNotPresent, .pasidEntryNotPresent:
+      return "this entry with P: without it the device has no PASID tables or no page table"
+    case .firstStageEntryNotPresent:
+      return "the buffer's page in a leaf here or below, with P, and R/W for a device that writes"
+    case .readNotPermitted, .writeNotPermitted, .secondStageEntryNotPresent,
+      .scalableReadNotPermitted, .scalableWriteNotPermitted:
+      return permission(walk)
+    default: return nil
     }
   }
 
@@ -53,7 +65,8 @@ struct Remedy {
 
   /// The entry with the permission, or what is missing below it.
   private static func permission(_ walk: ToldWalk) -> String? {
-    guard let step = walk.steps.last else { return nil }
+    // In a first-stage entry bit 0 is P: its permissions are others.
+    guard let step = walk.steps.last, !step.entry.name.hasPrefix("FS-") else { return nil }
     let bits = Permissions.readWrite.rawValue
     let wanted = walk.access.permission
     let letter = wanted == .read ? "R" : "W"

@@ -22,7 +22,10 @@ public struct DomainTranslationStruct: Sendable {
   public var isEmpty: Bool { !report.tables.contains { Self.hasLayout($0) } }
 
   private static func hasLayout(_ table: DMATable) -> Bool {
-    if case .secondStage = table.content { true } else { false }
+    switch table.content {
+    case .secondStage, .firstStage: true
+    case .tce, .gatt, .nested, .passThrough: false
+    }
   }
 
   /// Writes all blocks.
@@ -36,10 +39,11 @@ public struct DomainTranslationStruct: Sendable {
     var blocks: [TableIdentity: String] = [:]
     let identities = report.tables.map { TableIdentity($0) }
     let users = Dictionary(grouping: zip(report.tables, identities), by: \.1).mapValues {
-      $0.compactMap { Requester($0.0.name) }
+      $0.compactMap { requester($0.0) }
     }
     for (table, identity) in zip(report.tables, identities) {
-      guard let identity, !isAlias(table.name, among: users[identity] ?? []) else { continue }
+      guard let identity, Self.hasLayout(table), !isAlias(table, among: users[identity] ?? [])
+      else { continue }
       let name = firstNames[identity] ?? table.name
       firstNames[identity] = name
       if blocks[identity] == nil {
@@ -53,8 +57,13 @@ public struct DomainTranslationStruct: Sendable {
     }
   }
 
-  private func isAlias(_ name: String, among users: [Requester]) -> Bool {
-    guard let requester = Requester(name), requester.deviceFunction == 0 else { return false }
+  /// The requester that a table is for: in scalable mode the name has a PASID too.
+  private func requester(_ table: DMATable) -> Requester? {
+    Requester(table.name.prefix { $0 != "/" })
+  }
+
+  private func isAlias(_ table: DMATable, among users: [Requester]) -> Bool {
+    guard let requester = requester(table), requester.deviceFunction == 0 else { return false }
     return users.contains { $0.bus != requester.bus }
       && users.contains { $0.bus == requester.bus && $0.device != 0 }
   }
@@ -63,22 +72,38 @@ public struct DomainTranslationStruct: Sendable {
     of table: DMATable, name: String, in memory: some PhysicalMemory,
     budget: inout EnumerationBudget
   ) throws(EnumerationExhausted) -> String {
-    guard case .secondStage(let tree) = table.content else { return "" }
-    var text =
-      "Device 0000:\(name) @\(tree.root)\n"
-      + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
     var leaves = LeafCollector()
     try table.forEachEntry(in: memory, budget: &budget, visitor: &leaves)
-    for leaf in leaves.leaves {
+    let device = name.prefix { $0 != "/" }
+    let pasid = name.dropFirst(device.count + 1)
+    let space = pasid.isEmpty || pasid == "0" ? "" : " with pasid \(pasid)"
+    var text =
+      "Device 0000:\(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
+      + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
+    switch table.content {
+    case .secondStage(let tree):
+      write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
+    case .firstStage(let tree):
+      write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
+    case .tce, .gatt, .nested, .passThrough: break
+    }
+    return text + "\n"
+  }
+
+  /// A line for each leaf.
+  private func write(
+    _ leaves: [UInt64], of format: some TableFormat, root: PhysicalAddress,
+    in memory: some PhysicalMemory, to text: inout String
+  ) {
+    for leaf in leaves {
       var path = PathCollector()
-      _ = tree.format.walk(leaf, from: tree.root, in: memory, observer: &path)
+      _ = format.walk(leaf, from: root, in: memory, observer: &path)
       text += "0x\(hexadecimal(leaf >> 12, digits: 13)) |"
       for level in stride(from: 5, through: 1, by: -1) {
         text += "\t0x\(hexadecimal(path.words[level], digits: 16))"
       }
       text += "\n"
     }
-    return text + "\n"
   }
 }
 

@@ -134,17 +134,18 @@ private struct LeafCounter: TableVisitor {
 
   mutating func leaf(_ leaf: Leaf) {
     // Leaves that let nothing through are no mappings.
-    guard !leaf.permissions.isEmpty else { return }
+    let permissions = leaf.permissions.intersection(.readWrite)
+    guard !permissions.isEmpty else { return }
     let size: UInt64 = 1 << UInt64(leaf.sizeLog2)
     counts[leaf.sizeLog2, default: 0] += 1
     byteCount &+= size
-    switch leaf.permissions {
+    switch permissions {
     case .readWrite: access.readWrite += 1
     case .read: access.readOnly += 1
     default: access.writeOnly += 1
     }
-    let continues = last.map { $0 == (leaf.address, leaf.page.rawValue, leaf.permissions) } ?? false
+    let continues = last.map { $0 == (leaf.address, leaf.page.rawValue, permissions) } ?? false
     if !continues { runCount += 1 }
-    last = (leaf.address &+ size, leaf.page.rawValue &+ size, leaf.permissions)
+    last = (leaf.address &+ size, leaf.page.rawValue &+ size, permissions)
   }
 }

@@ -19,6 +19,8 @@ public struct ToldWalk: Sendable {
   }
 
   public let requester: Requester
+  /// What the request carries; `nil` for one without PASID.
+  public let pasid: PASID?
   public let iova: IOVA
   public let access: Access
   /// What stands between the device and memory, in words.
@@ -29,16 +31,17 @@ public struct ToldWalk: Sendable {
 
   /// Follows a request for the rest of the page that `iova` lies in.
   public init(
-    _ requester: Requester, _ iova: IOVA, access: Access, machine: Machine,
+    _ requester: Requester, pasid: PASID? = nil, _ iova: IOVA, access: Access, machine: Machine,
     in memory: some PhysicalMemory
   ) {
     let witness = ReadWitness(memory)
     var collector = StepCollector(machine)
-    let handle = machine.resolve(requester, in: witness, observer: &collector)
+    let handle = machine.resolve(requester, pasid: pasid, in: witness, observer: &collector)
     let answer = handle.translate(
       iova, byteCount: PageCount.pageByteCount - iova.offsetInPage, access: access, in: witness,
       observer: &collector)
     self.requester = requester
+    self.pasid = pasid
     self.iova = iova
     self.access = access
     route = handle.route.words
@@ -57,6 +60,9 @@ public struct ToldWalk: Sendable {
       }
     }
   }
+
+  /// `00:03.0`, or `00:03.0/5` with a PASID.
+  public var source: String { "\(requester)" + (pasid.map { "/\($0)" } ?? "") }
 
   /// The request reaches memory.
   public var reachesMemory: Bool { if case .memory = end { true } else { false } }
@@ -78,7 +84,7 @@ public struct ToldWalk: Sendable {
 
   /// Writes the walk: the request, the entries read one by one, and where it ends.
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
-    out.write("\(ink.strong("\(requester)")) \(access)s IOVA \(iova): \(route)\n")
+    out.write("\(ink.strong(source)) \(access)s IOVA \(iova): \(route)\n")
     for (number, step) in steps.enumerated() {
       out.write(
         "\n\(number + 1)  \(ink.strong(step.titleText)) at \(ink.address("\(step.address)"))\n")
@@ -89,18 +95,19 @@ public struct ToldWalk: Sendable {
       for violation in step.entry.violations { out.write("   wrong    \(ink.bad(violation))\n") }
     }
     let end = reachesMemory ? ink.good(endText) : ink.bad(endText)
-    out.write("\n\(ink.strong("\(requester)")) \(end)\n")
+    out.write("\n\(ink.strong(source)) \(end)\n")
   }
 }
 
 extension ToldWalk: Encodable {
   enum CodingKeys: String, CodingKey {
-    case requester, iova, access, route, steps, physical, bytes, interrupt, fault, absent
+    case requester, pasid, iova, access, route, steps, physical, bytes, interrupt, fault, absent
   }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode("\(requester)", forKey: .requester)
+    try container.encodeIfPresent(pasid?.rawValue, forKey: .pasid)
     try container.encode("\(iova)", forKey: .iova)
     try container.encode("\(access)", forKey: .access)
     try container.encode(route, forKey: .route)
@@ -150,7 +157,10 @@ extension VTd.FaultReason {
   /// The reasons for a table where no memory answers, and 3h, which is one of its causes.
   fileprivate var isSilence: Bool {
     switch self {
-    case .contextEntryInvalid, .tableUnreadable, .rootTableUnreadable, .contextTableUnreadable:
+    case .contextEntryInvalid, .tableUnreadable, .rootTableUnreadable, .contextTableUnreadable,
+      .scalableRootTableUnreadable, .scalableContextTableUnreadable, .pasidDirectoryUnreadable,
+      .pasidTableUnreadable, .firstStageTableUnreadable, .firstStageRootUnreadable,
+      .secondStageTableUnreadable, .secondStageRootUnreadable:
       true
     default: false
     }
@@ -170,6 +180,12 @@ extension DeviceHandle.Route {
     case .secondStage(let table):
       "second-stage table \(table.root), \(table.format.levels) levels, "
         + "\(table.addressWidth)-bit IOVAs"
+    case .firstStage(let table):
+      "first-stage table \(table.root), \(table.format.levels) levels"
+    case .nested(let tables):
+      "first-stage table \(tables.firstStage.root) of a guest, \(tables.firstStage.format.levels) "
+        + "levels, in second-stage table \(tables.secondStage.root), "
+        + "\(tables.secondStage.format.levels) levels"
     case .blocked: "blocked before any page table"
     }
   }
