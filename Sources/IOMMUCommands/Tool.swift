@@ -15,7 +15,7 @@ public struct Tool: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       Play.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self,
-      Verify.self, Explain.self, Translate.self, Hexdump.self, Decode.self,
+      Verify.self, Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self,
     ],
     defaultSubcommand: Play.self)
 

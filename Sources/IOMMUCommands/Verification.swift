@@ -16,6 +16,8 @@ package struct Verification {
   struct Finding {
     /// The device, or the table where no single device is meant.
     var device: String
+    /// A device that the table is for; `nil` where none is meant.
+    var requester: Requester?
     var iova: IOVA?
     /// `SS-PTE [0x1ff] at 0x7568ff8, raw 0x0000000007663003`.
     var entry: String?
@@ -135,7 +137,16 @@ package struct Verification {
       }
     }
     let device = finding.requester.map { "\($0)" } ?? finding.table ?? "machine"
-    return Finding(device: device, iova: finding.iova, entry: entry, text: finding.text)
+    return Finding(
+      device: device, requester: requester, iova: finding.iova, entry: entry, text: finding.text)
+  }
+
+  /// The walk to a finding's number; `nil` where it is about no number.
+  static func walk(
+    to finding: Finding, machine: Machine, in memory: some PhysicalMemory
+  ) -> ToldWalk? {
+    guard let requester = finding.requester, let iova = finding.iova else { return nil }
+    return ToldWalk(requester, iova, access: .write, machine: machine, in: memory)
   }
 
   /// Writes a line per rule and one per finding.
