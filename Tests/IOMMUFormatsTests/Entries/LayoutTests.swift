@@ -18,7 +18,8 @@ import Testing
     PCI.BusNumbers.self, PCI.CapabilityHeader.self, PCI.ExpressCapability.self,
     PCI.ExtendedCapabilityHeader.self, PCI.AddressTranslationServices.self,
     PCI.VirtualFunctionRouting.self, VTd.DMAR.Platform.self, VTd.DMAR.StructureHeader.self,
-    VTd.DMAR.ScopeHeader.self,
+    VTd.DMAR.ScopeHeader.self, VTd.InterruptRemappingEntry.self, VTd.InterruptAddress.self,
+    VTd.InterruptData.self, VTd.RedirectionEntry.self, VTd.PostedInterruptDescriptor.self,
   ]
 
   private static let descriptors: [any TableEntry.Type] =
