@@ -52,11 +52,11 @@ package struct Find: ParsableCommand {
         SearchMeasurement(memory).write(to: &out)
         return true
       }
-      var line = ProgressLine("searching for tables")
+      let bar = ProgressBar("search")
       let search = TableSearch(in: memory, crashKernel: crashKernel.map(\.range)) {
-        line.show(done: $0.doneByteCount, of: $0.byteCount)
+        bar.update($0.doneByteCount, of: $0.byteCount)
       }
-      line.finish()
+      bar.finish()
       let shown = search.candidates.filter { all || $0.isCertain }
       switch format {
       case .text:

@@ -95,11 +95,11 @@ package struct TableSource: ParsableArguments {
 
   /// What is found in memory by structure alone; says what that was.
   private func search(_ memory: MemoryImage, path: String) throws -> Machine {
-    var line = ProgressLine("searching for tables")
+    let bar = ProgressBar("search")
     let search = TableSearch(in: memory) {
-      line.show(done: $0.doneByteCount, of: $0.byteCount)
+      bar.update($0.doneByteCount, of: $0.byteCount)
     }
-    line.finish()
+    bar.finish()
     guard let best = search.best else {
       throw InputError(
         "\(path): no table of certain kind found; name one with --root ADDRESS or --machine FILE")

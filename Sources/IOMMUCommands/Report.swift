@@ -15,7 +15,7 @@ package struct Report: ParsableCommand {
 
       Exits 0 when the report is written, whatever it says.
 
-      Example: iommu report Examples/vtd-crash/image.elf -o /tmp/iommu-report.html \
+      Example: iommu report Examples/vtd-crash/image.elf -o report.html \
       --machine Examples/vtd-crash/machine.json --crash-kernel 160M@336M
       """)
 

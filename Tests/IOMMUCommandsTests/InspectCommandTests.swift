@@ -133,10 +133,4 @@ import Testing
     #expect(stripped == plain)
     #expect(colored != plain)
   }
-
-  @Test func `progress says how far, how fast and how long`() {
-    #expect(
-      ProgressLine.text("searching", done: 1 << 30, of: 3 << 30, seconds: 2)
-        == "searching 33 %, 1.0 GiB of 3.0 GiB, 0.5 GiB/s, 4 s left")
-  }
 }
