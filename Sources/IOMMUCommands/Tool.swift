@@ -14,9 +14,9 @@ public struct Tool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Play.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self,
-      Verify.self, Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self,
-      Image.self,
+      Play.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self, Verify.self,
+      Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self, Image.self,
+      Conform.self,
     ],
     defaultSubcommand: Play.self)
 
