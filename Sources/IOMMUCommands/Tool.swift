@@ -13,7 +13,9 @@ public struct Tool: ParsableCommand {
       2 for input that cannot be read, 64 for a wrong command line.
       """,
     version: "0.1.0",
-    subcommands: [Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self],
+    subcommands: [
+      Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self, Conform.self,
+    ],
     defaultSubcommand: Play.self)
 
   public init() {}

@@ -29,4 +29,9 @@ static inline bool ciommu_compare_exchange64(void *p, uint64_t *expected, uint64
                                      __ATOMIC_ACQUIRE);
 }
 
+// Sequentially consistent: what comes after it in the program is not done before it.
+static inline uint64_t ciommu_exchange64(void *p, uint64_t value) {
+  return __atomic_exchange_n((uint64_t *)p, value, __ATOMIC_SEQ_CST);
+}
+
 #endif
