@@ -176,7 +176,7 @@ public struct EntryCounters: Hashable, Sendable {
   public init() {}
 
   mutating func count(level: Int, isFirstStage: Bool) {
-    counts[(level & 15) | (isFirstStage ? 10 : 0)] &+= 1
+    counts[min(15, isFirstStage ? 10 + level : level)] &+= 1
   }
 
   /// Second-stage entries of `level`, 1 to 5; at 6 to 9 PASID table, PASID directory, context and

@@ -281,6 +281,44 @@ struct PortEngine {
     }
   }
 
+  // MARK: Device TLBs
+
+  /// What the tables say of a page request.
+  enum PageRequestAdmission {
+    case success(CacheInvalidation)
+    case failure(VTdFault?)
+  }
+
+  /// The answer to a translation request, all from the tables.
+  func completion(of request: VTdRequest, in memory: FlatMemory) -> TranslationCompletion {
+    var observer = Unobserved()
+    return state.resolver.completion(
+      of: request, in: memory, marker: AtomicMarks(in: memory), observer: &observer)
+  }
+
+  /// Whether a page request may be queued, and what the unit forgets before it is (6.5.3.1).
+  ///
+  /// Fails with `nil` where there is no fault to report: remapping is off.
+  mutating func admitPageRequest(
+    _ request: VTdRequest, in memory: FlatMemory
+  ) -> PageRequestAdmission {
+    guard isTranslating else { return .failure(nil) }
+    var fill = FillObserver(outer: Unobserved(), caches: caches)
+    switch bind(request, in: memory, observer: &fill) {
+    case .failure(let fault): return .failure(fault)
+    case .success(let binding):
+      let range = PageRange(IOVA(request.address), addressMask: 0, hint: false)
+      switch binding.route {
+      case .firstStage:
+        return .success(
+          .pasidIOTLBPages(
+            domainID: binding.space.domainID, pasid: binding.space.pasid.rawValue, range))
+      case .nested: return .success(.iotlbDomain(binding.space.domainID))
+      default: return .success(.iotlbPages(domainID: binding.space.domainID, range))
+      }
+    }
+  }
+
   // MARK: Faults
 
   /// A fault as its record. Specification: Intel VT-d 11.4.7.6.

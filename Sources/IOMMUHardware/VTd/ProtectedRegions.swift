@@ -37,14 +37,14 @@ extension RemappingUnit {
       regions.add(
         base: UInt64(page[low, VTd.RegisterOffset.protectedLowBase].rawValue),
         limit: UInt64(page[low, VTd.RegisterOffset.protectedLowLimit].rawValue)
-          | 1 << UInt64(low.alignmentLog2) - 1)
+          | (1 << UInt64(low.alignmentLog2) - 1))
     }
     if has.hasProtectedHighMemory {
       let high = VTd.ProtectedHighMemory.self
       regions.add(
         base: page[high, VTd.RegisterOffset.protectedHighBase].rawValue,
         limit: page[high, VTd.RegisterOffset.protectedHighLimit].rawValue
-          | 1 << UInt64(high.alignmentLog2) - 1)
+          | (1 << UInt64(high.alignmentLog2) - 1))
     }
     return regions
   }

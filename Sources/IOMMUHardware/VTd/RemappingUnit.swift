@@ -130,6 +130,7 @@ public final class RemappingUnit: @unchecked Sendable {
       interruptTableAddress = VTd.InterruptTableAddress(rawValue: 0)
       nextFaultRecord = 0
       interruptEntries.invalidateAll()
+      publishState()
       post(.everything)
       drain()
     }

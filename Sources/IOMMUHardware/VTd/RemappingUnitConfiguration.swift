@@ -124,7 +124,6 @@ extension RemappingUnitConfiguration {
         "NEST needs SMTS, FSTS and SSTS"
       ),
       (ecap.hasPASIDs, ecap.hasScalableMode, "PASID needs SMTS"),
-      (ecap.hasPageRequestDrain, ecap.hasPageRequests, "PDS needs PRS"),
     ]
     for (has, isMet, rule) in needs where has && !isMet { throw wrong("\(rule); set or clear it") }
     let missing: [(Bool, String)] = [

@@ -44,7 +44,7 @@ public final class TranslationPort: @unchecked Sendable {
   /// - Precondition: `request` is not a translation or page request; those have
   ///   ``completeTranslationRequest(_:)`` and ``submitPageRequest(_:)``.
   public func translate(_ request: VTdRequest, byteCount: UInt64 = 1) -> Translation {
-    if mailbox.hasMail { synchronise() }
+    synchroniseIfNeeded()
     if let answer = engine.pointee.cachedAnswer(request, byteCount: byteCount) { return answer }
     var observer = Unobserved()
     return translate(request, byteCount: byteCount, observer: &observer)
@@ -55,7 +55,7 @@ public final class TranslationPort: @unchecked Sendable {
     _ request: VTdRequest, byteCount: UInt64 = 1, observer: inout some WalkObserver
   ) -> Translation {
     precondition(byteCount > 0, "a DMA request has at least one byte")
-    if mailbox.hasMail { synchronise() }
+    synchroniseIfNeeded()
     let answer = engine.pointee.answer(
       request, byteCount: byteCount, in: memory, observer: &observer)
     if case .fault(let fault) = answer { report(fault, of: request) }
@@ -94,6 +94,9 @@ public final class TranslationPort: @unchecked Sendable {
   }
 
   /// Takes what the unit has left: the registers as they are now, and what to forget.
+  @inline(__always)
+  func synchroniseIfNeeded() { if mailbox.hasMail { synchronise() } }
+
   @inline(never)
   private func synchronise() {
     while mailbox.hasMail {
