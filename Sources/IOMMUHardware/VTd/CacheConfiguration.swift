@@ -23,7 +23,7 @@ public struct CacheConfiguration: Hashable, Sendable {
 
   public init(
     contexts: Geometry, pasids: Geometry, iotlb: Geometry, pagingStructures: Geometry,
-    interruptEntries: Geometry
+    interruptEntries: Geometry = .none
   ) {
     self.contexts = contexts
     self.pasids = pasids
