@@ -9,6 +9,8 @@ import Testing
     Calgary.TranslationControlEntry.self, Calgary.TableAddressRegister.self,
     Calgary.ConfigurationRegister.self, Calgary.BusRangeRegister.self, GART.GATTEntry.self,
     GART.ApertureControl.self, GART.ApertureBase.self, GART.TableBase.self, GART.CacheControl.self,
+    GART.MachineCheckControl.self, GART.MachineCheckStatus.self, GART.MachineCheckAddress.self,
+    AGP.ApertureSize.self, AGP.ApertureBase.self,
     VTd.RootEntry.self, VTd.ContextEntry.self, VTd.SecondStageEntry.self, VTd.Capability.self,
     VTd.ExtendedCapability.self, VTd.GlobalStatus.self, VTd.RootTableAddress.self,
     VTd.ScalableRootEntry.self, VTd.ScalableContextEntry.self, VTd.PASIDDirectoryEntry.self,
