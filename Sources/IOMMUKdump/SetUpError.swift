@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUHardware
 
 /// Why a machine or the Rule on it cannot be set up. Thrown before anything is changed.
 public enum SetUpError: Error, Equatable, CustomStringConvertible {
@@ -18,6 +19,10 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case inHole(name: String, range: Range<PhysicalAddress>, hole: Range<UInt64>)
   /// An IOVA in the range is in use for something else.
   case conflict(name: String, iova: IOVA, mappedTo: PhysicalAddress?)
+  /// A remapping unit that cannot be as its capability registers say.
+  case remappingUnit(RemappingUnitConfigurationError)
+  /// Firmware's tables cannot be read, or do not tell what is needed.
+  case firmware(String)
   /// No RAM is left for tables.
   case outOfMemory(what: String)
 
@@ -49,6 +54,10 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
       let use = target.map { "is mapped to \($0)" } ?? "is reserved"
       return "IOVA \(iova) of \(name) \(use) already; "
         + "apply the Rule before drivers map, or unmap it first; nothing was changed"
+    case .remappingUnit(let error):
+      return "remapping unit: \(error)"
+    case .firmware(let problem):
+      return "firmware: \(problem)"
     case .outOfMemory(let what):
       return "no RAM below 4 GiB is left for \(what): choose more RAM or a smaller crash kernel"
     }

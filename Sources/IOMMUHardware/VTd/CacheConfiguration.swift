@@ -18,27 +18,36 @@ public struct CacheConfiguration: Hashable, Sendable {
   public var iotlb: Geometry
   /// Pointers to lower tables, by domain (first stage: and PASID) and address.
   public var pagingStructures: Geometry
+  /// Interrupt remapping entries, by index; one cache for the whole unit.
+  public var interruptEntries: Geometry
 
-  public init(contexts: Geometry, pasids: Geometry, iotlb: Geometry, pagingStructures: Geometry) {
+  public init(
+    contexts: Geometry, pasids: Geometry, iotlb: Geometry, pagingStructures: Geometry,
+    interruptEntries: Geometry = .none
+  ) {
     self.contexts = contexts
     self.pasids = pasids
     self.iotlb = iotlb
     self.pagingStructures = pagingStructures
+    self.interruptEntries = interruptEntries
   }
 
   /// Every request reads all of its tables.
   public static let none = CacheConfiguration(
-    contexts: .none, pasids: .none, iotlb: .none, pagingStructures: .none)
+    contexts: .none, pasids: .none, iotlb: .none, pagingStructures: .none,
+    interruptEntries: .none)
 
   /// Sizes as a unit may have them (*assumed*: no data sheet tells).
   public static let hardware = CacheConfiguration(
     contexts: .fixed(sets: 16, ways: 4), pasids: .fixed(sets: 16, ways: 4),
-    iotlb: .fixed(sets: 64, ways: 4), pagingStructures: .fixed(sets: 16, ways: 4))
+    iotlb: .fixed(sets: 64, ways: 4), pagingStructures: .fixed(sets: 16, ways: 4),
+    interruptEntries: .fixed(sets: 32, ways: 4))
 
   /// Everything the manual lets a unit keep: what software that forgets an invalidation meets at
   /// worst.
   public static let everything = CacheConfiguration(
-    contexts: .unbounded, pasids: .unbounded, iotlb: .unbounded, pagingStructures: .unbounded)
+    contexts: .unbounded, pasids: .unbounded, iotlb: .unbounded,
+    pagingStructures: .unbounded, interruptEntries: .unbounded)
 }
 
 /// What a cache has done since the port was made.

@@ -16,13 +16,16 @@ extension RemappingUnit {
       interruptTableAddress =
         page[VTd.InterruptTableAddress.self, VTd.RegisterOffset.interruptTableAddress]
       status.set(.interruptTablePointer, true)
+      if configuration.capability.invalidatesOnInterruptTablePointer {
+        interruptEntries.invalidateAll()
+      }
       publishState()
     }
     if command.setsRootTablePointer { takeOverRootTable() }
     if has.hasQueue { switchQueue(command.enablesQueuedInvalidation) }
     switchTranslation(command.enablesTranslation)
     if has.hasInterruptRemapping {
-      status.set(.interruptRemapping, command.enablesInterruptRemapping)
+      switchInterruptRemapping(command.enablesInterruptRemapping)
       status.set(.compatibilityFormatInterrupts, command.passesCompatibilityInterrupts)
     }
     if !status.has(.translation), !status.has(.interruptRemapping) { nextFaultRecord = 0 }
@@ -49,6 +52,14 @@ extension RemappingUnit {
     guard isOn != status.has(.translation) else { return }
     status.set(.translation, isOn)
     if !isOn, configuration.extendedCapability.hasScalableMode { post(.everything) }
+  }
+
+  private func switchInterruptRemapping(_ isOn: Bool) {
+    let wasOn = status.has(.interruptRemapping)
+    status.set(.interruptRemapping, isOn)
+    if wasOn, !isOn, configuration.capability.invalidatesOnInterruptTablePointer {
+      interruptEntries.invalidateAll()
+    }
   }
 
   func switchProtectedMemory() {

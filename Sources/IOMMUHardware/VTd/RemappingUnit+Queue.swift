@@ -154,7 +154,7 @@ extension RemappingUnit {
 
   private func execute(_ descriptor: VTd.InterruptEntryDescriptor) throws(VTd.QueueError) {
     // A mask above MHMV is a range like any other here: dropping more is always allowed.
-    _ = descriptor.indices
+    invalidateInterruptEntries(descriptor.indices)
   }
 
   private func execute(_ descriptor: VTd.DeviceTLBDescriptor) throws(VTd.QueueError) {

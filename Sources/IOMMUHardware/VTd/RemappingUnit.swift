@@ -26,6 +26,8 @@ public final class RemappingUnit: @unchecked Sendable {
   var interruptTableAddress = VTd.InterruptTableAddress(rawValue: 0)
   /// What the tables in force mean; see `portState`.
   var resolver: VTdResolver?
+  /// Interrupt remapping entries that have been read, by index.
+  var interruptEntries: TaggedCache<VTd.InterruptRemappingEntry>
   /// The fault record that is written next.
   var nextFaultRecord = 0
   var mailboxes: [PortMailbox] = []
@@ -48,7 +50,10 @@ public final class RemappingUnit: @unchecked Sendable {
     self.deliver = deliver
     limits = configuration.limits
     page = RegisterPage(configuration)
+    interruptEntries = TaggedCache(configuration.caches.interruptEntries)
   }
+
+  deinit { interruptEntries.deallocate() }
 
   /// Bytes of the register window: whole pages.
   public var windowByteCount: UInt64 { page.byteCount }
@@ -124,6 +129,7 @@ public final class RemappingUnit: @unchecked Sendable {
       rootTableAddress = VTd.RootTableAddress(rawValue: 0)
       interruptTableAddress = VTd.InterruptTableAddress(rawValue: 0)
       nextFaultRecord = 0
+      interruptEntries.invalidateAll()
       publishState()
       post(.everything)
       drain()
