@@ -9,6 +9,10 @@ import Testing
     GART.ApertureControl.self, GART.ApertureBase.self, GART.TableBase.self, GART.CacheControl.self,
     VTd.RootEntry.self, VTd.ContextEntry.self, VTd.SecondStageEntry.self, VTd.Capability.self,
     VTd.ExtendedCapability.self, VTd.GlobalStatus.self, VTd.RootTableAddress.self,
+    PCI.Identity.self, PCI.CommandStatus.self, PCI.ClassRevision.self, PCI.HeaderType.self,
+    PCI.BusNumbers.self, PCI.CapabilityHeader.self, PCI.ExpressCapability.self,
+    PCI.ExtendedCapabilityHeader.self, PCI.AddressTranslationServices.self,
+    PCI.VirtualFunctionRouting.self,
   ]
 
   @Test(arguments: entries)

@@ -1,1 +1,0 @@
-// Units with registers and caches.
