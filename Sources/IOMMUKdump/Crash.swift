@@ -79,7 +79,7 @@ public struct CrashSimulation {
     let memory = primary.memory
     var kdump = KdumpKernel(crashKernel: configuration.map.crashKernel)
     // The capture kernel was loaded long before the crash; its image must come through untouched.
-    let image = (0..<Int(kdump.image.byteCount)).map { UInt8(truncatingIfNeeded: $0 &* 37 &+ 11) }
+    let image = bytes(count: Int(kdump.image.byteCount), step: 37, first: 11)
     image.withUnsafeBytes { _ = memory.write($0, at: kdump.image.lowerBound) }
 
     // The crash. From here on the primary kernel does nothing; its devices go on.
@@ -209,8 +209,9 @@ public struct CrashSimulation {
   private func strayBytes(
     in memory: FlatMemory, image: [UInt8], kdump: KdumpKernel, log: [DMARecord]
   ) -> Int {
-    let now = memory.bytes(at: kdump.image.lowerBound, count: image.count) ?? []
-    let damaged = zip(now, image).reduce(0) { $0 + ($1.0 == $1.1 ? 0 : 1) }
+    let damaged = memory.bytes(at: kdump.image.lowerBound, count: image.count).map { now in
+      now.withUnsafeBytes { now in image.withUnsafeBytes { differingByteCount(now, $0) } }
+    }
     let own = kdump.buffers.map(\.buffer)
     let stray = log.reduce(0) { count, record in
       record.hits.reduce(count) { count, hit in
@@ -222,11 +223,22 @@ public struct CrashSimulation {
         return count + hit.changedByteCount
       }
     }
-    return damaged + stray
+    return (damaged ?? image.count) + stray
   }
 
   /// Bytes that tell which access they are from.
   private func pattern(_ number: Int, round: Int, count: Int) -> [UInt8] {
-    (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ number &* 31 &+ round &* 101 &+ 1) }
+    bytes(count: count, step: 7, first: number &* 31 &+ round &* 101 &+ 1)
+  }
+
+  /// Bytes that start with `first` and grow by `step`, modulo 256.
+  private func bytes(count: Int, step: Int, first: Int) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      while initialized < count {
+        let byte = UInt8(truncatingIfNeeded: initialized &* step &+ first)
+        buffer.initializeElement(at: initialized, to: byte)
+        initialized &+= 1
+      }
+    }
   }
 }

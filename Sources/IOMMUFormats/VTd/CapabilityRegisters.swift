@@ -91,14 +91,17 @@ extension VTd.GlobalStatus {
   public static var specification: StaticString { "Intel VT-d 11.4.4.2" }
 
   static var cfis: BitField { BitField(23...23, "CFIS") }
+  static var irtps: BitField { BitField(24...24, "IRTPS") }
   static var ires: BitField { BitField(25...25, "IRES") }
+  static var qies: BitField { BitField(26...26, "QIES") }
+  static var wbfs: BitField { BitField(27...27, "WBFS") }
   static var rtps: BitField { BitField(30...30, "RTPS") }
   static var tes: BitField { BitField(31...31, "TES") }
 
   public static func fields(_: OnlyVariant) -> [BitField] {
     [
-      .reserved(0...22), cfis, BitField(24...24, "IRTPS"), ires, BitField(26...26, "QIES"),
-      BitField(27...27, "WBFS"), BitField(28...28, "AFLS"), BitField(29...29, "FLS"), rtps, tes,
+      .reserved(0...22), cfis, irtps, ires, qies, wbfs, BitField(28...28, "AFLS"),
+      BitField(29...29, "FLS"), rtps, tes,
     ]
   }
 

@@ -3,17 +3,33 @@ import Testing
 
 /// What holds of every entry the library knows; a new one joins by joining the list.
 @Suite struct LayoutTests {
-  static let entries: [any TableEntry.Type] = [
+  static let entries = tables + descriptors + otherRegisters
+
+  static let tables: [any TableEntry.Type] = [
     Calgary.TranslationControlEntry.self, Calgary.TableAddressRegister.self,
     Calgary.ConfigurationRegister.self, Calgary.BusRangeRegister.self, GART.GATTEntry.self,
     GART.ApertureControl.self, GART.ApertureBase.self, GART.TableBase.self, GART.CacheControl.self,
     VTd.RootEntry.self, VTd.ContextEntry.self, VTd.SecondStageEntry.self, VTd.Capability.self,
     VTd.ExtendedCapability.self, VTd.GlobalStatus.self, VTd.RootTableAddress.self,
-    PCI.Identity.self, PCI.CommandStatus.self, PCI.ClassRevision.self, PCI.HeaderType.self,
+    VTd.PageRequestDescriptor.self, PCI.Identity.self, PCI.CommandStatus.self,
+    PCI.ClassRevision.self, PCI.HeaderType.self,
     PCI.BusNumbers.self, PCI.CapabilityHeader.self, PCI.ExpressCapability.self,
     PCI.ExtendedCapabilityHeader.self, PCI.AddressTranslationServices.self,
     PCI.VirtualFunctionRouting.self,
   ]
+
+  private static let descriptors: [any TableEntry.Type] =
+    VTd.DescriptorType.allCases.map { $0.format }
+
+  /// The registers of a VT-d unit that are not named above, each layout once.
+  private static let otherRegisters: [any TableEntry.Type] = {
+    let named: [any TableEntry.Type] = [
+      VTd.Capability.self, VTd.ExtendedCapability.self, VTd.GlobalStatus.self,
+      VTd.RootTableAddress.self,
+    ]
+    var seen = Set(named.map { ObjectIdentifier($0) })
+    return VTd.registerMap.map { $0.format }.filter { seen.insert(ObjectIdentifier($0)).inserted }
+  }()
 
   @Test(arguments: entries)
   func `fields tile the entry exactly`(entry: any TableEntry.Type) {
