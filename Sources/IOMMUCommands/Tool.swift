@@ -13,7 +13,9 @@ public struct Tool: ParsableCommand {
       2 for input that cannot be read, 64 for a wrong command line.
       """,
     version: "0.1.0",
-    subcommands: [Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self],
+    subcommands: [
+      Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self, Conform.self,
+    ],
     defaultSubcommand: Play.self)
 
   public init() {}
@@ -96,7 +98,7 @@ package struct StandardOutput: TextOutputStream {
 func warn(_ text: String) { complain("warning: \(text)") }
 
 /// One line on standard error.
-private func complain(_ text: String) {
+func complain(_ text: String) {
   let line = Array("iommu: \(text)\n".utf8)
   _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
 }

@@ -72,6 +72,13 @@ extension Calgary.SplitQueueRegister {
 
   /// Nothing is on its way.
   public var isIdle: Bool { self[Self.slots] == 0xff }
+
+  /// This register when everything has arrived.
+  public var becomingIdle: Self {
+    var register = self
+    register[Self.slots] = 0xff
+    return register
+  }
 }
 
 extension Calgary {

@@ -167,7 +167,8 @@ extension Calgary.RioTable {
     let scalabilityNodes = (0..<scalabilityCount).map { index -> ScalabilityNode in
       let at = Self.headerByteCount + index * version.scalabilityByteCount
       return ScalabilityNode(
-        identifier: bytes[at], base: word(at + 1), ports: [port(at + 5), port(at + 7), port(at + 9)],
+        identifier: bytes[at], base: word(at + 1),
+        ports: [port(at + 5), port(at + 7), port(at + 9)],
         chassis: version == .three ? bytes[at + 11] : 0)
     }
     let rioNodes = (0..<rioCount).map { index -> RioNode in
