@@ -9,8 +9,10 @@ package struct Decode: ParsableCommand {
     discussion: """
       Kinds:
       \(DecodeKind.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+        \(FirmwareTableKind.summary)
 
       Example: iommu decode context 0x123456001 0x10202
+      Example: iommu decode dmar /sys/firmware/acpi/tables/DMAR
 
       Exits 0 when the entry is well formed, 1 when a reserved bit is set.
       """)
@@ -19,11 +21,17 @@ package struct Decode: ParsableCommand {
   package var kind: String
 
   @Argument(
-    help: "The value as the manual numbers its bits; for 128-bit entries two quadwords, low first.")
+    help: """
+      The value as the manual numbers its bits; for 128-bit entries two quadwords, low first. \
+      For dmar, the table's file.
+      """)
   package var words: [String]
 
   @Option(help: "VT-d: bits in a physical address; those above are reserved in entries.")
   package var hostAddressWidth = 52
+
+  @Flag(help: "dmar: read a table although the sum of its bytes is not zero.")
+  package var ignoreChecksum = false
 
   @Option(help: "How to print it: text or json.")
   package var format = ReportFormat.text
@@ -37,6 +45,13 @@ package struct Decode: ParsableCommand {
 
   package func report(to out: inout some TextOutputStream) throws -> Bool {
     try readingInput {
+      if let table = FirmwareTableKind(named: kind) {
+        guard words.count == 1 else {
+          throw InputError("'\(kind)' takes the table's file, and \(words.count) words were given")
+        }
+        return try table.report(
+          path: words[0], ignoringChecksum: ignoreChecksum, format, to: &out)
+      }
       let words = try words.map { text -> UInt64 in
         // Dumps and manuals write entries without 0x; a word is hexadecimal either way.
         let digits = text.hasPrefix("0x") || text.hasPrefix("0X") ? text : "0x" + text

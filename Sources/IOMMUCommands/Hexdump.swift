@@ -41,25 +41,26 @@ package struct Hexdump: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream) throws {
-    let (memory, machine) = try image.open()
-    guard annotate else {
-      for range in ranges(memory.backedRanges) {
-        IOMMUInspection.Hexdump.write(range, of: memory, to: &out)
+    try image.read { memory, machine in
+      guard annotate else {
+        for range in ranges(memory.backedRanges) {
+          IOMMUInspection.Hexdump.write(range, of: memory, to: &out)
+        }
+        return
       }
-      return
-    }
-    let annotator = Annotator(machine, in: memory)
-    if let exhaustion = annotator.exhaustion { warn("\(exhaustion)") }
-    let tables = annotator.regions.map { $0.range }
-    switch format {
-    case .text:
-      for range in ranges(joined(tables)) { annotator.writeHexdump(range, of: memory, to: &out) }
-    case .json:
-      var entries: [EntryAnnotation] = []
-      for range in ranges(joined(tables)) {
-        annotator.forEachEntry(in: range, of: memory) { entries.append($0) }
+      let annotator = Annotator(machine, in: memory)
+      if let exhaustion = annotator.exhaustion { warn("\(exhaustion)") }
+      let ranges = ranges(joined(annotator.regions.map(\.range)))
+      switch format {
+      case .text:
+        for range in ranges { annotator.writeHexdump(range, of: memory, to: &out) }
+      case .json:
+        var entries: [EntryAnnotation] = []
+        for range in ranges {
+          annotator.forEachEntry(in: range, of: memory) { entries.append($0) }
+        }
+        try writeJSON(entries, to: &out)
       }
-      try readingInput { try writeJSON(entries, to: &out) }
     }
   }
 

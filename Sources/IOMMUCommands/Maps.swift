@@ -31,8 +31,7 @@ package struct Maps: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream) throws {
-    let (memory, machine) = try image.open()
-    try readingInput {
+    try image.read { memory, machine in
       let report = try MapsReport(machine, in: memory, table: table)
       switch format {
       case .text: try report.writeText(of: memory, to: &out)

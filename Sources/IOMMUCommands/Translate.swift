@@ -14,8 +14,8 @@ package struct Translate: ParsableCommand {
     discussion: """
       A request is a line 'requester TAB iova TAB r|w'; the answer is the same line and the \
       physical address, 'fault:0x5' with the manual's reason number, 'fault' where the hardware \
-      has no number, or 'interrupt' for a write to the interrupt range. Lines that start with # \
-      are passed over.
+      has no number, or 'interrupt' for a write to the interrupt range. A request with PASID has \
+      it behind the requester, '00:03.0/5'. Lines that start with # are passed over.
 
       Example: printf '00:03.0\\t0xfffef000\\tw\\n' | iommu translate vmcore --machine machine.json
       """)
@@ -28,8 +28,7 @@ package struct Translate: ParsableCommand {
   package init() {}
 
   package func run() throws {
-    let (memory, machine) = try image.open()
-    try readingInput {
+    try image.read { memory, machine in
       var answers = RequestAnswers(machine: machine, memory: memory, format: format)
       var output: [UInt8] = []
       try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in
@@ -49,7 +48,7 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   let machine: Machine
   let memory: Memory
   let format: Translate.Format
-  private var handles: [UInt16: DeviceHandle] = [:]
+  private var handles: [Source: DeviceHandle] = [:]
   /// The handle used last, which most requests use again.
   private var last: DeviceHandle?
 
@@ -65,7 +64,7 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   ) throws {
     guard let first = line.first, first != UInt8(ascii: "#") else { return }
     let columns = Columns(line)
-    guard columns.count >= 3, let requester = Requester(utf8: columns[0]) else {
+    guard columns.count >= 3, let source = Source(columns[0]) else {
       throw bad(
         line, number,
         "a request is 'requester TAB iova TAB r|w', such as '00:1f.2\\t0xfffff000\\tr'")
@@ -79,22 +78,23 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     case UInt8(ascii: "w") where columns[2].count == 1: access = .write
     default: throw bad(line, number, "the access is r or w")
     }
-    let answer = handle(requester).translate(IOVA(iova), byteCount: 1, access: access, in: memory)
+    let answer = handle(source).translate(IOVA(iova), byteCount: 1, access: access, in: memory)
     switch format {
     case .tsv:
       output.append(contentsOf: columns.text(first: 3))
       output.append(UInt8(ascii: "\t"))
       appendText(answer, to: &output)
     case .json:
-      appendJSON(requester, iova, access, answer, to: &output)
+      appendJSON(source, iova, access, answer, to: &output)
     }
     output.append(UInt8(ascii: "\n"))
   }
 
-  private mutating func handle(_ requester: Requester) -> DeviceHandle {
-    if let last, last.requester == requester { return last }
-    let handle = handles[requester.rawValue] ?? machine.resolve(requester, in: memory)
-    handles[requester.rawValue] = handle
+  private mutating func handle(_ source: Source) -> DeviceHandle {
+    if let last, last.requester == source.requester, last.pasid == source.pasid { return last }
+    let handle =
+      handles[source] ?? machine.resolve(source.requester, pasid: source.pasid, in: memory)
+    handles[source] = handle
     last = handle
     return handle
   }
@@ -124,11 +124,12 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   }
 
   private func appendJSON(
-    _ requester: Requester, _ iova: UInt64, _ access: Access, _ answer: Translation,
+    _ source: Source, _ iova: UInt64, _ access: Access, _ answer: Translation,
     to output: inout [UInt8]
   ) {
+    let pasid = source.pasid.map { "\"pasid\":\($0)," } ?? ""
     var text =
-      "{\"requester\":\"\(requester)\",\"iova\":\"\(hexadecimal(iova))\",\"access\":\"\(access)\","
+      "{\"requester\":\"\(source.requester)\",\(pasid)\"iova\":\"\(hexadecimal(iova))\",\"access\":\"\(access)\","
     switch answer {
     case .mapped(let physical, _): text += "\"physical\":\"\(physical)\"}"
     case .interruptMessage: text += "\"interrupt\":true}"
@@ -142,6 +143,25 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   private func bad(_ line: UnsafeRawBufferPointer, _ number: Int, _ why: String) -> InputError {
     let shown = String(decoding: line.prefix(60), as: UTF8.self).debugDescription
     return InputError("standard input, line \(number): \(shown): \(why)")
+  }
+}
+
+/// Who sends a request: `00:03.0`, or with a PASID `00:03.0/5`.
+private struct Source: Hashable {
+  var requester: Requester
+  var pasid: PASID?
+
+  init?(_ text: some Collection<UInt8>) {
+    guard let slash = text.firstIndex(of: UInt8(ascii: "/")) else {
+      guard let requester = Requester(utf8: text) else { return nil }
+      self.requester = requester
+      return
+    }
+    guard let requester = Requester(utf8: text[..<slash]),
+      let number = parseNumber(utf8: text[slash...].dropFirst()), number >> 20 == 0
+    else { return nil }
+    self.requester = requester
+    pasid = PASID(UInt32(number))
   }
 }
 

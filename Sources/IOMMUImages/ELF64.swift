@@ -45,7 +45,49 @@ enum ELF64 {
   static let typeCore: UInt16 = 4
   static let machineX86_64: UInt16 = 62
   static let segmentLoad: UInt32 = 1
+  static let segmentNote: UInt32 = 4
   static let segmentReadWriteExecute: UInt32 = 7
   /// PN_XNUM: the count is in section header 0.
   static let extendedCount: UInt16 = 0xffff
+}
+
+/// The fields that are read, in both classes of ELF file. A field's width follows from its class:
+/// addresses, offsets and sizes have `wordByteCount` bytes.
+///
+/// Source: as for ``ELF64``.
+struct ELFLayout {
+  let wordByteCount: Int
+  let headerByteCount: UInt64
+  let programHeaderOffset: UInt64
+  let sectionHeaderOffset: UInt64
+  let programHeaderSize: UInt64
+  let programHeaderCount: UInt64
+  /// Of a program header: its size, then where its fields lie.
+  let programHeaderByteCount: UInt64
+  let offset: UInt64
+  let physicalAddress: UInt64
+  let fileSize: UInt64
+  let memorySize: UInt64
+  let sectionHeaderByteCount: UInt64
+  let sectionInfo: UInt64
+
+  static let class64 = ELFLayout(
+    wordByteCount: 8, headerByteCount: ELF64.headerByteCount,
+    programHeaderOffset: ELF64.Header.programHeaderOffset,
+    sectionHeaderOffset: ELF64.Header.sectionHeaderOffset,
+    programHeaderSize: ELF64.Header.programHeaderSize,
+    programHeaderCount: ELF64.Header.programHeaderCount,
+    programHeaderByteCount: ELF64.programHeaderByteCount, offset: ELF64.Program.offset,
+    physicalAddress: ELF64.Program.physicalAddress, fileSize: ELF64.Program.fileSize,
+    memorySize: ELF64.Program.memorySize, sectionHeaderByteCount: ELF64.sectionHeaderByteCount,
+    sectionInfo: ELF64.sectionInfo)
+  /// Cores of 32-bit kernels (`kexec --elf32-core-headers`).
+  static let class32 = ELFLayout(
+    wordByteCount: 4, headerByteCount: 52, programHeaderOffset: 28, sectionHeaderOffset: 32,
+    programHeaderSize: 42, programHeaderCount: 44, programHeaderByteCount: 32, offset: 4,
+    physicalAddress: 12, fileSize: 16, memorySize: 20, sectionHeaderByteCount: 40,
+    sectionInfo: 28)
+
+  /// The address that says "none", as wide as addresses are.
+  var noAddress: UInt64 { wordByteCount == 8 ? .max : UInt64(UInt32.max) }
 }

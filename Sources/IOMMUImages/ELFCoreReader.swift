@@ -4,32 +4,38 @@ import IOMMUFormats
 ///
 /// Nothing in a header is trusted: every size is checked against the file, every sum for overflow.
 struct ELFCoreReader {
-  let file: FileMapping
+  let file: DumpFile
+  let layout: ELFLayout
 
   /// More headers than any kernel writes; a bound on the time that a hostile file can take.
   static let headerLimit: UInt64 = 1 << 22
 
+  /// - Throws: ``ImageError`` for what is not a little-endian core, saying what it is.
+  init(file: DumpFile) throws(ImageError) {
+    self.file = file
+    layout = try Self.checkKind(file)
+  }
+
   /// What the PT_LOADs say, in the order of the headers, overlaps and all.
   func pieces() throws(ImageError) -> [ImagePiece] {
-    try checkKind()
     let table = try headerTable()
     var pieces: [ImagePiece] = []
     var loadCount = 0
     var areAllAtZero = true
     for index in 0..<table.count {
-      // Safe: headerTable has checked that all of the table lies in the file.
-      let offset = table.offset + index * ELF64.programHeaderByteCount
+      let offset = table.offset + index * layout.programHeaderByteCount
       guard field(UInt32.self, offset, ELF64.Program.type) == ELF64.segmentLoad else { continue }
       loadCount += 1
-      let address = field(UInt64.self, offset, ELF64.Program.physicalAddress)
+      let address = word(offset, layout.physicalAddress)
       if address != 0 { areAllAtZero = false }
-      // The kernel writes all ones for memory that has a virtual address only.
-      guard address != .max else { continue }
+      // The kernel writes all ones for memory that has a virtual address only, in /proc/kcore too.
+      guard address != layout.noAddress else { continue }
       try append(to: &pieces, index: index, at: offset, address: address)
     }
     if loadCount > 1, areAllAtZero {
       throw error(
-        "all \(loadCount) segments have physical address 0: this is the core of a program",
+        "all \(loadCount) segments have physical address 0: this is the core of a program, or "
+          + "/proc/kcore of a kernel that gives virtual addresses only",
         "pass a dump of the machine's memory (/proc/vmcore, virsh dump --memory-only)")
     }
     guard !pieces.isEmpty else {
@@ -41,13 +47,30 @@ struct ELFCoreReader {
     return pieces
   }
 
+  /// The content of the PT_NOTE segments, one after the other; those that do not lie in the file
+  /// are left out.
+  func notes() -> [UInt8] {
+    guard let table = try? headerTable() else { return [] }
+    var notes: [UInt8] = []
+    for index in 0..<table.count {
+      let offset = table.offset + index * layout.programHeaderByteCount
+      guard field(UInt32.self, offset, ELF64.Program.type) == ELF64.segmentNote else { continue }
+      let count = word(offset, layout.fileSize)
+      guard count <= ELFNotes.byteCountLimit - UInt64(notes.count),
+        let bytes = file.bytes(at: word(offset, layout.offset), count: Int(count))
+      else { continue }
+      notes += bytes
+    }
+    return notes
+  }
+
   /// One PT_LOAD: bytes of the file, then zeros.
   private func append(
     to pieces: inout [ImagePiece], index: UInt64, at offset: UInt64, address: UInt64
   ) throws(ImageError) {
-    let fileOffset = field(UInt64.self, offset, ELF64.Program.offset)
-    let fileSize = field(UInt64.self, offset, ELF64.Program.fileSize)
-    let memorySize = field(UInt64.self, offset, ELF64.Program.memorySize)
+    let fileOffset = word(offset, layout.offset)
+    let fileSize = word(offset, layout.fileSize)
+    let memorySize = word(offset, layout.memorySize)
     let place = "ELF program header \(index)"
     let (end, wraps) = address.addingReportingOverflow(memorySize)
     guard !wraps else {
@@ -63,7 +86,7 @@ struct ELFCoreReader {
       throw ImageError(
         file: file.path, place: place, offset: offset,
         found: "file size \(hexadecimal(fileSize))\(start) runs past the end of the file "
-          + "(\(hexadecimal(UInt64(file.bytes.count))) bytes)",
+          + "(\(hexadecimal(file.byteCount)) bytes)",
         remedy: "the file is truncated, copy it again")
     }
     let zeroStart = address + dataCount
@@ -79,85 +102,102 @@ struct ELFCoreReader {
     }
   }
 
-  /// Refuses what is not a 64-bit little-endian core, and says what it is.
-  private func checkKind() throws(ImageError) {
+  private static func checkKind(_ file: DumpFile) throws(ImageError) -> ELFLayout {
     guard let fileClass = file.integer(UInt8.self, at: ELF64.Header.fileClass),
       let encoding = file.integer(UInt8.self, at: ELF64.Header.dataEncoding)
-    else { throw truncatedHeader }
-    guard fileClass == ELF64.class64 else {
+    else { throw truncatedHeader(file, .class64) }
+    guard 1...2 ~= fileClass else {
       throw error(
-        fileClass == 1 ? "a 32-bit ELF file" : "an ELF file of unknown class \(fileClass)",
-        "dump as ELF64 (kexec --elf64-core-headers)", at: ELF64.Header.fileClass)
+        file, "an ELF file of unknown class \(fileClass)",
+        "the file is damaged, copy it again", at: ELF64.Header.fileClass)
     }
+    let layout: ELFLayout = fileClass == ELF64.class64 ? .class64 : .class32
     guard encoding == ELF64.littleEndian else {
       throw error(
+        file,
         encoding == 2 ? "a big-endian ELF file" : "an ELF file of unknown byte order \(encoding)",
         "only dumps of little-endian machines are read", at: ELF64.Header.dataEncoding)
     }
-    guard file.holds(ELF64.headerByteCount, at: 0) else { throw truncatedHeader }
-    let type = field(UInt16.self, 0, ELF64.Header.type)
+    guard file.holds(layout.headerByteCount, at: 0) else { throw truncatedHeader(file, layout) }
+    let type = file.integer(UInt16.self, at: ELF64.Header.type)
     guard type == ELF64.typeCore else {
       let names: [UInt16: String] = [1: "an object file", 2: "a program", 3: "a shared object"]
       throw error(
-        "\(names[type] ?? "an ELF file of type \(hexadecimal(type))"), not a core",
+        file,
+        "\(type.flatMap { names[$0] } ?? "an ELF file of type \(hexadecimal(type ?? 0))"), not a core",
         "pass the dump (vmcore), not the kernel (vmlinux)", at: ELF64.Header.type)
     }
+    return layout
   }
 
   /// Where the program headers are: all of them lie in the file.
   private func headerTable() throws(ImageError) -> (offset: UInt64, count: UInt64) {
-    let offset = field(UInt64.self, 0, ELF64.Header.programHeaderOffset)
-    let count16 = field(UInt16.self, 0, ELF64.Header.programHeaderCount)
+    let offset = word(0, layout.programHeaderOffset)
+    let count16 = field(UInt16.self, 0, layout.programHeaderCount)
     let count = count16 == ELF64.extendedCount ? try extendedCount() : UInt64(count16)
     guard count > 0 else { return (offset, 0) }
-    let size = field(UInt16.self, 0, ELF64.Header.programHeaderSize)
-    guard UInt64(size) == ELF64.programHeaderByteCount else {
+    let size = field(UInt16.self, 0, layout.programHeaderSize)
+    guard UInt64(size) == layout.programHeaderByteCount else {
       throw error(
-        "program headers of \(size) bytes, where ELF64 has \(ELF64.programHeaderByteCount)",
-        "the header is damaged, copy the file again", at: ELF64.Header.programHeaderSize)
+        "program headers of \(size) bytes, where ELF\(layout.wordByteCount * 8) has "
+          + "\(layout.programHeaderByteCount)",
+        "the header is damaged, copy the file again", at: layout.programHeaderSize)
     }
     // The count has at most 32 bits: the product does not overflow.
-    guard file.holds(count * ELF64.programHeaderByteCount, at: offset) else {
+    guard file.holds(count * layout.programHeaderByteCount, at: offset) else {
       throw error(
         "\(count) program headers at byte \(hexadecimal(offset)) run past the end of the file "
-          + "(\(hexadecimal(UInt64(file.bytes.count))) bytes)",
-        "the file is truncated, copy it again", at: ELF64.Header.programHeaderOffset)
+          + "(\(hexadecimal(file.byteCount)) bytes)",
+        "the file is truncated, copy it again", at: layout.programHeaderOffset)
     }
     guard count <= Self.headerLimit else {
       throw error(
         "\(count) program headers, more than the \(Self.headerLimit) that are read",
-        "join neighbouring segments (makedumpfile -E)", at: ELF64.Header.programHeaderCount)
+        "join neighbouring segments (makedumpfile -E)", at: layout.programHeaderCount)
     }
     return (offset, count)
   }
 
   /// The count in section header 0, as PN_XNUM says.
   private func extendedCount() throws(ImageError) -> UInt64 {
-    let sections = field(UInt64.self, 0, ELF64.Header.sectionHeaderOffset)
-    guard sections != 0, file.holds(ELF64.sectionHeaderByteCount, at: sections) else {
+    let sections = word(0, layout.sectionHeaderOffset)
+    guard sections != 0, file.holds(layout.sectionHeaderByteCount, at: sections) else {
       throw error(
         "section header 0 at byte \(hexadecimal(sections)), which holds the number of program "
           + "headers, does not lie in the file",
-        "the file is truncated, copy it again", at: ELF64.Header.sectionHeaderOffset)
+        "the file is truncated, copy it again", at: layout.sectionHeaderOffset)
     }
-    return UInt64(field(UInt32.self, sections, ELF64.sectionInfo))
+    return UInt64(field(UInt32.self, sections, layout.sectionInfo))
   }
 
-  /// - Precondition: the field lies in the file, as its caller has checked.
+  /// A field that the caller has found to lie in the file. One that cannot be read, because the
+  /// file shrank or the disk failed, is zero, and the file's problem tells.
   private func field<Word: FixedWidthInteger>(_: Word.Type, _ base: UInt64, _ offset: UInt64)
     -> Word
   {
-    file.integer(Word.self, at: base + offset)!
+    file.integer(Word.self, at: base + offset) ?? 0
   }
 
-  private var truncatedHeader: ImageError {
+  /// An address, offset or size.
+  private func word(_ base: UInt64, _ offset: UInt64) -> UInt64 {
+    layout.wordByteCount == 8
+      ? field(UInt64.self, base, offset) : UInt64(field(UInt32.self, base, offset))
+  }
+
+  private static func truncatedHeader(_ file: DumpFile, _ layout: ELFLayout) -> ImageError {
     error(
-      "the file ends at \(file.bytes.count) bytes, inside the header of "
-        + "\(ELF64.headerByteCount)",
+      file,
+      "the file ends at \(file.byteCount) bytes, inside the header of \(layout.headerByteCount)",
       "the file is truncated, copy it again", at: 0)
   }
 
   private func error(_ found: String, _ remedy: String, at offset: UInt64 = 0) -> ImageError {
+    Self.error(file, found, remedy, at: offset)
+  }
+
+  private static func error(
+    _ file: DumpFile, _ found: String, _ remedy: String, at offset: UInt64
+  ) -> ImageError {
     ImageError(
       file: file.path, place: "ELF header", offset: offset, found: found, remedy: remedy)
   }

@@ -6,6 +6,8 @@ struct InputFile: ~Copyable {
   let path: String
   let descriptor: Int32
   let byteCount: Int
+  /// Whether this is `/dev/mem`, which has no size of its own.
+  let isDevice: Bool
 
   /// Opens a file that has a size and can be read at any place.
   ///
@@ -20,7 +22,8 @@ struct InputFile: ~Copyable {
       close(descriptor)
       throw .system(path, "cannot be examined", code)
     }
-    guard status.st_mode & S_IFMT == S_IFREG else {
+    let isDevice = Self.isPhysicalMemory(status)
+    guard status.st_mode & S_IFMT == S_IFREG || isDevice else {
       close(descriptor)
       throw ImageError(
         file: path, found: "is a \(Self.kindName(status.st_mode)), not a regular file",
@@ -28,10 +31,23 @@ struct InputFile: ~Copyable {
     }
     self.path = path
     self.descriptor = descriptor
-    byteCount = max(0, Int(status.st_size))
+    self.isDevice = isDevice
+    byteCount = isDevice ? Int.max : max(0, Int(status.st_size))
   }
 
   deinit { close(descriptor) }
+
+  /// The file's length now.
+  var currentByteCount: UInt64 {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { return UInt64(byteCount) }
+    return UInt64(max(0, status.st_size))
+  }
+
+  /// Whether this is the character device 1:1, memory itself. Source: `mem(4)`.
+  private static func isPhysicalMemory(_ status: stat) -> Bool {
+    status.st_mode & S_IFMT == S_IFCHR && status.st_rdev == 0x101
+  }
 
   static func kindName(_ mode: mode_t) -> String {
     switch mode & S_IFMT {
@@ -46,8 +62,11 @@ struct InputFile: ~Copyable {
 
   /// The whole file, for small ones.
   ///
+  /// - Parameter remedy: What to ask the user about a file that is larger.
   /// - Throws: ``ImageError`` when the file has more than `limit` bytes or a read fails.
-  func contents(atMost limit: Int) throws(ImageError) -> [UInt8] {
+  func contents(
+    atMost limit: Int, remedy: String = "is it a machine file at all?"
+  ) throws(ImageError) -> [UInt8] {
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 65_536)
     // Read until the end rather than up to the size: files below /proc say that they have none.
@@ -61,43 +80,8 @@ struct InputFile: ~Copyable {
       bytes += chunk[..<got]
       guard bytes.count <= limit else {
         throw ImageError(
-          file: path, found: "has more than \(limit) bytes", remedy: "is it a machine file at all?")
+          file: path, found: "has more than \(limit) bytes", remedy: remedy)
       }
     }
-  }
-}
-
-/// A file mapped into memory, read-only; its pages come in when they are touched.
-final class FileMapping: @unchecked Sendable {
-  // Sendable: the bytes are never written, by this process or, as MemoryImage demands, by another.
-  let path: String
-  let bytes: UnsafeRawBufferPointer
-
-  init(path: String) throws(ImageError) {
-    let file = try InputFile(path: path)
-    guard file.byteCount > 0 else {
-      throw ImageError(
-        file: path, found: "is empty", remedy: "the copy failed or the disk was full; copy it again"
-      )
-    }
-    let pointer = mmap(nil, file.byteCount, PROT_READ, MAP_PRIVATE, file.descriptor, 0)
-    guard let pointer, pointer != MAP_FAILED else { throw .system(path, "cannot be mapped", errno) }
-    self.path = path
-    bytes = UnsafeRawBufferPointer(start: pointer, count: file.byteCount)
-  }
-
-  deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count) }
-
-  /// The little-endian integer at a byte offset; `nil` when the file ends before it does.
-  func integer<Word: FixedWidthInteger>(_: Word.Type, at offset: UInt64) -> Word? {
-    guard holds(MemoryLayout<Word>.size, at: offset) else { return nil }
-    // Safe: the guard has checked that the word lies inside, so offset also fits an Int.
-    return Word(littleEndian: bytes.loadUnaligned(fromByteOffset: Int(offset), as: Word.self))
-  }
-
-  /// Whether `byteCount` bytes from `offset` lie in the file.
-  func holds(_ byteCount: some BinaryInteger, at offset: UInt64) -> Bool {
-    let size = UInt64(bytes.count)
-    return offset <= size && byteCount <= size - offset
   }
 }

@@ -150,12 +150,6 @@ private struct RegisterFile {
     let status =
       try doubleword(Offset.globalStatus).map(VTd.GlobalStatus.init(rawValue:))
       ?? VTd.GlobalStatus(translates: true)
-    if status.translates, root.mode == .scalable {
-      throw error(
-        Offset.rootTableAddress,
-        "RTADDR_REG selects scalable mode, which this version does not read",
-        "legacy mode is read")
-    }
     return VTdUnit(base: base, rootTableAddress: root, status: status, limits: limits)
   }
 
@@ -174,6 +168,9 @@ private struct RegisterFile {
       capability: capability ?? permissive.capability,
       extendedCapability: extended ?? permissive.extendedCapability,
       hostAddressWidth: hostAddressWidth ?? (capability == nil ? permissive.hostAddressWidth : nil))
+    if let version = try doubleword(Offset.version) {
+      limits.majorVersion = VTd.Version(rawValue: version).major
+    }
     // Bit 62 changed its meaning with the revisions; a unit of which nothing is said may be old.
     limits.hasTransientMappings =
       hasTransientMappings ?? (extended == nil && permissive.hasTransientMappings)
@@ -248,6 +245,10 @@ extension MachineFile.Unit {
       Offset.globalStatus: UInt64(unit.status.rawValue),
       Offset.rootTableAddress: unit.rootTableAddress.rawValue,
     ]
+    if unit.limits.majorVersion != VTd.Limits.permissive.majorVersion {
+      registers[Offset.version] = UInt64(
+        VTd.Version(major: unit.limits.majorVersion, minor: 0).rawValue)
+    }
     // Of a unit that allows everything nothing was known; so it stays.
     guard unit.limits != .permissive else {
       self.init(.vtd(base: unit.base), registers: registers)

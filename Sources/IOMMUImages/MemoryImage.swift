@@ -1,14 +1,20 @@
 import IOMMUFormats
 
-/// A dump as physical memory: an ELF core, or raw bytes from address 0.
+/// A dump as physical memory: an ELF core, a kdump-compressed dump in one file or several, raw bytes
+/// from address 0; each also as a flattened stream; or the memory of the machine that runs.
 ///
-/// The file is mapped, not read: opening costs its headers, and pages come in when they are looked
-/// at. *Absent* is not *zero*: an address that the dump does not hold gives `nil`.
+/// Opening costs the headers, and no byte is read before it is looked at. A plain ELF core or raw
+/// file is mapped, and words are read in place; of packed pages a bounded number is kept. Any
+/// number of threads may read at once.
 ///
-/// The file must neither shrink nor change while the image is open. When it shrinks, the system
-/// ends the program with SIGBUS at the first look beyond its new end.
+/// *Absent* is not *zero*: an address that the dump does not hold gives `nil`, whether the dump
+/// leaves its page out or the machine has no memory there; ``presence(of:)`` tells which.
+///
+/// A file that shrinks, a disk that fails, a page that is damaged or needs a library that is not
+/// installed: none of these ends the program. The bytes concerned are absent or zero, and
+/// ``problem`` says so; ask for it before answers are believed.
 public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
-  // Sendable: nothing is written after the initialiser.
+  // Sendable: nothing is written after the initialiser but caches, which have locks.
 
   /// A run of memory from one source; those of an image ascend and do not overlap.
   @usableFromInline
@@ -27,16 +33,17 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     }
   }
 
-  /// The file's path as it was given.
+  /// The path of the first file as it was given.
   public let path: String
   /// How the file holds memory.
   public let format: ImageFormat
-  /// What the image holds: half-open, ascending, not touching each other.
-  public let backedRanges: [Range<PhysicalAddress>]
 
-  /// Keeps the bytes mapped that the segments point to.
-  private let file: FileMapping
-  /// At least one.
+  /// The files; they keep the bytes mapped that the segments point to.
+  let files: [DumpFile]
+  /// Memory that cannot be looked at in place; `nil` when the segments are all there is.
+  let paged: (any PagedMemory)?
+  private let rangesInPlace: [Range<PhysicalAddress>]
+  /// At least one; of paged memory one that holds no byte.
   @usableFromInline let segments: UnsafeMutablePointer<Segment>
   /// Memory up to the last segment's end, in equal parts of 2^bucketShift bytes: for the first byte
   /// of each the last segment that starts at or below it, and at the end the last segment.
@@ -52,54 +59,102 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   ///
   /// - Throws: ``ImageError`` when the file cannot be read, is damaged, is empty, or has a format
   ///   that is known and not read.
-  /// - Complexity: O(*n* log *n*) in the number of program headers.
-  public init(path: String) throws(ImageError) {
-    let file = try FileMapping(path: path)
-    if let foreign = ForeignFormat.recognised(file.bytes) {
+  /// - Complexity: O(*n* log *n*) in the number of program headers, or of a flattened stream's
+  ///   records; O(*n*) in the bytes stored of a kdump-compressed file's bitmap.
+  public convenience init(path: String) throws(ImageError) { try self.init(paths: [path]) }
+
+  /// Opens the files that `makedumpfile --split` made of one dump, in any order; or one file, as
+  /// ``init(path:)`` does.
+  ///
+  /// - Throws: as ``init(path:)``, and when the files are not parts of one dump.
+  /// - Precondition: there is a path.
+  public convenience init(paths: [String]) throws(ImageError) {
+    var files: [DumpFile] = []
+    for path in paths { files.append(try DumpFile(FileBytes(path: path))) }
+    try self.init(files)
+  }
+
+  /// - Precondition: there is a file.
+  init(_ files: [DumpFile]) throws(ImageError) {
+    precondition(!files.isEmpty, "an image has a file")
+    for file in files {
+      guard let foreign = ForeignFormat.recognised(file) else { continue }
       throw ImageError(
-        file: path, offset: 0, found: "\(foreign.name), which is not read yet",
+        file: file.path, offset: 0, found: "\(foreign.name), which is not read",
         remedy: foreign.remedy)
     }
-    let pieces: [ImagePiece]
-    if file.bytes.starts(with: ELF64.magic) {
-      format = .elfCore
-      pieces = disjointPieces(try ELFCoreReader(file: file).pieces())
-    } else {
-      format = .raw
-      pieces = [
-        ImagePiece(start: 0, end: UInt64(file.bytes.count), fileOffset: 0, priority: 0)
-      ]
+    let first = files[0]
+    self.files = files
+    path = first.path
+    format = Self.format(of: first)
+    for file in files.dropFirst()
+    where format != .kdumpCompressed || Self.format(of: file) != format {
+      throw ImageError(
+        file: file.path, found: "is not a part of a split kdump-compressed dump",
+        remedy: "name one file; only 'makedumpfile --split' makes several")
     }
-    self.path = path
-    self.file = file
-    segments = .allocate(capacity: pieces.count)
-    var ranges: [Range<PhysicalAddress>] = []
+    var pieces: [ImagePiece] = []
+    switch format {
+    case .kdumpCompressed: paged = try KdumpMemory(files)
+    case .elfCore:
+      pieces = disjointPieces(try ELFCoreReader(file: first).pieces())
+      paged = first.bytesInPlace == nil ? PieceMemory(file: first, pieces: pieces) : nil
+    case .raw:
+      pieces = [ImagePiece(start: 0, end: first.byteCount, fileOffset: 0, priority: 0)]
+      paged = first.bytesInPlace == nil ? PieceMemory(file: first, pieces: pieces) : nil
+    case .device:
+      paged = PieceMemory(file: first, pieces: try SystemRAM.pieces())
+    }
+    // Headers that could not be read must not pass for what they seem to say.
+    for file in files {
+      if let problem = file.file.problem { throw problem }
+    }
+    if paged != nil { pieces = [] }
+    rangesInPlace = joinedRanges(pieces)
+    segments = Self.segments(pieces, in: first.bytesInPlace)
+    (buckets, bucketShift) = Self.buckets(pieces)
+  }
+
+  private static func format(of file: DumpFile) -> ImageFormat {
+    if file.file.isDevice { return .device }
+    if file.starts(with: ELF64.magic) { return .elfCore }
+    if file.starts(with: KdumpLayout.kdumpMagic) || file.starts(with: KdumpLayout.diskdumpMagic) {
+      return .kdumpCompressed
+    }
+    return .raw
+  }
+
+  /// The pieces as pointers into the mapped file; one without bytes when there are none, so that
+  /// every look misses it.
+  private static func segments(
+    _ pieces: [ImagePiece], in bytes: UnsafeRawBufferPointer?
+  ) -> UnsafeMutablePointer<Segment> {
+    let segments = UnsafeMutablePointer<Segment>.allocate(capacity: max(1, pieces.count))
+    segments.initialize(to: Segment(start: 0, byteCount: 0, bytes: nil))
     for (index, piece) in pieces.enumerated() {
       // Safe: the reader has checked that each piece's bytes lie in the file.
-      let bytes = piece.fileOffset.map { file.bytes.baseAddress! + Int($0) }
+      let start = piece.fileOffset.map { bytes!.baseAddress! + Int($0) }
       (segments + index).initialize(
-        to: Segment(start: piece.start, byteCount: piece.end - piece.start, bytes: bytes))
-      let start = PhysicalAddress(piece.start)
-      let end = PhysicalAddress(piece.end)
-      if let last = ranges.last, last.upperBound == start {
-        ranges[ranges.count - 1] = last.lowerBound..<end
-      } else {
-        ranges.append(start..<end)
-      }
+        to: Segment(start: piece.start, byteCount: piece.end - piece.start, bytes: start))
     }
-    backedRanges = ranges
-    let lastByte = pieces[pieces.count - 1].end - 1
+    return segments
+  }
+
+  private static func buckets(
+    _ pieces: [ImagePiece]
+  ) -> (UnsafeMutablePointer<UInt32>, shift: UInt64) {
+    let lastByte = pieces.last.map { $0.end - 1 } ?? 0
     var shift: UInt64 = 0
-    while lastByte >> shift >= UInt64(Self.bucketCount) { shift += 1 }
-    bucketShift = shift
-    buckets = .allocate(capacity: Self.bucketCount + 1)
+    while lastByte >> shift >= UInt64(bucketCount) { shift += 1 }
+    let buckets = UnsafeMutablePointer<UInt32>.allocate(capacity: bucketCount + 1)
     var index = 0
-    for bucket in 0..<Self.bucketCount {
+    for bucket in 0..<bucketCount {
       let start = UInt64(bucket) << shift
       while index + 1 < pieces.count, pieces[index + 1].start <= start { index += 1 }
       (buckets + bucket).initialize(to: UInt32(index))
     }
-    (buckets + Self.bucketCount).initialize(to: UInt32(pieces.count - 1))
+    (buckets + bucketCount).initialize(to: UInt32(max(1, pieces.count) - 1))
+    return (buckets, shift)
   }
 
   deinit {
@@ -107,8 +162,39 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     buckets.deallocate()
   }
 
+  /// What the image holds: half-open, ascending, not touching each other.
+  ///
+  /// - Complexity: O(1), but O(*n*) in the bitmap's bytes the first time for a kdump-compressed dump.
+  public var backedRanges: [Range<PhysicalAddress>] { paged?.backedRanges ?? rangesInPlace }
+
   /// Pages of the file: no dump stores more, whatever its headers claim.
-  public var storedPageCount: UInt64 { UInt64(file.bytes.count) / 4096 + 1 }
+  public var storedPageCount: UInt64 {
+    paged?.storedPageCount ?? files[0].byteCount / PageCount.pageByteCount + 1
+  }
+
+  /// What is strange about the files and no error.
+  public var warnings: [String] {
+    (paged as? KdumpMemory)?.warnings ?? files.flatMap(\.warnings)
+  }
+
+  /// Why bytes that the dump has could not be given, the first time that happened: the file shrank
+  /// or could not be read, a page is damaged, or the library that unpacks it is not installed. What
+  /// was read since then may be wrong.
+  public var problem: ImageError? {
+    for file in files {
+      if let problem = file.file.problem { return problem }
+    }
+    return paged?.problem
+  }
+
+  /// What the dump has of an address: bytes, zeros that it does not store, nothing because the page
+  /// was left out, or nothing because there was no memory.
+  public func presence(of address: PhysicalAddress) -> Presence {
+    if let paged { return paged.presence(of: address.rawValue) }
+    let segment = segment(below: address.rawValue).pointee
+    guard address.rawValue &- segment.start < segment.byteCount else { return .absent }
+    return segment.bytes == nil ? .zeroFill : .stored
+  }
 
   // MARK: Loads
 
@@ -153,6 +239,14 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   /// A word that one segment does not hold: each byte from its own, `nil` when one is absent.
   @usableFromInline @inline(never)
   func wordByBytes(_ address: UInt64, byteCount: UInt64) -> UInt64? {
+    if let paged {
+      var word: UInt64 = 0
+      let count = withUnsafeMutableBytes(of: &word) {
+        paged.read(
+          at: address, into: UnsafeMutableRawBufferPointer(rebasing: $0[..<Int(byteCount)]))
+      }
+      return count == Int(byteCount) ? UInt64(littleEndian: word) : nil
+    }
     var word: UInt64 = 0
     for index in 0..<byteCount {
       let (place, wraps) = address.addingReportingOverflow(index)
@@ -182,6 +276,7 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   ///
   /// - Returns: Bytes copied; 0 when the first is absent.
   public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    if let paged { return paged.read(at: address.rawValue, into: buffer) }
     var copied = 0
     while copied < buffer.count {
       let (place, wraps) = address.rawValue.addingReportingOverflow(UInt64(copied))

@@ -30,7 +30,7 @@ public struct Annotator: Sendable {
     _ machine: Machine, in memory: some PhysicalMemory, budget: inout EnumerationBudget
   ) {
     var finder = RegionFinder()
-    finder.addRootAndContextTables(of: machine, in: memory)
+    finder.addUpperTables(of: machine, in: memory)
     var exhaustion: EnumerationExhausted?
     do throws(EnumerationExhausted) {
       try finder.addTables(of: machine, in: memory, budget: &budget)
@@ -201,19 +201,12 @@ private struct RegionFinder {
     }
   }
 
-  mutating func addRootAndContextTables(of machine: Machine, in memory: some PhysicalMemory) {
-    for case .vtd(let unit) in machine.units
-    where unit.status.translates && unit.rootTableAddress.mode == .legacy {
-      let pageByteCount = PageCount.pageByteCount
-      add(
-        .root(unit.limits), start: unit.rootTableAddress.rootTable, byteCount: pageByteCount,
-        level: VTdUnit.rootLevel, name: "")
-      for bus in UInt8.min...UInt8.max {
-        let place = unit.rootEntryAddress(bus: bus)
-        guard let root = VTd.RootEntry(from: memory, at: place), root.isPresent else { continue }
+  mutating func addUpperTables(of machine: Machine, in memory: some PhysicalMemory) {
+    for case .vtd(let unit) in machine.units where unit.status.translates {
+      for table in unit.upperTables(in: memory) {
         add(
-          .context(bus: bus, unit.limits), start: root.contextTable, byteCount: pageByteCount,
-          level: VTdUnit.contextLevel, name: "bus " + hexadecimal(bus, digits: 2))
+          .upper(table, unit.limits), start: table.start, byteCount: table.byteCount,
+          level: table.level, name: table.ownerName)
       }
     }
   }
@@ -234,21 +227,25 @@ private struct RegionFinder {
       }
     }
     for (table, others) in groups {
-      try follow(table, others: others, of: machine, in: memory, budget: &budget)
+      try follow(table, others: others, in: memory, budget: &budget)
     }
   }
 
   private mutating func follow(
-    _ table: DMATable, others: Int, of machine: Machine, in memory: some PhysicalMemory,
+    _ table: DMATable, others: Int, in memory: some PhysicalMemory,
     budget: inout EnumerationBudget
   ) throws(EnumerationExhausted) {
+    let limits = table.limits ?? .permissive
+    if case .nested(let trees) = table.content {
+      return try follow(table, nested: trees, others: others, in: memory, budget: &budget)
+    }
     var collector = TableCollector()
     let content: TableRegion.Content
     var base: UInt64 = 0
     var failure: EnumerationExhausted?
     do throws(EnumerationExhausted) {
       switch table.content {
-      case .passThrough: return
+      case .passThrough, .nested: return
       // A flat table points to no other, so none of its entries has to be looked at.
       case .tce(let tce):
         content = .tce(tce)
@@ -260,10 +257,14 @@ private struct RegionFinder {
         try window.format.forEachEntry(
           from: window.table, in: memory, below: 0, budget: &budget, visitor: &collector)
       case .secondStage(let tree):
-        content = .secondStage(tree, machine.limits(of: table, tree, in: memory))
+        content = .secondStage(tree, limits)
         try tree.format.forEachEntry(
           from: tree.root, in: memory, below: 1 << UInt64(tree.addressWidth), budget: &budget,
           visitor: &collector)
+      case .firstStage(let tree):
+        content = .firstStage(tree, isNested: false, limits)
+        try tree.format.forEachEntry(
+          from: tree.root, in: memory, budget: &budget, visitor: &collector)
       }
     } catch {
       failure = error
@@ -275,22 +276,38 @@ private struct RegionFinder {
     }
     if let failure { throw failure }
   }
-}
 
-extension Machine {
-  /// The limits of the unit that gives a requester its second-stage table.
-  fileprivate func limits(
-    of table: DMATable, _ tree: SecondStageTable, in memory: some PhysicalMemory
-  ) -> VTd.Limits {
-    guard let requester = Requester(table.name) else { return .permissive }
-    for case .vtd(let unit) in units {
-      var observer = Unobserved()
-      if case .secondStage(let found) = unit.resolve(requester, in: memory, observer: &observer),
-        found.root == tree.root, found.format.levels == tree.format.levels
-      {
-        return unit.limits
-      }
+  /// Both trees of a nested translation; the first one's tables where the second one has them.
+  private mutating func follow(
+    _ table: DMATable, nested trees: NestedTables, others: Int, in memory: some PhysicalMemory,
+    budget: inout EnumerationBudget
+  ) throws(EnumerationExhausted) {
+    let limits = table.limits ?? .permissive
+    let stage = trees.secondStage
+    var second = TableCollector()
+    var first = TableCollector()
+    var failure: EnumerationExhausted?
+    let guest = GuestMemory(stage, memory: memory)
+    do throws(EnumerationExhausted) {
+      try stage.format.forEachEntry(
+        from: stage.root, in: memory, below: 1 << UInt64(stage.addressWidth), budget: &budget,
+        visitor: &second)
+      try trees.firstStage.format.forEachEntry(
+        from: trees.firstStage.root, in: guest, budget: &budget, visitor: &first)
+    } catch {
+      failure = error
     }
-    return .permissive
+    for (page, byteCount, address) in second.pages {
+      add(
+        .secondStage(stage, limits), start: page.start, byteCount: byteCount, level: page.level,
+        name: table.name, otherCount: others, address: address)
+    }
+    for (page, byteCount, address) in first.pages {
+      guard let host = guest.hostAddress(of: page.start) else { continue }
+      add(
+        .firstStage(trees.firstStage, isNested: true, limits), start: host, byteCount: byteCount,
+        level: page.level, name: table.name, otherCount: others, address: address)
+    }
+    if let failure { throw failure }
   }
 }

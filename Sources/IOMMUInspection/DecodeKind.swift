@@ -10,11 +10,20 @@ public enum DecodeKind: String, CaseIterable, Sendable {
   case gartTable = "gart-table"
   case gartCache = "gart-cache"
   case root, context
+  case smRoot = "sm-root"
+  case smContext = "sm-context"
+  case pasidDirectory = "pasid-dir"
+  case pasid
   case ssPML5E = "ss-pml5e"
   case ssPML4E = "ss-pml4e"
   case ssPDPE = "ss-pdpe"
   case ssPDE = "ss-pde"
   case ssPTE = "ss-pte"
+  case fsPML5E = "fs-pml5e"
+  case fsPML4E = "fs-pml4e"
+  case fsPDPE = "fs-pdpe"
+  case fsPDE = "fs-pde"
+  case fsPTE = "fs-pte"
   case cap, ecap, gsts, rtaddr
 
   /// Finds a kind by its name or an alias; upper and lower case are the same.
@@ -36,11 +45,20 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     case .gatt: ["gart", "gart-entry"]
     case .root: ["re", "root-entry"]
     case .context: ["ce", "ctx", "context-entry"]
+    case .smRoot: ["scalable-root"]
+    case .smContext: ["sm-ctx", "scalable-context"]
+    case .pasidDirectory: ["pasid-directory", "pde"]
+    case .pasid: ["pasid-entry", "pe"]
     case .ssPML5E: ["slpml5e"]
     case .ssPML4E: ["slpml4e"]
     case .ssPDPE: ["slpdpe"]
     case .ssPDE: ["slpde"]
     case .ssPTE: ["slpte"]
+    case .fsPML5E: ["flpml5e"]
+    case .fsPML4E: ["flpml4e"]
+    case .fsPDPE: ["flpdpe"]
+    case .fsPDE: ["flpde"]
+    case .fsPTE: ["flpte"]
     case .cap: ["cap-reg", "capability"]
     case .ecap: ["ecap-reg", "extended-capability"]
     case .gsts: ["gsts-reg", "global-status"]
@@ -63,11 +81,20 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     case .gartCache: "GART cache control, function 3 offset 0x9c"
     case .root: "VT-d root entry of a bus"
     case .context: "VT-d context entry of a device"
+    case .smRoot: "VT-d scalable-mode root entry of a bus"
+    case .smContext: "VT-d scalable-mode context entry of a device"
+    case .pasidDirectory: "VT-d PASID directory entry, 64 PASIDs"
+    case .pasid: "VT-d PASID table entry"
     case .ssPML5E: "VT-d second-stage entry of level 5"
     case .ssPML4E: "VT-d second-stage entry of level 4"
     case .ssPDPE: "VT-d second-stage entry of level 3: a table or a 1 GiB page"
     case .ssPDE: "VT-d second-stage entry of level 2: a table or a 2 MiB page"
     case .ssPTE: "VT-d second-stage entry of level 1, one 4 KiB page"
+    case .fsPML5E: "VT-d first-stage entry of level 5"
+    case .fsPML4E: "VT-d first-stage entry of level 4"
+    case .fsPDPE: "VT-d first-stage entry of level 3: a table or a 1 GiB page"
+    case .fsPDE: "VT-d first-stage entry of level 2: a table or a 2 MiB page"
+    case .fsPTE: "VT-d first-stage entry of level 1, one 4 KiB page"
     case .cap: "VT-d capability register"
     case .ecap: "VT-d extended capability register"
     case .gsts: "VT-d global status register"
@@ -75,11 +102,11 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     }
   }
 
-  /// Bits in the entry: 32, 64 or 128.
+  /// Bits in the entry: 32, 64, 128, 256 or 512.
   public var bitCount: Int { type.bitCount }
 
-  /// Words that ``describe(_:limits:)`` takes: two quadwords for 128 bits, otherwise one.
-  public var wordCount: Int { bitCount > 64 ? 2 : 1 }
+  /// Words that ``describe(_:limits:)`` takes: one for each 64 bits, at least one.
+  public var wordCount: Int { type.quadwordCount }
 
   private var type: any TableEntry.Type {
     switch self {
@@ -94,7 +121,12 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     case .gartCache: GART.CacheControl.self
     case .root: VTd.RootEntry.self
     case .context: VTd.ContextEntry.self
+    case .smRoot: VTd.ScalableRootEntry.self
+    case .smContext: VTd.ScalableContextEntry.self
+    case .pasidDirectory: VTd.PASIDDirectoryEntry.self
+    case .pasid: VTd.PASIDTableEntry.self
     case .ssPML5E, .ssPML4E, .ssPDPE, .ssPDE, .ssPTE: VTd.SecondStageEntry.self
+    case .fsPML5E, .fsPML4E, .fsPDPE, .fsPDE, .fsPTE: VTd.FirstStageEntry.self
     case .cap: VTd.Capability.self
     case .ecap: VTd.ExtendedCapability.self
     case .gsts: VTd.GlobalStatus.self
@@ -106,7 +138,7 @@ public enum DecodeKind: String, CaseIterable, Sendable {
   ///
   /// - Parameters:
   ///   - words: The value as the manual numbers its bits (a TCE's is big-endian in memory, not
-  ///     here); two quadwords, low first, for root and context entries.
+  ///     here); as quadwords, low first, for entries of more than 64 bits.
   ///   - limits: What the unit allows; decides which bits of VT-d entries are reserved.
   public func describe(
     _ words: [UInt64], limits: VTd.Limits = .permissive
@@ -125,6 +157,17 @@ public enum DecodeKind: String, CaseIterable, Sendable {
       let variant = entry.variant(level: level, limits: limits)
       return EntryDescription(explaining: entry, variant, name: variant.name)
     }
+    func firstStage(level: Int) -> EntryDescription {
+      let entry = VTd.FirstStageEntry(rawValue: word)
+      let variant = entry.variant(level: level, limits: limits)
+      return EntryDescription(explaining: entry, variant, name: variant.name)
+    }
+    func limited<Entry: Explained>(_: Entry.Type) -> EntryDescription
+    where Entry.Variant == VTd.Limits {
+      var entry = Entry(low: 0, high: 0)
+      for (index, word) in words.enumerated() { entry[quadword: index] = word }
+      return EntryDescription(explaining: entry, limits)
+    }
     switch self {
     case .tce: return plain(Calgary.TranslationControlEntry.self)
     case .tar: return plain(Calgary.TableAddressRegister.self)
@@ -135,15 +178,22 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     case .gartBase: return plain(GART.ApertureBase.self)
     case .gartTable: return plain(GART.TableBase.self)
     case .gartCache: return plain(GART.CacheControl.self)
-    case .root:
-      return EntryDescription(explaining: VTd.RootEntry(low: word, high: words[1]), limits)
-    case .context:
-      return EntryDescription(explaining: VTd.ContextEntry(low: word, high: words[1]), limits)
+    case .root: return limited(VTd.RootEntry.self)
+    case .context: return limited(VTd.ContextEntry.self)
+    case .smRoot: return limited(VTd.ScalableRootEntry.self)
+    case .smContext: return limited(VTd.ScalableContextEntry.self)
+    case .pasidDirectory: return limited(VTd.PASIDDirectoryEntry.self)
+    case .pasid: return limited(VTd.PASIDTableEntry.self)
     case .ssPML5E: return secondStage(level: 5)
     case .ssPML4E: return secondStage(level: 4)
     case .ssPDPE: return secondStage(level: 3)
     case .ssPDE: return secondStage(level: 2)
     case .ssPTE: return secondStage(level: 1)
+    case .fsPML5E: return firstStage(level: 5)
+    case .fsPML4E: return firstStage(level: 4)
+    case .fsPDPE: return firstStage(level: 3)
+    case .fsPDE: return firstStage(level: 2)
+    case .fsPTE: return firstStage(level: 1)
     case .cap: return plain(VTd.Capability.self)
     case .ecap: return plain(VTd.ExtendedCapability.self)
     case .gsts: return plain(VTd.GlobalStatus.self)
@@ -166,7 +216,11 @@ public enum DecodeError: Error, Equatable, CustomStringConvertible {
         + DecodeKind.allCases.map(\.rawValue).joined(separator: ", ")
     case .wordCount(let kind, let given):
       let want =
-        kind.wordCount == 2 ? "takes two quadwords, the low one first" : "takes one value"
+        switch kind.wordCount {
+        case 1: "takes one value"
+        case 2: "takes two quadwords, the low one first"
+        default: "takes \(kind.wordCount) quadwords, the lowest first"
+        }
       return "'\(kind.rawValue)' \(want), and \(given) were given"
     case .tooWide(let kind, let word):
       return "\(hexadecimal(word)) does not fit: '\(kind.rawValue)' has \(kind.bitCount) bits; "

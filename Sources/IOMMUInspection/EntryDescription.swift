@@ -47,9 +47,9 @@ public struct EntryDescription: Sendable, Encodable {
   public let name: String
   /// Where the manual defines it.
   public let specification: String
-  /// 32, 64 or 128.
+  /// 32, 64, 128, 256 or 512.
   public let bitCount: Int
-  /// The entry's words, low first; two for an entry of 128 bits.
+  /// The entry's words, low first; one for each 64 bits.
   public let words: [UInt64]
   /// The bytes in the order they lie in memory.
   public let bytes: [UInt8]
@@ -77,7 +77,7 @@ public struct EntryDescription: Sendable, Encodable {
     self.name = name ?? "\(Entry.name)"
     specification = "\(Entry.specification)"
     bitCount = Entry.bitCount
-    words = Entry.bitCount > 64 ? [entry.low, entry.high] : [entry.low]
+    words = (0..<Entry.quadwordCount).map { entry[quadword: $0] }
     bytes = entry.bytes
     fields = Entry.fields(variant).reversed().map { Field(field: $0, value: entry[$0]) }
     self.meaning = meaning
@@ -107,13 +107,35 @@ public struct EntryDescription: Sendable, Encodable {
     return text
   }
 
+  /// The bytes sixteen to a line, as a hexdump shows them.
+  private var bytesLines: [String] {
+    let groups = bytesText.count > 49 ? 50 : bytesText.count
+    var lines: [String] = []
+    var rest = bytesText[...]
+    while !rest.isEmpty {
+      lines.append(String(rest.prefix(groups)).withoutTrailingSpaces)
+      rest = rest.dropFirst(groups)
+    }
+    return lines
+  }
+
   /// Writes the whole description: heading, value, drawing, a line per field, meaning, complaints.
   public func write(to out: inout some TextOutputStream) {
     out.write("\(name)  (\(specification))\n")
     let texts = wordTexts
-    out.write(
-      texts.count == 2 ? "value  low \(texts[0]), high \(texts[1])\n" : "value  \(texts[0])\n")
-    out.write("bytes  \(bytesText)\n\n")
+    if texts.count == 2 {
+      out.write("value  low \(texts[0]), high \(texts[1])\n")
+    } else {
+      for (index, text) in texts.enumerated() {
+        let label = index == 0 ? "value" : "     "
+        out.write("\(label)  \(text)")
+        out.write(texts.count == 1 ? "\n" : "  bits \(64 * index + 63):\(64 * index)\n")
+      }
+    }
+    for (index, line) in bytesLines.enumerated() {
+      out.write("\(index == 0 ? "bytes" : "     ")  \(line)\n")
+    }
+    out.write("\n")
     writeDrawing(to: &out)
     out.write("\n")
     writeFields(to: &out)
@@ -121,16 +143,12 @@ public struct EntryDescription: Sendable, Encodable {
     for violation in violations { out.write("\(violation)\n") }
   }
 
-  /// Draws the bits with the fields' names above them; the high quadword first.
+  /// Draws the bits with the fields' names above them; the highest quadword first.
   public func writeDrawing(to out: inout some TextOutputStream) {
-    let high = fields.filter { $0.field.bits.lowerBound >= 64 }
-    let low = fields.filter { $0.field.bits.lowerBound < 64 }
-    if !high.isEmpty {
-      out.write("bits 127:64\n")
-      Self.draw(high, to: &out)
-      out.write("bits 63:0\n")
+    for index in words.indices.reversed() {
+      if words.count > 1 { out.write("bits \(64 * index + 63):\(64 * index)\n") }
+      Self.draw(fields.filter { $0.field.quadwordIndex == index }, to: &out)
     }
-    Self.draw(low, to: &out)
   }
 
   private static func draw(_ fields: [Field], to out: inout some TextOutputStream) {

@@ -236,18 +236,3 @@ private struct LineWriter<Notes: LineNotes> {
     value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
   }
 }
-
-extension Array {
-  /// The first index whose element satisfies `predicate`.
-  ///
-  /// Those before it must not satisfy it, those after it must.
-  func partitioningIndex(where predicate: (Element) -> Bool) -> Int {
-    var low = 0
-    var high = count
-    while low < high {
-      let middle = low + (high - low) / 2
-      if predicate(self[middle]) { high = middle } else { low = middle + 1 }
-    }
-    return low
-  }
-}

@@ -144,6 +144,12 @@ public struct TableMaps: Sendable {
         + "\(hexadecimal(window.base))..<\(hexadecimal(window.base &+ window.byteCount))"
     case .secondStage(let tree):
       "second-stage table \(tree.root), \(tree.format.levels) levels"
+    case .firstStage(let tree):
+      "first-stage table \(tree.root), \(tree.format.levels) levels"
+    case .nested(let trees):
+      "first-stage table \(trees.firstStage.root) of the guest, "
+        + "\(trees.firstStage.format.levels) levels, in second-stage table "
+        + "\(trees.secondStage.root), \(trees.secondStage.format.levels) levels"
     case .passThrough: "pass-through"
     }
   }
@@ -198,6 +204,8 @@ extension TableMaps: Encodable {
       case .tce: "TCE table"
       case .gatt: "GATT"
       case .secondStage: "second-stage table"
+      case .firstStage: "first-stage table"
+      case .nested: "nested tables"
       case .passThrough: "pass-through"
       }
     var container = encoder.container(keyedBy: CodingKeys.self)

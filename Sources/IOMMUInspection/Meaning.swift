@@ -157,6 +157,104 @@ extension VTd.SecondStageEntry: Explained {
   }
 }
 
+extension VTd.ScalableRootEntry: Explained {
+  func meaning(_: VTd.Limits) -> String {
+    let tables =
+      (isLowerPresent ? ["lower context table \(lowerContextTable)"] : [])
+      + (isUpperPresent ? ["upper context table \(upperContextTable)"] : [])
+    return tables.isEmpty ? "not present" : listText(tables)
+  }
+
+  /// Hardware looks at nothing but the present bit in a half that is not present.
+  func checkedViolations(_ limits: VTd.Limits) -> [BitField] {
+    reservedViolations(limits).filter {
+      $0.quadwordIndex == 0 ? isLowerPresent : isUpperPresent
+    }
+  }
+}
+
+extension VTd.ScalableContextEntry: Explained {
+  func meaning(_: VTd.Limits) -> String {
+    let silence = suppressesFaultReports ? ", faults not recorded" : ""
+    guard isPresent else { return "not present" + silence }
+    let allowed =
+      (allowsPASIDs ? ["PASIDs"] : []) + (allowsDeviceTLB ? ["translation requests"] : [])
+      + (allowsPageRequests ? ["page requests"] : [])
+    return "PASID directory \(pasidDirectory) for PASIDs below \(pasidLimit)"
+      + (allowed.isEmpty ? "" : ", \(listText(allowed)) allowed")
+      + ", requests without PASID are PASID \(requesterPASID)"
+      + (requesterIsSupervisor ? " of supervisor privilege" : "")
+      + (isContradictory ? ", in contradiction to itself" : "") + silence
+  }
+
+  /// Nothing but P and FPD counts without P.
+  func checkedViolations(_ limits: VTd.Limits) -> [BitField] {
+    isPresent ? reservedViolations(limits) : []
+  }
+}
+
+extension VTd.PASIDDirectoryEntry: Explained {
+  func meaning(_: VTd.Limits) -> String {
+    (isPresent ? "PASID table \(pasidTable)" : "not present")
+      + (suppressesFaultReports ? ", faults not recorded" : "")
+  }
+
+  /// Nothing but P and FPD counts without P.
+  func checkedViolations(_ limits: VTd.Limits) -> [BitField] {
+    isPresent ? reservedViolations(limits) : []
+  }
+}
+
+extension VTd.PASIDTableEntry: Explained {
+  func meaning(_ limits: VTd.Limits) -> String {
+    let silence = suppressesFaultReports ? ", faults not recorded" : ""
+    guard isPresent else { return "not present" + silence }
+    let support = limits.supports(self) ? "" : " (which the unit does not support)"
+    let second = "second-stage table \(secondStageTable), \(secondStageLevels) levels"
+    let first = "first-stage table \(firstStageTable), \(firstStageLevels) levels"
+    let tables =
+      switch translationType {
+      case .firstStage: first
+      case .secondStage: second
+      case .nested: "\(first), of a guest in \(second)"
+      case .passThrough: "pass-through"
+      default: "reserved translation type"
+      }
+    return "\(tables)\(support), domain \(domainID)\(silence)"
+  }
+
+  /// Nothing but P and FPD counts without P, and no pointer that the type does not use.
+  func checkedViolations(_ limits: VTd.Limits) -> [BitField] {
+    isPresent ? withoutUnusedPointers.reservedViolations(limits) : []
+  }
+}
+
+extension VTd.FirstStageEntry: Explained {
+  func meaning(_ variant: Variant) -> String {
+    guard isPresent else { return "not present" }
+    let rights =
+      (permissions.contains(.write) ? "read and write" : "read only")
+      + (permissions.contains(.user) ? ", user" : ", supervisor only")
+    let space = variant.isNested ? "guest " : ""
+    guard variant.isLeaf else { return "\(space)table \(address), \(rights)" }
+    let size =
+      variant.level == 1
+      ? "" : byteCountText(1 << UInt64(Self.sizeLog2(level: variant.level))) + " "
+    let marks = (isAccessed ? ", accessed" : "") + (isDirty ? ", dirty" : "")
+    return "\(size)\(space)page \(page(level: variant.level)), \(rights)\(marks)"
+  }
+
+  /// Hardware looks at nothing but P in an entry that is not present.
+  func checkedViolations(_ variant: Variant) -> [BitField] {
+    isPresent ? reservedViolations(variant) : []
+  }
+
+  /// The variant that PS picks at `level`.
+  func variant(level: Int, isNested: Bool = false, limits: VTd.Limits) -> Variant {
+    Variant(level: level, isLeaf: hasPageSizeBit, isNested: isNested, limits: limits)
+  }
+}
+
 extension VTd.Capability: Explained {
   func meaning(_: OnlyVariant) -> String {
     let limits = VTd.Limits(
@@ -177,10 +275,20 @@ extension VTd.ExtendedCapability: Explained {
     let parts =
       (limits.hasPassThrough ? ["pass-through"] : [])
       + (limits.hasSnoopControl ? ["snoop control"] : [])
-      + (limits.hasDeviceTLBs ? ["device TLBs"] : [])
+      + (limits.hasDeviceTLBs ? ["device TLBs"] : []) + scalableParts(limits.features)
     return parts.isEmpty
       ? "context and second-stage entries without options" : "supports " + listText(parts)
   }
+}
+
+private func scalableParts(_ features: VTd.Features) -> [String] {
+  guard features.contains(.scalableMode) else { return [] }
+  let names: [(VTd.Features, String)] = [
+    (.firstStage, "first stage"), (.secondStage, "second stage"), (.nesting, "nesting"),
+    (.pasids, "PASIDs"), (.pageRequests, "page requests"),
+  ]
+  let parts = names.filter { features.contains($0.0) }.map(\.1)
+  return ["scalable mode" + (parts.isEmpty ? "" : " (\(parts.joined(separator: ", ")))")]
 }
 
 extension VTd.GlobalStatus: Explained {

@@ -9,16 +9,20 @@ public struct TableRegion: Sendable {
     case contextTable = "context table"
     case tceTable = "TCE table"
     case gatt = "GATT"
+    case pasidDirectory = "PASID directory"
+    case pasidTable = "PASID table"
     case secondStageTable = "second-stage table"
+    case firstStageTable = "first-stage table"
   }
 
   /// What it takes to read the entries.
   enum Content: Sendable {
-    case root(VTd.Limits)
-    case context(bus: UInt8, VTd.Limits)
+    case upper(VTdTable, VTd.Limits)
     case tce(TCETable)
     case gatt(GARTWindow)
     case secondStage(SecondStageTable, VTd.Limits)
+    /// Nested tables name guest addresses.
+    case firstStage(FirstStageTable, isNested: Bool, VTd.Limits)
   }
 
   let content: Content
@@ -26,34 +30,40 @@ public struct TableRegion: Sendable {
   public let start: PhysicalAddress
   /// Bytes of table, as far as it is reached.
   public let byteCount: UInt64
-  /// 1 for tables whose entries map pages of 4 KiB; `VTdUnit`'s levels for root and context tables.
+  /// 1 for tables whose entries map pages of 4 KiB; `VTdUnit`'s levels for tables above those.
   public let level: Int
-  /// `bus:01`, `gart`, `00:03.0`; `bus 03` for a context table; empty for a root table.
+  /// `bus:01`, `gart`, `00:03.0`, `00:03.0/0`; `bus 03` for a context table; empty for a root table.
   public let tableName: String
   /// Tables, devices or buses besides the first that use the same bytes in the same way.
   public internal(set) var otherTableCount: Int
-  /// The I/O address that the first entry covers; 0 for root and context tables.
+  /// The I/O address that the first entry covers; 0 for tables above the page tables.
   public let firstAddress: UInt64
 
   /// The kind of the entries.
   public var kind: Kind {
     switch content {
-    case .root: .rootTable
-    case .context: .contextTable
+    case .upper(let table, _):
+      switch table.kind {
+      case .root: .rootTable
+      case .contexts: .contextTable
+      case .pasidDirectory: .pasidDirectory
+      case .pasids: .pasidTable
+      }
     case .tce: .tceTable
     case .gatt: .gatt
     case .secondStage: .secondStageTable
+    case .firstStage: .firstStageTable
     }
   }
 
   /// Bytes in one entry.
   public var entryByteCount: UInt64 {
     switch content {
-    case .root: UInt64(VTd.RootEntry.byteCount)
-    case .context: UInt64(VTd.ContextEntry.byteCount)
+    case .upper(let table, _): UInt64(table.entryType.byteCount)
     case .tce: UInt64(Calgary.TranslationControlEntry.byteCount)
     case .gatt: UInt64(GART.GATTEntry.byteCount)
     case .secondStage: UInt64(VTd.SecondStageEntry.byteCount)
+    case .firstStage: UInt64(VTd.FirstStageEntry.byteCount)
     }
   }
 
@@ -66,6 +76,27 @@ public struct TableRegion: Sendable {
   /// The table's name, and how many others there are.
   public var ownerText: String {
     otherTableCount == 0 ? tableName : "\(tableName) and \(otherTableCount) more"
+  }
+}
+
+extension VTdTable {
+  /// What its entries are.
+  var entryType: any TableEntry.Type {
+    switch kind {
+    case .root: isScalable ? VTd.ScalableRootEntry.self : VTd.RootEntry.self
+    case .contexts: isScalable ? VTd.ScalableContextEntry.self : VTd.ContextEntry.self
+    case .pasidDirectory: VTd.PASIDDirectoryEntry.self
+    case .pasids: VTd.PASIDTableEntry.self
+    }
+  }
+
+  /// Whose table it is: `bus 03`, `00:03.0`; empty for a root table.
+  var ownerName: String {
+    switch kind {
+    case .root: ""
+    case .contexts(let bus, _): "bus " + hexadecimal(bus, digits: 2)
+    case .pasidDirectory(let requester), .pasids(let requester, _): "\(requester)"
+    }
   }
 }
 

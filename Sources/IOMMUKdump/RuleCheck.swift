@@ -402,13 +402,18 @@ public struct RuleCheck<Memory: PhysicalMemory> {
             table: "root table", entryAddress: unit.rootTableAddress.rootTable,
             "no memory answers at the root table"))
       }
-      for bus in Set(unit.requesters(in: memory).map(\.bus)).sorted() {
-        guard let root = VTd.RootEntry(from: memory, at: unit.rootEntryAddress(bus: bus)) else {
-          continue
+      let used = Set(unit.requesters(in: memory).map(\.bus))
+      for table in unit.upperTables(in: memory) {
+        switch table.kind {
+        case .root: continue
+        case .contexts(let bus, _):
+          guard used.contains(bus) else { continue }
+          inspector.table = "context table of bus " + hexadecimal(bus, digits: 2)
+        case .pasidDirectory(let requester): inspector.table = "PASID directory of \(requester)"
+        case .pasids(let requester, _): inspector.table = "PASID table of \(requester)"
         }
-        inspector.table = "context table of bus " + hexadecimal(bus, digits: 2)
         inspector.enter(
-          table: root.contextTable, byteCount: 4096, level: VTdUnit.contextLevel, address: 0)
+          table: table.start, byteCount: table.byteCount, level: table.level, address: 0)
       }
     }
     var budget = EnumerationBudget(for: memory)
@@ -424,6 +429,13 @@ public struct RuleCheck<Memory: PhysicalMemory> {
           try window.format.forEachEntry(
             from: window.table, in: memory, budget: &budget, visitor: &inspector)
         case .secondStage(let stage):
+          try stage.format.forEachEntry(
+            from: stage.root, in: memory, budget: &budget, visitor: &inspector)
+        // Its first stage is the guest's own, and lies in the guest's memory.
+        case .nested(let tables):
+          try tables.secondStage.format.forEachEntry(
+            from: tables.secondStage.root, in: memory, budget: &budget, visitor: &inspector)
+        case .firstStage(let stage):
           try stage.format.forEachEntry(
             from: stage.root, in: memory, budget: &budget, visitor: &inspector)
         }

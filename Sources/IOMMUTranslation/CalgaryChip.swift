@@ -142,7 +142,7 @@ public struct TCETable: Sendable, Hashable {
         byteCount: bytesInPage(address, sizeLog2: 12, atMost: byteCount))
     case .unreadable:
       return .fault(.calgary(.tableUnreadable))
-    case .empty, .malformed:
+    case .empty, .malformed, .refused:
       return .fault(.calgary(.emptyEntry))
     }
   }

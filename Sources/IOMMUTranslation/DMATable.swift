@@ -7,13 +7,31 @@ public struct DMATable: Sendable {
     case tce(TCETable)
     case gatt(GARTWindow)
     case secondStage(SecondStageTable)
+    case firstStage(FirstStageTable)
+    case nested(NestedTables)
     /// No table: the device reaches all of physical memory.
     case passThrough
   }
 
-  /// `bus:02`, `gart`, or the requester's `00:03.0`.
+  /// `bus:02`, `gart`, the requester's `00:03.0`, or in scalable mode requester and PASID,
+  /// `00:03.0/0`.
   public var name: String
   public var content: Content
+  /// What the VT-d unit allows in entries; `nil` for tables of other hardware.
+  public var limits: VTd.Limits?
+}
+
+extension DMATable.Content {
+  /// The table behind a VT-d route; `nil` where there is none in force.
+  init?(_ route: DeviceHandle.Route) {
+    switch route {
+    case .secondStage(let table): self = .secondStage(table)
+    case .firstStage(let table): self = .firstStage(table)
+    case .nested(let tables): self = .nested(tables)
+    case .passThrough: self = .passThrough
+    case .untranslated, .gart, .calgary, .blocked: return nil
+    }
+  }
 }
 
 /// Mappings next to each other: IOVA and physical address both go on, with the same permissions.
@@ -37,7 +55,8 @@ public struct MappingRun: Hashable, Sendable {
 extension Machine {
   /// Every table in force, in the order of its name's kind: buses, the GART, requesters.
   ///
-  /// - Complexity: For VT-d, one root table and the context tables of the buses present.
+  /// - Complexity: For VT-d, one root table and the context tables of the buses present; in scalable
+  ///   mode the PASID directories and tables of all requesters too.
   public func tables(in memory: some PhysicalMemory) -> [DMATable] {
     var tables: [DMATable] = []
     var bridges: [UInt8: CalgaryChip.HostBridge] = [:]
@@ -55,35 +74,11 @@ extension Machine {
     }
     var seen: Set<Requester> = []
     for case .vtd(let unit) in units where unit.status.translates {
-      for requester in unit.requesters(in: memory) where seen.insert(requester).inserted {
-        switch resolve(requester, in: memory).route {
-        case .secondStage(let table):
-          tables.append(DMATable(name: "\(requester)", content: .secondStage(table)))
-        case .passThrough:
-          tables.append(DMATable(name: "\(requester)", content: .passThrough))
-        default: continue
-        }
-      }
+      let resolver = VTdResolver(unit)
+      let requesters = unit.requesters(in: memory).filter { seen.insert($0).inserted }
+      tables += resolver.tables(of: requesters, in: memory)
     }
     return tables
-  }
-}
-
-extension VTdUnit {
-  /// The requesters whose root and context entries are present, ascending.
-  public func requesters(in memory: some PhysicalMemory) -> [Requester] {
-    (0...255).flatMap { (bus: UInt8) -> [Requester] in
-      guard let root = VTd.RootEntry(from: memory, at: rootEntryAddress(bus: bus)), root.isPresent
-      else { return [] }
-      return (0...255).compactMap { (deviceFunction: UInt8) -> Requester? in
-        let place = Self.contextEntryAddress(
-          in: root.contextTable, deviceFunction: deviceFunction)
-        guard let entry = VTd.ContextEntry(from: memory, at: place), entry.isPresent else {
-          return nil
-        }
-        return Requester(rawValue: UInt16(bus) << 8 | UInt16(deviceFunction))
-      }
-    }
   }
 }
 
@@ -113,6 +108,13 @@ extension DMATable {
         from: table.root, in: memory, below: 1 << UInt64(table.addressWidth), budget: &budget,
         visitor: &runs)
       return runs.runs
+    case .firstStage(let table):
+      var runs = RunCollector(base: 0, signBit: table.format.addressWidth - 1)
+      try table.format.forEachEntry(
+        from: table.root, in: memory, budget: &budget, visitor: &runs)
+      return runs.runs
+    case .nested(let tables):
+      return try tables.runs(in: memory, budget: &budget)
     }
   }
 
@@ -122,6 +124,8 @@ extension DMATable {
     case .tce(let table): table.table
     case .gatt(let window): window.table
     case .secondStage(let table): table.root
+    case .firstStage(let table): table.root
+    case .nested(let tables): tables.firstStage.root
     case .passThrough: nil
     }
   }
@@ -130,20 +134,41 @@ extension DMATable {
 /// Joins leaves into runs.
 struct RunCollector: TableVisitor {
   let base: UInt64
+  /// The highest bit of address that counts, where those above repeat it.
+  var signBit: Int?
   var runs: [MappingRun] = []
 
-  init(base: UInt64) { self.base = base }
+  init(base: UInt64, signBit: Int? = nil) {
+    self.base = base
+    self.signBit = signBit
+  }
 
   mutating func leaf(_ leaf: Leaf) {
-    guard !leaf.permissions.isEmpty else { return }
-    let start = IOVA(base &+ leaf.address)
-    let end = IOVA(start.rawValue &+ 1 &<< UInt64(leaf.sizeLog2))
-    if let last = runs.last, last.iova.upperBound == start,
-      last.physicalRange.upperBound == leaf.page, last.permissions == leaf.permissions
+    // U/S says who may, not what: whoever may do nothing else has no mapping.
+    let permissions = leaf.permissions.intersection(.readWrite)
+    guard !permissions.isEmpty else { return }
+    append(
+      MappingRun(
+        iova: range(of: leaf), physical: leaf.page, permissions: permissions))
+  }
+
+  /// The addresses that a leaf maps, half-open; the last page of all ends one byte short, because
+  /// no address follows it.
+  func range(of leaf: Leaf) -> Range<IOVA> {
+    var start = base &+ leaf.address
+    if let signBit, start >> UInt64(signBit) & 1 != 0 { start |= ~0 << UInt64(signBit) }
+    let end = start &+ 1 << UInt64(leaf.sizeLog2)
+    return IOVA(start)..<IOVA(end < start ? .max : end)
+  }
+
+  /// Adds a run, to the last one where it goes on.
+  mutating func append(_ run: MappingRun) {
+    if let last = runs.last, last.iova.upperBound == run.iova.lowerBound,
+      last.physicalRange.upperBound == run.physical, last.permissions == run.permissions
     {
-      runs[runs.count - 1].iova = last.iova.lowerBound..<end
+      runs[runs.count - 1].iova = last.iova.lowerBound..<run.iova.upperBound
     } else {
-      runs.append(MappingRun(iova: start..<end, physical: leaf.page, permissions: leaf.permissions))
+      runs.append(run)
     }
   }
 }

@@ -12,27 +12,34 @@ public struct DeviceHandle: Sendable {
     /// Nothing: the IOVA is the physical address.
     case untranslated
     /// VT-d pass-through: the same, up to the host address width.
-    case passThrough(hostAddressWidth: Int, isReported: Bool)
+    case passThrough(hostAddressWidth: Int, rules: VTdRules)
     case gart(GARTWindow)
     case calgary(TCETable)
     case secondStage(SecondStageTable)
+    case firstStage(FirstStageTable)
+    case nested(NestedTables)
     /// Every request faults.
     case blocked(Fault)
   }
 
   public let requester: Requester
+  /// What the device's requests carry; `nil` for requests without PASID.
+  public let pasid: PASID?
   /// The highest address the device can put on the bus.
   public let dmaMask: UInt64
   public let route: Route
 
   @inlinable
-  public init(requester: Requester, dmaMask: UInt64 = .max, route: Route) {
+  public init(
+    requester: Requester, pasid: PASID? = nil, dmaMask: UInt64 = .max, route: Route
+  ) {
     self.requester = requester
+    self.pasid = pasid
     self.dmaMask = dmaMask
     self.route = route
   }
 
-  /// Translates the first page's worth of a request.
+  /// Translates the first page's worth of a request, and sets no accessed or dirty bit.
   ///
   /// - Parameters:
   ///   - byteCount: At least 1.
@@ -52,45 +59,126 @@ public struct DeviceHandle: Sendable {
     _ iova: IOVA, byteCount: UInt64, access: Access, in memory: some PhysicalMemory,
     observer: inout some WalkObserver
   ) -> Translation {
+    translate(
+      iova, byteCount: byteCount, access: access, in: memory, marker: NoMarks(),
+      observer: &observer)
+  }
+
+  /// The same, with accessed and dirty bits set by `marker`: ``AtomicMarks`` for a live machine.
+  @inlinable
+  public func translate(
+    _ iova: IOVA, byteCount: UInt64, access: Access, in memory: some PhysicalMemory,
+    marker: some EntryMarker, observer: inout some WalkObserver
+  ) -> Translation {
     precondition(byteCount > 0, "a DMA request has at least one byte")
     let address = iova.rawValue
     guard address <= dmaMask else { return .fault(.beyondDeviceMask) }
     let limit = dmaMask &- address
     let byteCount = byteCount &- 1 <= limit ? byteCount : limit &+ 1
-    switch route {
+    if case .blocked(.vtd) = route, pasid == nil, VTd.isInterruptAddress(address) {
+      return Self.interruptAnswer(VTdRequest.Operation(access))
+    }
+    return route.translate(
+      address, byteCount: byteCount, for: VTdRequest.Operation(access), in: memory, marker: marker,
+      observer: &observer)
+  }
+
+  /// Requests without PASID to the interrupt range bypass DMA remapping: writes are messages, all
+  /// else is malformed.
+  ///
+  /// A message is a doubleword; whoever knows the length refuses other writes with the same fault.
+  @inlinable
+  static func interruptAnswer(_ operation: VTdRequest.Operation) -> Translation {
+    operation == .write
+      ? .interruptMessage : .fault(.vtd(.malformedInterruptRequest, isRecorded: true))
+  }
+}
+
+extension DeviceHandle.Route {
+  /// Translates an untranslated request, up to the end of its page.
+  ///
+  /// - Parameter byteCount: At least 1.
+  @inlinable
+  public func translate(
+    _ address: UInt64, byteCount: UInt64, for operation: VTdRequest.Operation,
+    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+  ) -> Translation {
+    switch self {
     case .untranslated:
       return .mapped(PhysicalAddress(address), byteCount: byteCount)
-    case .passThrough(let width, let isReported):
-      if VTd.isInterruptAddress(address) { return Self.interruptAnswer(access) }
-      guard address &>> UInt64(width) == 0 else {
-        return .fault(.vtd(.addressBeyondWidth, isRecorded: isReported))
+    case .passThrough(let width, let rules):
+      if VTd.isInterruptAddress(address), !rules.hasPASID {
+        return DeviceHandle.interruptAnswer(operation)
       }
-      let reachable = min(byteCount, 1 &<< UInt64(width) &- address)
-      return .mapped(
-        PhysicalAddress(address),
-        byteCount: bytesBeforeInterruptRange(address, atMost: reachable))
+      return Self.pass(address, byteCount: byteCount, hostAddressWidth: width, under: rules)
     case .gart(let window):
       return window.translate(
-        address, byteCount: byteCount, access: access, in: memory, observer: &observer)
+        address, byteCount: byteCount, access: operation.access, in: memory, observer: &observer)
     case .calgary(let table):
       return table.translate(
-        address, byteCount: byteCount, access: access, in: memory, observer: &observer)
+        address, byteCount: byteCount, access: operation.access, in: memory, observer: &observer)
     case .secondStage(let table):
       return table.translate(
-        address, byteCount: byteCount, access: access, in: memory, observer: &observer)
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
+    case .firstStage(let table):
+      return table.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
+    case .nested(let tables):
+      return tables.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
     case .blocked(let fault):
-      if case .vtd = fault, VTd.isInterruptAddress(address) { return Self.interruptAnswer(access) }
       return .fault(fault)
     }
   }
 
-  /// Requests to the interrupt range bypass DMA remapping: writes are messages, reads are
-  /// malformed.
+  /// Passes an address that needs no tables, as far as the host has addresses.
   @inlinable
-  static func interruptAnswer(_ access: Access) -> Translation {
-    access == .write
-      ? .interruptMessage : .fault(.vtd(.malformedInterruptRequest, isRecorded: true))
+  static func pass(
+    _ address: UInt64, byteCount: UInt64, hostAddressWidth: Int, under rules: VTdRules
+  ) -> Translation {
+    let limit: UInt64 = 1 &<< UInt64(hostAddressWidth)
+    guard address < limit else {
+      return rules.fault(rules.isScalable ? .hostAddressBeyondWidth : .addressBeyondWidth)
+    }
+    guard !VTd.isInterruptAddress(address) else {
+      return rules.fault(
+        rules.isScalable ? .scalableInterruptAddressReached : .interruptAddressReached)
+    }
+    return .mapped(
+      PhysicalAddress(address),
+      byteCount: bytesBeforeInterruptRange(address, atMost: min(byteCount, limit &- address)))
   }
+
+  /// Passes a translated request: its tables were asked when the device asked for the translation.
+  func pass(_ address: UInt64, byteCount: UInt64, hostAddressWidth: Int) -> Translation {
+    switch self {
+    case .untranslated: .mapped(PhysicalAddress(address), byteCount: byteCount)
+    case .blocked(let fault): .fault(fault)
+    default:
+      Self.pass(
+        address, byteCount: byteCount, hostAddressWidth: hostAddressWidth,
+        under: rules ?? VTdRules())
+    }
+  }
+
+  /// The rules that requests are judged by; `nil` where no VT-d tables stand in the way.
+  public var rules: VTdRules? {
+    switch self {
+    case .passThrough(_, let rules): rules
+    case .secondStage(let table): table.rules
+    case .firstStage(let table): table.rules
+    case .nested(let tables): tables.rules
+    case .untranslated, .gart, .calgary, .blocked: nil
+    }
+  }
+}
+
+extension VTdRequest.Operation {
+  /// The nearest that units know which tell reads and writes only.
+  @inlinable var access: Access { needs.contains(.write) ? .write : .read }
 }
 
 /// Bytes from `address` to the end of its page of 2^`sizeLog2` bytes, at most `byteCount`.

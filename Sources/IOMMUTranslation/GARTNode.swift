@@ -71,7 +71,7 @@ public struct GARTWindow: Sendable, Hashable {
       return .mapped(place(offset, in: walk.page, sizeLog2: 12), byteCount: length)
     case .unreadable:
       return .fault(.gart(.tableUnreadable))
-    case .empty, .malformed:
+    case .empty, .malformed, .refused:
       // Erratum 156: the read goes to the page that the invalid entry names.
       if hasErratum156, access == .read {
         let named = GART.GATTEntry(low: walk.entry, high: 0).page

@@ -29,24 +29,27 @@ public struct Machine: Sendable {
     self.crashKernel = crashKernel
   }
 
-  /// Finds out how a requester's DMA is translated. Reads a root and a context entry at most.
+  /// Finds out how a requester's DMA is translated. Reads at most four entries of each unit.
   ///
-  /// - Parameter dmaMask: The highest address the device can put on the bus.
+  /// - Parameters:
+  ///   - pasid: What its requests carry; `nil` for requests without PASID.
+  ///   - dmaMask: The highest address the device can put on the bus.
   public func resolve(
-    _ requester: Requester, dmaMask: UInt64 = .max, in memory: some PhysicalMemory
+    _ requester: Requester, pasid: PASID? = nil, dmaMask: UInt64 = .max,
+    in memory: some PhysicalMemory
   ) -> DeviceHandle {
     var observer = Unobserved()
-    return resolve(requester, dmaMask: dmaMask, in: memory, observer: &observer)
+    return resolve(requester, pasid: pasid, dmaMask: dmaMask, in: memory, observer: &observer)
   }
 
   /// The same, with every entry read shown to `observer`.
   public func resolve(
-    _ requester: Requester, dmaMask: UInt64 = .max, in memory: some PhysicalMemory,
-    observer: inout some WalkObserver
+    _ requester: Requester, pasid: PASID? = nil, dmaMask: UInt64 = .max,
+    in memory: some PhysicalMemory, observer: inout some WalkObserver
   ) -> DeviceHandle {
     DeviceHandle(
-      requester: requester, dmaMask: dmaMask,
-      route: route(of: requester, in: memory, observer: &observer))
+      requester: requester, pasid: pasid, dmaMask: dmaMask,
+      route: route(of: requester, pasid: pasid, in: memory, observer: &observer))
   }
 
   /// The one translation call: resolves the requester and translates the first page of the request.
@@ -58,7 +61,8 @@ public struct Machine: Sendable {
   }
 
   private func route(
-    of requester: Requester, in memory: some PhysicalMemory, observer: inout some WalkObserver
+    of requester: Requester, pasid: PASID?, in memory: some PhysicalMemory,
+    observer: inout some WalkObserver
   ) -> DeviceHandle.Route {
     var route = DeviceHandle.Route.untranslated
     for unit in units {
@@ -72,14 +76,27 @@ public struct Machine: Sendable {
       case .vtd(let unit):
         // Without the scopes of a DMAR table: the first unit that knows the device, else the first.
         switch route {
-        case .untranslated: route = unit.resolve(requester, in: memory, observer: &observer)
-        case .blocked(.vtd(.rootEntryNotPresent, _)), .blocked(.vtd(.contextEntryNotPresent, _)):
-          let other = unit.resolve(requester, in: memory, observer: &observer)
+        case .untranslated:
+          route = unit.resolve(requester, pasid: pasid, in: memory, observer: &observer)
+        case .blocked(.vtd(let reason, _)) where reason.saysUnknownRequester:
+          let other = unit.resolve(requester, pasid: pasid, in: memory, observer: &observer)
           if case .blocked = other {} else { route = other }
         default: break
         }
       }
     }
     return route
+  }
+}
+
+extension VTd.FaultReason {
+  /// The unit has no context entry for the requester.
+  fileprivate var saysUnknownRequester: Bool {
+    switch self {
+    case .rootEntryNotPresent, .contextEntryNotPresent, .scalableRootEntryNotPresent,
+      .scalableContextEntryNotPresent:
+      true
+    default: false
+    }
   }
 }

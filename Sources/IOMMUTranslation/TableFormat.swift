@@ -16,8 +16,7 @@ public enum EntryKind: Equatable, Sendable {
 /// How tables of one kind are laid out: the walker's only knowledge of a format.
 ///
 /// Levels are numbered from the bottom: entries of level 1 always map pages, and the root is at
-/// level
-/// `levels`. A flat table (TCE, GATT) is a radix table one level deep.
+/// level `levels`. A flat table (TCE, GATT) is a radix table one level deep.
 public protocol TableFormat: Sendable {
   associatedtype Entry: TableEntry
 
@@ -40,6 +39,13 @@ public protocol TableFormat: Sendable {
 
   /// What the entry allows; combined with AND over all levels.
   func permissions(of entry: Entry, level: Int) -> Permissions
+
+  /// What a table without entries would allow: every permission that the format knows.
+  var unrestricted: Permissions { get }
+}
+
+extension TableFormat {
+  @inlinable public var unrestricted: Permissions { .readWrite }
 }
 
 /// The layout of a Calgary TCE table: flat, 4 KiB pages.
@@ -90,6 +96,8 @@ public struct SecondStageFormat: TableFormat {
   public typealias Entry = VTd.SecondStageEntry
 
   public let levels: Int
+  /// RTADDR_REG.SSIRWE: IR and IW say what devices may do.
+  public let usesIOPermissions: Bool
 
   // Bits that must be zero, from the entries' field tables: pages of level 1 to 3, and pointers to
   // tables from level 2 and 3 and from level 4 and 5.
@@ -98,11 +106,14 @@ public struct SecondStageFormat: TableFormat {
   @usableFromInline let reservedInHighPointers: UInt64
 
   /// - Parameter levels: 3 to 5.
-  public init(levels: Int, limits: VTd.Limits) {
+  public init(levels: Int, limits: VTd.Limits, usesIOPermissions: Bool = false) {
     precondition(3...5 ~= levels, "a second-stage table has three to five levels")
     func mask(_ level: Int, leaf: Bool) -> UInt64 {
-      Entry.reservedMasks(.init(level: level, isLeaf: leaf, limits: limits)).low
+      Entry.reservedMasks(
+        .init(level: level, isLeaf: leaf, usesIOPermissions: usesIOPermissions, limits: limits)
+      ).rawValue
     }
+    self.usesIOPermissions = usesIOPermissions
     self.levels = levels
     reservedInPages = (mask(1, leaf: true), mask(2, leaf: true), mask(3, leaf: true))
     reservedInLowPointers = mask(2, leaf: false)
@@ -119,7 +130,7 @@ public struct SecondStageFormat: TableFormat {
 
   @inlinable @inline(__always)
   public func kind(of entry: Entry, level: Int) -> EntryKind {
-    guard entry.isPresent else { return .empty }
+    guard !permissions(of: entry, level: level).isEmpty else { return .empty }
     if level == 1 {
       guard entry.rawValue & reservedInPages.0 == 0 else { return .malformed }
       return .page(entry.address, sizeLog2: 12)
@@ -135,5 +146,7 @@ public struct SecondStageFormat: TableFormat {
   }
 
   @inlinable @inline(__always)
-  public func permissions(of entry: Entry, level _: Int) -> Permissions { entry.permissions }
+  public func permissions(of entry: Entry, level _: Int) -> Permissions {
+    usesIOPermissions ? entry.ioPermissions : entry.permissions
+  }
 }

@@ -1,8 +1,27 @@
 import IOMMUFormats
 
-/// Sees each entry that a walk reads. The empty one, ``Unobserved``, costs nothing.
+/// Sees what a walk does. The empty one, ``Unobserved``, costs nothing.
+///
+/// A cache is filled by an observer: `read` counts entries and hands out root, context and PASID
+/// entries, `descend` says from which lower table, with which permissions, a later walk of a
+/// neighbouring address may start (``WalkStart``).
 public protocol WalkObserver {
+  /// An entry was read from memory.
   mutating func read(_ entry: some TableEntry, at address: PhysicalAddress, level: Int)
+
+  /// The walk of `address` goes on in a lower table.
+  ///
+  /// - Parameter start: Where a walk of another address that differs only in the bits below the
+  ///   table may start: the table, its level and what the entries above it allow together.
+  mutating func descend<Entry: TableEntry>(
+    to start: WalkStart, for address: UInt64, through _: Entry.Type)
+}
+
+extension WalkObserver {
+  @inlinable @inline(__always)
+  public mutating func descend<Entry: TableEntry>(
+    to _: WalkStart, for _: UInt64, through _: Entry.Type
+  ) {}
 }
 
 /// Watches nothing.
@@ -26,6 +45,8 @@ public struct Walk: Equatable, Sendable {
     case malformed
     /// At an address where no memory answers.
     case unreadable
+    /// Where the ``TableAccess`` did not let it go on; that knows why.
+    case refused
   }
 
   public var end: End
@@ -33,7 +54,8 @@ public struct Walk: Equatable, Sendable {
   public var level: Int
   /// Where the last entry lies.
   public var entryAddress: PhysicalAddress
-  /// The last entry's first quadword; 0 when it could not be read.
+  /// The last entry's first quadword, with the bits that the walk set in it; 0 when it could not
+  /// be read.
   public var entry: UInt64
   /// The page's first byte; 0 unless the walk ended at a page.
   public var page: PhysicalAddress
@@ -69,7 +91,7 @@ extension TableFormat {
         &* UInt64(truncatingIfNeeded: Entry.byteCount))
   }
 
-  /// The one walker: follows `address` from the table at `root` to a page or to what stops it.
+  /// Follows `address` from the table at `root` to a page or to what stops it, and leaves no mark.
   ///
   /// Reads at most `levels` entries, each checked; never reads outside `memory`. Permissions are
   /// collected, not judged.
@@ -78,32 +100,83 @@ extension TableFormat {
     _ address: UInt64, from root: PhysicalAddress, in memory: some PhysicalMemory,
     observer: inout some WalkObserver
   ) -> Walk {
-    var table = root
-    var level = levels
-    var permissions = Permissions.readWrite
+    var access = PlainAccess()
+    return walk(
+      address, from: start(at: root), in: memory, through: &access, observer: &observer)
+  }
+
+  /// Where every walk from `root` starts.
+  @inlinable @inline(__always)
+  public func start(at root: PhysicalAddress) -> WalkStart {
+    WalkStart(table: root, level: levels, permissions: unrestricted)
+  }
+
+  /// The one walker: follows `address` from a table to a page or to what stops it.
+  ///
+  /// - Parameters:
+  ///   - start: The root, or a lower table that a paging-structure cache remembers.
+  ///   - access: How entries are reached and what is set in them; ``PlainAccess`` does nothing.
+  /// - Returns: Where the walk ended. Permissions are those of `start` and of all entries read
+  ///   together; they are collected, not judged.
+  /// - Complexity: At most `start.level` entries read, and those again that software changes just
+  ///   when a bit is to be set in them; how often, `access` bounds.
+  @inlinable
+  public func walk<Access: TableAccess>(
+    _ address: UInt64, from start: WalkStart, in memory: some PhysicalMemory,
+    through access: inout Access, observer: inout some WalkObserver
+  ) -> Walk {
+    var table = start.table
+    var level = start.level
+    var permissions = start.permissions
     while true {
       let place = entryAddress(of: address, in: table, level: level)
-      guard let entry = Entry(from: memory, at: place) else {
-        return Walk(
-          .unreadable, level: level, entryAddress: place, entry: 0, permissions: permissions)
+      guard let host = access.locate(place, level: level, observer: &observer) else {
+        return Walk(.refused, level: level, entryAddress: place, entry: 0, permissions: permissions)
       }
-      observer.read(entry, at: place, level: level)
-      permissions.formIntersection(self.permissions(of: entry, level: level))
-      switch kind(of: entry, level: level) {
+      guard let entry = Entry(from: memory, at: host) else {
+        return Walk(
+          .unreadable, level: level, entryAddress: host, entry: 0, permissions: permissions)
+      }
+      observer.read(entry, at: host, level: level)
+      let allowed = permissions.intersection(self.permissions(of: entry, level: level))
+      let kind = self.kind(of: entry, level: level)
+      let end: Walk.End
+      switch kind {
       case .empty:
-        return Walk(
-          .empty, level: level, entryAddress: place, entry: entry.low, permissions: permissions)
-      case .table(let next) where level > 1:
-        table = next
-        level &-= 1
-      case .malformed, .table:
-        return Walk(
-          .malformed, level: level, entryAddress: place, entry: entry.low, permissions: permissions)
-      case .page(let page, let sizeLog2):
-        return Walk(
-          .page, level: level, entryAddress: place, entry: entry.low, permissions: permissions,
-          page: page, sizeLog2: sizeLog2)
+        end = .empty
+      case .malformed:
+        end = .malformed
+      case .table where level <= 1:
+        end = .malformed
+      case .table, .page:
+        let use = EntryUse(
+          place: place, host: host, level: level, kind: kind, permissions: allowed)
+        switch access.use(entry.low, use, observer: &observer) {
+        case .again: continue
+        case .refused:
+          return Walk(
+            .refused, level: level, entryAddress: host, entry: entry.low, permissions: allowed)
+        case .proceed(let marked):
+          switch kind {
+          case .table(let next):
+            table = next
+            level &-= 1
+            permissions = allowed
+            observer.descend(
+              to: WalkStart(table: next, level: level, permissions: allowed), for: address,
+              through: Entry.self)
+            continue
+          case .page(let page, let sizeLog2):
+            return Walk(
+              .page, level: level, entryAddress: host, entry: marked, permissions: allowed,
+              page: page, sizeLog2: sizeLog2)
+          case .empty, .malformed:
+            end = .malformed
+          }
+        }
       }
+      return Walk(
+        end, level: level, entryAddress: host, entry: entry.low, permissions: allowed)
     }
   }
 }

@@ -281,14 +281,20 @@ import Testing
     }
   }
 
-  @Test func `scalable mode is refused while translation is on`() throws {
-    #expect(
-      unitMessage(vtd("\"0x01c\": \"0x80000000\", \"0x020\": \"0x6a2f400\""))
-        == "m.json: units[0].registers[\"0x020\"]: RTADDR_REG selects scalable mode, "
-        + "which this version does not read; legacy mode is read")
-    guard case .vtd(let unit) = try unit(vtd("\"0x1c\": \"0x0\", \"0x20\": \"0x6a2f400\""))
+  @Test func `the registers of a scalable-mode unit give its tables and what it has`() throws {
+    guard
+      case .vtd(let unit) = try unit(
+        vtd(
+          "\"0x000\": \"0x40\", \"0x008\": \"0xd2008c222f0606\", "
+            + "\"0x010\": \"0x490080f00f4a\", \"0x01c\": \"0xc7000000\", "
+            + "\"0x020\": \"0x6a2f400\""))
     else { return #expect(Bool(false)) }
-    #expect(!unit.status.translates)
+    #expect(unit.rootTableAddress.mode == .scalable)
+    #expect(unit.rootTableAddress.rootTable == PhysicalAddress(0x6a2_f000))
+    #expect(unit.status.translates)
+    #expect(unit.limits.features == [.scalableMode, .secondStage, .pasids, .supervisorRequests])
+    #expect(unit.limits.pasidBits == 1)
+    #expect(unit.limits.majorVersion == 4)
   }
 
   // MARK: GART

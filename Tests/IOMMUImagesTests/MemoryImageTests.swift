@@ -275,24 +275,23 @@ import Testing
     var bytes = TinyELF([.init(physical: 0, data: [1])]).bytes
     bytes[5] = 2
     #expect(message(bytes).contains("a big-endian ELF file"))
-    bytes[4] = 1
-    #expect(message(bytes).contains("a 32-bit ELF file"))
+    bytes[4] = 3
+    #expect(message(bytes).contains("an ELF file of unknown class 3"))
   }
 
   // MARK: Other files
 
   @Test(arguments: [
-    ("KDUMP   ", "a kdump-compressed dump", "makedumpfile -E"),
-    ("DISKDUMP", "a diskdump", "makedumpfile -E"),
-    ("makedumpfile\0\0\0\0", "a flattened dump", "makedumpfile -R"),
     ("EMiL", "a LiME dump", "ELF core"),
     ("LiME", "a LiME dump", "ELF core"),
     ("PAGEDUMP", "a 32-bit Windows crash dump", "ELF core"),
     ("PAGEDU64", "a 64-bit Windows crash dump", "ELF core"),
+    ("QEVM", "a QEMU migration stream", "dump-guest-memory"),
+    ("LibvirtQemudSave", "a saved libvirt guest", "virsh dump"),
   ])
   func `a known mark is named with its way out`(mark: String, name: String, remedy: String) {
     let text = message(Array(mark.utf8) + [0, 1, 2], "dump")
-    #expect(text.hasPrefix("dump: at byte 0x0: \(name), which is not read yet; "))
+    #expect(text.hasPrefix("dump: at byte 0x0: \(name), which is not read; "))
     #expect(text.contains(remedy))
   }
 

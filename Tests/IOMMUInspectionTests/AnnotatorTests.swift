@@ -192,8 +192,8 @@ import Testing
     let regions = annotator.regions.map { "\($0.start) \($0.kind.rawValue) \($0.level)" }
     #expect(
       regions == [
-        "0x8000 TCE table 1", "0x30000 root table 7", "0x31000 context table 6",
-        "0x32000 context table 6", "0x33000 second-stage table 3",
+        "0x8000 TCE table 1", "0x30000 root table 9", "0x31000 context table 8",
+        "0x32000 context table 8", "0x33000 second-stage table 3",
         "0x34000 second-stage table 2", "0x35000 second-stage table 1",
         "0x36000 second-stage table 4",
       ])

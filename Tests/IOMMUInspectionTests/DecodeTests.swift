@@ -122,9 +122,11 @@ import Testing
         {"bytes":"01 50 00 00 00 00 00 00","fields":[\
         {"address":"0x5000","bits":"63:12","name":"RTA","use":"address","value":"0x5"},\
         {"bits":"11:10","name":"TTM","use":"value","value":"0x0"},\
-        {"bits":"9:0","name":"reserved","use":"reserved","value":"0x1"}],\
+        {"bits":"9:8","name":"reserved","use":"reserved","value":"0x0"},\
+        {"bits":"7","name":"SSIRWE","use":"value","value":"0x0"},\
+        {"bits":"6:0","name":"reserved","use":"reserved","value":"0x1"}],\
         "meaning":"root table 0x5000, legacy mode","name":"RTADDR_REG",\
-        "specification":"Intel VT-d 11.4.5","violations":["reserved bits 9:0 are set: 0x1"],\
+        "specification":"Intel VT-d 11.4.5","violations":["reserved bits 6:0 are set: 0x1"],\
         "words":["0x0000000000005001"]}
         """)
   }

@@ -203,7 +203,7 @@ struct ReferenceWalker {
     #expect(answer == .to(0x20_0678))
     #expect(
       reads.text == [
-        "root entry 7 at 0x100000: 0x101001", "context entry 6 at 0x101200: 0x112001",
+        "root entry 9 at 0x100000: 0x101001", "context entry 8 at 0x101200: 0x112001",
         "second-stage entry 3 at 0x112000: 0x113003", "second-stage entry 2 at 0x113488: 0x114003",
         "second-stage entry 1 at 0x114a28: 0x200003",
       ])

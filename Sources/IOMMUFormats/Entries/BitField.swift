@@ -1,6 +1,6 @@
 /// A run of bits in an entry or register, numbered as its manual numbers them.
 ///
-/// Bits 64 and up lie in a 128-bit entry's second quadword.
+/// Bits 64 to 127 lie in an entry's second quadword, and so on; a field never spans two.
 @frozen
 public struct BitField: Sendable {
   /// What hardware does with the bits.
@@ -50,6 +50,7 @@ public struct BitField: Sendable {
   @inlinable @inline(__always)
   public var mask: UInt64 { valueMask &<< shift }
 
+  /// The quadword of the entry that the field lies in.
   @inlinable @inline(__always)
-  var isInHighQuadword: Bool { bits.lowerBound >= 64 }
+  public var quadwordIndex: Int { bits.lowerBound &>> 6 }
 }

@@ -9,6 +9,9 @@ public struct Permissions: OptionSet, Hashable, Sendable, CustomStringConvertibl
   /// The device may write memory. Bit 1, as in a TCE and in a VT-d entry.
   @inlinable public static var write: Permissions { Permissions(rawValue: 2) }
   @inlinable public static var readWrite: Permissions { Permissions(rawValue: 3) }
+  /// Requests of user privilege may pass. Bit 2, as U/S in a VT-d first-stage entry; other tables
+  /// know no privilege.
+  @inlinable public static var user: Permissions { Permissions(rawValue: 4) }
 
   /// `rw`, `r-`, `-w` or `--`.
   public var description: String {

@@ -13,7 +13,7 @@ public protocol TableEntry: Sendable, Hashable {
   /// Where the manual defines it.
   static var specification: StaticString { get }
 
-  /// Bits in the entry: 32, 64 or 128.
+  /// Bits in the entry: 32, 64, 128, 256 or 512.
   static var bitCount: Int { get }
 
   /// Whether the entry's bytes lie in memory with the most significant first.
@@ -25,13 +25,19 @@ public protocol TableEntry: Sendable, Hashable {
   /// One of each kind of variant, for checks that hold of all of them.
   static var exampleVariants: [Variant] { get }
 
+  /// The entry with these first two quadwords; those of a wider entry that follow are zero.
   init(low: UInt64, high: UInt64)
 
   /// The entry, or its first quadword.
   var low: UInt64 { get set }
 
-  /// The second quadword of a 128-bit entry; 0 in smaller ones.
+  /// The second quadword of an entry of 128 bits and more; 0 in smaller ones.
   var high: UInt64 { get set }
+
+  /// Quadword `index`; 0 holds bits 63:0.
+  ///
+  /// - Precondition: `index` is below ``quadwordCount``.
+  subscript(quadword index: Int) -> UInt64 { get set }
 }
 
 /// The variant of an entry whose bits always mean the same.
@@ -45,51 +51,75 @@ extension TableEntry {
   /// Bytes in the entry.
   @inlinable public static var byteCount: Int { bitCount / 8 }
 
+  /// Quadwords in the entry, at least 1.
+  @inlinable public static var quadwordCount: Int { bitCount <= 64 ? 1 : bitCount / 64 }
+
+  @inlinable
+  public subscript(quadword index: Int) -> UInt64 {
+    @inline(__always) get {
+      precondition(index < 2, "an entry of at most 128 bits has two quadwords")
+      return index == 0 ? low : high
+    }
+    @inline(__always) set {
+      precondition(index < 2, "an entry of at most 128 bits has two quadwords")
+      if index == 0 { low = newValue } else { high = newValue }
+    }
+  }
+
   /// The value of one field.
   @inlinable
   public subscript(field: BitField) -> UInt64 {
     @inline(__always) get {
-      ((field.isInHighQuadword ? high : low) &>> field.shift) & field.valueMask
+      (self[quadword: field.quadwordIndex] &>> field.shift) & field.valueMask
     }
     @inline(__always) set {
       precondition(newValue & ~field.valueMask == 0, "a value wider than its field")
-      if field.isInHighQuadword {
-        high = high & ~field.mask | newValue &<< field.shift
-      } else {
-        low = low & ~field.mask | newValue &<< field.shift
-      }
+      let index = field.quadwordIndex
+      self[quadword: index] = self[quadword: index] & ~field.mask | newValue &<< field.shift
     }
   }
 
-  /// The field as an address: its bits where they lie, all others zero.
+  /// The field as an address: its bits where they lie in their quadword, all others zero.
   @inlinable @inline(__always)
-  public func addressBits(_ field: BitField) -> UInt64 { low & field.mask }
+  public func addressBits(_ field: BitField) -> UInt64 {
+    self[quadword: field.quadwordIndex] & field.mask
+  }
 
   /// The reserved fields that are not zero.
   public func reservedViolations(_ variant: Variant) -> [BitField] {
     Self.fields(variant).filter { $0.use == .reserved && self[$0] != 0 }
   }
 
-  /// The bits that must be zero, as masks over the two quadwords.
-  public static func reservedMasks(_ variant: Variant) -> (low: UInt64, high: UInt64) {
-    fields(variant).reduce(into: (low: 0, high: 0)) { masks, field in
+  /// The bits that must be zero, as an entry in which they are one and all others zero.
+  public static func reservedMasks(_ variant: Variant) -> Self {
+    fields(variant).reduce(into: Self(low: 0, high: 0)) { masks, field in
       guard field.use == .reserved else { return }
-      if field.isInHighQuadword { masks.high |= field.mask } else { masks.low |= field.mask }
+      masks[quadword: field.quadwordIndex] |= field.mask
     }
+  }
+
+  /// Whether a bit is one in both.
+  @inlinable
+  public func overlaps(_ masks: Self) -> Bool {
+    for index in 0..<Self.quadwordCount
+    where self[quadword: index] & masks[quadword: index] != 0 {
+      return true
+    }
+    return false
   }
 
   /// The entry's bytes in the order they lie in memory.
   public var bytes: [UInt8] {
     let little = (0..<Self.byteCount).map { index in
-      UInt8(truncatingIfNeeded: (index < 8 ? low : high) >> UInt64(8 * (index % 8)))
+      UInt8(truncatingIfNeeded: self[quadword: index / 8] >> UInt64(8 * (index % 8)))
     }
     return Self.isBigEndian ? little.reversed() : little
   }
 
   /// The entry that lies at `address`; `nil` when memory does not hold all of it.
   ///
-  /// A 128-bit entry is read as two quadwords, the low one with its present bit first; the manual
-  /// lets hardware do the same with anything wider.
+  /// An entry wider than 64 bits is read as quadwords, the first one with its present bit first;
+  /// the manual lets hardware read anything wider than 128 bits in pieces.
   @inlinable
   public init?(from memory: some PhysicalMemory, at address: PhysicalAddress) {
     switch Self.bitCount {
@@ -104,6 +134,12 @@ extension TableEntry {
         let high = address.advanced(byBytes: 8).flatMap({ memory.quadword(at: $0) })
       else { return nil }
       self.init(low: low, high: high)
+      for index in 2..<max(2, Self.quadwordCount) {
+        guard let place = address.advanced(byBytes: UInt64(index) * 8),
+          let word = memory.quadword(at: place)
+        else { return nil }
+        self[quadword: index] = word
+      }
     }
   }
 
@@ -119,8 +155,10 @@ extension TableEntry {
     case 64:
       memory.store(Self.isBigEndian ? low.byteSwapped : low, at: address)
     default:
-      memory.store(high, at: PhysicalAddress(address.rawValue + 8))
-      memory.store(low, at: address)
+      for index in (0..<Self.quadwordCount).reversed() {
+        memory.store(
+          self[quadword: index], at: PhysicalAddress(address.rawValue + UInt64(index) * 8))
+      }
     }
   }
 }

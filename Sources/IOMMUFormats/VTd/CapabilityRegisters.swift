@@ -16,17 +16,20 @@ extension VTd.Capability {
   static var nd: BitField { BitField(0...2, "ND") }
   static var sagaw: BitField { BitField(8...12, "SAGAW") }
   static var mgaw: BitField { BitField(16...21, "MGAW") }
+  static var zlr: BitField { BitField(22...22, "ZLR") }
   static var sslps: BitField { BitField(34...37, "SSLPS") }
+  static var fs1gp: BitField { BitField(56...56, "FS1GP") }
+  static var fs5lp: BitField { BitField(60...60, "FS5LP") }
 
   public static func fields(_: OnlyVariant) -> [BitField] {
     [
       nd, BitField(3...3, "AFL"), BitField(4...4, "RWBF"), BitField(5...5, "PLMR"),
       BitField(6...6, "PHMR"), BitField(7...7, "CM"), sagaw, .reserved(13...15), mgaw,
-      BitField(22...22, "ZLR"), BitField(23...23, "DEP", .ignored), BitField(24...33, "FRO"), sslps,
+      zlr, BitField(23...23, "DEP", .ignored), BitField(24...33, "FRO"), sslps,
       .reserved(38...38), BitField(39...39, "PSI"), BitField(40...47, "NFR"),
       BitField(48...53, "MAMV"), BitField(54...54, "DWD"), BitField(55...55, "DRD"),
-      BitField(56...56, "FS1GP"), .reserved(57...58), BitField(59...59, "PI"),
-      BitField(60...60, "FS5LP"), BitField(61...61, "ECMDS"), BitField(62...62, "ESIRTPS"),
+      fs1gp, .reserved(57...58), BitField(59...59, "PI"),
+      fs5lp, BitField(61...61, "ECMDS"), BitField(62...62, "ESIRTPS"),
       BitField(63...63, "ESRTPS"),
     ]
   }
@@ -47,10 +50,10 @@ extension VTd.Capability {
 }
 
 extension VTd {
-  /// ECAP_REG, 0x010: what else the unit can do, as far as tables depend on it.
+  /// ECAP_REG, 0x010: what else the unit can do.
   ///
-  /// 64 bits; the bits that no table depends on are named `other`. Specification: Intel VT-d
-  /// 11.4.3.
+  /// 64 bits; those that older revisions gave another meaning are ignored. Specification: Intel
+  /// VT-d 11.4.3.
   @frozen
   public struct ExtendedCapability: WordEntry {
     public var rawValue: UInt64
@@ -65,12 +68,39 @@ extension VTd.ExtendedCapability {
   static var dt: BitField { BitField(2...2, "DT") }
   static var pt: BitField { BitField(6...6, "PT") }
   static var sc: BitField { BitField(7...7, "SC") }
+  static var mts: BitField { BitField(25...25, "MTS") }
+  static var nest: BitField { BitField(26...26, "NEST") }
+  static var prs: BitField { BitField(29...29, "PRS") }
+  static var ers: BitField { BitField(30...30, "ERS") }
+  static var srs: BitField { BitField(31...31, "SRS") }
+  static var nwfs: BitField { BitField(33...33, "NWFS") }
+  static var eafs: BitField { BitField(34...34, "EAFS") }
+  static var pss: BitField { BitField(35...39, "PSS") }
+  static var pasid: BitField { BitField(40...40, "PASID") }
+  static var smts: BitField { BitField(43...43, "SMTS") }
+  static var ssads: BitField { BitField(45...45, "SSADS") }
+  static var ssts: BitField { BitField(46...46, "SSTS") }
+  static var fsts: BitField { BitField(47...47, "FSTS") }
+  static var smpwcs: BitField { BitField(48...48, "SMPWCS") }
+  static var rps: BitField { BitField(49...49, "RPS") }
+  static var adms: BitField { BitField(52...52, "ADMS") }
+  static var rprivs: BitField { BitField(53...53, "RPRIVS") }
+  static var hpts: BitField { BitField(55...55, "HPTS") }
+  static var ptrs: BitField { BitField(56...56, "PTRS") }
+  static var ssirws: BitField { BitField(57...57, "SSIRWS") }
 
   public static func fields(_: OnlyVariant) -> [BitField] {
     [
       BitField(0...0, "C"), BitField(1...1, "QI"), dt, BitField(3...3, "IR"),
       BitField(4...4, "EIM"), .ignored(5...5), pt, sc, BitField(8...17, "IRO"),
-      .ignored(18...19), BitField(20...23, "MHMV"), BitField(24...63, "other", .ignored),
+      .ignored(18...19), BitField(20...23, "MHMV"), BitField(24...24, "ECS", .ignored), mts, nest,
+      BitField(27...27, "DIS", .ignored), .ignored(28...28), prs, ers, srs,
+      BitField(32...32, "POT", .ignored), nwfs, eafs, pss, pasid, BitField(41...41, "DIT"),
+      BitField(42...42, "PDS"), smts, BitField(44...44, "VCS"), ssads, ssts, fsts, smpwcs, rps,
+      BitField(50...50, "TDXCS"), BitField(51...51, "PMS"), adms, rprivs, .ignored(54...54), hpts,
+      ptrs, ssirws, BitField(58...58, "SMS"), BitField(59...59, "HPT1GPS"),
+      BitField(60...60, "RDTS"), BitField(61...61, "EIMER"), BitField(62...62, "IRREQ"),
+      .ignored(63...63),
     ]
   }
 }
@@ -140,10 +170,13 @@ extension VTd.RootTableAddress {
   public static var name: StaticString { "RTADDR_REG" }
   public static var specification: StaticString { "Intel VT-d 11.4.5" }
 
+  static var ssirwe: BitField { BitField(7...7, "SSIRWE") }
   static var ttm: BitField { BitField(10...11, "TTM") }
   static var rta: BitField { BitField(12...63, "RTA", .address) }
 
-  public static func fields(_: OnlyVariant) -> [BitField] { [.reserved(0...9), ttm, rta] }
+  public static func fields(_: OnlyVariant) -> [BitField] {
+    [.reserved(0...6), ssirwe, .reserved(8...9), ttm, rta]
+  }
 
   /// - Precondition: `rootTable` is 4 KiB aligned.
   public init(rootTable: PhysicalAddress, mode: VTd.TranslationTableMode = .legacy) {
@@ -156,4 +189,6 @@ extension VTd.RootTableAddress {
   public var mode: VTd.TranslationTableMode {
     VTd.TranslationTableMode(rawValue: UInt8(self[Self.ttm]))!
   }
+  /// SSIRWE: IR and IW take the place of R and W in second-stage entries.
+  public var usesIOPermissions: Bool { self[Self.ssirwe] != 0 }
 }

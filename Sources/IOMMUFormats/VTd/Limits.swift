@@ -23,19 +23,28 @@ extension VTd {
     public var hasDeviceTLBs: Bool
     /// Bit 62 of a leaf is the TM bit of revisions before 4.0 rather than reserved.
     public var hasTransientMappings: Bool
+    /// What else the unit has, of all that scalable mode depends on.
+    public var features: Features
+    /// PSS: PASIDs have this many bits, 1 to 20. Specification: 11.4.3, PSS.
+    public var pasidBits: Int
+    /// The major version of the architecture, VER_REG. Specification: 11.4.1.
+    public var majorVersion: Int
 
     /// Everything legal: for reading tables of a unit whose capabilities are not known.
     public static let permissive = Limits(
       hostAddressWidth: 52, maximumGuestAddressWidth: 57, supportedWidths: 0b01110,
       has2MiBPages: true, has1GiBPages: true, domainIDBits: 16, hasSnoopControl: true,
-      hasPassThrough: true, hasDeviceTLBs: true, hasTransientMappings: true)
+      hasPassThrough: true, hasDeviceTLBs: true, hasTransientMappings: true, features: .all,
+      pasidBits: 20)
 
     public init(
       hostAddressWidth: Int, maximumGuestAddressWidth: Int, supportedWidths: UInt8,
       has2MiBPages: Bool, has1GiBPages: Bool, domainIDBits: Int, hasSnoopControl: Bool,
-      hasPassThrough: Bool, hasDeviceTLBs: Bool, hasTransientMappings: Bool
+      hasPassThrough: Bool, hasDeviceTLBs: Bool, hasTransientMappings: Bool,
+      features: Features = [], pasidBits: Int = 1, majorVersion: Int = 1
     ) {
       precondition(32...52 ~= hostAddressWidth, "a host address width is 32 to 52 bits")
+      precondition(1...20 ~= pasidBits, "a PASID has 1 to 20 bits")
       self.hostAddressWidth = hostAddressWidth
       self.maximumGuestAddressWidth = maximumGuestAddressWidth
       self.supportedWidths = supportedWidths
@@ -46,16 +55,20 @@ extension VTd {
       self.hasPassThrough = hasPassThrough
       self.hasDeviceTLBs = hasDeviceTLBs
       self.hasTransientMappings = hasTransientMappings
+      self.features = features
+      self.pasidBits = pasidBits
+      self.majorVersion = majorVersion
     }
 
     /// The limits that a unit's capability registers state.
     ///
-    /// - Parameter hostAddressWidth: Where the DMAR table says it. Without it the width is taken
-    ///   to be
-    ///   that of the unit's guest addresses, at most 52 (*assumed*; so it is in QEMU and in
-    ///   clients).
+    /// - Parameters:
+    ///   - hostAddressWidth: Where the DMAR table says it. Without it the width is taken to be that
+    ///     of the unit's guest addresses, at most 52 (*assumed*; so it is in QEMU and in clients).
+    ///   - majorVersion: From VER_REG.
     public init(
-      capability: Capability, extendedCapability: ExtendedCapability, hostAddressWidth: Int? = nil
+      capability: Capability, extendedCapability: ExtendedCapability, hostAddressWidth: Int? = nil,
+      majorVersion: Int = 1
     ) {
       self.init(
         hostAddressWidth: max(32, min(52, hostAddressWidth ?? capability.maximumGuestAddressWidth)),
@@ -67,7 +80,16 @@ extension VTd {
         hasSnoopControl: extendedCapability[ExtendedCapability.sc] != 0,
         hasPassThrough: extendedCapability[ExtendedCapability.pt] != 0,
         hasDeviceTLBs: extendedCapability[ExtendedCapability.dt] != 0,
-        hasTransientMappings: false)
+        hasTransientMappings: false,
+        features: Features(capability: capability, extendedCapability: extendedCapability),
+        pasidBits: min(20, Int(extendedCapability[ExtendedCapability.pss]) + 1),
+        majorVersion: majorVersion)
+    }
+
+    /// Bits of address that a second-stage table of `levels` translates: CAP.MGAW or its own width.
+    @inlinable
+    public func secondStageWidth(levels: Int) -> Int {
+      min(maximumGuestAddressWidth, 12 + 9 * levels)
     }
 
     /// Whether tables of this many levels are supported (3 to 5 are defined).

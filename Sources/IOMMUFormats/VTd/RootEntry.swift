@@ -46,7 +46,7 @@ extension VTd.RootEntry {
 }
 
 extension VTd.Limits {
-  /// One narrow and one wide unit, for checks that hold of all entries.
+  /// A narrow unit, a wide one and one of today, for checks that hold of all entries.
   static var examples: [VTd.Limits] {
     [
       .permissive,
@@ -54,6 +54,11 @@ extension VTd.Limits {
         hostAddressWidth: 39, maximumGuestAddressWidth: 39, supportedWidths: 0b00010,
         has2MiBPages: false, has1GiBPages: false, domainIDBits: 8, hasSnoopControl: false,
         hasPassThrough: false, hasDeviceTLBs: false, hasTransientMappings: false),
+      VTd.Limits(
+        hostAddressWidth: 46, maximumGuestAddressWidth: 57, supportedWidths: 0b01110,
+        has2MiBPages: true, has1GiBPages: true, domainIDBits: 16, hasSnoopControl: true,
+        hasPassThrough: true, hasDeviceTLBs: true, hasTransientMappings: false,
+        features: VTd.Features.all.subtracting(.permissionTables), pasidBits: 20),
     ]
   }
 }

@@ -3,8 +3,7 @@ extension VTd {
   ///
   /// Eight bytes, 512 to a 4 KiB table. A level-1 entry maps 4 KiB; with PS set a level-2 entry
   /// maps 2 MiB and a level-3 entry 1 GiB; all others point to the next table. Specification:
-  /// Intel VT-d
-  /// 3.7, 9.8.
+  /// Intel VT-d 3.7, 9.8.
   @frozen
   public struct SecondStageEntry: WordEntry {
     public var rawValue: UInt64
@@ -19,12 +18,15 @@ extension VTd.SecondStageEntry {
     public var level: Int
     /// The entry maps a page rather than pointing to a table.
     public var isLeaf: Bool
+    /// RTADDR_REG.SSIRWE: IR and IW say what devices may do, and R and W are ignored.
+    public var usesIOPermissions: Bool
     public var limits: VTd.Limits
 
     /// - Precondition: `level` is 1 to 5; only levels 1 to 3 can be leaves, and level 1 always is.
-    public init(level: Int, isLeaf: Bool, limits: VTd.Limits) {
+    public init(level: Int, isLeaf: Bool, usesIOPermissions: Bool = false, limits: VTd.Limits) {
       precondition(1...5 ~= level, "second-stage levels are 1 to 5")
       self.level = level
+      self.usesIOPermissions = usesIOPermissions
       self.isLeaf = level == 1 || isLeaf && level <= 3
       self.limits = limits
     }
@@ -49,9 +51,14 @@ extension VTd.SecondStageEntry {
     VTd.Limits.examples.flatMap { limits in
       (1...5).map { Variant(level: $0, isLeaf: false, limits: limits) }
         + (2...3).map { Variant(level: $0, isLeaf: true, limits: limits) }
+        + (1...5).map { Variant(level: $0, isLeaf: false, usesIOPermissions: true, limits: limits) }
     }
   }
 
+  @inlinable static var a: BitField { BitField(8...8, "A") }
+  @inlinable static var d: BitField { BitField(9...9, "D") }
+  @inlinable static var ir: BitField { BitField(61...61, "IR") }
+  @inlinable static var iw: BitField { BitField(62...62, "IW") }
   @inlinable static var ps: BitField { BitField(7...7, "PS") }
   @inlinable static var addressField: BitField { BitField(12...51, "ADDR", .address) }
 
@@ -68,7 +75,11 @@ extension VTd.SecondStageEntry {
       case 3: limits.has1GiBPages
       default: false
       }
-    var fields = [BitField(0...0, "R"), BitField(1...1, "W"), .ignored(2...2)]
+    let usesIOPermissions = variant.usesIOPermissions
+    var fields = [
+      BitField(0...0, "R", usesIOPermissions ? .ignored : .value),
+      BitField(1...1, "W", usesIOPermissions ? .ignored : .value), .ignored(2...2),
+    ]
     if variant.isLeaf {
       fields += [BitField(3...5, "EMT"), BitField(6...6, "IPAT")]
     } else {
@@ -80,10 +91,10 @@ extension VTd.SecondStageEntry {
     case 2, 3: fields += [variant.isLeaf && !allowsPage ? .reserved(7...7) : ps]
     default: fields += [.reserved(7...7)]
     }
-    fields += [BitField(8...8, "A")]
+    fields += [a]
     if variant.isLeaf {
       fields += [
-        BitField(9...9, "D"), .ignored(10...10),
+        d, .ignored(10...10),
         limits.hasSnoopControl ? BitField(11...11, "SNP") : .reserved(11...11),
       ]
       let low = sizeLog2(level: variant.level)
@@ -95,12 +106,17 @@ extension VTd.SecondStageEntry {
       ]
     }
     if width < 52 { fields += [.reserved(width...51)] }
-    fields += [.ignored(52...60), BitField(61...61, "IR", .ignored)]
-    fields += [
-      variant.isLeaf && limits.hasTransientMappings ? BitField(62...62, "TM") : .reserved(62...62),
-      .ignored(63...63),
-    ]
-    return fields
+    fields += [.ignored(52...60)]
+    if usesIOPermissions {
+      fields += [ir, iw]
+    } else {
+      fields += [
+        BitField(61...61, "IR", .ignored),
+        variant.isLeaf && limits.hasTransientMappings
+          ? BitField(62...62, "TM") : .reserved(62...62),
+      ]
+    }
+    return fields + [.ignored(63...63)]
   }
 
   /// An entry that points to the next table, with both permissions.
@@ -128,6 +144,19 @@ extension VTd.SecondStageEntry {
     Permissions(rawValue: UInt8(truncatingIfNeeded: rawValue & 3))
   }
   @inlinable public var isPresent: Bool { rawValue & 3 != 0 }
+  /// IR and IW, which take the place of R and W under RTADDR_REG.SSIRWE.
+  @inlinable
+  public var ioPermissions: Permissions {
+    Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.ir] | self[Self.iw] &<< 1))
+  }
+  /// A: a walk has used the entry.
+  @inlinable public var isAccessed: Bool { rawValue & Self.a.mask != 0 }
+  /// D, meaningful in leaves: the page was written.
+  @inlinable public var isDirty: Bool { rawValue & Self.d.mask != 0 }
+  /// What a walk sets in every entry that it uses, under SSADE.
+  @inlinable public static var accessedBit: UInt64 { a.mask }
+  /// What a write sets in the leaf, under SSADE.
+  @inlinable public static var dirtyBit: UInt64 { d.mask }
   /// PS, meaningful in levels 2 and 3.
   @inlinable public var hasPageSizeBit: Bool { rawValue & Self.ps.mask != 0 }
   /// Bits 51:12, the next table or the page.

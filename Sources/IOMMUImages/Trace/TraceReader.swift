@@ -10,7 +10,9 @@ public struct TraceReader {
 
   /// The file's path as it was given.
   public let path: String
-  private let file: FileMapping
+  /// Keeps `bytes` mapped.
+  private let file: FileBytes
+  private let bytes: UnsafeRawBufferPointer
   private var offset = 0
   private var line = 0
   /// The number of the last event read, or of the last one before this file.
@@ -27,7 +29,8 @@ public struct TraceReader {
   public init(path: String, after sequence: UInt64? = nil) throws(ImageError) {
     self.path = path
     self.sequence = sequence
-    file = try FileMapping(path: path)
+    file = try FileBytes(path: path)
+    bytes = try file.bytesInPlace()
   }
 
   /// The next event; `nil` at the end of the file.
@@ -35,8 +38,8 @@ public struct TraceReader {
   /// - Throws: ``ImageError`` with file and line: no JSON object, a field that is missing or no
   ///   number, an unknown kind of event or call, a number out of order, a call inside a call.
   public mutating func next() throws(ImageError) -> TraceEvent? {
-    while offset < file.bytes.count {
-      let rest = UnsafeRawBufferPointer(rebasing: file.bytes[offset...])
+    while offset < bytes.count {
+      let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
       let length = rest.firstIndex(of: UInt8(ascii: "\n")) ?? rest.count
       offset += length + 1
       line += 1
@@ -44,6 +47,7 @@ public struct TraceReader {
       if text.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") }) { continue }
       return try event(text)
     }
+    if let problem = file.problem { throw problem }
     if let openCall {
       throw error("ends inside a call of \(openCall.rawValue)", "the file is cut short")
     }

@@ -11,11 +11,14 @@ import Testing
     GART.ApertureControl.self, GART.ApertureBase.self, GART.TableBase.self, GART.CacheControl.self,
     VTd.RootEntry.self, VTd.ContextEntry.self, VTd.SecondStageEntry.self, VTd.Capability.self,
     VTd.ExtendedCapability.self, VTd.GlobalStatus.self, VTd.RootTableAddress.self,
+    VTd.ScalableRootEntry.self, VTd.ScalableContextEntry.self, VTd.PASIDDirectoryEntry.self,
+    VTd.PASIDTableEntry.self, VTd.FirstStageEntry.self,
     VTd.PageRequestDescriptor.self, PCI.Identity.self, PCI.CommandStatus.self,
     PCI.ClassRevision.self, PCI.HeaderType.self,
     PCI.BusNumbers.self, PCI.CapabilityHeader.self, PCI.ExpressCapability.self,
     PCI.ExtendedCapabilityHeader.self, PCI.AddressTranslationServices.self,
-    PCI.VirtualFunctionRouting.self,
+    PCI.VirtualFunctionRouting.self, VTd.DMAR.Platform.self, VTd.DMAR.StructureHeader.self,
+    VTd.DMAR.ScopeHeader.self,
   ]
 
   private static let descriptors: [any TableEntry.Type] =
@@ -34,7 +37,7 @@ import Testing
   @Test(arguments: entries)
   func `fields tile the entry exactly`(entry: any TableEntry.Type) {
     func check<Entry: TableEntry>(_: Entry.Type) {
-      #expect([32, 64, 128].contains(Entry.bitCount))
+      #expect([32, 64, 128, 256, 512].contains(Entry.bitCount))
       #expect(Entry.byteCount * 8 == Entry.bitCount)
       #expect(!Entry.exampleVariants.isEmpty)
       for variant in Entry.exampleVariants {
@@ -91,9 +94,7 @@ import Testing
         for field in Entry.fields(variant) {
           var expected: UInt64 = 0
           for bit in field.bits.reversed() {
-            expected =
-              expected << 1 | (bit < 64 ? value.low >> UInt64(bit) : value.high >> UInt64(bit - 64))
-              & 1
+            expected = expected << 1 | value[quadword: bit / 64] >> UInt64(bit % 64) & 1
           }
           #expect(value[field] == expected, "\(field.name)")
         }
@@ -109,12 +110,13 @@ import Testing
         let masks = Entry.reservedMasks(variant)
         for field in Entry.fields(variant) {
           for bit in field.bits {
-            let word = bit < 64 ? masks.low : masks.high
+            let word = masks[quadword: bit / 64]
             #expect(word >> UInt64(bit % 64) & 1 == (field.use == .reserved ? 1 : 0), "bit \(bit)")
           }
         }
         if Entry.bitCount <= 64 { #expect(masks.high == 0) }
-        let all = Entry(low: ~0, high: Entry.bitCount > 64 ? ~0 : 0)
+        var all = Entry(low: 0, high: 0)
+        for index in 0..<Entry.quadwordCount { all[quadword: index] = ~0 }
         #expect(
           all.reservedViolations(variant).map(\.bits)
             == Entry.fields(variant).filter { $0.use == .reserved }.map(\.bits))
@@ -147,8 +149,10 @@ import Testing
     entry: any TableEntry.Type
   ) {
     func check<Entry: TableEntry>(_: Entry.Type) {
-      let value = Entry(
-        low: 0x0706_0504_0302_0100, high: Entry.bitCount > 64 ? 0x0f0e_0d0c_0b0a_0908 : 0)
+      var value = Entry(low: 0, high: 0)
+      for index in 0..<Entry.quadwordCount {
+        value[quadword: index] = 0x0706_0504_0302_0100 + 0x0808_0808_0808_0808 * UInt64(index)
+      }
       let ascending = (0..<UInt8(Entry.byteCount)).map { $0 }
       #expect(value.bytes == (Entry.isBigEndian ? ascending.reversed() : ascending))
     }
@@ -186,6 +190,8 @@ import Testing
   static func random<Entry: TableEntry>(
     _: Entry.Type, using generator: inout SeededGenerator
   ) -> Entry {
-    Entry(low: generator.next(), high: Entry.bitCount > 64 ? generator.next() : 0)
+    var entry = Entry(low: 0, high: 0)
+    for index in 0..<Entry.quadwordCount { entry[quadword: index] = generator.next() }
+    return entry
   }
 }

@@ -1,0 +1,180 @@
+extension VTd.DMAR {
+  /// Why bytes are no DMAR table, with the byte offset from the table's start.
+  public enum ParsingError: Error, Equatable, CustomStringConvertible {
+    case table(ACPI.TableError)
+    /// The table ends before its first structure could start.
+    case headerCutOff(byteCount: Int)
+    /// Fewer bytes are left than type and length take.
+    case structureCutOff(offset: Int, byteCount: Int)
+    /// The structure's length is less than its fixed part.
+    case structureTooShort(offset: Int, StructureType, stated: Int, least: Int)
+    /// The structure's length passes the end of the table.
+    case structureTooLong(offset: Int, StructureType, stated: Int, left: Int)
+    /// A structure of fixed length has another one.
+    case structureLength(offset: Int, StructureType, stated: Int, expected: Int)
+    /// Bytes at a structure's end that are less than a device scope.
+    case scopeCutOff(offset: Int, byteCount: Int)
+    /// The scope's length is not six bytes and two for each step, with at least one step.
+    case scopeLength(offset: Int, stated: Int)
+    /// The scope's length passes the end of its structure.
+    case scopeTooLong(offset: Int, stated: Int, left: Int)
+
+    public var description: String {
+      switch self {
+      case .table(let error): "\(error)"
+      case .headerCutOff(let byteCount):
+        "at byte 0x4: a length of \(byteCount) bytes is less than the header's "
+          + "\(VTd.DMAR.headerByteCount); the table is damaged, copy it again"
+      case .structureCutOff(let offset, let byteCount):
+        "at byte \(hexadecimal(offset)): \(byteCount) bytes where a structure should start; "
+          + "the table's length or the structure before is wrong"
+      case .structureTooShort(let offset, let type, let stated, let least):
+        "at byte \(hexadecimal(offset)): \(type.mnemonic) with a length of \(stated) bytes, and "
+          + "it has at least \(least); the firmware or the copy is broken"
+      case .structureTooLong(let offset, let type, let stated, let left):
+        "at byte \(hexadecimal(offset)): \(type.mnemonic) with a length of \(stated) bytes, and "
+          + "the table has \(left) left; the firmware or the copy is broken"
+      case .structureLength(let offset, let type, let stated, let expected):
+        "at byte \(hexadecimal(offset)): \(type.mnemonic) with a length of \(stated) bytes, and "
+          + "it has \(expected); the firmware or the copy is broken"
+      case .scopeCutOff(let offset, let byteCount):
+        "at byte \(hexadecimal(offset)): \(byteCount) bytes where a device scope of at least 8 "
+          + "should start; the structure's length is wrong"
+      case .scopeLength(let offset, let stated):
+        "at byte \(hexadecimal(offset)): device scope with a length of \(stated) bytes, and it has "
+          + "6 and 2 for each step of its path; the firmware or the copy is broken"
+      case .scopeTooLong(let offset, let stated, let left):
+        "at byte \(hexadecimal(offset)): device scope with a length of \(stated) bytes, and its "
+          + "structure has \(left) left; the firmware or the copy is broken"
+      }
+    }
+  }
+
+  /// Reads a table.
+  ///
+  /// Everything whose length makes sense is taken as it stands; ``findings`` tells what firmware
+  /// should not have written. Bytes after the table's stated length are not looked at.
+  ///
+  /// - Parameters:
+  ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
+  /// - Throws: ``ParsingError`` with the offset of the first byte that makes no sense.
+  /// - Complexity: O(bytes).
+  public init(parsing bytes: [UInt8], ignoringChecksum: Bool = false) throws(ParsingError) {
+    let byteCount: Int
+    do {
+      (header, byteCount) = try ACPI.TableHeader.parse(
+        bytes, signature: Self.signature, ignoringChecksum: ignoringChecksum)
+    } catch {
+      throw .table(error)
+    }
+    guard byteCount >= Self.headerByteCount else { throw .headerCutOff(byteCount: byteCount) }
+    let reader = LittleEndianBytes(bytes)
+    platform = Platform(rawValue: reader.integer(at: 36, as: UInt64.self))
+    reserved = reader.integer(at: 44, as: UInt32.self)
+    structures = []
+    var offset = Self.headerByteCount
+    while offset < byteCount {
+      let structure = try StructureReader(reader, at: offset, end: byteCount)
+      structures.append(try structure.structure())
+      // At least four: so the loop ends.
+      offset += structure.byteCount
+    }
+  }
+}
+
+/// One structure's bytes.
+private struct StructureReader {
+  typealias ParsingError = VTd.DMAR.ParsingError
+
+  let reader: LittleEndianBytes
+  let offset: Int
+  let type: VTd.DMAR.StructureType
+  let byteCount: Int
+
+  init(_ reader: LittleEndianBytes, at offset: Int, end: Int) throws(ParsingError) {
+    self.reader = reader
+    self.offset = offset
+    let left = end - offset
+    guard left >= 4 else { throw .structureCutOff(offset: offset, byteCount: left) }
+    type = VTd.DMAR.StructureType(rawValue: reader.integer(at: offset, as: UInt16.self))
+    byteCount = Int(reader.integer(at: offset + 2, as: UInt16.self))
+    let least =
+      switch type {
+      case .hardwareUnit: 16
+      case .reservedMemory: 24
+      case .hardwareAffinity: 20
+      case .rootPortATS, .namespaceDevice, .integratedATC, .integratedProperties: 8
+      default: 4
+      }
+    guard byteCount >= least else {
+      throw .structureTooShort(offset: offset, type, stated: byteCount, least: least)
+    }
+    guard byteCount <= left else {
+      throw .structureTooLong(offset: offset, type, stated: byteCount, left: left)
+    }
+  }
+
+  private func address(at place: Int) -> PhysicalAddress {
+    PhysicalAddress(reader.integer(at: offset + place, as: UInt64.self))
+  }
+
+  func structure() throws(ParsingError) -> VTd.DMAR.Structure {
+    guard type.rawValue <= VTd.DMAR.StructureType.integratedProperties.rawValue else {
+      return .unknown(
+        .init(type: type, body: Array(reader.bytes[(offset + 4)..<(offset + byteCount)])))
+    }
+    var header = VTd.DMAR.StructureHeader(
+      rawValue: reader.integer(at: offset, as: UInt64.self))
+    // The length follows from what the structure holds.
+    header[VTd.DMAR.StructureHeader.length] = 0
+    switch type {
+    case .hardwareUnit:
+      return .hardwareUnit(
+        .init(header: header, base: address(at: 8), scopes: try scopes(from: 16)))
+    case .reservedMemory:
+      return .reservedMemory(
+        .init(
+          header: header, base: address(at: 8), limit: address(at: 16), scopes: try scopes(from: 24)
+        ))
+    case .rootPortATS:
+      return .rootPortATS(.init(header: header, scopes: try scopes(from: 8)))
+    case .hardwareAffinity:
+      guard byteCount == 20 else {
+        throw .structureLength(offset: offset, type, stated: byteCount, expected: 20)
+      }
+      return .hardwareAffinity(
+        .init(
+          header: header, base: address(at: 8),
+          proximityDomain: reader.integer(at: offset + 16, as: UInt32.self)))
+    case .namespaceDevice:
+      return .namespaceDevice(
+        .init(header: header, nameBytes: Array(reader.bytes[(offset + 8)..<(offset + byteCount)])))
+    case .integratedATC:
+      return .integratedATC(.init(header: header, scopes: try scopes(from: 8)))
+    default:
+      return .integratedProperties(.init(header: header, scopes: try scopes(from: 8)))
+    }
+  }
+
+  /// The device scopes that fill the structure from byte `start` on.
+  private func scopes(from start: Int) throws(ParsingError) -> [VTd.DMAR.DeviceScope] {
+    var scopes: [VTd.DMAR.DeviceScope] = []
+    var place = offset + start
+    let end = offset + byteCount
+    while place < end {
+      let left = end - place
+      guard left >= 8 else { throw .scopeCutOff(offset: place, byteCount: left) }
+      let length = Int(reader.bytes[place + 1])
+      guard length >= 8, length % 2 == 0 else { throw .scopeLength(offset: place, stated: length) }
+      guard length <= left else { throw .scopeTooLong(offset: place, stated: length, left: left) }
+      scopes.append(
+        VTd.DMAR.DeviceScope(
+          header: .init(rawValue: reader.integer(at: place, as: UInt64.self)),
+          furtherSteps: stride(from: place + 8, to: place + length, by: 2).map {
+            VTd.DMAR.PathStep(device: reader.bytes[$0], function: reader.bytes[$0 + 1])
+          }))
+      place += length
+    }
+    return scopes
+  }
+}

@@ -1,0 +1,156 @@
+import Glibc
+import IOMMUFormats
+import Synchronization
+
+/// The bytes of a file: mapped where the system can map it, read piece by piece where it cannot
+/// (`/proc/kcore`, `/dev/mem`).
+final class FileBytes: @unchecked Sendable {
+  // Sendable: nothing is written after the initialiser but the failure, which has a lock.
+  let path: String
+  let byteCount: UInt64
+  /// The whole file, in place; `nil` when it cannot be mapped.
+  let mapping: UnsafeRawBufferPointer?
+
+  /// Whether this is `/dev/mem`.
+  var isDevice: Bool { input.isDevice }
+
+  private let input: InputFile
+  private let guardToken: MappingGuard.Token?
+  /// Glibc's `SEEK_DATA`, which is not imported. Source: `lseek(2)`.
+  private static let seekData: Int32 = 3
+  private let failure = Mutex<ImageError?>(nil)
+
+  /// - Parameter isMapped: `false` reads a file that could be mapped, as those are read that cannot.
+  /// - Throws: ``ImageError`` when the file cannot be opened, is empty, or is no regular file.
+  convenience init(path: String, isMapped: Bool = true) throws(ImageError) {
+    let input = try InputFile(path: path)
+    // /dev/mem has holes that must not be touched, and no length.
+    let isMapped = isMapped && !input.isDevice
+    guard input.byteCount > 0 else {
+      throw ImageError(
+        file: path, found: "is empty", remedy: "the copy failed or the disk was full; copy it again"
+      )
+    }
+    self.init(input, isMapped: isMapped)
+  }
+
+  init(_ input: consuming InputFile, isMapped: Bool) {
+    path = input.path
+    byteCount = UInt64(input.byteCount)
+    var mapping: UnsafeRawBufferPointer?
+    if isMapped {
+      let pointer = mmap(nil, input.byteCount, PROT_READ, MAP_PRIVATE, input.descriptor, 0)
+      if let pointer, pointer != MAP_FAILED {
+        mapping = UnsafeRawBufferPointer(start: pointer, count: input.byteCount)
+      }
+    }
+    self.mapping = mapping
+    guardToken = mapping.map { MappingGuard.watch($0) }
+    self.input = input
+  }
+
+  deinit {
+    if let guardToken { MappingGuard.release(guardToken) }
+    if let mapping { munmap(UnsafeMutableRawPointer(mutating: mapping.baseAddress), mapping.count) }
+  }
+
+  /// Why bytes that were asked for are wrong: the file has shrunk since it was opened, or the
+  /// system could not read it. A file that shrank may have given zeros.
+  var problem: ImageError? {
+    if let failure = failure.withLock({ $0 }) { return failure }
+    let loss = guardToken.flatMap { MappingGuard.loss($0) }
+    let size = input.isDevice ? byteCount : input.currentByteCount
+    guard loss != nil || size < byteCount else { return nil }
+    return ImageError(
+      file: path, offset: loss.map { min($0, size) } ?? size,
+      found: size < byteCount
+        ? "the file shrank while it was read, from \(hexadecimal(byteCount)) to "
+          + "\(hexadecimal(size)) bytes"
+        : "the system could not read these bytes",
+      remedy: "copy it to a place where nothing writes it, and read the copy")
+  }
+
+  /// The whole file, in place.
+  ///
+  /// - Throws: ``ImageError`` when the system cannot map it.
+  func bytesInPlace() throws(ImageError) -> UnsafeRawBufferPointer {
+    guard let mapping else {
+      throw ImageError(
+        file: path, found: "cannot be mapped", remedy: "copy its contents to a file and name that")
+    }
+    return mapping
+  }
+
+  /// Whether `count` bytes from `offset` lie in the file.
+  func holds(_ count: some BinaryInteger, at offset: UInt64) -> Bool {
+    offset <= byteCount && count <= byteCount - offset
+  }
+
+  /// Copies bytes; whether all of them lie in the file and could be read.
+  func copy(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+    guard holds(buffer.count, at: offset) else { return false }
+    guard let mapping else { return read(at: offset, into: buffer) }
+    let start = Int(offset)
+    // Safe: the guard has checked that the bytes lie in the file.
+    buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: mapping[start..<start + buffer.count]))
+    return true
+  }
+
+  private func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+    var done = 0
+    while done < buffer.count {
+      let count = pread(
+        input.descriptor, buffer.baseAddress! + done, buffer.count - done,
+        off_t(offset) + off_t(done))
+      if count > 0 {
+        done += count
+      } else if count < 0, errno == EINTR {
+        continue
+      } else {
+        note(at: offset + UInt64(done), code: count < 0 ? errno : nil)
+        return false
+      }
+    }
+    return true
+  }
+
+  private func note(at offset: UInt64, code: Int32?) {
+    let error =
+      if let code {
+        ImageError(
+          file: path, offset: offset, found: "cannot be read: \(String(cString: strerror(code)))",
+          remedy: input.isDevice && code == EPERM
+            ? "this kernel keeps its memory to itself (CONFIG_STRICT_DEVMEM); read /proc/kcore"
+            : nil)
+      } else {
+        ImageError(
+          file: path, offset: offset,
+          found: "the file ends here, and was longer when it was opened",
+          remedy: "copy it to a place where nothing writes it, and read the copy")
+      }
+    failure.withLock { $0 = $0 ?? error }
+  }
+
+  /// The little-endian integer at a byte offset; `nil` when the file ends before it does.
+  func integer<Word: FixedWidthInteger>(_: Word.Type, at offset: UInt64) -> Word? {
+    var word = Word.zero
+    let isThere = withUnsafeMutableBytes(of: &word) { copy(at: offset, into: $0) }
+    return isThere ? Word(littleEndian: word) : nil
+  }
+
+  /// The first byte at or after `offset` that the file system stores; what it leaves out is zero.
+  /// The end of the file when there is none.
+  func firstStoredByte(from offset: UInt64) -> UInt64 {
+    guard offset < byteCount else { return byteCount }
+    let place = lseek(input.descriptor, off_t(offset), Self.seekData)
+    if place >= 0 { return min(UInt64(place), byteCount) }
+    // ENXIO: zeros to the end. Anything else: the file system cannot say.
+    return errno == ENXIO ? byteCount : offset
+  }
+
+  /// Tells the system how the mapped bytes are about to be looked at, such as `MADV_RANDOM`.
+  func advise(_ advice: Int32) {
+    guard let mapping else { return }
+    _ = madvise(UnsafeMutableRawPointer(mutating: mapping.baseAddress), mapping.count, advice)
+  }
+}

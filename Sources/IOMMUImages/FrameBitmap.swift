@@ -1,0 +1,130 @@
+/// A bitmap of page frames in a dump: one bit each, the lowest bit of a byte first.
+///
+/// The bitmap stays in the file. What is kept is one count for each 4 KiB of it that has a bit set:
+/// the bitmap of a machine with 1 TiB costs 128 KiB, and one that claims a machine of 4 PiB costs
+/// what is stored of it.
+struct FrameBitmap: Sendable {
+  /// Frames that a part of the bitmap stands for.
+  private static let partFrameCount: UInt64 = 1 << 15
+  private static let partByteCount = 4096
+
+  private struct Part {
+    var index: UInt64
+    /// Set bits before this part.
+    var rank: UInt64
+  }
+
+  private let file: DumpFile
+  private let offset: UInt64
+  /// Bits that count; those beyond mean nothing.
+  let frameCount: UInt64
+  /// The parts with a bit set, ascending.
+  private let parts: [Part]
+  /// Bits set.
+  let count: UInt64
+
+  /// - Precondition: the bits lie in the file.
+  init(file: DumpFile, offset: UInt64, frameCount: UInt64) {
+    precondition(file.holds((frameCount + 7) / 8, at: offset), "a bitmap lies in its file")
+    self.file = file
+    self.offset = offset
+    self.frameCount = frameCount
+    var parts: [Part] = []
+    var count: UInt64 = 0
+    var index: UInt64 = 0
+    while index * Self.partFrameCount < frameCount {
+      let start = offset + index * UInt64(Self.partByteCount)
+      let stored = file.firstStoredByte(from: start)
+      if stored >= start + UInt64(Self.partByteCount) {
+        // Zeros up to there.
+        index += (stored - start) / UInt64(Self.partByteCount)
+        continue
+      }
+      let bits = Self.withPart(index, file, offset, frameCount) { words in
+        words.reduce(UInt64(0)) { $0 + UInt64($1.nonzeroBitCount) }
+      }
+      if bits > 0 { parts.append(Part(index: index, rank: count)) }
+      count += bits
+      index += 1
+    }
+    self.parts = parts
+    self.count = count
+  }
+
+  /// Hands over the 512 words of a part; bits beyond the last frame are zero.
+  private static func withPart<Result>(
+    _ index: UInt64, _ file: DumpFile, _ offset: UInt64, _ frameCount: UInt64,
+    _ body: (UnsafeMutableBufferPointer<UInt64>) -> Result
+  ) -> Result {
+    let first = index * partFrameCount
+    let bits = min(partFrameCount, frameCount - first)
+    return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: partByteCount / 8) { words in
+      words.initialize(repeating: 0)
+      let bytes = UnsafeMutableRawBufferPointer(words)
+      let used = UnsafeMutableRawBufferPointer(rebasing: bytes[..<Int((bits + 7) / 8)])
+      // A read that fails leaves zeros, and the file's problem tells.
+      _ = file.copy(at: offset + index * UInt64(partByteCount), into: used)
+      for word in 0..<words.count { words[word] = UInt64(littleEndian: words[word]) }
+      if bits % 64 != 0 { words[Int(bits / 64)] &= 1 << (bits % 64) - 1 }
+      return body(words)
+    }
+  }
+
+  /// Whether a frame's bit is set.
+  func contains(_ frame: UInt64) -> Bool {
+    guard frame < frameCount else { return false }
+    let byte = file.integer(UInt8.self, at: offset + frame / 8) ?? 0
+    return byte >> (frame % 8) & 1 != 0
+  }
+
+  /// Set bits before `frame`, which may lie beyond the last.
+  func rank(of frame: UInt64) -> UInt64 {
+    guard frame < frameCount else { return count }
+    let index = frame / Self.partFrameCount
+    let next = parts.partitioningIndex { $0.index >= index }
+    guard next < parts.count else { return count }
+    guard parts[next].index == index else { return parts[next].rank }
+    let within = frame % Self.partFrameCount
+    let bits = Self.withPart(index, file, offset, frameCount) { words in
+      var bits: UInt64 = 0
+      for word in 0..<Int(within / 64) { bits += UInt64(words[word].nonzeroBitCount) }
+      let rest = words[Int(within / 64)] & (1 << (within % 64) - 1)
+      return bits + UInt64(rest.nonzeroBitCount)
+    }
+    return parts[next].rank + bits
+  }
+
+  /// Goes through the runs of set bits in a range of frames, ascending, each as long as it can be.
+  func forEachRun(in range: Range<UInt64>, _ body: (Range<UInt64>) -> Void) {
+    let range = range.clamped(to: 0..<frameCount)
+    var start: UInt64?
+    var expected: UInt64 = 0
+    func close(_ end: UInt64) {
+      guard let first = start else { return }
+      start = nil
+      let run = (first..<end).clamped(to: range)
+      if !run.isEmpty { body(run) }
+    }
+    let first = parts.partitioningIndex { $0.index >= range.lowerBound / Self.partFrameCount }
+    for part in parts[first...] {
+      let base = part.index * Self.partFrameCount
+      guard base < range.upperBound else { break }
+      if base != expected { close(expected) }
+      Self.withPart(part.index, file, offset, frameCount) { words in
+        for index in 0..<words.count {
+          let frame = base + UInt64(index) * 64
+          switch words[index] {
+          case 0: close(frame)
+          case .max: start = start ?? frame
+          case let word:
+            for bit in 0..<UInt64(64) {
+              if word >> bit & 1 != 0 { start = start ?? frame + bit } else { close(frame + bit) }
+            }
+          }
+        }
+      }
+      expected = base + Self.partFrameCount
+    }
+    close(expected)
+  }
+}

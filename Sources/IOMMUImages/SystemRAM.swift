@@ -1,0 +1,37 @@
+import IOMMUFormats
+
+/// The RAM of the machine that runs, as `/proc/iomem` lists it: what of `/dev/mem` is memory.
+///
+/// Source: Linux `Documentation/filesystems/proc.rst`, "iomem".
+enum SystemRAM {
+  static let path = "/proc/iomem"
+  private static let byteCountLimit = 4 << 20
+
+  /// Pieces that lie in `/dev/mem` at their own addresses.
+  ///
+  /// - Throws: ``ImageError`` when the list cannot be read, or has no addresses for this user.
+  static func pieces() throws(ImageError) -> [ImagePiece] {
+    let text = String(
+      decoding: try InputFile(path: path).contents(atMost: byteCountLimit), as: UTF8.self)
+    return try pieces(text, path: path)
+  }
+
+  /// The top-level lines `00001000-0009fbff : System RAM`; both ends are included.
+  static func pieces(_ text: String, path: String) throws(ImageError) -> [ImagePiece] {
+    var pieces: [ImagePiece] = []
+    for line in text.split(separator: "\n") where line.hasSuffix(" : System RAM") {
+      let ends = line.prefix { $0 != " " }.split(separator: "-")
+      guard ends.count == 2, let start = UInt64(ends[0], radix: 16),
+        let last = UInt64(ends[1], radix: 16), start <= last, last < UInt64(Int64.max)
+      else { continue }
+      pieces.append(ImagePiece(start: start, end: last + 1, fileOffset: start, priority: 0))
+    }
+    // Without the right to see addresses, every line shows zeros.
+    pieces.removeAll { $0.end <= 1 }
+    guard !pieces.isEmpty else {
+      throw ImageError(
+        file: path, found: "shows no addresses of System RAM", remedy: "read it as root")
+    }
+    return disjointPieces(pieces)
+  }
+}

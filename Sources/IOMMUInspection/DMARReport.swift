@@ -1,0 +1,193 @@
+import IOMMUFormats
+
+/// A DMAR table taken apart: every structure and device scope with its offset, and complaints.
+///
+/// Encoding it gives the same content as the text.
+public struct DMARReport: Sendable, Encodable {
+  /// A device scope of a structure.
+  public struct Scope: Sendable, Encodable {
+    /// Bytes from the table's start.
+    public var offset: Int
+    public var type: String
+    /// An I/O APIC's id, an HPET's or an ACPI device's number; `nil` for PCI devices.
+    public var number: Int?
+    /// `00`, the bus where the path starts, in hexadecimal.
+    public var startBus: String
+    /// `1c.4`, a step for each bridge and one for the device.
+    public var path: [String]
+    /// The manual's names.
+    public var flags: [String]
+
+    enum CodingKeys: String, CodingKey {
+      case offset, type, number, path, flags
+      case startBus = "start_bus"
+    }
+  }
+
+  /// A structure of the table.
+  public struct Structure: Sendable, Encodable {
+    /// Bytes from the table's start.
+    public var offset: Int
+    public var byteCount: Int
+    /// `DRHD`, or `type 7`.
+    public var type: String
+    /// What it says, in one line.
+    public var meaning: String
+    /// Name and value of every number the meaning has, for programs.
+    public var values: [String: String]
+    public var scopes: [Scope]
+
+    enum CodingKeys: String, CodingKey {
+      case offset, type, meaning, values, scopes
+      case byteCount = "bytes"
+    }
+  }
+
+  public var name = "DMAR"
+  public var specification = "Intel VT-d 8.1"
+  public var byteCount: Int
+  public var revision: Int
+  public var checksum: String
+  public var oemID: String
+  public var oemTableID: String
+  public var hostAddressWidth: Int
+  /// The manual's names of the flags that are set.
+  public var flags: [String]
+  public var structures: [Structure]
+  /// What firmware should not have written; empty for a good table.
+  public var violations: [String]
+
+  /// No rule of the manual is broken.
+  public var isWellFormed: Bool { violations.isEmpty }
+
+  enum CodingKeys: String, CodingKey {
+    case name, specification, revision, checksum, flags, structures, violations
+    case byteCount = "bytes"
+    case oemID = "oem_id"
+    case oemTableID = "oem_table_id"
+    case hostAddressWidth = "host_address_width"
+  }
+
+  public init(_ table: VTd.DMAR) {
+    let bytes = table.bytes
+    byteCount = bytes.count
+    revision = Int(table.header.revision)
+    checksum = "0x" + hexadecimal(bytes[9], digits: 2)
+    oemID = Self.text(table.header.oemID)
+    oemTableID = Self.text(table.header.oemTableID)
+    hostAddressWidth = table.platform.hostAddressWidth
+    flags = [
+      table.platform.remapsInterrupts ? "INTR_REMAP" : nil,
+      table.platform.optsOutOfX2APIC ? "X2APIC_OPT_OUT" : nil,
+      table.platform.optsIntoDMAProtection ? "DMA_CTRL_PLATFORM_OPT_IN" : nil,
+    ].compactMap { $0 }
+    structures = table.placedStructures.map { Structure($0.structure, at: $0.offset) }
+    violations = table.findings.map(\.description)
+  }
+
+  /// An identifier without the padding at its end.
+  private static func text(_ bytes: [UInt8]) -> String {
+    let text = bytes.map { 0x20...0x7e ~= $0 ? String(UnicodeScalar($0)) : "." }.joined()
+    return text.withoutTrailingSpaces
+  }
+
+  /// Writes the whole description: heading, a line per structure and scope, complaints.
+  public func write(to out: inout some TextOutputStream) {
+    out.write("\(name)  (\(specification))\n")
+    out.write("bytes     \(byteCount), revision \(revision), checksum \(checksum)\n")
+    out.write("made by   \(oemID), \(oemTableID)\n")
+    out.write("platform  host addresses of \(hostAddressWidth) bits")
+    out.write(flags.isEmpty ? "\n\n" : ", \(flags.joined(separator: ", "))\n\n")
+    let width = "\(byteCount)".count
+    for structure in structures {
+      let place = "\(structure.offset)".paddedLeft(to: width)
+      out.write(
+        "byte \(place)  \(structure.type.padded(to: 4))  "
+          + "\(countText(structure.byteCount, "byte")): \(structure.meaning)\n")
+      for scope in structure.scopes {
+        let place = "\(scope.offset)".paddedLeft(to: width)
+        out.write("byte \(place)          \(scope.text)\n")
+      }
+    }
+    if !violations.isEmpty { out.write("\n") }
+    for violation in violations { out.write("\(violation)\n") }
+  }
+}
+
+extension DMARReport.Structure {
+  init(_ structure: VTd.DMAR.Structure, at offset: Int) {
+    self.offset = offset
+    byteCount = structure.byteCount
+    type = structure.type.mnemonic
+    scopes = structure.placedScopes.map { DMARReport.Scope($0.scope, at: offset + $0.offset) }
+    switch structure {
+    case .hardwareUnit(let unit):
+      meaning =
+        "unit at \(unit.base), \(byteCountText(unit.registerByteCount)) of registers, segment "
+        + "\(unit.segment)"
+        + (unit.includesAllPCI ? ", all PCI devices that are listed nowhere else" : "")
+      values = [
+        "base": "\(unit.base)", "register_bytes": "\(unit.registerByteCount)",
+        "segment": "\(unit.segment)", "include_pci_all": "\(unit.includesAllPCI)",
+      ]
+    case .reservedMemory(let region):
+      let size = region.memory.map { byteCountText($0.byteCount) } ?? "no region"
+      meaning = "memory \(region.base) to \(region.limit), \(size), segment \(region.segment)"
+      values = [
+        "base": "\(region.base)", "limit": "\(region.limit)", "segment": "\(region.segment)",
+      ]
+    case .rootPortATS(let ports):
+      meaning =
+        (ports.meansAllPorts ? "ATS below all root ports" : "ATS below these root ports")
+        + " of segment \(ports.segment)"
+      values = ["all_ports": "\(ports.meansAllPorts)", "segment": "\(ports.segment)"]
+    case .hardwareAffinity(let affinity):
+      meaning = "unit at \(affinity.base) is near to memory node \(affinity.proximityDomain)"
+      values = [
+        "base": "\(affinity.base)", "proximity_domain": "\(affinity.proximityDomain)",
+      ]
+    case .namespaceDevice(let device):
+      meaning = "ACPI device \(device.number) is \(device.name)"
+      values = ["number": "\(device.number)", "name": device.name]
+    case .integratedATC(let devices):
+      meaning =
+        "devices of segment \(devices.segment) with a translation cache"
+        + (devices.isRequired ? " that they need" : "")
+      values = ["atc_required": "\(devices.isRequired)", "segment": "\(devices.segment)"]
+    case .integratedProperties(let devices):
+      meaning = "properties of devices of segment \(devices.segment)"
+      values = ["segment": "\(devices.segment)"]
+    case .unknown(let unknown):
+      meaning = "a structure of a later revision, skipped"
+      values = ["type": "\(unknown.type.rawValue)"]
+    }
+  }
+}
+
+extension DMARReport.Scope {
+  init(_ scope: VTd.DMAR.DeviceScope, at offset: Int) {
+    self.offset = offset
+    switch scope.type {
+    case .endpoint: type = "endpoint"
+    case .subHierarchy: type = "sub-hierarchy"
+    case .ioapic: type = "I/O APIC"
+    case .hpet: type = "HPET"
+    case .namespaceDevice: type = "ACPI device"
+    default: type = "type \(scope.type.rawValue)"
+    }
+    number =
+      [.endpoint, .subHierarchy].contains(scope.type) ? nil : Int(scope.enumerationID)
+    startBus = hexadecimal(scope.startBus, digits: 2)
+    path = scope.path.map {
+      "\(hexadecimal($0.device, digits: 2)).\(String($0.function, radix: 16))"
+    }
+    flags = VTd.DMAR.ScopeFlags.names.filter { scope.flags.contains($0.flag) }.map(\.name)
+  }
+
+  /// `endpoint 00:1c.4 -> 00.0 -> 03.1`.
+  var text: String {
+    let numberText = number.map { " \($0) at" } ?? ""
+    return "\(type)\(numberText) \(startBus):\(path.joined(separator: " -> "))"
+      + (flags.isEmpty ? "" : ", \(flags.joined(separator: ", "))")
+  }
+}

@@ -1,0 +1,54 @@
+import IOMMUFormats
+
+/// Memory as a guest sees it: what the second stage lets be read.
+public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
+  private let table: SecondStageTable
+  private let memory: Memory
+
+  public init(_ table: SecondStageTable, memory: Memory) {
+    self.table = table
+    self.memory = memory
+  }
+
+  /// Where a guest address lies, and how many bytes follow in its page; `nil` when the second stage
+  /// does not let it be read.
+  private func host(_ address: PhysicalAddress) -> (PhysicalAddress, byteCount: UInt64)? {
+    var observer = Unobserved()
+    guard table.reaches(address.rawValue),
+      case .page(let page) = table.page(
+        of: address.rawValue, from: table.start, for: .read, writes: false, in: memory,
+        marker: NoMarks(), observer: &observer), page.secondStage.contains(.read)
+    else { return nil }
+    return (
+      place(address.rawValue, in: page.page, sizeLog2: page.sizeLog2),
+      bytesInPage(address.rawValue, sizeLog2: page.sizeLog2, atMost: .max)
+    )
+  }
+
+  /// Where the byte at a guest address lies; `nil` when the second stage does not let it be read.
+  public func hostAddress(of address: PhysicalAddress) -> PhysicalAddress? { host(address)?.0 }
+
+  public func quadword(at address: PhysicalAddress) -> UInt64? {
+    guard let (place, byteCount) = host(address), byteCount >= 8 else { return nil }
+    return memory.quadword(at: place)
+  }
+
+  public func doubleword(at address: PhysicalAddress) -> UInt32? {
+    guard let (place, byteCount) = host(address), byteCount >= 4 else { return nil }
+    return memory.doubleword(at: place)
+  }
+
+  public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    guard let (place, byteCount) = host(address) else { return 0 }
+    let count = min(buffer.count, Int(clamping: byteCount))
+    return memory.read(
+      at: place, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]))
+  }
+
+  /// One range: what answers in it, each read finds out.
+  public var backedRanges: [Range<PhysicalAddress>] {
+    [PhysicalAddress(0)..<PhysicalAddress(1 << UInt64(table.addressWidth))]
+  }
+
+  public var storedPageCount: UInt64 { memory.storedPageCount }
+}

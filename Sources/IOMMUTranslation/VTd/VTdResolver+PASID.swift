@@ -1,0 +1,216 @@
+import IOMMUFormats
+
+/// A PASID table entry that has passed all checks: what a PASID cache keeps.
+@frozen
+public struct VTdPASIDEntry: Hashable, Sendable {
+  public var entry: VTd.PASIDTableEntry
+  /// FPD is clear in the directory entry and in this one.
+  public var isReported: Bool
+
+  @inlinable
+  public init(entry: VTd.PASIDTableEntry, isReported: Bool) {
+    self.entry = entry
+    self.isReported = isReported
+  }
+}
+
+extension VTdResolver {
+  // MARK: 4. PASID directory and table
+
+  /// The entry of an address space: present, no reserved bit set, of a kind that the unit supports.
+  ///
+  /// Reads two entries, shown to `observer` at ``VTdUnit/pasidDirectoryLevel`` and
+  /// ``VTdUnit/pasidTableLevel``.
+  ///
+  /// - Parameter pasid: Below the context's ``VTd/ScalableContextEntry/pasidLimit``, as
+  ///   ``addressSpace(of:admittedBy:)`` returns it.
+  public func pasidEntry(
+    of pasid: PASID, in context: VTd.ScalableContextEntry, memory: some PhysicalMemory,
+    observer: inout some WalkObserver
+  ) -> Result<VTdPASIDEntry, VTdFault> {
+    var isReported = !context.suppressesFaultReports
+    func fault(_ reason: VTd.FaultReason) -> Result<VTdPASIDEntry, VTdFault> {
+      .failure(VTdFault(reason, isReported: isReported))
+    }
+    let directoryPlace = VTdUnit.directoryEntryAddress(in: context.pasidDirectory, pasid)
+    guard let directory = VTd.PASIDDirectoryEntry(from: memory, at: directoryPlace) else {
+      return fault(.pasidDirectoryUnreadable)
+    }
+    observer.read(directory, at: directoryPlace, level: VTdUnit.pasidDirectoryLevel)
+    isReported = isReported && !directory.suppressesFaultReports
+    guard directory.isPresent else { return fault(.pasidDirectoryEntryNotPresent) }
+    guard !directory.overlaps(directoryReserved) else {
+      return fault(.pasidDirectoryEntryReserved)
+    }
+    let place = VTdUnit.pasidEntryAddress(in: directory.pasidTable, pasid)
+    guard let entry = VTd.PASIDTableEntry(from: memory, at: place) else {
+      return fault(.pasidTableUnreadable)
+    }
+    observer.read(entry, at: place, level: VTdUnit.pasidTableLevel)
+    isReported = isReported && !entry.suppressesFaultReports
+    guard entry.isPresent else { return fault(.pasidEntryNotPresent) }
+    guard !entry.withoutUnusedPointers.overlaps(pasidReserved) else {
+      return fault(.pasidEntryReserved)
+    }
+    guard limits.supports(entry) else { return fault(.pasidEntryInvalid) }
+    return .success(
+      VTdPASIDEntry(
+        entry: entry,
+        isReported: !directory.suppressesFaultReports && !entry.suppressesFaultReports))
+  }
+
+  // MARK: 5. The route
+
+  /// The tables of a request and the rules that it is judged by.
+  ///
+  /// - Parameters:
+  ///   - context: From ``context(of:in:observer:)``.
+  ///   - entry: From ``pasidEntry(of:in:memory:observer:)``; `nil` in legacy mode.
+  /// - Precondition: a scalable context comes with an entry.
+  public func route(
+    of request: VTdRequest, through context: VTdContext, entry: VTdPASIDEntry?
+  ) -> Result<DeviceHandle.Route, VTdFault> {
+    switch context {
+    case .legacy(let context):
+      return .success(route(through: context))
+    case .scalable(let context):
+      guard let entry else { preconditionFailure("a scalable-mode route needs a PASID entry") }
+      return route(of: request, through: context, entry: entry)
+    }
+  }
+
+  private func route(through context: VTd.ContextEntry) -> DeviceHandle.Route {
+    let rules = VTdRules(
+      isReported: !context.suppressesFaultReports,
+      allowsZeroLengthReads: limits.features.contains(.zeroLengthReads))
+    if context.translationType == .passThrough {
+      return .passThrough(hostAddressWidth: limits.hostAddressWidth, rules: rules)
+    }
+    return .secondStage(
+      SecondStageTable(
+        root: context.secondStageTable, format: secondStageFormats[context.levels - 3],
+        addressWidth: limits.secondStageWidth(levels: context.levels), rules: rules))
+  }
+
+  private func route(
+    of request: VTdRequest, through context: VTd.ScalableContextEntry, entry cached: VTdPASIDEntry
+  ) -> Result<DeviceHandle.Route, VTdFault> {
+    let entry = cached.entry
+    let isReported = !context.suppressesFaultReports && cached.isReported
+    let isSupervisor = request.pasid != nil ? request.isPrivileged : context.requesterIsSupervisor
+    switch request.kind {
+    case .untranslated, .translation:
+      if request.isExecute, request.pasid != nil, !limits.features.contains(.executeRequests) {
+        return .failure(VTdFault(.executeNotSupported, isReported: isReported))
+      }
+      if isSupervisor, !entry.allowsSupervisor {
+        return .failure(VTdFault(.supervisorNotEnabled, isReported: isReported))
+      }
+    case .translated, .page: break
+    }
+    let rules = VTdRules(
+      isScalable: true, isReported: isReported, hasPASID: request.pasid != nil,
+      isSupervisor: isSupervisor, protectsFromSupervisor: entry.protectsFromSupervisor,
+      allowsZeroLengthReads: limits.features.contains(.zeroLengthReads))
+    switch entry.translationType {
+    case .firstStage:
+      return .success(.firstStage(firstStage(entry, rules)))
+    case .secondStage:
+      return .success(.secondStage(secondStage(entry, rules)))
+    case .nested:
+      return .success(
+        .nested(
+          NestedTables(
+            firstStage: firstStage(entry, rules), secondStage: secondStage(entry, rules))))
+    default:
+      return .success(.passThrough(hostAddressWidth: limits.hostAddressWidth, rules: rules))
+    }
+  }
+
+  private func firstStage(_ entry: VTd.PASIDTableEntry, _ rules: VTdRules) -> FirstStageTable {
+    let nestedOffset = entry.translationType == .nested ? 2 : 0
+    return FirstStageTable(
+      root: entry.firstStageTable,
+      format: firstStageFormats[nestedOffset + entry.firstStageLevels - 4], rules: rules,
+      marks: StageMarks(
+        accessed: VTd.FirstStageEntry.accessedBits(extended: entry.marksExtendedAccessed),
+        dirty: VTd.FirstStageEntry.dirtyBit, isSnooped: maySetMarks(entry)))
+  }
+
+  private func secondStage(_ entry: VTd.PASIDTableEntry, _ rules: VTdRules) -> SecondStageTable {
+    SecondStageTable(
+      root: entry.secondStageTable, format: secondStageFormats[entry.secondStageLevels - 3],
+      addressWidth: limits.secondStageWidth(levels: entry.secondStageLevels), rules: rules,
+      marks: entry.marksSecondStage
+        ? StageMarks(
+          accessed: VTd.SecondStageEntry.accessedBit, dirty: VTd.SecondStageEntry.dirtyBit,
+          isSnooped: maySetMarks(entry)) : .none)
+  }
+
+  /// Whether walks of this PASID may set accessed and dirty bits.
+  ///
+  /// *Assumed*: a unit that cannot choose (ECAP.SMPWCS clear) sets them; one that can, only with
+  /// PWSNP.
+  private func maySetMarks(_ entry: VTd.PASIDTableEntry) -> Bool {
+    !limits.features.contains(.walkSnoop) || entry.snoopsWalks
+  }
+
+  // MARK: All steps
+
+  /// The steps up to the page tables; what stops the request on the way is a blocked route.
+  public func route(
+    of request: VTdRequest, in memory: some PhysicalMemory, observer: inout some WalkObserver
+  ) -> DeviceHandle.Route {
+    // 0. Translation off: addresses pass unchanged.
+    guard unit.status.translates else { return .untranslated }
+    switch resolve(request, in: memory, observer: &observer) {
+    case .success(let route): return route
+    case .failure(let fault): return .blocked(fault.fault)
+    }
+  }
+
+  /// The same of a unit that is on, with the fault as it was found.
+  public func resolve(
+    _ request: VTdRequest, in memory: some PhysicalMemory, observer: inout some WalkObserver
+  ) -> Result<DeviceHandle.Route, VTdFault> {
+    if let fault = refusal(of: request) { return .failure(fault) }
+    do throws(VTdFault) {
+      let context = try context(of: request.requester, in: memory, observer: &observer).get()
+      let pasid = try addressSpace(of: request, admittedBy: context).get()
+      guard case .scalable(let scalable) = context else {
+        return route(of: request, through: context, entry: nil)
+      }
+      let entry = try pasidEntry(of: pasid, in: scalable, memory: memory, observer: &observer).get()
+      return route(of: request, through: context, entry: entry)
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  /// Translates an untranslated or a translated request, all from memory, up to the end of its page.
+  ///
+  /// - Parameters:
+  ///   - byteCount: At least 1.
+  ///   - marker: ``AtomicMarks`` for a live machine, ``NoMarks`` for a dump.
+  /// - Precondition: translation requests have ``completion(of:in:marker:observer:)``, and page
+  ///   requests end with ``route(of:in:observer:)``.
+  public func translate(
+    _ request: VTdRequest, byteCount: UInt64 = 1, in memory: some PhysicalMemory,
+    marker: some EntryMarker, observer: inout some WalkObserver
+  ) -> Translation {
+    switch request.kind {
+    case .untranslated:
+      if unit.status.translates, request.pasid == nil, VTd.isInterruptAddress(request.address) {
+        return DeviceHandle.interruptAnswer(request.operation)
+      }
+      return route(of: request, in: memory, observer: &observer).translate(
+        request.address, byteCount: byteCount, for: request.operation, in: memory, marker: marker,
+        observer: &observer)
+    case .translated:
+      return route(of: request, in: memory, observer: &observer).pass(
+        request.address, byteCount: byteCount, hostAddressWidth: limits.hostAddressWidth)
+    case .translation, .page:
+      preconditionFailure("only untranslated and translated requests move data")
+    }
+  }
+}

@@ -1,0 +1,239 @@
+import IOMMUFormats
+
+/// Finds the way from a request to its page tables, step by step in the manual's order.
+///
+/// Holds what a unit's registers make of the tables: mode, widths, which bits must be zero. Made
+/// once for a state of the registers, used for any number of requests; a value that refers to
+/// nothing.
+///
+/// ``translate(_:byteCount:in:marker:observer:)`` does all of it at once. A unit with caches takes
+/// the steps one by one and leaves out those whose answer it remembers:
+///
+/// 1. ``refusal(of:)``: what the mode alone refuses.
+/// 2. ``context(of:in:observer:)``: the root and context entries, checked. *Context cache.*
+/// 3. ``addressSpace(of:admittedBy:)``: whether the context allows this request, and as which
+///    PASID. To be asked for every request, also on a hit.
+/// 4. ``pasidEntry(of:in:memory:observer:)``: PASID directory and table entries, checked; scalable
+///    mode only. *PASID cache.*
+/// 5. ``route(of:through:entry:)``: the tables and the rules, as a ``DeviceHandle/Route``.
+/// 6. The page: `page(of:from:…)` of ``SecondStageTable``, ``FirstStageTable`` or
+///    ``NestedTables``, from the root or from a ``WalkStart`` that a *paging-structure cache*
+///    remembers; ``WalkObserver/descend(to:for:through:)`` says what to remember.
+/// 7. ``MappedPage/translation(of:byteCount:for:under:)``: permissions and the interrupt range.
+///    *IOTLB*: a hit takes this step with the page that it remembers, and walks again only for a
+///    write to a page that is not ``MappedPage/isDirty``.
+public struct VTdResolver: Sendable {
+  public let unit: VTdUnit
+
+  let rootReserved: VTd.RootEntry
+  let contextReserved: VTd.ContextEntry
+  let scalableRootReserved: VTd.ScalableRootEntry
+  let scalableContextReserved: VTd.ScalableContextEntry
+  let directoryReserved: VTd.PASIDDirectoryEntry
+  let pasidReserved: VTd.PASIDTableEntry
+  /// For tables of 3, 4 and 5 levels.
+  let secondStageFormats: [SecondStageFormat]
+  /// For tables of 4 and 5 levels, first alone, then nested.
+  let firstStageFormats: [FirstStageFormat]
+
+  public init(_ unit: VTdUnit) {
+    self.unit = unit
+    let limits = unit.limits
+    let isScalable = unit.rootTableAddress.mode == .scalable
+    // What the other mode would need costs as much as all of this one.
+    rootReserved = isScalable ? VTd.RootEntry() : VTd.RootEntry.reservedMasks(limits)
+    contextReserved = isScalable ? VTd.ContextEntry() : VTd.ContextEntry.reservedMasks(limits)
+    scalableRootReserved =
+      isScalable ? VTd.ScalableRootEntry.reservedMasks(limits) : VTd.ScalableRootEntry()
+    scalableContextReserved =
+      isScalable ? VTd.ScalableContextEntry.reservedMasks(limits) : VTd.ScalableContextEntry()
+    directoryReserved =
+      isScalable
+      ? VTd.PASIDDirectoryEntry.reservedMasks(limits) : VTd.PASIDDirectoryEntry(rawValue: 0)
+    pasidReserved = isScalable ? VTd.PASIDTableEntry.reservedMasks(limits) : VTd.PASIDTableEntry()
+    let usesIOPermissions =
+      unit.rootTableAddress.usesIOPermissions
+      && limits.features.contains(.secondStageIOPermissions)
+    secondStageFormats = (3...5).map {
+      SecondStageFormat(levels: $0, limits: limits, usesIOPermissions: usesIOPermissions)
+    }
+    firstStageFormats =
+      isScalable
+      ? [false, true].flatMap { isNested in
+        (4...5).map { FirstStageFormat(levels: $0, isNested: isNested, limits: limits) }
+      } : []
+  }
+
+  var limits: VTd.Limits { unit.limits }
+  /// Whether ``VTdUnit/rootTableAddress`` selects scalable mode.
+  public var isScalable: Bool { unit.rootTableAddress.mode == .scalable }
+
+  // MARK: 1. The mode
+
+  /// Why no request of this kind is translated at all; `nil` when some may be.
+  ///
+  /// Specification: Intel VT-d 7.1.3, conditions of the root table pointer.
+  public func refusal(of request: VTdRequest) -> VTdFault? {
+    let features = limits.features
+    switch unit.rootTableAddress.mode {
+    case .legacy:
+      if unit.rootTableAddress.usesIOPermissions { return VTdFault(.invalidTableMode) }
+      if request.kind == .page { return VTdFault(.pageRequestInLegacyMode) }
+      if request.pasid != nil { return VTdFault(.pasidInLegacyMode) }
+    case .scalable:
+      guard features.contains(.scalableMode) else { return VTdFault(.invalidTableMode) }
+    case .abortDMA:
+      return VTdFault(features.contains(.abortDMA) ? .abortDMAMode : .invalidTableMode)
+    case .reserved:
+      return VTdFault(.invalidTableMode)
+    }
+    if request.isExecute, request.pasid != nil, limits.majorVersion >= 8 {
+      return VTdFault(.executeRequestRefused)
+    }
+    return nil
+  }
+
+  // MARK: 2. Root and context entries
+
+  /// The context entry of a requester: present, no reserved bit set, of a kind that the unit
+  /// supports.
+  ///
+  /// Reads two entries, shown to `observer` at ``VTdUnit/rootLevel`` and
+  /// ``VTdUnit/contextLevel``.
+  public func context(
+    of requester: Requester, in memory: some PhysicalMemory, observer: inout some WalkObserver
+  ) -> Result<VTdContext, VTdFault> {
+    isScalable
+      ? scalableContext(of: requester, in: memory, observer: &observer)
+      : legacyContext(of: requester, in: memory, observer: &observer)
+  }
+
+  private func legacyContext(
+    of requester: Requester, in memory: some PhysicalMemory, observer: inout some WalkObserver
+  ) -> Result<VTdContext, VTdFault> {
+    // 5. The root entry: faults here are never qualified, there is no FPD yet.
+    let rootPlace = unit.rootEntryAddress(bus: requester.bus)
+    guard let root = VTd.RootEntry(from: memory, at: rootPlace) else {
+      return .failure(VTdFault(.rootTableUnreadable))
+    }
+    observer.read(root, at: rootPlace, level: VTdUnit.rootLevel)
+    guard root.isPresent else { return .failure(VTdFault(.rootEntryNotPresent)) }
+    guard !root.overlaps(rootReserved) else { return .failure(VTdFault(.rootEntryReserved)) }
+    // 6. The context entry.
+    let place = VTdUnit.contextEntryAddress(
+      in: root.contextTable, deviceFunction: requester.deviceFunction)
+    guard let context = VTd.ContextEntry(from: memory, at: place) else {
+      return .failure(VTdFault(.contextTableUnreadable))
+    }
+    observer.read(context, at: place, level: VTdUnit.contextLevel)
+    // 7. FPD counts even when the entry is not present; then P, reserved bits, type, width.
+    func fault(_ reason: VTd.FaultReason) -> Result<VTdContext, VTdFault> {
+      .failure(VTdFault(reason, isReported: !context.suppressesFaultReports))
+    }
+    guard context.isPresent else { return fault(.contextEntryNotPresent) }
+    var reserved = contextReserved
+    if context.translationType == .passThrough { reserved.low &= ~VTd.ContextEntry.pointerMask }
+    guard !context.overlaps(reserved) else { return fault(.contextEntryReserved) }
+    let isSupported =
+      switch context.translationType {
+      case .secondStage: true
+      case .secondStageWithDeviceTLB: limits.hasDeviceTLBs
+      case .passThrough: limits.hasPassThrough
+      case .reserved: false
+      }
+    guard isSupported, limits.supports(levels: context.levels) else {
+      return fault(.contextEntryInvalid)
+    }
+    return .success(.legacy(context))
+  }
+
+  private func scalableContext(
+    of requester: Requester, in memory: some PhysicalMemory, observer: inout some WalkObserver
+  ) -> Result<VTdContext, VTdFault> {
+    // The root entry: each half that is present is checked, also the one not used.
+    let rootPlace = unit.rootEntryAddress(bus: requester.bus)
+    guard let root = VTd.ScalableRootEntry(from: memory, at: rootPlace) else {
+      return .failure(VTdFault(.scalableRootTableUnreadable))
+    }
+    observer.read(root, at: rootPlace, level: VTdUnit.rootLevel)
+    guard let table = root.contextTable(deviceFunction: requester.deviceFunction) else {
+      return .failure(VTdFault(.scalableRootEntryNotPresent))
+    }
+    var rootReserved = scalableRootReserved
+    if !root.isLowerPresent { rootReserved.low = 0 }
+    if !root.isUpperPresent { rootReserved.high = 0 }
+    guard !root.overlaps(rootReserved) else {
+      return .failure(VTdFault(.scalableRootEntryReserved))
+    }
+    // The context entry.
+    let place = VTdUnit.scalableContextEntryAddress(
+      in: table, deviceFunction: requester.deviceFunction)
+    guard let context = VTd.ScalableContextEntry(from: memory, at: place) else {
+      return .failure(VTdFault(.scalableContextTableUnreadable))
+    }
+    observer.read(context, at: place, level: VTdUnit.contextLevel)
+    func fault(_ reason: VTd.FaultReason) -> Result<VTdContext, VTdFault> {
+      .failure(VTdFault(reason, isReported: !context.suppressesFaultReports))
+    }
+    guard context.isPresent else { return fault(.scalableContextEntryNotPresent) }
+    guard !context.overlaps(scalableContextReserved) else {
+      return fault(.scalableContextEntryReserved)
+    }
+    guard !context.isContradictory else { return fault(.scalableContextEntryInvalid) }
+    return .success(.scalable(context))
+  }
+
+  // MARK: 3. The request before the context entry
+
+  /// The address space that a request is for; a fault when its context does not allow it.
+  ///
+  /// - Returns: The PASID to look up: that of the request, RID_PASID for one without, and 0 in
+  ///   legacy mode, where nothing is looked up.
+  public func addressSpace(
+    of request: VTdRequest, admittedBy context: VTdContext
+  ) -> Result<PASID, VTdFault> {
+    func fault(_ reason: VTd.FaultReason) -> Result<PASID, VTdFault> {
+      .failure(VTdFault(reason, isReported: context.isReported))
+    }
+    switch context {
+    case .legacy(let entry):
+      guard request.kind == .untranslated || entry.translationType == .secondStageWithDeviceTLB
+      else { return fault(.requestKindNotAllowed) }
+      return .success(PASID(0))
+    case .scalable(let entry):
+      switch request.kind {
+      case .translation, .translated:
+        guard entry.allowsDeviceTLB else { return fault(.deviceTLBNotEnabled) }
+      case .page:
+        guard entry.allowsPageRequests else { return fault(.pageRequestNotEnabled) }
+      case .untranslated: break
+      }
+      guard let pasid = request.pasid else { return .success(entry.requesterPASID) }
+      if request.kind == .translated {
+        guard entry.allowsTranslatedPASIDs else { return fault(.translatedPASIDNotEnabled) }
+      }
+      guard entry.allowsPASIDs else { return fault(.pasidNotEnabled) }
+      guard pasid.rawValue >> UInt32(limits.pasidBits) == 0 else {
+        return fault(.pasidBeyondSupportedBits)
+      }
+      guard pasid.rawValue < entry.pasidLimit else { return fault(.pasidBeyondDirectory) }
+      guard pasid != entry.requesterPASID else { return fault(.pasidIsRequesterPASID) }
+      return .success(pasid)
+    }
+  }
+}
+
+/// A context entry that has passed all checks: what a context cache keeps.
+@frozen
+public enum VTdContext: Hashable, Sendable {
+  case legacy(VTd.ContextEntry)
+  case scalable(VTd.ScalableContextEntry)
+
+  /// FPD is clear: faults of the device are recorded.
+  public var isReported: Bool {
+    switch self {
+    case .legacy(let entry): !entry.suppressesFaultReports
+    case .scalable(let entry): !entry.suppressesFaultReports
+    }
+  }
+}
