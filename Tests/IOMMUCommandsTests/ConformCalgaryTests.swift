@@ -56,7 +56,7 @@ private enum Life {
   }
 
   static let truth = """
-    {"scenario":"small","kernel":1,"ram":[["0x0","0x400000","ram"]],
+    {"scenario":"small","kernel":1,"driver":"Linux 4.4.60 pci-calgary_64.c","calgary_option":"64k","ram":[["0x0","0x400000","ram"]],
      "tables":[{"bus":2,"chip":0,"phb":0,"tar_be_value":"0x00a0000000100010",
        "config_rw_be":"0x21100000","translated":true,"kernel_table_pa":"0x100000",
        "hw_table_pa":"0x100000","entries":8192,"table_bytes":65536,"size_code":0,

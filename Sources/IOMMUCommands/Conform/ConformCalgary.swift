@@ -37,6 +37,13 @@ package struct ConformCalgary: ParsableCommand {
   @Flag(help: "Look at every page after every call.")
   package var thorough = false
 
+  @Flag(
+    help: """
+      Run our own driver beside the recording: it has to take the same steps and give out the same \
+      numbers.
+      """)
+  package var driver = false
+
   package init() {}
 
   package func run() throws {
@@ -62,6 +69,7 @@ package struct ConformCalgary: ParsableCommand {
         let passed = report.differenceCount == 0
         out.write("\(passed ? "ok  " : "FAIL") \(directory)\n")
         report.write(to: &out)
+        for note in report.notes { out.write("  \(note)\n") }
         for difference in report.differences { out.write("  \(difference)\n") }
         if report.differenceCount > report.differences.count {
           out.write("  ... \(report.differenceCount - report.differences.count) more\n")
@@ -100,11 +108,40 @@ package struct ConformCalgary: ParsableCommand {
     return replay.report
   }
 
+  /// Our driver, for the machine that the recording shows.
+  private func driverReplay(
+    _ replay: CalgaryReplay, _ path: String, after sequence: UInt64?
+  ) throws -> DriverReplay {
+    // The Rio table is not in the recording; the chips' order in it is that of their first access.
+    var reader = try TraceReader(path: path, after: sequence)
+    var bases: [PhysicalAddress] = []
+    while let event = try reader.next() {
+      guard case .register(let access) = event.action else { continue }
+      if !bases.contains(access.base) { bases.append(access.base) }
+    }
+    guard let ours = DriverReplay(truth: replay.truth, bases: bases, memory: replay.memory) else {
+      throw InputError("\(replay.truth.path): driver: names no version of Linux that is known")
+    }
+    return ours
+  }
+
   /// One kernel's life, and what has to hold at its end.
   private func play(
     _ replay: CalgaryReplay, _ directory: String, suffix: String, after sequence: UInt64?
   ) throws -> UInt64? {
-    let last = try replay.play("\(directory)/trace\(suffix).jsonl", after: sequence) { _ in }
+    let path = "\(directory)/trace\(suffix).jsonl"
+    let ours = try driver ? driverReplay(replay, path, after: sequence) : nil
+    var line = 0
+    let last = try replay.play(path, after: sequence) { event in
+      line = event.line
+      ours?.observe(event)
+    }
+    if let ours {
+      ours.finish(line: line)
+      replay.report.driverSteps += ours.platform.stepCount
+      if let (line, text) = ours.difference { replay.report.differ("\(path):\(line)", text) }
+      if let stop = ours.stop { replay.report.notes.append("\(path): our driver stops: \(stop)") }
+    }
     replay.compareCounts()
     replay.compareTables()
     let registers = "\(directory)/regs\(suffix).json"

@@ -27,6 +27,8 @@ struct ReplayReport {
   var differenceCount = 0
   /// The first few, each with file and line.
   var differences: [String] = []
+  /// What could not be compared, and why.
+  var notes: [String] = []
 
   static let shownDifferences = 10
 

@@ -8,6 +8,14 @@ public struct TraceTruth: Sendable {
   public var scenario: String
   /// 1 for the first kernel, 2 for the kdump kernel.
   public var kernel: UInt64
+  /// The recorded driver, such as `Linux 4.4.60 pci-calgary_64.c`.
+  public var driver: String
+  /// What the kernel was told of the driver on its command line; empty for nothing.
+  public var option: String
+  /// Bytes: the end of the RAM that the kernel saw, and in a kdump kernel the end before its command
+  /// line cut it; 0 where the file does not say.
+  public var endOfRAM: UInt64
+  public var savedEndOfRAM: UInt64
   /// Memory, reserved ranges included: half-open, whole pages, ascending and apart.
   public var memory: [Range<PhysicalAddress>]
   /// Sorted by the place where they begin.
@@ -104,7 +112,9 @@ extension TraceTruth {
       throw ImageError(file: path, found: "cannot be read as JSON: \(error)")
     }
     self.init(
-      path: path, scenario: document.scenario, kernel: document.kernel,
+      path: path, scenario: document.scenario, kernel: document.kernel, driver: document.driver,
+      option: document.option ?? "", endOfRAM: document.endPage.map { $0.value &* 4096 } ?? 0,
+      savedEndOfRAM: document.savedEndPage.map { $0.value &* 4096 } ?? 0,
       memory: Self.wholePages(document.ram.map(\.range)),
       mappings: document.mappings.map(\.value).sorted { $0.firstSequence < $1.firstSequence },
       tables: document.tables?.map(\.value) ?? [],
@@ -134,11 +144,22 @@ extension TraceTruth {
 private struct TruthDocument: Decodable {
   var scenario: String
   var kernel: UInt64
+  var driver: String
+  var option: String?
+  var endPage: Number?
+  var savedEndPage: Number?
   var ram: [MemoryRange]
   var mappings: [Mapping]
   var tables: [Table]?
   var devices: [Function]?
   var counts: TraceTruth.Counts
+
+  enum CodingKeys: String, CodingKey {
+    case scenario, kernel, driver, ram, mappings, tables, devices, counts
+    case option = "calgary_option"
+    case endPage = "max_pfn"
+    case savedEndPage = "saved_max_pfn"
+  }
 
   /// `["0x0", "0x9f000", "ram"]`.
   struct MemoryRange: Decodable {

@@ -165,7 +165,7 @@ private func complaint(_ text: String, after sequence: UInt64? = nil) -> String?
 
 @Suite struct TraceTruthTests {
   static let text = """
-    {"scenario":"small","kernel":1,
+    {"scenario":"small","kernel":1,"driver":"Linux 4.4.60 pci-calgary_64.c","calgary_option":"64k",
      "ram":[["0x0","0x9f000","ram"],["0x9f000","0x100000","reserved"],["0x100000","0x40000000","ram"]],
      "tables":[{"bus":2,"chip":0,"phb":1,"tar_be_value":"0x3f800000",
        "config_rw_be":"0x21100000","translated":true,"kernel_table_pa":"0x3f800002",
