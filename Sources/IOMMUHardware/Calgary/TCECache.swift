@@ -47,7 +47,7 @@ struct TCECache {
   /// Forgets everything.
   mutating func drop() {
     guard !isEmpty else { return }
-    for index in tags.indices { tags[index] = 0 }
+    tags = [UInt64](repeating: 0, count: tags.count)
     isEmpty = true
   }
 }

@@ -88,6 +88,8 @@ public final class LinuxCalgaryDriver {
   /// Root buses whose tables were allocated before the chips were found; 0 where none was needed.
   private var allocatedTables: [UInt8: PhysicalAddress] = [:]
   private var models: [UInt8: CalgaryChip.Model] = [:]
+  /// Every root bus below a chip, wanted or not, in the order they were found.
+  private var rootBuses: [UInt8] = []
   /// Which PHB each bus is below, as the chips say: the last one that claims it.
   private var bridges: [UInt8: (base: PhysicalAddress, phb: Int)] = [:]
 
@@ -144,8 +146,9 @@ public final class LinuxCalgaryDriver {
   /// The chip above a bus that is to be translated; `nil` for any other bus.
   private func wantedBus(_ number: UInt8) -> CalgaryChip.Model? {
     let identity = platform.readIdentity(of: Requester(bus: number, device: 0, function: 0))
-    guard let model = CalgaryChip.Model(deviceID: UInt16(identity >> 16)),
-      !configuration.disabledBuses.contains(number)
+    guard let model = CalgaryChip.Model(deviceID: UInt16(identity >> 16)) else { return nil }
+    if !rootBuses.contains(number) { rootBuses.append(number) }
+    guard !configuration.disabledBuses.contains(number)
     else { return nil }
     // A CalIOC2 is always taken to have devices.
     let hasDevices =
@@ -159,6 +162,22 @@ public final class LinuxCalgaryDriver {
   /// Finds the chips, asks them for their buses, and sets each wanted bus up.
   public func initialise() throws(SetUpError) {
     guard !models.isEmpty else { return }
+    try findBridges()
+    if configuration.takesOver { takeOverTables() }
+    for (number, model) in models.sorted(by: { $0.key < $1.key }) {
+      guard let (base, phb) = bridges[number], let table = allocatedTables[number] else { continue }
+      setUp(number, model, base: base, phb: phb, table: table)
+    }
+  }
+
+  /// Which PHB is above which bus: by asking the chips, or by counting before 2.6.20.
+  private func findBridges() throws(SetUpError) {
+    guard !configuration.version.findsChipsByFormula else {
+      for (index, bus) in rootBuses.enumerated() {
+        bridges[bus] = (Self.registerBaseByFormula(bus: bus), index % Calgary.hostBridgeCount)
+      }
+      return
+    }
     let bases: [PhysicalAddress]
     do {
       bases = try platform.chipBases()
@@ -172,11 +191,6 @@ public final class LinuxCalgaryDriver {
           bridges[bus] = (base, phb)
         }
       }
-    }
-    if configuration.takesOver { takeOverTables() }
-    for (number, model) in models.sorted(by: { $0.key < $1.key }) {
-      guard let (base, phb) = bridges[number], let table = allocatedTables[number] else { continue }
-      setUp(number, model, base: base, phb: phb, table: table)
     }
   }
 

@@ -237,7 +237,7 @@ import Testing
       plain.store(entry, page: page)
       exact.store(entry, page: page)
     }
-    for _ in 0..<4000 {
+    for _ in 0..<1500 {
       let wide = UInt64.random(in: 0...33, using: &generator)
       let address = generator.next() >> (63 - wide)
       let access: Access = Bool.random(using: &generator) ? .read : .write

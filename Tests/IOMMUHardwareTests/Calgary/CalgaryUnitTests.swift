@@ -125,7 +125,7 @@ struct SmallMachine {
       options.accessSizes = seed % 2 == 0 ? .anyBytes : .alignedWords
       options.cache = .init(setCount: 4, wayCount: 2)
       let machine = try SmallMachine(model, options: options)
-      for _ in 0..<4000 {
+      for _ in 0..<800 {
         let register = Calgary.Register.all.randomElement(using: &generator)!
         let offset =
           Bool.random(using: &generator)

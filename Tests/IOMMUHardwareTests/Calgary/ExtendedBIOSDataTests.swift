@@ -114,9 +114,12 @@ import Testing
     var generator = SeededGenerator(seed: seed)
     let memory = try FlatMemory(byteCount: 0xa_0000)
     var found = 0
-    for round in 0..<300 {
-      let bytes = (0..<0x1000).map { _ in UInt8.random(in: 0...255, using: &generator) }
-      put(bytes, 0x9_f000, memory)
+    for round in 0..<90 {
+      // Random bytes everywhere but in most of the area's words, which a random list seldom meets.
+      for word in stride(from: 0 as UInt64, to: 0x1000, by: 8) where word % 64 == 0 || word < 0x200
+      {
+        memory.store(generator.next(), at: PhysicalAddress(0x9_f000 + word))
+      }
       put([0x00, 0x9f], 0x40e, memory)
       if round % 3 == 0 {
         // A list that holds together up to a table of random bytes.
@@ -128,6 +131,6 @@ import Testing
       }
       if error(memory) == nil { found += 1 }
     }
-    #expect(found < 300, "seed \(seed)")
+    #expect(found < 90, "seed \(seed)")
   }
 }

@@ -250,6 +250,41 @@ private struct Machine {
         == IOVA(0x10_3000))
   }
 
+  // The eight PHBs of an x366, as its boot log has them.
+  @Test func `T33: before the EBDA was asked, chips were worked out from bus numbers`() throws {
+    func base(_ bus: UInt8) -> UInt64 {
+      LinuxCalgaryDriver.registerBaseByFormula(bus: bus).rawValue
+    }
+    #expect([0, 6, 15].map(base) == [0xfda0_0000, 0xfdb0_0000, 0xfd20_0000])
+    #expect(
+      [1, 2, 4, 8, 0xa, 0xc].map(base).map { $0 >> 20 } == [
+        0xfda, 0xfda, 0xfda, 0xfdb, 0xfdb, 0xfdb,
+      ])
+    let memory = try FlatMemory(byteCount: 16 << 20)
+    var firmware = CalgaryFirmware(
+      model: .calgary,
+      chassis: [
+        [
+          .init(base: PhysicalAddress(0xfda0_0000), buses: [0...0, 1...1, 2...3, 4...5]),
+          .init(base: PhysicalAddress(0xfdb0_0000), buses: [6...7, 8...9, 10...11, 12...12]),
+        ]
+      ])
+    let bus = try #require(firmware.topology.bus(numbered: 8))
+    firmware.topology.addEndpoint(device: 1, on: bus, portType: nil)
+    let platform = CalgaryMachine(firmware, memory: memory) { _, _ in PhysicalAddress(0x10_0000) }
+    let driver = LinuxCalgaryDriver(
+      .init(version: .linux2_6_19, endOfRAM: 16 << 20, tableSize: .kib64), platform: platform)
+    try driver.start()
+    #expect(driver.buses.map(\.base) == [PhysicalAddress(0xfdb0_0000)])
+    #expect(driver.buses.map(\.phb) == [1])
+    #expect(firmware.units[1].value(of: .tableAddress, 1) == 0x10_0000)
+    // A machine whose chips lie elsewhere is not found: the registers read as ones.
+    let other = try Machine()
+    let lost = try other.driver(.linux2_6_19, size: .kib64)
+    #expect(lost.busIndex(of: Machine.disk) == 0)
+    #expect(other.unit.value(of: .tableAddress, 1) == 0)
+  }
+
   @Test func `without a Rio table the driver says so`() throws {
     let machine = try Machine()
     machine.memory.store(0 as UInt32, at: PhysicalAddress(0x9_f190))
