@@ -15,6 +15,7 @@ let package = Package(
     .library(name: "IOMMUHardware", targets: ["IOMMUHardware"]),
     .library(name: "IOMMUKdump", targets: ["IOMMUKdump"]),
     .library(name: "IOMMUInspection", targets: ["IOMMUInspection"]),
+    .library(name: "IOMMUWorkloads", targets: ["IOMMUWorkloads"]),
     .executable(name: "iommu", targets: ["iommu"]),
   ],
   dependencies: [
@@ -31,7 +32,7 @@ let package = Package(
       swiftSettings: settings),
     // Floor 2: units with registers that are written and caches that remember; firmware tables.
     .target(
-      name: "IOMMUHardware", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      name: "IOMMUHardware", dependencies: ["CIOMMUAtomics", "IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings),
     // Floor 3: kernels, crashes and the Rule; tables as words for people.
     .target(
@@ -40,12 +41,16 @@ let package = Package(
     .target(
       name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings),
+    // Tables and addresses that measurements and tests translate.
+    .target(
+      name: "IOMMUWorkloads", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      swiftSettings: settings),
     // Floor 4: the command line.
     .target(
       name: "IOMMUCommands",
       dependencies: [
         "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMUKdump",
-        "IOMMUInspection",
+        "IOMMUInspection", "IOMMUWorkloads",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),

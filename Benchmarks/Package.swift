@@ -4,15 +4,22 @@ import PackageDescription
 // A package of its own, so that nobody who uses the libraries builds the measurements.
 let package = Package(
   name: "benchmarks",
-  dependencies: [.package(name: "swift-iommu", path: "../")],
+  dependencies: [
+    .package(name: "swift-iommu", path: "../")
+  ],
   targets: [
-    .executableTarget(
-      name: "translate-benchmark",
+    // What plain C reaches on the same tables.
+    .target(name: "CReference", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(
+      name: "BenchmarkSupport",
       dependencies: [
+        "CReference",
         .product(name: "IOMMUFormats", package: "swift-iommu"),
         .product(name: "IOMMUTranslation", package: "swift-iommu"),
-      ],
-      path: "Sources/TranslateBenchmark")
+        .product(name: "IOMMUHardware", package: "swift-iommu"),
+        .product(name: "IOMMUWorkloads", package: "swift-iommu"),
+      ]),
+    .executableTarget(name: "goals", dependencies: ["BenchmarkSupport"], path: "Sources/Goals"),
   ],
   swiftLanguageModes: [.v6]
 )

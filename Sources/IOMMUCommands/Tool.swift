@@ -14,7 +14,8 @@ public struct Tool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self, Conform.self,
+      Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self, Image.self,
+      Conform.self,
     ],
     defaultSubcommand: Play.self)
 

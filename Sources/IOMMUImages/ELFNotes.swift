@@ -10,26 +10,47 @@ struct ELFNotes {
 
   let bytes: [UInt8]
 
-  /// The content of the first note of a name; `nil` when there is none, or when the notes are
-  /// damaged before it.
-  func content(named name: String) -> ArraySlice<UInt8>? {
-    let wanted = Array(name.utf8)
+  /// One note; its name without the zero that ends it.
+  struct Note {
+    var name: ArraySlice<UInt8>
+    var type: Int
+    var content: ArraySlice<UInt8>
+  }
+
+  /// The notes in order, up to the first that is damaged.
+  func forEach(_ body: (Note) -> Void) {
     var offset = 0
     while bytes.count - offset >= 12 {
       let nameCount = word(offset)
       let contentCount = word(offset + 4)
       let nameStart = offset + 12
       let contentStart = nameStart + alignedUp(nameCount)
-      let next = contentStart + alignedUp(contentCount)
-      guard contentStart + contentCount <= bytes.count else { return nil }
-      // The name ends with a zero byte, which counts.
-      if bytes[nameStart..<nameStart + nameCount].prefix(while: { $0 != 0 }).elementsEqual(wanted) {
-        return bytes[contentStart..<contentStart + contentCount]
-      }
-      guard next <= bytes.count else { return nil }
-      offset = next
+      // Before the sum of three: each has at most 33 bits.
+      guard contentStart + contentCount <= bytes.count else { return }
+      body(
+        Note(
+          name: bytes[nameStart..<nameStart + nameCount].prefix { $0 != 0 }, type: word(offset + 8),
+          content: bytes[contentStart..<contentStart + contentCount]))
+      offset = contentStart + alignedUp(contentCount)
     }
-    return nil
+  }
+
+  /// The content of the first note of a name; `nil` when there is none.
+  func content(named name: String) -> ArraySlice<UInt8>? {
+    var content: ArraySlice<UInt8>?
+    forEach { note in
+      if content == nil, note.name.elementsEqual(name.utf8) { content = note.content }
+    }
+    return content
+  }
+
+  /// The processors whose registers are there.
+  ///
+  /// Source: `NT_PRSTATUS` of `elf.h`.
+  var processorCount: Int {
+    var count = 0
+    forEach { if $0.type == 1, $0.name.elementsEqual("CORE".utf8) { count += 1 } }
+    return count
   }
 
   /// Sums of two 32-bit sizes and an offset do not overflow 64 bits.

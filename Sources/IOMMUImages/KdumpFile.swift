@@ -71,8 +71,8 @@ struct KdumpFile: Sendable {
   func descriptor(at index: UInt64) -> Descriptor {
     let place = header.descriptors + index * KdumpLayout.Descriptor.byteCount
     let known = file.withBytes(at: place, count: Int(KdumpLayout.Descriptor.byteCount)) { bytes in
-      func word<Word: FixedWidthInteger>(_: Word.Type, _ offset: Int) -> Word {
-        Word(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Word.self))
+      func word<Word: FixedWidthInteger>(_: Word.Type, _ offset: UInt64) -> Word {
+        Word(littleEndian: bytes.loadUnaligned(fromByteOffset: Int(offset), as: Word.self))
       }
       return Descriptor(
         place: place, offset: word(UInt64.self, KdumpLayout.Descriptor.offset),
@@ -82,19 +82,44 @@ struct KdumpFile: Sendable {
     return known ?? Descriptor(place: place, offset: 0, byteCount: 0, flags: 0)
   }
 
+  /// Goes through the runs of frames whose pages this file has, ascending.
+  func forEachRun(_ body: (Range<UInt64>) -> Void) {
+    var index: UInt64 = 0
+    dumped.forEachRun(in: header.frames) { run in
+      guard header.isIncomplete else { return body(run) }
+      var start: UInt64?
+      for frame in run {
+        if descriptor(at: index).isLost {
+          if let first = start { body(first..<frame) }
+          start = nil
+        } else {
+          start = start ?? frame
+        }
+        index += 1
+      }
+      if let first = start { body(first..<run.upperBound) }
+    }
+  }
+
   /// Unpacks a dumped page of this file into a buffer of its size.
   ///
   /// - Returns: Whether the page is there: one that was lost with a full disk is not.
   func unpack(
-    _ frame: UInt64, into buffer: UnsafeMutableRawBufferPointer
+    frame: UInt64, into buffer: UnsafeMutableRawBufferPointer
   ) throws(ImageError) -> Bool {
-    let descriptor = descriptor(of: frame)
+    try unpack(descriptor(of: frame), into: buffer)
+  }
+
+  /// The same by a page's descriptor.
+  func unpack(
+    _ descriptor: Descriptor, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(ImageError) -> Bool {
     if header.isIncomplete, descriptor.isLost { return false }
     // Packed bytes that are no fewer than the page's would have been stored unpacked.
     guard descriptor.byteCount <= header.pageByteCount else {
-      throw damaged(frame, descriptor, "\(descriptor.byteCount) packed bytes, more than a page")
+      throw damaged(descriptor, "\(descriptor.byteCount) packed bytes, more than a page")
     }
-    let codec = try codec(frame, descriptor)
+    let codec = try codec(descriptor)
     let isWhole = file.withBytes(at: descriptor.offset, count: Int(descriptor.byteCount)) {
       guard let codec else {
         guard $0.count == buffer.count else { return false }
@@ -106,12 +131,12 @@ struct KdumpFile: Sendable {
     switch isWhole {
     case nil:
       throw damaged(
-        frame, descriptor,
+        descriptor,
         "\(descriptor.byteCount) bytes at byte \(hexadecimal(descriptor.offset)) of "
           + "\(hexadecimal(file.byteCount))")
     case false?:
       throw damaged(
-        frame, descriptor,
+        descriptor,
         codec.map { "\($0.codec) data that does not unpack to a page" }
           ?? "an unpacked page of \(descriptor.byteCount) bytes")
     case true?: return true
@@ -120,27 +145,25 @@ struct KdumpFile: Sendable {
 
   /// How a page is packed; `nil` for one that is not.
   private func codec(
-    _ frame: UInt64, _ descriptor: Descriptor
+    _ descriptor: Descriptor
   ) throws(ImageError) -> LoadedCodec? {
     if descriptor.packing == 0 { return nil }
     guard let codec = PageCodec(rawValue: descriptor.packing) else {
       throw damaged(
-        frame, descriptor, "flags \(hexadecimal(descriptor.flags)), which name no one packing")
+        descriptor, "flags \(hexadecimal(descriptor.flags)), which name no one packing")
     }
     guard let loaded = codec.loaded else {
       var error = damaged(
-        frame, descriptor, "packed with \(codec), and \(codec.library) is not installed")
+        descriptor, "packed with \(codec), and \(codec.library) is not installed")
       error.remedy = "install it: apt-get install \(codec.package)"
       throw error
     }
     return loaded
   }
 
-  private func damaged(
-    _ frame: UInt64, _ descriptor: Descriptor, _ found: String
-  ) -> ImageError {
+  private func damaged(_ descriptor: Descriptor, _ found: String) -> ImageError {
     ImageError(
-      file: file.path, place: "page \(hexadecimal(frame * header.pageByteCount)), descriptor",
+      file: file.path, place: "page descriptor",
       offset: descriptor.place, found: found, remedy: "the dump is damaged, copy it again")
   }
 }

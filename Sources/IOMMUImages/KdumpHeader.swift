@@ -3,7 +3,7 @@ import IOMMUFormats
 /// What the headers of a kdump-compressed file say, checked against the file.
 struct KdumpHeader: Sendable {
   /// More page frames than 52 address bits reach.
-  private static let frameLimit: UInt64 = 1 << 40
+  static let frameLimit: UInt64 = 1 << 40
 
   let layout: KdumpLayout
   let isDiskdump: Bool

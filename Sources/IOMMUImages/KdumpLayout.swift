@@ -13,6 +13,8 @@ struct KdumpLayout: Sendable {
 
   // Header, the same in both.
   static let version: UInt64 = 8
+  /// The names of `uname`, 65 bytes each.
+  static let systemName: UInt64 = 12
   static let release: UInt64 = 12 + 2 * 65
   static let machine: UInt64 = 12 + 4 * 65
   static let nameByteCount: UInt64 = 65
@@ -27,6 +29,7 @@ struct KdumpLayout: Sendable {
   var headerByteCount: UInt64 { status + 40 }
 
   // Sub header.
+  let physicalBase: UInt64 = 0
   /// Version 1 and later.
   let dumpLevel: UInt64
   /// Version 2 and later.
@@ -62,8 +65,8 @@ struct KdumpLayout: Sendable {
   /// A page descriptor: where its packed bytes lie, how many they are, how they are packed.
   enum Descriptor {
     static let byteCount: UInt64 = 24
-    static let offset = 0
-    static let size = 8
-    static let flags = 12
+    static let offset: UInt64 = 0
+    static let size: UInt64 = 8
+    static let flags: UInt64 = 12
   }
 }

@@ -58,6 +58,18 @@ final class KdumpMemory: PagedMemory {
     return warnings
   }
 
+  /// The notes; where VMCOREINFO lies apart from them, as in files of version 3, a note of it.
+  var notes: [UInt8] {
+    func bytes(_ range: Range<UInt64>) -> [UInt8] {
+      files[0].file.bytes(at: range.lowerBound, count: range.count) ?? []
+    }
+    let notes = bytes(files[0].header.notes)
+    guard ELFNotes(bytes: notes).content(named: VMCoreInfo.noteName) == nil else { return notes }
+    let information = bytes(files[0].header.vmcoreInfo)
+    return information.isEmpty
+      ? notes : notes + ELFNotes.note(name: VMCoreInfo.noteName, content: information)
+  }
+
   /// The bitmap of the machine's memory.
   ///
   /// - Complexity: O(*n*) in its bytes.
@@ -73,7 +85,7 @@ final class KdumpMemory: PagedMemory {
       if let known { return known }
       var ranges: [Range<PhysicalAddress>] = []
       for file in files {
-        file.dumped.forEachRun(in: file.header.frames) { run in
+        file.forEachRun { run in
           let start = PhysicalAddress(run.lowerBound << pageShift)
           let end = PhysicalAddress(run.upperBound << pageShift)
           if let last = ranges.last, last.upperBound == start {
@@ -105,8 +117,10 @@ final class KdumpMemory: PagedMemory {
   func unpack(_ frame: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
     guard let file = file(of: frame), file.dumped.contains(frame) else { return false }
     do throws(ImageError) {
-      return try file.unpack(frame, into: buffer)
+      return try file.unpack(frame: frame, into: buffer)
     } catch {
+      var error = error
+      error.place = "page \(hexadecimal(frame << pageShift)), descriptor"
       // When the file shrank meanwhile, that is the reason.
       firstProblem.withLock { $0 = $0 ?? file.file.file.problem ?? error }
       return false

@@ -196,6 +196,26 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     return segment.bytes == nil ? .zeroFill : .stored
   }
 
+  // MARK: Notes
+
+  /// What the kernel says of itself; `nil` when the dump does not have it.
+  public var vmcoreInfo: VMCoreInfo? {
+    ELFNotes(bytes: notes).content(named: VMCoreInfo.noteName).map { VMCoreInfo($0) }
+  }
+
+  /// The notes of the dump, one after the other.
+  var notes: [UInt8] {
+    if let kdump = paged as? KdumpMemory { return kdump.notes }
+    guard format == .elfCore, let reader = try? ELFCoreReader(file: files[0]) else { return [] }
+    return reader.notes()
+  }
+
+  /// Goes through what can be looked at in place.
+  func forEachSegment(_ body: (Segment) -> Void) {
+    // The bucket at the end has the last one's index.
+    for index in 0...Int(buckets[Self.bucketCount]) { body(segments[index]) }
+  }
+
   // MARK: Loads
 
   /// The last segment that starts at or below `address`; the first one when none does, any beyond

@@ -85,6 +85,18 @@ public final class OutputFile {
     try write(UnsafeRawBufferPointer(copy))
   }
 
+  /// Writes bytes at a place of the file, which grows when it ends before them; where the next are
+  /// appended follows its end.
+  ///
+  /// - Throws: ``ImageError`` when the system does not take them; the file is given up then.
+  /// - Precondition: neither ``commit()`` nor an error came before; the bytes end before 2^64.
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ImageError) {
+    precondition(descriptor >= 0, "a file is written before it is committed or given up")
+    try flush()
+    try store(bytes, at: offset)
+    byteCount = max(byteCount, offset + UInt64(bytes.count))
+  }
+
   /// Leaves a run of zeros that takes no room on the disk, where the file system can do that.
   ///
   /// - Throws: ``ImageError`` when the file would be larger than files can be.

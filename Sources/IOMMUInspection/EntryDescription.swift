@@ -151,19 +151,29 @@ public struct EntryDescription: Sendable, Encodable {
     }
   }
 
+  /// Columns of a drawing's line at most; fields that do not fit go to the next one.
+  private static let drawingWidth = 94
+
   private static func draw(_ fields: [Field], to out: inout some TextOutputStream) {
     var names = ""
     var digits = ""
+    func flush() {
+      out.write(names.withoutTrailingSpaces + "\n")
+      out.write(digits.withoutTrailingSpaces + "\n")
+    }
     for field in fields {
       let bitCount = field.field.bits.count
       let width = max(field.name.count, bitCount)
       let bits = String(field.value, radix: 2)
       let padded = String(repeating: "0", count: bitCount - bits.count) + bits
+      if names.count + width > drawingWidth {
+        flush()
+        (names, digits) = ("", "")
+      }
       names += field.name.padded(to: width) + " "
       digits += padded.paddedLeft(to: width) + " "
     }
-    out.write(names.withoutTrailingSpaces + "\n")
-    out.write(digits.withoutTrailingSpaces + "\n")
+    flush()
   }
 
   private func writeFields(to out: inout some TextOutputStream) {

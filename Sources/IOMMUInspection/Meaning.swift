@@ -181,8 +181,8 @@ extension VTd.ScalableContextEntry: Explained {
       (allowsPASIDs ? ["PASIDs"] : []) + (allowsDeviceTLB ? ["translation requests"] : [])
       + (allowsPageRequests ? ["page requests"] : [])
     return "PASID directory \(pasidDirectory) for PASIDs below \(pasidLimit)"
-      + (allowed.isEmpty ? "" : ", \(listText(allowed)) allowed")
-      + ", requests without PASID are PASID \(requesterPASID)"
+      + (allowed.isEmpty ? "" : ", may send \(listText(allowed))")
+      + ", requests without PASID count as PASID \(requesterPASID)"
       + (requesterIsSupervisor ? " of supervisor privilege" : "")
       + (isContradictory ? ", in contradiction to itself" : "") + silence
   }

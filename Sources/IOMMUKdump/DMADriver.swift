@@ -106,6 +106,21 @@ struct RAMAllocator {
   mutating func free(_ range: Range<PhysicalAddress>) {
     allocator.free(range.lowerBound.rawValue..<range.upperBound.rawValue)
   }
+
+  /// Takes this range out of use, whether it is free or not.
+  mutating func reserve(_ range: Range<PhysicalAddress>) {
+    allocator.reserve(range.lowerBound.rawValue..<range.upperBound.rawValue)
+  }
+
+  /// Takes this range if all of it is free RAM.
+  mutating func take(_ range: Range<PhysicalAddress>) -> Bool {
+    let range = range.lowerBound.rawValue..<range.upperBound.rawValue
+    guard allocator.space.contains(where: { $0.contains(range) }),
+      allocator.firstTaken(in: range) == nil
+    else { return false }
+    allocator.reserve(range)
+    return true
+  }
 }
 
 /// The pages of the machine, shared by the kernel and its DMA driver.
@@ -144,4 +159,10 @@ final class PagePool {
   }
 
   func free(_ range: Range<PhysicalAddress>) { allocator.free(range) }
+
+  /// Takes a range out of use, whether it is free or not.
+  func reserve(_ range: Range<PhysicalAddress>) { allocator.reserve(range) }
+
+  /// Takes a range if all of it is free RAM.
+  func take(_ range: Range<PhysicalAddress>) -> Bool { allocator.take(range) }
 }

@@ -16,6 +16,8 @@ public struct MachineConfiguration: Sendable {
   public var pageSize: PageSizePolicy
   /// swiotlb: bytes of bounce buffers.
   public var bouncePoolByteCount: UInt64
+  /// GART: northbridges, what firmware left in them, and the kernel's options.
+  public var gart = GARTConfiguration()
 
   public init(
     mode: TranslationMode, map: MemoryMap, devices: [Device] = Device.usual,
@@ -92,7 +94,9 @@ public final class PrimaryKernel {
     case .swiotlb:
       driver = try SwiotlbDriver(pages: pages, byteCount: configuration.bouncePoolByteCount)
     case .gart:
-      driver = try GARTDriver(pages: pages)
+      driver = try GARTDriver(
+        pages: pages, map: configuration.map, hardware: configuration.gart.northbridges(),
+        options: configuration.gart.options)
     case .calgary:
       driver = try CalgaryDriver(
         pages: pages, map: configuration.map, devices: configuration.devices,

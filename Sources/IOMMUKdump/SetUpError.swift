@@ -65,12 +65,15 @@ public enum MappingFailure: Error, Equatable, CustomStringConvertible {
   case beyondDeviceMask(PhysicalAddress, mask: UInt64)
   /// All bounce slots, or all IOVAs, are in use.
   case full(String)
+  /// The kernel stops rather than go on.
+  case panic(String)
 
   public var description: String {
     switch self {
     case .beyondDeviceMask(let address, let mask):
       "buffer at \(address) is beyond the device's mask \(hexadecimal(mask))"
     case .full(let what): "\(what) full"
+    case .panic(let why): "kernel panic: \(why)"
     }
   }
 }

@@ -27,10 +27,16 @@ public struct GARTNode: Sendable, Hashable {
   }
 
   /// The window that devices see; `nil` when the GART does not translate for them.
-  public var window: GARTWindow? {
-    guard control.translatesIO, let size = control.apertureByteCount else { return nil }
-    return GARTWindow(
-      base: base.address, byteCount: size, table: tableBase.table, hasErratum156: hasErratum156)
+  public var window: GARTWindow? { control.translatesIO ? programmedWindow : nil }
+
+  /// The window that the CPU's own accesses see; `nil` when the GART does not translate for it.
+  public var cpuWindow: GARTWindow? { control.translatesCPU ? programmedWindow : nil }
+
+  private var programmedWindow: GARTWindow? {
+    control.apertureByteCount.map {
+      GARTWindow(
+        base: base.address, byteCount: $0, table: tableBase.table, hasErratum156: hasErratum156)
+    }
   }
 }
 

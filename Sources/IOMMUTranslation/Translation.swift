@@ -67,14 +67,14 @@ public enum Fault: Hashable, Sendable {
 }
 
 /// Why a GART blocks a request.
-public enum GARTFault: String, Sendable {
+public enum GARTFault: String, Sendable, CaseIterable {
   /// Reads return all ones and writes vanish; GartPteErr is set.
   case invalidEntry = "GATT entry without valid bit"
   case tableUnreadable = "GATT where no memory answers"
 }
 
 /// Why a Calgary chip blocks a request. The chip has no fault numbers.
-public enum CalgaryFault: String, Sendable {
+public enum CalgaryFault: String, Sendable, CaseIterable {
   /// *Assumed*: any slot-disable bit blocks all DMA of the PHB.
   case slotsDisabled = "slots of the PHB disabled"
   /// *Assumed*: with DAC_DISABLE set an address of 4 GiB or more faults.

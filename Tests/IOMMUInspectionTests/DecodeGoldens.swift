@@ -3,7 +3,10 @@ import IOMMUInspection
 
 /// What every kind of entry looks like taken apart, as whole screens.
 enum DecodeGoldens {
-  static let all: [(name: String, words: [UInt64], text: String)] = [
+  static let all = legacy + scalableMode
+
+  /// Everything but scalable mode.
+  static let legacy: [(name: String, words: [UInt64], text: String)] = [
     (
       "tce", [0x1234_5003],
       """
@@ -52,10 +55,10 @@ enum DecodeGoldens {
       value  0x21100000
       bytes  21 10 00 00
 
-      ignored TCE_ENABLE SLOT_DISABLE ignored DAC_DISABLE ignored MEM2_ENABLE ignored \
-      MCSR_ENABLE ignored
-           00          1          000       0           1       0           0       0           \
-      1 00000000000000000000
+      ignored TCE_ENABLE SLOT_DISABLE ignored DAC_DISABLE ignored MEM2_ENABLE ignored MCSR_ENABLE
+           00          1          000       0           1       0           0       0           1
+      ignored
+      00000000000000000000
 
       bits 31:30  ignored       0x0
       bit 29      TCE_ENABLE    0x1
@@ -276,9 +279,9 @@ enum DecodeGoldens {
       value  0x0000000000005003
       bytes  03 50 00 00 00 00 00 00
 
-      ignored reserved IR ignored   ADDR                                     reserved ignored A \
+      ignored reserved IR ignored   ADDR                                     reserved ignored A
+            0        0  0 000000000 0000000000000000000000000000000000000101        0      00 0
       reserved ignored ignored W R
-            0        0  0 000000000 0000000000000000000000000000000000000101        0      00 0 \
              0    0000       0 1 1
 
       bit 63      ignored   0x0
@@ -306,9 +309,9 @@ enum DecodeGoldens {
       value  0x0000000000005083
       bytes  83 50 00 00 00 00 00 00
 
-      ignored reserved IR ignored   ADDR                                     reserved ignored A \
+      ignored reserved IR ignored   ADDR                                     reserved ignored A
+            0        0  0 000000000 0000000000000000000000000000000000000101        0      00 0
       reserved ignored ignored W R
-            0        0  0 000000000 0000000000000000000000000000000000000101        0      00 0 \
              1    0000       0 1 1
 
       bit 63      ignored   0x0
@@ -337,10 +340,10 @@ enum DecodeGoldens {
       value  0x0000000040000083
       bytes  83 00 00 40 00 00 00 00
 
-      ignored TM IR ignored   ADDR                   reserved           SNP ignored D A PS IPAT \
-      EMT ignored W R
-            0  0  0 000000000 0000000000000000000001 000000000000000000   0       0 0 0  1    0 \
-      000       0 1 1
+      ignored TM IR ignored   ADDR                   reserved           SNP ignored D A PS IPAT EMT
+            0  0  0 000000000 0000000000000000000001 000000000000000000   0       0 0 0  1    0 000
+      ignored W R
+            0 1 1
 
       bit 63      ignored   0x0
       bit 62      TM        0x0
@@ -370,10 +373,10 @@ enum DecodeGoldens {
       value  0x0000000000201083
       bytes  83 10 20 00 00 00 00 00
 
-      ignored TM IR ignored   ADDR                            reserved  SNP ignored D A PS IPAT \
-      EMT ignored W R
-            0  0  0 000000000 0000000000000000000000000000001 000000001   0       0 0 0  1    0 \
-      000       0 1 1
+      ignored TM IR ignored   ADDR                            reserved  SNP ignored D A PS IPAT EMT
+            0  0  0 000000000 0000000000000000000000000000001 000000001   0       0 0 0  1    0 000
+      ignored W R
+            0 1 1
 
       bit 63      ignored   0x0
       bit 62      TM        0x0
@@ -404,10 +407,10 @@ enum DecodeGoldens {
       value  0x0000000012345803
       bytes  03 58 34 12 00 00 00 00
 
-      ignored TM IR ignored   ADDR                                     SNP ignored D A ignored \
-      IPAT EMT ignored W R
-            0  0  0 000000000 0000000000000000000000010010001101000101   1       0 0 0       0  \
-        0 000       0 1 1
+      ignored TM IR ignored   ADDR                                     SNP ignored D A ignored IPAT
+            0  0  0 000000000 0000000000000000000000010010001101000101   1       0 0 0       0    0
+      EMT ignored W R
+      000       0 1 1
 
       bit 63      ignored  0x0
       bit 62      TM       0x0
@@ -436,9 +439,9 @@ enum DecodeGoldens {
       value  0x00d2008c222f0686
       bytes  86 06 2f 22 8c 00 d2 00
 
-      ESRTPS ESIRTPS ECMDS FS5LP PI reserved FS1GP DRD DWD MAMV   NFR      PSI reserved SSLPS \
+      ESRTPS ESIRTPS ECMDS FS5LP PI reserved FS1GP DRD DWD MAMV   NFR      PSI reserved SSLPS
+           0       0     0     0  0       00     0   1   1 010010 00000000   1        0  0011
       FRO        DEP ZLR MGAW   reserved SAGAW CM PHMR PLMR RWBF AFL ND
-           0       0     0     0  0       00     0   1   1 010010 00000000   1        0  0011 \
       0000100010   0   0 101111      000 00110  1    0    0    0   0 110
 
       bit 63      ESRTPS    0x0
@@ -468,8 +471,8 @@ enum DecodeGoldens {
       bit 3       AFL       0x0
       bits 2:0    ND        0x6
 
-      IOVAs of 48 bits, tables of 3 and 4 levels, pages of 4 KiB, 2 MiB and 1 GiB, domain-ids \
-      of 16 bits
+      IOVAs of 48 bits, tables of 3 and 4 levels, pages of 4 KiB, 2 MiB and 1 GiB, domain-ids of \
+      16 bits
 
       """
     ),
@@ -480,12 +483,49 @@ enum DecodeGoldens {
       value  0x0000000000f00f5a
       bytes  5a 0f f0 00 00 00 00 00
 
-      other                                    MHMV ignored IRO        SC PT ignored EIM IR DT \
-      QI C
-      0000000000000000000000000000000000000000 1111      00 0000001111  0  1       0   1  1  0  \
-      1 0
+      ignored IRREQ EIMER RDTS HPT1GPS SMS SSIRWS PTRS HPTS ignored RPRIVS ADMS PMS TDXCS RPS SMPWCS
+            0     0     0    0       0   0      0    0    0       0      0    0   0     0   0      0
+      FSTS SSTS SSADS VCS SMTS PDS DIT PASID PSS   EAFS NWFS POT SRS ERS PRS ignored DIS NEST MTS
+         0    0     0   0    0   0   0     0 00000    0    0   0   0   0   0       0   0    0   0
+      ECS MHMV ignored IRO        SC PT ignored EIM IR DT QI C
+        0 1111      00 0000001111  0  1       0   1  1  0  1 0
 
-      bits 63:24  other    0x0  ignored
+      bit 63      ignored  0x0
+      bit 62      IRREQ    0x0
+      bit 61      EIMER    0x0
+      bit 60      RDTS     0x0
+      bit 59      HPT1GPS  0x0
+      bit 58      SMS      0x0
+      bit 57      SSIRWS   0x0
+      bit 56      PTRS     0x0
+      bit 55      HPTS     0x0
+      bit 54      ignored  0x0
+      bit 53      RPRIVS   0x0
+      bit 52      ADMS     0x0
+      bit 51      PMS      0x0
+      bit 50      TDXCS    0x0
+      bit 49      RPS      0x0
+      bit 48      SMPWCS   0x0
+      bit 47      FSTS     0x0
+      bit 46      SSTS     0x0
+      bit 45      SSADS    0x0
+      bit 44      VCS      0x0
+      bit 43      SMTS     0x0
+      bit 42      PDS      0x0
+      bit 41      DIT      0x0
+      bit 40      PASID    0x0
+      bits 39:35  PSS      0x0
+      bit 34      EAFS     0x0
+      bit 33      NWFS     0x0
+      bit 32      POT      0x0  ignored
+      bit 31      SRS      0x0
+      bit 30      ERS      0x0
+      bit 29      PRS      0x0
+      bit 28      ignored  0x0
+      bit 27      DIS      0x0  ignored
+      bit 26      NEST     0x0
+      bit 25      MTS      0x0
+      bit 24      ECS      0x0  ignored
       bits 23:20  MHMV     0xf
       bits 19:18  ignored  0x0
       bits 17:8   IRO      0xf
@@ -534,12 +574,14 @@ enum DecodeGoldens {
       value  0x0000000006a04000
       bytes  00 40 a0 06 00 00 00 00
 
-      RTA                                                  TTM reserved
-      0000000000000000000000000000000000000110101000000100  00 0000000000
+      RTA                                                  TTM reserved SSIRWE reserved
+      0000000000000000000000000000000000000110101000000100  00       00      0  0000000
 
       bits 63:12  RTA       0x6a04  address 0x6a04000
       bits 11:10  TTM       0x0
-      bits 9:0    reserved  0x0
+      bits 9:8    reserved  0x0
+      bit 7       SSIRWE    0x0
+      bits 6:0    reserved  0x0
 
       root table 0x6a04000, legacy mode
 

@@ -29,4 +29,7 @@ static inline bool ciommu_compare_exchange64(void *p, uint64_t *expected, uint64
                                      __ATOMIC_ACQUIRE);
 }
 
+// Asks for the cache line at p, and does not wait for it. Any address is allowed; nothing is read.
+static inline void ciommu_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+
 #endif

@@ -151,6 +151,7 @@ extension CalgaryReplay {
         differ("page \(hexadecimal(page)): the driver's entry is not where the driver looks")
       }
       state.entry = .init(rawValue: memory.bigEndianQuadword(at: PhysicalAddress(place)) ?? 0)
+      keep(state.entry, key, page)
     }
     let configuration = Calgary.ConfigurationRegister(
       rawValue: UInt32(unit.value(of: .configuration, key.phb)))
@@ -173,6 +174,16 @@ extension CalgaryReplay {
         "PHB \(key.phb) page \(hexadecimal(page)), \(access): \(Self.text(answer)), not "
           + "\(state.entry.page) \(state.entry.permissions)")
     }
+  }
+
+  /// What the chip finds in place of the driver's entry goes into its cache as any entry does.
+  private func keep(
+    _ entry: Calgary.TranslationControlEntry, _ key: TableKey, _ page: UInt64
+  ) {
+    guard options.cache != nil, !entry.permissions.isEmpty,
+      tables[key]?.pages[page]?.stale.contains(entry) == false
+    else { return }
+    tables[key]!.pages[page]!.stale.append(entry)
   }
 
   /// Whether an entry's place belongs to the table of another PHB too.

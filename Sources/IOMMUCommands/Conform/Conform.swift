@@ -1,11 +1,13 @@
 import ArgumentParser
 
-/// Compares our hardware with recorded lives of real drivers and with other implementations.
+/// Plays recorded lives of real drivers against the modelled hardware.
 package struct Conform: ParsableCommand {
   package static let configuration = CommandConfiguration(
-    abstract: "Compare our hardware with what real drivers did and saw.",
-    discussion: "Example: iommu conform calgary traces/calgary-1g-4M",
-    subcommands: [ConformCalgary.self])
+    abstract: "Play recordings of real drivers against the modelled hardware.",
+    discussion: """
+      Example: iommu conform gart gart-8g-64m-bios
+      """,
+    subcommands: [ConformCalgary.self, ConformGART.self])
 
   package init() {}
 }

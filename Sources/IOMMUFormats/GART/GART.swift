@@ -6,6 +6,11 @@
 public enum GART {
   /// Registers in the configuration space of function 3, 32 bits, little-endian.
   public enum RegisterOffset {
+    public static let machineCheckControl: UInt64 = 0x40
+    /// The low half; the high half follows at 0x4c.
+    public static let machineCheckStatus: UInt64 = 0x48
+    /// The low half; the high half follows at 0x54.
+    public static let machineCheckAddress: UInt64 = 0x50
     public static let apertureControl: UInt64 = 0x90
     public static let apertureBase: UInt64 = 0x94
     public static let tableBase: UInt64 = 0x98
@@ -14,4 +19,12 @@ public enum GART {
 
   /// An entry names pages below this limit, 1 TiB.
   public static let physicalLimit: UInt64 = 1 << 40
+
+  /// Function 3 of a northbridge carries the GART registers.
+  public static let function: UInt8 = 3
+
+  /// The vendor and device IDs of function 3 whose GART Linux 2.6.27 uses: families 0Fh and 10h.
+  public static let northbridgeIDs: [(vendor: UInt16, device: UInt16)] = [
+    (0x1022, 0x1103), (0x1022, 0x1203),
+  ]
 }

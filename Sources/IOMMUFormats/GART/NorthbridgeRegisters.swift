@@ -37,12 +37,31 @@ extension GART.ApertureControl {
     self[Self.disGartTblWlkPrb] = walksWithoutProbes ? 1 : 0
   }
 
-  public var isEnabled: Bool { self[Self.gartEn] != 0 }
+  public var isEnabled: Bool {
+    get { self[Self.gartEn] != 0 }
+    set { self[Self.gartEn] = newValue ? 1 : 0 }
+  }
+  /// 0 to 7; the aperture is 32 MiB << order.
   public var order: Int { Int(self[Self.gartSize]) }
+  /// The CPU's accesses to the aperture stay as they are.
+  public var blocksCPU: Bool {
+    get { self[Self.disGartCpu] != 0 }
+    set { self[Self.disGartCpu] = newValue ? 1 : 0 }
+  }
+  /// Devices' accesses to the aperture stay as they are.
+  public var blocksIO: Bool {
+    get { self[Self.disGartIo] != 0 }
+    set { self[Self.disGartIo] = newValue ? 1 : 0 }
+  }
+  /// Table walks do not look into CPU caches: the table must be uncacheable.
+  public var walksWithoutProbes: Bool {
+    get { self[Self.disGartTblWlkPrb] != 0 }
+    set { self[Self.disGartTblWlkPrb] = newValue ? 1 : 0 }
+  }
   /// Accesses of the CPU to the aperture are translated.
-  public var translatesCPU: Bool { isEnabled && self[Self.disGartCpu] == 0 }
+  public var translatesCPU: Bool { isEnabled && !blocksCPU }
   /// Accesses of devices to the aperture are translated.
-  public var translatesIO: Bool { isEnabled && self[Self.disGartIo] == 0 }
+  public var translatesIO: Bool { isEnabled && !blocksIO }
 
   /// Bytes of aperture: 32 MiB to 2 GiB; `nil` for order 7, which is not defined.
   public var apertureByteCount: UInt64? { order < 7 ? 0x200_0000 << UInt64(order) : nil }
@@ -133,7 +152,13 @@ extension GART.CacheControl {
   }
 
   /// An invalidation is under way, or asked for by a write.
-  public var invalidates: Bool { self[Self.invGart] != 0 }
-  /// A walk has met an entry without the valid bit.
-  public var hasWalkError: Bool { self[Self.gartPteErr] != 0 }
+  public var invalidates: Bool {
+    get { self[Self.invGart] != 0 }
+    set { self[Self.invGart] = newValue ? 1 : 0 }
+  }
+  /// A walk has met an entry without the valid bit; sticky, and in a write the wish to clear it.
+  public var hasWalkError: Bool {
+    get { self[Self.gartPteErr] != 0 }
+    set { self[Self.gartPteErr] = newValue ? 1 : 0 }
+  }
 }

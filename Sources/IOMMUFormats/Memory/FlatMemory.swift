@@ -111,6 +111,11 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
 
   public var backedRanges: [Range<PhysicalAddress>] { ram }
 
+  /// All of the reservation: holes in it read as zeros, which is an empty entry in every format.
+  public var window: MemoryWindow {
+    MemoryWindow(base: UnsafeRawPointer(bytes.baseAddress), byteCount: UInt64(bytes.count))
+  }
+
   // MARK: Stores
 
   /// Stores a little-endian quadword; atomic, so no reader sees half of it.

@@ -22,10 +22,14 @@ public protocol PhysicalMemory {
   /// Pages that may hold anything but zeros: what bounds the tables there can be. A dump may claim
   /// to hold more memory than any machine has; its file is as long as it is.
   var storedPageCount: UInt64 { get }
+
+  /// What of the memory can be read in place; empty where words have to be asked for.
+  var window: MemoryWindow { get }
 }
 
 extension PhysicalMemory {
   public var storedPageCount: UInt64 { backedPageCount }
+  public var window: MemoryWindow { MemoryWindow() }
 
   /// The big-endian quadword at `address`; `nil` when any of its eight bytes is not there.
   @inlinable @inline(__always)

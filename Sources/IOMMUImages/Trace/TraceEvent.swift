@@ -67,6 +67,11 @@ public struct ConfigurationAccess: Sendable, Equatable {
   public var byteCount: Int
   /// The value as the processor sees it; configuration space is little-endian.
   public var value: UInt64
+  /// `bus_bytes` of a write: the same, read from its bytes; `nil` where the trace has none.
+  public var busValue: UInt64?
+
+  /// Whether both notations say the same.
+  public var isConsistent: Bool { busValue == nil || busValue == value }
 }
 
 /// Consecutive words of memory that the driver stored.

@@ -151,9 +151,11 @@ extension TraceFields {
     let byteCount = try width([1, 2, 4])
     let offset = try hexadecimal(.offset)
     guard offset < 4096 else { throw error(.offset, "lies outside configuration space") }
+    let bytes = try optionally(.busBytes) { try byteString($0, count: byteCount) }
     return ConfigurationAccess(
       isWrite: operation == "write", function: try requester(.bdf), offset: offset,
-      byteCount: byteCount, value: try value(.value, byteCount: byteCount))
+      byteCount: byteCount, value: try value(.value, byteCount: byteCount),
+      busValue: bytes.map { $0.reversed().reduce(0) { $0 << 8 | UInt64($1) } })
   }
 
   func memoryStore() throws -> MemoryStore {

@@ -101,16 +101,8 @@ extension TraceTruth {
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
   public init(path: String) throws(ImageError) {
-    let bytes = try InputFile(path: path).contents(atMost: Self.byteCountLimit)
-    try MachineFile.checkText(bytes, path, kind: "a truth file")
-    let document: TruthDocument
-    do {
-      document = try JSONDecoder().decode(TruthDocument.self, from: Data(bytes))
-    } catch let error as DecodingError {
-      throw ImageError(file: path, error)
-    } catch {
-      throw ImageError(file: path, found: "cannot be read as JSON: \(error)")
-    }
+    let document = try decodeJSON(
+      TruthDocument.self, path: path, atMost: Self.byteCountLimit, kind: "a truth file")
     self.init(
       path: path, scenario: document.scenario, kernel: document.kernel, driver: document.driver,
       option: document.option ?? "", endOfRAM: document.endPage.map { $0.value &* 4096 } ?? 0,

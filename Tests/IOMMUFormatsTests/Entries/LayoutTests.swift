@@ -12,6 +12,8 @@ import Testing
     Calgary.SplitQueueRegister.self, Calgary.PageMigrationRegister.self,
     Calgary.SaviorRegister.self, GART.GATTEntry.self,
     GART.ApertureControl.self, GART.ApertureBase.self, GART.TableBase.self, GART.CacheControl.self,
+    GART.MachineCheckControl.self, GART.MachineCheckStatus.self, GART.MachineCheckAddress.self,
+    AGP.ApertureSize.self, AGP.ApertureBase.self,
     VTd.RootEntry.self, VTd.ContextEntry.self, VTd.SecondStageEntry.self, VTd.Capability.self,
     VTd.ExtendedCapability.self, VTd.GlobalStatus.self, VTd.RootTableAddress.self,
     VTd.ScalableRootEntry.self, VTd.ScalableContextEntry.self, VTd.PASIDDirectoryEntry.self,
@@ -21,7 +23,8 @@ import Testing
     PCI.BusNumbers.self, PCI.CapabilityHeader.self, PCI.ExpressCapability.self,
     PCI.ExtendedCapabilityHeader.self, PCI.AddressTranslationServices.self,
     PCI.VirtualFunctionRouting.self, VTd.DMAR.Platform.self, VTd.DMAR.StructureHeader.self,
-    VTd.DMAR.ScopeHeader.self,
+    VTd.DMAR.ScopeHeader.self, VTd.InterruptRemappingEntry.self, VTd.InterruptAddress.self,
+    VTd.InterruptData.self, VTd.RedirectionEntry.self, VTd.PostedInterruptDescriptor.self,
   ]
 
   private static let descriptors: [any TableEntry.Type] =

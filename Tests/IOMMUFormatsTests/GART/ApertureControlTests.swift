@@ -50,6 +50,21 @@ import Testing
         == hexdump("43 00 00 00"))
   }
 
+  @Test func `each switch is its own bit`() {
+    var register = Register(rawValue: 0x0000_0002)
+    register.isEnabled = true
+    #expect(register.rawValue == 0x03)
+    register.walksWithoutProbes = true
+    #expect(register.rawValue == 0x43)
+    register.blocksCPU = true
+    register.blocksIO = true
+    #expect(register.rawValue == 0x73)
+    register.isEnabled = false
+    register.blocksCPU = false
+    #expect(register.rawValue == 0x62)
+    #expect(register.blocksIO && !register.blocksCPU && register.walksWithoutProbes)
+  }
+
   @Test func `a register of zeros translates for nobody`() {
     let register = Register(rawValue: 0)
     #expect(!register.isEnabled && !register.translatesCPU && !register.translatesIO)

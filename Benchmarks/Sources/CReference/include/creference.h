@@ -1,0 +1,49 @@
+#ifndef CREFERENCE_H
+#define CREFERENCE_H
+
+// The yardstick: what plain C, built by the same compiler without knowing the processor, reaches on
+// the same tables and the same addresses.
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct reference_tables {
+  const uint8_t *memory;       // physical 0
+  uint64_t byte_count;         // of memory
+  uint64_t root;               // of a four-level second-stage table
+  uint64_t last_address;       // that the table translates
+  uint64_t tce_table;          // big-endian quadwords, one for each page
+  uint64_t tce_count;
+  uint64_t gatt_table;         // little-endian doublewords
+  uint64_t gatt_base;
+  uint64_t gatt_byte_count;    // of the aperture
+} reference_tables;
+
+#define REFERENCE(name)                                                                      \
+  uint64_t reference_##name(const reference_tables *tables, const uint64_t *addresses,       \
+                            uint64_t *answers, size_t count)
+
+// One load for each address, prefetched in blocks: no translation is faster on cold tables.
+REFERENCE(bare_load);
+// Four levels: need bits, page size and bounds; the short way inlined, and as a call.
+REFERENCE(walk);
+REFERENCE(walk_call);
+// The same, and all that a VT-d unit checks: reserved bits, the interrupt range on both sides.
+REFERENCE(checked_walk_call);
+// Two passes in blocks of 256; the same with a cache of 8,192 regions.
+REFERENCE(walk_batch);
+REFERENCE(walk_batch_regions);
+// Flat tables, one after the other, without SIMD.
+REFERENCE(tce);
+REFERENCE(tce_call);
+REFERENCE(gatt);
+REFERENCE(gatt_call);
+
+// Identity mappings: `count` pages from `page` on.
+void reference_store_tces(uint8_t *table, uint64_t page, size_t count);
+void reference_store_second_stage(uint8_t *memory, uint64_t root, uint64_t *next, uint64_t page,
+                                  size_t count);
+// Reads `byte_count` bytes, a multiple of 64, once, from the first to the last.
+uint64_t reference_stream(const uint8_t *bytes, size_t byte_count);
+
+#endif

@@ -1,0 +1,135 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUHardware
+
+/// Plays recorded lives of the Linux GART driver.
+package struct ConformGART: ParsableCommand {
+  /// The caches of the northbridges during the replay.
+  package enum Caches: String, ExpressibleByArgument, CaseIterable { case off, on }
+
+  package static let configuration = CommandConfiguration(
+    commandName: "gart",
+    abstract: "Play traces of the Linux GART driver against the modelled northbridges.",
+    discussion: """
+      Each DIR holds trace.jsonl, truth.json, northbridges.json and, of a crash, trace-kdump.jsonl. \
+      Register writes go to the model, reads must return what the driver saw, and after every call \
+      each mapping in force must lead where the truth says, each page given back to the scratch \
+      page or nowhere. With --caches on, what no flush has dropped may still be found.
+
+      Exits 1 when anything differs.
+
+      Example: iommu conform gart gart-8g-64m-bios --caches on
+      """)
+
+  @Argument(help: "Directories with traces.")
+  package var directories: [String]
+
+  @Option(help: "The northbridges' caches: off, or on without a limit.")
+  package var caches = Caches.off
+
+  @Option(
+    help: ArgumentHelp(
+      "A cache of so many sets and ways instead of one without a limit, such as 8x4.",
+      valueName: "sets"))
+  package var cacheSets: CacheSetsArgument?
+
+  @Option(help: "How many differences to show for each trace.")
+  package var show = 5
+
+  @Option(help: "How to print the result: text or json.")
+  package var format = ReportFormat.text
+
+  package init() {}
+
+  package func validate() throws {
+    guard !directories.isEmpty else { throw ValidationError("give at least one directory") }
+    guard show >= 0 else { throw ValidationError("--show takes 0 or more, not \(show)") }
+    guard cacheSets == nil || caches == .on else {
+      throw ValidationError("--cache-sets needs --caches on")
+    }
+  }
+
+  package func run() throws {
+    var screen = StandardOutput()
+    guard try report(to: &screen) else { throw ExitCode(1) }
+  }
+
+  /// Plays all directories.
+  ///
+  /// - Returns: Whether everything agreed.
+  package func report(to out: inout some TextOutputStream) throws -> Bool {
+    try readingInput {
+      let geometry: GARTCache.Geometry =
+        caches == .off ? .off : cacheSets?.geometry ?? .unlimited
+      var results: [GARTConformance.Result] = []
+      for directory in directories {
+        let conformance = GARTConformance(
+          directory: directory, cache: geometry, differenceLimit: show)
+        for result in try conformance.results() {
+          results.append(result)
+          if format == .text { write(result, to: &out) }
+        }
+      }
+      if format == .json {
+        try writeJSON(Summary(results), to: &out)
+      } else {
+        write(Summary(results), to: &out)
+      }
+      return results.allSatisfy(\.passed)
+    }
+  }
+
+  private struct Summary: Encodable {
+    var results: [GARTConformance.Result]
+    var totals = GARTTotals()
+    var passed: Int
+    var failed: Int
+
+    init(_ results: [GARTConformance.Result]) {
+      self.results = results
+      passed = results.count { $0.passed }
+      failed = results.count - passed
+      for result in results { totals += result.totals }
+    }
+  }
+
+  private func write(_ result: GARTConformance.Result, to out: inout some TextOutputStream) {
+    let totals = result.totals
+    let verdict = result.passed ? "ok  " : "FAIL"
+    out.write(
+      "\(verdict) \(result.trace): \(totals.events) events, \(totals.reads) reads and "
+        + "\(totals.mappings) mappings compared, \(result.differenceCount) differences\n")
+    for difference in result.differences { out.write("       \(difference)\n") }
+  }
+
+  private func write(_ summary: Summary, to out: inout some TextOutputStream) {
+    let totals = summary.totals
+    out.write(
+      """
+      events              \(totals.events)
+      register writes     \(totals.writes), \(totals.flushes) flushes
+      reads compared      \(totals.reads), and \(totals.firmwareReads) of what firmware left
+      entries stored      \(totals.stores)
+      calls               \(totals.calls)
+      mappings compared   \(totals.mappings), page by page \(totals.pages) times
+      pages given back    compared \(totals.freedPages) times, \(totals.staleHits) still in a cache
+      beside the traces   \(totals.tableBytes) bytes of table, \(totals.imagePages) pages of buffers
+      differences         \(summary.results.reduce(0) { $0 + $1.differenceCount })
+      \(summary.passed) passed, \(summary.failed) failed
+
+      """)
+  }
+}
+
+/// Sets and ways of a cache: `8x4`.
+package struct CacheSetsArgument: ExpressibleByArgument {
+  let geometry: GARTCache.Geometry
+
+  package init?(argument: String) {
+    let parts = argument.split(separator: "x", omittingEmptySubsequences: false)
+    guard parts.count == 2, let sets = Int(parts[0]), let ways = Int(parts[1]),
+      1...65_536 ~= sets, sets & (sets - 1) == 0, 1...1024 ~= ways
+    else { return nil }
+    geometry = .sets(setCount: sets, wayCount: ways)
+  }
+}

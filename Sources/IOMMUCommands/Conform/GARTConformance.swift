@@ -1,0 +1,195 @@
+import Glibc
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUImages
+import IOMMUTranslation
+
+/// One directory of a recorded GART driver: the first kernel's trace, and the kdump kernel's after
+/// it, each against what lies beside it.
+struct GARTConformance {
+  /// How one trace came out.
+  struct Result: Encodable {
+    var trace: String
+    var passed: Bool { differenceCount == 0 }
+    var differenceCount: Int
+    /// The first ones.
+    var differences: [String]
+    var totals: GARTTotals
+
+    enum CodingKeys: CodingKey { case trace, passed, differenceCount, differences, totals }
+
+    func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(trace, forKey: .trace)
+      try container.encode(passed, forKey: .passed)
+      try container.encode(differenceCount, forKey: .differenceCount)
+      try container.encode(differences, forKey: .differences)
+      try container.encode(totals, forKey: .totals)
+    }
+  }
+
+  let directory: String
+  let cache: GARTCache.Geometry
+  let differenceLimit: Int
+
+  private func path(_ file: String) -> String { "\(directory)/\(file)" }
+
+  private func exists(_ file: String) -> Bool { access(path(file), F_OK) == 0 }
+
+  /// Plays the directory's traces.
+  ///
+  /// - Throws: ``ImageError`` for a file that is missing or cannot be read.
+  func results() throws -> [Result] {
+    let truth = try TraceTruth(path: path("truth.json"))
+    let states = try NorthbridgeStates(path: path("northbridges.json"))
+    let hasSecondKernel = exists("trace-kdump.jsonl")
+    let kdumpTruth = hasSecondKernel ? try TraceTruth(path: path("truth-kdump.json")) : nil
+    let memory = try FlatMemory(
+      ram: joined(truth.memory + (kdumpTruth?.memory ?? [])))
+    let machine = RecordedMachine(
+      memory: memory, functions: states.nodes.map(\.function), cache: cache)
+
+    var first = try replay(machine, truth, "")
+    var reader = try TraceReader(path: path("trace.jsonl"))
+    try first.play(&reader)
+    let nodes = first.nodesAtCrash ?? []
+    try compareFiles(&first, nodes, states, suffix: "")
+    if exists("northbridges-after-shutdown.json") {
+      let after = try NorthbridgeStates(path: path("northbridges-after-shutdown.json"))
+      let final = first.machine.hardware.nodes
+      first.compare { log, _ in compare(final, after, &log) }
+    }
+    var results = [result(first, "trace.jsonl")]
+    if let kdumpTruth {
+      first.machine.restore(nodes)
+      var second = try replay(first.machine, kdumpTruth, "-kdump")
+      reader = try TraceReader(path: path("trace-kdump.jsonl"))
+      try second.play(&reader)
+      if second.lastSequence <= first.lastSequence {
+        second.compare { log, _ in
+          log.add("the second kernel's events do not come after the first's")
+        }
+      }
+      try compareFiles(
+        &second, second.nodesAtCrash ?? [],
+        try NorthbridgeStates(path: path("northbridges-kdump.json")), suffix: "-kdump")
+      results.append(result(second, "trace-kdump.jsonl"))
+    }
+    return results
+  }
+
+  /// - Parameter suffix: `-kdump` for the second kernel.
+  private func replay(
+    _ machine: RecordedMachine, _ truth: TraceTruth, _ suffix: String
+  ) throws -> GARTReplay {
+    GARTReplay(
+      machine: machine, truth: truth, gart: try GARTTruth(path: path("truth\(suffix).json")),
+      cache: cache, differenceLimit: differenceLimit)
+  }
+
+  private func result(_ replay: GARTReplay, _ trace: String) -> Result {
+    Result(
+      trace: path(trace), differenceCount: replay.log.count, differences: replay.log.kept,
+      totals: replay.totals)
+  }
+
+  /// RAM of both kernels; ranges that overlap become one.
+  private func joined(_ ranges: [Range<PhysicalAddress>]) -> [Range<PhysicalAddress>] {
+    var joined: [Range<PhysicalAddress>] = []
+    for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+      if let last = joined.last, range.lowerBound <= last.upperBound {
+        joined[joined.count - 1] =
+          last.lowerBound..<max(last.upperBound, range.upperBound)
+      } else {
+        joined.append(range)
+      }
+    }
+    return joined
+  }
+
+  // MARK: What lies beside a trace
+
+  /// Registers, table and image at the crash.
+  private func compareFiles(
+    _ replay: inout GARTReplay, _ nodes: [Northbridge], _ states: NorthbridgeStates, suffix: String
+  ) throws {
+    let truth = try TraceTruth(path: path("truth\(suffix).json"))
+    let gart = try GARTTruth(path: path("truth\(suffix).json"))
+    let machine = replay.machine
+    try replay.compare { log, totals in
+      log.compare(truth.kernel, suffix.isEmpty ? 1 : 2, "kernel")
+      compare(nodes, states, &log)
+      for state in states.nodes {
+        log.compare(
+          machine.firmwareValue(of: state.function, at: PCI.RegisterOffset.identity),
+          PCI.Identity(vendorID: state.vendorID, deviceID: state.deviceID).rawValue,
+          "\(state.function): the identifiers", show: { hexadecimal($0) })
+      }
+      guard gart.aperture.tableByteCount > 0 else { return }
+      let count = Int(gart.aperture.tableByteCount)
+      let table = machine.memory.bytes(at: gart.aperture.table, count: count)
+      for file in ["gatt\(suffix).bin", "image\(suffix).elf"] where exists(file) {
+        let image = try MemoryImage(path: path(file))
+        let place = file.hasPrefix("gatt") ? PhysicalAddress(0) : gart.aperture.table
+        totals.tableBytes += count
+        if image.bytes(at: place, count: count) != table || table == nil {
+          log.add("\(file): the table there is not the one that the trace leaves")
+        }
+        if file.hasPrefix("image") {
+          compareSamples(truth, gart, nodes, image, &log, &totals)
+        }
+      }
+    }
+  }
+
+  private func compare(
+    _ nodes: [Northbridge], _ states: NorthbridgeStates, _ log: inout DifferenceLog
+  ) {
+    log.compare(nodes.map(\.function), states.nodes.map(\.function), "\(states.path): functions")
+    for (node, state) in zip(nodes, states.nodes) {
+      for (name, found, expected) in [
+        ("0x90", node.control.rawValue, state.control), ("0x94", node.base.rawValue, state.base),
+        ("0x98", node.tableBase.rawValue, state.table),
+        ("0x9c", node.cacheControl.rawValue, state.cache),
+      ] {
+        log.compare(
+          found, expected, "\(node.function) register \(name) at the end",
+          show: { hexadecimal($0) })
+      }
+      log.compare(
+        NorthbridgeStates.Meaning(control: node.control, base: node.base, table: node.tableBase),
+        state.meaning, "\(node.function): what the registers mean")
+    }
+  }
+
+  /// Reads buffers as their devices would, out of the image: each aligned quadword of a sampled page
+  /// is a mark and its own address.
+  private func compareSamples(
+    _ truth: TraceTruth, _ gart: GARTTruth, _ nodes: [Northbridge], _ image: MemoryImage,
+    _ log: inout DifferenceLog, _ totals: inout GARTTotals
+  ) {
+    let devices = Northbridges(nodes: nodes)
+    for mapping in truth.mappings where gart.details[mapping.identifier]?.isSampled == true {
+      guard mapping.pageCount <= 1 << 19 else { continue }
+      for index in 0..<mapping.pageCount {
+        let page = PhysicalAddress((mapping.physical.pageNumber + index) << 12)
+        let answer = devices.translate(
+          IOVA((mapping.iova.pageNumber + index) << 12), byteCount: 4096, access: .read, in: image)
+        totals.imagePages += 1
+        guard case .mapped(let address, byteCount: 4096) = answer,
+          let bytes = image.bytes(at: address, count: 4096)
+        else {
+          log.add("mapping \(mapping.identifier): page \(index) cannot be read: \(answer)")
+          continue
+        }
+        let isMarked = bytes.withUnsafeBytes { bytes in
+          stride(from: 0, to: 4096, by: 8).allSatisfy {
+            bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self).littleEndian
+              == 0xa5a5_0000_0000_0000 &+ page.rawValue &+ UInt64($0)
+          }
+        }
+        if !isMarked { log.add("mapping \(mapping.identifier): page \(index) is not its buffer's") }
+      }
+    }
+  }
+}

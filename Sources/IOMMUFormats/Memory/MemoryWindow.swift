@@ -1,0 +1,69 @@
+import CIOMMUAtomics
+
+/// Physical memory that lies in this process as it is: physical 0 at `base`, for `byteCount` bytes.
+///
+/// What lets a translation read entries without asking the memory for each. It does not keep the
+/// memory alive: whoever holds a window holds its memory too. Addresses in it that answer nothing
+/// (holes between RAM ranges) read as zeros.
+@frozen
+public struct MemoryWindow: @unchecked Sendable {
+  @usableFromInline let address: UInt
+  /// Bytes from physical 0; 0 when nothing can be read in place.
+  public let byteCount: UInt64
+
+  /// A window through which nothing can be read.
+  @inlinable
+  public init() {
+    address = 0
+    byteCount = 0
+  }
+
+  /// - Precondition: `base` is 8-byte aligned, and `byteCount` bytes from it stay readable for as
+  ///   long as the window is used.
+  @inlinable
+  public init(base: UnsafeRawPointer?, byteCount: UInt64) {
+    precondition(UInt(bitPattern: base) & 7 == 0, "entries are read at multiples of eight")
+    address = UInt(bitPattern: base)
+    self.byteCount = base == nil ? 0 : byteCount
+  }
+
+  private init(address: UInt, byteCount: UInt64) {
+    self.address = address
+    self.byteCount = byteCount
+  }
+
+  /// The window with its offsets counted from `offset` on, which may lie before its start: a negative
+  /// number, wrapped.
+  public func moved(by offset: UInt64) -> MemoryWindow {
+    MemoryWindow(
+      address: address &+ UInt(truncatingIfNeeded: offset), byteCount: byteCount &- offset)
+  }
+
+  /// The little-endian quadword at `offset`; atomic.
+  ///
+  /// Not checked: the caller has shown that `offset` is a multiple of eight and at most
+  /// `byteCount` − 8.
+  @inlinable @inline(__always)
+  public func quadword(unchecked offset: UInt64) -> UInt64 {
+    UInt64(littleEndian: ciommu_load64(pointer(offset)))
+  }
+
+  /// The little-endian doubleword at `offset`; atomic.
+  ///
+  /// Not checked: the caller has shown that `offset` is a multiple of four and at most
+  /// `byteCount` − 4.
+  @inlinable @inline(__always)
+  public func doubleword(unchecked offset: UInt64) -> UInt32 {
+    UInt32(littleEndian: ciommu_load32(pointer(offset)))
+  }
+
+  /// Asks for the cache line at `offset` without waiting. Any offset is allowed.
+  @inlinable @inline(__always)
+  public func prefetch(_ offset: UInt64) { ciommu_prefetch(pointer(offset)) }
+
+  @inlinable @inline(__always)
+  func pointer(_ offset: UInt64) -> UnsafeRawPointer {
+    // Not zero: a window that is read through has a base, and offsets stay inside it.
+    UnsafeRawPointer(bitPattern: address &+ UInt(truncatingIfNeeded: offset)).unsafelyUnwrapped
+  }
+}

@@ -1,0 +1,118 @@
+import IOMMUFormats
+
+/// Writes a dump in another format.
+///
+/// What a format cannot say is said in ``Report``: raw bytes cannot leave memory out, and a
+/// kdump-compressed dump holds whole pages.
+public enum ImageConverter {
+  /// What can be written.
+  public enum Target: String, Sendable, CaseIterable {
+    /// Bytes from physical address 0, with holes in the file for zeros.
+    case raw
+    /// An ELF64 core: a PT_LOAD for each run of memory, the notes of the dump.
+    case elf
+    /// A kdump-compressed dump of version 6, pages packed with zlib.
+    case kdump
+    /// The same as a flattened stream, as `dump-guest-memory -z` of QEMU writes it.
+    case flattened
+  }
+
+  /// What came of it.
+  public struct Report: Sendable, Equatable {
+    /// Bytes of memory that were read.
+    public var byteCount: UInt64 = 0
+    /// Bytes of the file that was written; those of holes count.
+    public var fileByteCount: UInt64 = 0
+    /// What the format could not say.
+    public var warnings: [String] = []
+  }
+
+  /// Writes memory to a file, which appears whole or not at all. Pages that are all zero take no
+  /// room, where the format or the file system can leave them out.
+  ///
+  /// - Parameter progress: Told how many bytes of memory are done, and of how many.
+  /// - Throws: ``ImageError`` when a page of the dump could not be read, when the file cannot be
+  ///   written, or when zlib is needed and not installed. An older file of that name is untouched
+  ///   then.
+  public static func write(
+    _ image: MemoryImage, to path: String, as target: Target,
+    progress: @escaping (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
+  ) throws(ImageError) -> Report {
+    let reader = ConversionReader(image: image, progress: progress)
+    let file = try OutputFile(path: path)
+    var report = Report()
+    switch target {
+    case .raw: try writeRaw(reader, to: file, &report)
+    case .elf: try writeELF(reader, to: file)
+    case .kdump:
+      try KdumpWriter(image: image, output: PlainDumpOutput(file: file)).write(reader, &report)
+    case .flattened:
+      try KdumpWriter(image: image, output: FlattenedDumpOutput(file: file)).write(reader, &report)
+    }
+    try reader.check()
+    try file.commit()
+    report.byteCount = reader.done
+    report.fileByteCount = file.byteCount
+    return report
+  }
+
+  private static func writeRaw(
+    _ reader: ConversionReader, to file: OutputFile, _ report: inout Report
+  ) throws(ImageError) {
+    var hasHoles = false
+    for range in reader.image.backedRanges {
+      hasHoles = hasHoles || range.lowerBound.rawValue != file.byteCount
+      try reader.forEachRun(in: range) { (bytes, address) throws(ImageError) in
+        guard let bytes else { return }
+        try file.skip(byteCount: address - file.byteCount)
+        try file.write(bytes)
+      }
+      try file.skip(byteCount: range.upperBound.rawValue - file.byteCount)
+    }
+    if hasHoles {
+      report.warnings.append("memory that the dump does not hold is zero in raw bytes")
+    }
+  }
+
+  private static func writeELF(
+    _ reader: ConversionReader, to file: OutputFile
+  ) throws(ImageError) {
+    let headers = ELFCoreHeaders(segments: reader.image.segmentsToWrite, notes: reader.image.notes)
+    try headers.write(to: file)
+    try headers.forEachSegment { (segment, offset) throws(ImageError) in
+      guard segment.storedByteCount > 0 else { return }
+      let range = PhysicalAddress(segment.start)..<PhysicalAddress(segment.storedEnd)
+      try reader.forEachRun(in: range) { (bytes, address) throws(ImageError) in
+        guard let bytes else { return }
+        try file.skip(byteCount: offset + (address - segment.start) - file.byteCount)
+        try file.write(bytes)
+      }
+      try file.skip(byteCount: offset + segment.storedByteCount - file.byteCount)
+    }
+  }
+}
+
+extension MemoryImage {
+  /// The memory as PT_LOADs: zeros that the dump does not store stay zero fill.
+  fileprivate var segmentsToWrite: [ELFCoreHeaders.Segment] {
+    var segments: [ELFCoreHeaders.Segment] = []
+    func append(_ start: UInt64, _ end: UInt64, isStored: Bool) {
+      if let last = segments.last, last.end == start, !isStored || last.storedEnd == last.end {
+        segments[segments.count - 1].end = end
+        if isStored { segments[segments.count - 1].storedEnd = end }
+      } else {
+        segments.append(.init(start: start, storedEnd: isStored ? end : start, end: end))
+      }
+    }
+    if let pieces = (paged as? PieceMemory)?.pieces {
+      for piece in pieces { append(piece.start, piece.end, isStored: piece.fileOffset != nil) }
+    } else if paged != nil {
+      for range in backedRanges {
+        append(range.lowerBound.rawValue, range.upperBound.rawValue, isStored: true)
+      }
+    } else {
+      forEachSegment { append($0.start, $0.start + $0.byteCount, isStored: $0.bytes != nil) }
+    }
+    return segments
+  }
+}

@@ -1,0 +1,224 @@
+import IOMMUFormats
+
+/// Writes memory as a kdump-compressed dump of version 6, with the headers of x86-64.
+///
+/// Header, sub header with the notes, two bitmaps, descriptors, pages. All pages of zeros share
+/// one page's bytes, as makedumpfile does it.
+struct KdumpWriter<Output: DumpOutput> {
+  private let layout = KdumpLayout.x86_64
+  private let image: MemoryImage
+  private let output: Output
+  private let pageByteCount: UInt64
+  /// Runs of frames that are written, ascending, not touching each other.
+  private let runs: [Range<UInt64>]
+  private let frameCount: UInt64
+  private let notes: [UInt8]
+  private let isPartial: Bool
+
+  init(image: MemoryImage, output: Output) {
+    self.image = image
+    self.output = output
+    let kdump = image.paged as? KdumpMemory
+    let pageByteCount = kdump?.pageByteCount ?? PageCount.pageByteCount
+    self.pageByteCount = pageByteCount
+    var runs: [Range<UInt64>] = []
+    var isPartial = false
+    for range in image.backedRanges {
+      let start = range.lowerBound.rawValue
+      let end = range.upperBound.rawValue
+      isPartial = isPartial || (start | end) % pageByteCount != 0
+      let run = start / pageByteCount..<(end - 1) / pageByteCount + 1
+      if let last = runs.last, last.upperBound >= run.lowerBound {
+        runs[runs.count - 1] = last.lowerBound..<run.upperBound
+      } else {
+        runs.append(run)
+      }
+    }
+    self.runs = runs
+    self.isPartial = isPartial
+    frameCount = max(kdump?.frameCount ?? 0, runs.last?.upperBound ?? 0)
+    notes = image.notes
+  }
+
+  // MARK: Where things lie
+
+  private var subHeaderBlocks: UInt64 {
+    (layout.subHeaderByteCount + UInt64(notes.count) + pageByteCount - 1) / pageByteCount
+  }
+  /// Of one bitmap, in whole blocks.
+  private var bitmapByteCount: UInt64 {
+    ((frameCount + 7) / 8 + pageByteCount - 1) / pageByteCount * pageByteCount
+  }
+  private var memoryBitmap: UInt64 { (1 + subHeaderBlocks) * pageByteCount }
+  private var descriptors: UInt64 { memoryBitmap + 2 * bitmapByteCount }
+
+  // MARK: Writing
+
+  /// - Throws: ``ImageError`` when zlib is not installed, when more memory is there than 32-bit
+  ///   counts of bitmap blocks reach, or as the reader and the output do.
+  func write(
+    _ reader: ConversionReader, _ report: inout ImageConverter.Report
+  ) throws(ImageError) {
+    guard let zlib = PageCodec.zlib.loaded else {
+      throw ImageError(
+        file: image.path, found: "pages are packed with zlib, which is not installed",
+        remedy: "install it: apt-get install \(PageCodec.zlib.package)")
+    }
+    guard frameCount <= KdumpHeader.frameLimit else {
+      throw ImageError(
+        file: image.path, found: "has memory beyond 52 address bits",
+        remedy: "write an ELF core instead")
+    }
+    try writeHeaders()
+    try writeBitmaps()
+    try writePages(reader, zlib)
+    if isPartial {
+      report.warnings.append("pages that the dump holds in part are whole, filled with zeros")
+    }
+  }
+
+  private func writeHeaders() throws(ImageError) {
+    let stream = DumpStream(output, at: 0)
+    let information = image.vmcoreInfo
+    var header = ByteWriter(byteCount: pageByteCount)
+    for (index, byte) in KdumpLayout.kdumpMagic.enumerated() {
+      header.put(byte, at: UInt64(index))
+    }
+    header.put(KdumpLayout.currentVersion, at: KdumpLayout.version)
+    if let release = information?["OSRELEASE"]?.utf8.prefix(64) {
+      header.put("Linux", at: KdumpLayout.systemName)
+      header.put(String(decoding: release, as: UTF8.self), at: KdumpLayout.release)
+    }
+    header.put("x86_64", at: KdumpLayout.machine)
+    header.put(PageCodec.zlib.rawValue, at: layout.status)
+    header.put(UInt32(pageByteCount), at: layout.blockSize)
+    header.put(UInt32(subHeaderBlocks), at: layout.subHeaderBlocks)
+    header.put(UInt32(2 * bitmapByteCount / pageByteCount), at: layout.bitmapBlocks)
+    header.put(UInt32(clamping: frameCount), at: layout.maxMapNumber)
+    header.put(UInt32(ELFNotes(bytes: notes).processorCount), at: layout.processorCount)
+    try stream.append(header.bytes)
+    try stream.append(subHeader(information))
+    try stream.flush()
+  }
+
+  private func subHeader(_ information: VMCoreInfo?) -> [UInt8] {
+    var sub = ByteWriter(byteCount: subHeaderBlocks * pageByteCount)
+    if let base = information?["NUMBER(phys_base)"].flatMap({ Int64($0) }) {
+      sub.put(base, at: layout.physicalBase)
+    }
+    if let kdump = image.paged as? KdumpMemory, let level = kdump.files[0].header.dumpLevel {
+      sub.put(level, at: layout.dumpLevel)
+    }
+    sub.put(frameCount, at: layout.maxMapNumber64)
+    guard !notes.isEmpty else { return sub.bytes }
+    let start = pageByteCount + layout.subHeaderByteCount
+    sub.put(start, at: layout.notes)
+    sub.put(UInt64(notes.count), at: layout.notes + 8)
+    if let content = ELFNotes(bytes: notes).content(named: VMCoreInfo.noteName) {
+      sub.put(start + UInt64(content.startIndex), at: layout.vmcoreInfo)
+      sub.put(UInt64(content.count), at: layout.vmcoreInfo + 8)
+    }
+    return sub.bytes.prefix(Int(layout.subHeaderByteCount)) + notes
+      + [UInt8](
+        repeating: 0,
+        count: sub.bytes.count - Int(layout.subHeaderByteCount) - notes.count)
+  }
+
+  /// Memory, and memory that was dumped; blocks without a bit are left out.
+  private func writeBitmaps() throws(ImageError) {
+    var memory = BitmapWriter(output: output, offset: memoryBitmap)
+    if let kdump = image.paged as? KdumpMemory {
+      var failure: ImageError?
+      kdump.memoryBitmap.forEachRun(in: 0..<frameCount) { run in
+        guard failure == nil else { return }
+        do throws(ImageError) { try memory.set(run) } catch { failure = error }
+      }
+      if let failure { throw failure }
+    } else {
+      for run in runs { try memory.set(run) }
+    }
+    try memory.flush()
+    var dumped = BitmapWriter(output: output, offset: memoryBitmap + bitmapByteCount)
+    for run in runs { try dumped.set(run) }
+    try dumped.flush()
+  }
+
+  private func writePages(_ reader: ConversionReader, _ zlib: LoadedCodec) throws(ImageError) {
+    let count = runs.reduce(UInt64(0)) { $0 + UInt64($1.count) }
+    let table = DumpStream(output, at: descriptors)
+    let zeroPage = descriptors + count * KdumpLayout.Descriptor.byteCount
+    let data = DumpStream(output, at: zeroPage)
+    try data.append([UInt8](repeating: 0, count: Int(pageByteCount)))
+    let packed = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: Int(pageByteCount), alignment: 16)
+    defer { packed.deallocate() }
+
+    func store(_ page: UnsafeRawBufferPointer?) throws(ImageError) {
+      var descriptor = ByteWriter(byteCount: KdumpLayout.Descriptor.byteCount)
+      var flags: UInt32 = 0
+      var bytes = page
+      if let page, let size = zlib.pack(page, into: packed) {
+        flags = PageCodec.zlib.rawValue
+        bytes = UnsafeRawBufferPointer(rebasing: packed[..<size])
+      }
+      descriptor.put(page == nil ? zeroPage : data.offset, at: KdumpLayout.Descriptor.offset)
+      descriptor.put(
+        UInt32(bytes?.count ?? Int(pageByteCount)), at: KdumpLayout.Descriptor.size)
+      descriptor.put(flags, at: KdumpLayout.Descriptor.flags)
+      try table.append(descriptor.bytes)
+      if let bytes { try data.append(bytes) }
+    }
+
+    for run in runs {
+      try reader.forEachPage(in: run, pageByteCount: pageByteCount, store)
+    }
+    try table.flush()
+    try data.flush()
+    try output.finish(byteCount: data.offset)
+  }
+}
+
+/// A bitmap that is written part by part, in ascending order; parts without a bit are left out.
+private struct BitmapWriter<Output: DumpOutput> {
+  private static var partByteCount: Int { 4096 }
+
+  let output: Output
+  /// Of the bitmap.
+  let offset: UInt64
+  private var part: UInt64 = 0
+  private var bytes = [UInt8](repeating: 0, count: partByteCount)
+  private var isEmpty = true
+
+  init(output: Output, offset: UInt64) {
+    self.output = output
+    self.offset = offset
+  }
+
+  /// - Precondition: runs ascend from call to call.
+  mutating func set(_ run: Range<UInt64>) throws(ImageError) {
+    var frame = run.lowerBound
+    while frame < run.upperBound {
+      let index = frame / UInt64(8 * Self.partByteCount)
+      if index != part { try flush() }
+      part = index
+      isEmpty = false
+      let byte = Int(frame / 8 - index * UInt64(Self.partByteCount))
+      if frame % 8 == 0, run.upperBound - frame >= 8 {
+        bytes[byte] = 0xff
+        frame += 8
+      } else {
+        bytes[byte] |= 1 << UInt8(frame % 8)
+        frame += 1
+      }
+    }
+  }
+
+  mutating func flush() throws(ImageError) {
+    guard !isEmpty else { return }
+    let stream = DumpStream(output, at: offset + part * UInt64(Self.partByteCount))
+    try stream.append(bytes)
+    try stream.flush()
+    bytes = [UInt8](repeating: 0, count: Self.partByteCount)
+    isEmpty = true
+  }
+}

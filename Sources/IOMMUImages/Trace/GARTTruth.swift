@@ -1,0 +1,151 @@
+import FoundationEssentials
+import IOMMUFormats
+
+/// What the truth beside a trace of the Linux GART driver says that other truths do not.
+public struct GARTTruth: Sendable {
+  /// The aperture and the table at the end of the trace.
+  public struct Aperture: Sendable, Equatable {
+    /// 0 when the kernel does not use the GART.
+    public var base: UInt64
+    public var byteCount: UInt64
+    public var table: PhysicalAddress
+    public var tableByteCount: UInt64
+    public var entryCount: UInt64
+    /// Entries that are zero.
+    public var zeroEntryCount: UInt64
+    /// What free entries of the IOMMU's part hold, and how many do.
+    public var scratchEntry: GART.GATTEntry
+    public var scratchEntryCount: UInt64
+    public var scratchPage: PhysicalAddress
+    /// AGP's scratch page, which its free entries name without the valid bit; 0 without AGP.
+    public var agpScratchPage: PhysicalAddress
+    public var agpScratchEntryCount: UInt64
+    /// The first entry of the IOMMU's part; those below are AGP's, or unused.
+    public var firstEntry: UInt64
+  }
+
+  /// How many mappings of which kind.
+  public struct Counts: Sendable, Equatable {
+    public var mappings: UInt64
+    public var live: UInt64
+    public var freed: UInt64
+    public var identity: UInt64
+    public var failures: UInt64
+    /// Writes of InvGart to all northbridges together.
+    public var flushes: UInt64
+  }
+
+  /// What one mapping has besides what every trace's mappings have.
+  public struct Detail: Sendable, Equatable {
+    public enum State: String, Sendable, Decodable { case live, freed, failed }
+
+    /// Where a mapping stands in a scatter list.
+    public struct List: Sendable, Equatable {
+      public var group: UInt64
+      public var index: UInt64
+      /// Input segments of the whole list.
+      public var count: UInt64
+      /// Which output segment holds it.
+      public var output: UInt64
+    }
+
+    /// 1 for the first kernel, 2 for the kdump kernel.
+    public var kernel: UInt64
+    /// The call that made it, as traces name it; `agp_bind` for AGP.
+    public var function: String
+    public var state: State
+    public var list: List?
+    /// Its pages are in the image, filled with a pattern.
+    public var isSampled: Bool
+
+    /// Bound by AGP: when it was, only the trace tells exactly.
+    public var isAGP: Bool { function == "agp_bind" }
+  }
+
+  /// Whether the kdump kernel switched the GART on; `nil` in the truth of a first kernel.
+  public var secondKernelUsesGART: Bool?
+
+  public var aperture: Aperture
+  public var counts: Counts
+  /// By the mapping's identifier.
+  public var details: [UInt64: Detail]
+
+  /// Reads the parts of a truth file that are the GART's own.
+  ///
+  /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
+  public init(path: String) throws(ImageError) {
+    let document = try decodeJSON(
+      GARTTruthDocument.self, path: path, atMost: TraceTruth.byteCountLimit, kind: "a truth file")
+    aperture = document.aperture.value
+    guard aperture.base < GART.physicalLimit, aperture.byteCount <= 2 << 30,
+      aperture.entryCount <= 1 << 19, aperture.firstEntry <= aperture.entryCount,
+      aperture.tableByteCount <= 4 << 20, aperture.table.rawValue < GART.physicalLimit
+    else {
+      throw ImageError(
+        file: path, place: "aperture", found: "is none that a GART can have",
+        remedy: "at most 2 GiB below 1 TiB, and four bytes of table for each 4 KiB")
+    }
+    counts = document.counts.value
+    secondKernelUsesGART = document.second_kernel_uses_gart
+    details = [:]
+    for mapping in document.mappings {
+      guard details.updateValue(mapping.value, forKey: mapping.id) == nil else {
+        throw ImageError(
+          file: path, place: "mappings", found: "two mappings have the id \(mapping.id)")
+      }
+    }
+  }
+}
+
+// MARK: The JSON as it stands
+
+private struct GARTTruthDocument: Decodable {
+  var aperture: Aperture
+  var counts: Counts
+  var second_kernel_uses_gart: Bool?
+  var mappings: [Mapping]
+
+  struct Aperture: Decodable {
+    var base, size, gatt_pa, scratch_entry, scratch_pa, agp_scratch_pa: Number
+    var gatt_bytes, entries, zero_entries, scratch_entries, agp_scratch_entries: UInt64
+    var iommu_part_first_entry: UInt64
+
+    var value: GARTTruth.Aperture {
+      GARTTruth.Aperture(
+        base: base.value, byteCount: size.value, table: PhysicalAddress(gatt_pa.value),
+        tableByteCount: gatt_bytes, entryCount: entries, zeroEntryCount: zero_entries,
+        scratchEntry: GART.GATTEntry(low: scratch_entry.value, high: 0),
+        scratchEntryCount: scratch_entries, scratchPage: PhysicalAddress(scratch_pa.value),
+        agpScratchPage: PhysicalAddress(agp_scratch_pa.value),
+        agpScratchEntryCount: agp_scratch_entries, firstEntry: iommu_part_first_entry)
+    }
+  }
+
+  struct Counts: Decodable {
+    var mappings, live, freed, identity, map_failures, flush_writes_all_nbs: UInt64
+
+    var value: GARTTruth.Counts {
+      GARTTruth.Counts(
+        mappings: mappings, live: live, freed: freed, identity: identity, failures: map_failures,
+        flushes: flush_writes_all_nbs)
+    }
+  }
+
+  struct Mapping: Decodable {
+    var id, kernel: UInt64
+    var api: String
+    var state: GARTTruth.Detail.State
+    var sg_group, sg_index, sg_nents, sg_out: UInt64?
+    var sampled: Bool?
+
+    var value: GARTTruth.Detail {
+      var detail = GARTTruth.Detail(
+        kernel: kernel, function: api, state: state, list: nil, isSampled: sampled ?? false)
+      if let sg_group, let sg_index, let sg_nents, let sg_out {
+        detail.list = GARTTruth.Detail.List(
+          group: sg_group, index: sg_index, count: sg_nents, output: sg_out)
+      }
+      return detail
+    }
+  }
+}

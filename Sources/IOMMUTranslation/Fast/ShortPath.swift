@@ -1,0 +1,220 @@
+import IOMMUFormats
+
+/// The short way that a handle's requests of one kind have, if any.
+///
+/// Plain words behind a pointer, and no enum with payloads: reading one field copies nothing else.
+@frozen
+public struct ShortParameters: Sendable {
+  /// One bit each, so that a kind is told by one test; with ordinary cases LLVM makes a table of
+  /// jumps, which costs seven instructions for every call.
+  @frozen
+  @usableFromInline
+  enum Kind: UInt8, Sendable {
+    /// Every request takes the exact path.
+    case none = 0
+    case threeLevels = 1
+    case fourLevels = 2
+    case fiveLevels = 4
+    case tce = 8
+    case gatt = 16
+  }
+
+  @usableFromInline let kind: UInt8
+  /// Of VT-d tables; empty otherwise.
+  @usableFromInline let radix: RadixParameters
+  /// Of TCE tables and GATTs; empty otherwise.
+  @usableFromInline let flat: FlatPath
+
+  private init(_ kind: Kind, radix: RadixParameters? = nil, flat: FlatPath? = nil) {
+    self.kind = (radix == nil && flat == nil ? .none : kind).rawValue
+    self.radix = radix ?? RadixParameters()
+    self.flat = flat ?? FlatPath()
+  }
+
+  /// The short way of a handle's requests of one kind through a window of memory.
+  init(_ handle: DeviceHandle, _ access: Access, window: MemoryWindow) {
+    let dmaMask = handle.dmaMask
+    switch handle.route {
+    case .secondStage(let table):
+      self.init(
+        Self.kind(levels: table.format.levels),
+        radix: table.path(access, dmaMask: dmaMask, window: window))
+    case .firstStage(let table):
+      self.init(
+        Self.kind(levels: table.format.levels),
+        radix: table.path(access, dmaMask: dmaMask, window: window))
+    case .calgary(let table):
+      self.init(.tce, flat: table.path(access, dmaMask: dmaMask, window: window))
+    case .gart(let gart):
+      self.init(.gatt, flat: gart.path(access, dmaMask: dmaMask, window: window))
+    case .untranslated, .passThrough, .nested, .blocked:
+      self.init(.none)
+    }
+  }
+
+  private static func kind(levels: Int) -> Kind {
+    switch levels {
+    case 3: .threeLevels
+    case 4: .fourLevels
+    case 5: .fiveLevels
+    default: .none
+    }
+  }
+}
+
+@frozen
+@usableFromInline
+struct ShortPath {
+  @usableFromInline let parameters: UnsafePointer<ShortParameters>
+
+  @inlinable @inline(__always)
+  init(_ parameters: UnsafePointer<ShortParameters>) { self.parameters = parameters }
+
+  @inlinable @inline(__always)
+  func isOf(_ kind: ShortParameters.Kind) -> Bool {
+    parameters.pointee.kind & kind.rawValue != 0
+  }
+
+  @inlinable @inline(__always)
+  var radix: RadixPath {
+    RadixPath(parameters.pointer(to: \.radix).unsafelyUnwrapped)
+  }
+
+  @inlinable @inline(__always)
+  var flat: FlatPath { parameters.pointee.flat }
+}
+
+extension ShortPath {
+  /// The physical address, or ``RadixPath/noAnswer``.
+  @inlinable @inline(__always)
+  func translate(_ address: UInt64) -> UInt64 {
+    if isOf(.fourLevels) { return radix.translate(address, levels: 4) }
+    if isOf(.tce) { return flat.translateTCE(address) }
+    if isOf(.threeLevels) { return radix.translate(address, levels: 3) }
+    if isOf(.gatt) { return flat.translateGATT(address) }
+    if isOf(.fiveLevels) { return radix.translate(address, levels: 5) }
+    return RadixPath.noAnswer
+  }
+
+  /// Translates a block of addresses.
+  ///
+  /// - Returns: All answers, combined with OR: bit 63 says that one of them is `noAnswer`.
+  @inlinable @inline(__always)
+  func translate(
+    block: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
+    _ regions: inout some RegionStore
+  ) -> UInt64 {
+    if isOf(.fourLevels) {
+      return radix.translate(
+        block: block, count: count, into: answers, levels: 4, regions: &regions)
+    }
+    if isOf(.threeLevels) {
+      return radix.translate(
+        block: block, count: count, into: answers, levels: 3, regions: &regions)
+    }
+    if isOf(.fiveLevels) {
+      return radix.translate(
+        block: block, count: count, into: answers, levels: 5, regions: &regions)
+    }
+    if isOf(.tce) { return flat.translateTCE(block: block, count: count, into: answers) }
+    if isOf(.gatt) { return flat.translateGATT(block: block, count: count, into: answers) }
+    for index in 0..<count { answers[index] = RadixPath.noAnswer }
+    return RadixPath.noAnswer
+  }
+}
+
+extension SecondStageTable {
+  /// `nil` where IR and IW say what devices may do.
+  func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> RadixParameters? {
+    guard !format.usesIOPermissions else { return nil }
+    let nowhere = PhysicalAddress(0)
+    let allowed = VTd.SecondStageEntry(page: nowhere, level: 1, permissions: access.permission)
+    let large = VTd.SecondStageEntry(page: nowhere, level: 2, permissions: [])
+    return RadixParameters(
+      window: window, root: root, lastAddress: min(dmaMask, 1 << UInt64(addressWidth) - 1),
+      tests: EntryTests(
+        allowed: allowed.rawValue, pageSize: large.rawValue, access, marks: marks,
+        reservedInPointers: format.reservedInLowPointers | format.reservedInHighPointers,
+        reservedInPages: format.reservedInPages))
+  }
+}
+
+extension FirstStageTable {
+  /// Knows the lower half of the addresses: the upper one is rare, and the walker knows it.
+  func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> RadixParameters? {
+    let needs = access == .read ? rules.firstStageReadNeeds : rules.firstStageWriteNeeds
+    let nowhere = PhysicalAddress(0)
+    func entry(level: Int) -> UInt64 {
+      VTd.FirstStageEntry(
+        page: nowhere, level: level, isWritable: needs.contains(.write),
+        isUser: needs.contains(.user)
+      ).rawValue
+    }
+    let allowed = entry(level: 1)
+    return RadixParameters(
+      window: window, root: root,
+      lastAddress: min(dmaMask, 1 << UInt64(format.addressWidth - 1) - 1),
+      tests: EntryTests(
+        allowed: allowed, pageSize: entry(level: 2) ^ allowed, access, marks: marks,
+        reservedInPointers: format.reservedInLowPointers | format.reservedInHighPointers,
+        reservedInPages: format.reservedInPages))
+  }
+}
+
+extension EntryTests {
+  /// - Parameters:
+  ///   - allowed: What an entry that allows the access has set.
+  ///   - pageSize: What a large page has set.
+  ///   - marks: Bits that have to be set already: setting them is the walker's work.
+  init(
+    allowed: UInt64, pageSize: UInt64, _ access: Access, marks: StageMarks,
+    reservedInPointers: UInt64, reservedInPages: (UInt64, UInt64, UInt64)
+  ) {
+    let pointer = allowed | marks.accessed
+    let page = pointer | (access == .write ? marks.dirty : 0)
+    self.init(
+      pointer: EntryTest(set: pointer, clear: reservedInPointers | pageSize),
+      page4KiB: EntryTest(set: page, clear: reservedInPages.0),
+      page2MiB: EntryTest(set: page | pageSize, clear: reservedInPages.1),
+      page1GiB: EntryTest(set: page | pageSize, clear: reservedInPages.2))
+  }
+}
+
+extension TCETable {
+  func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> FlatPath? {
+    let end = min(size.entryCount << 12, dmaMask == .max ? .max : dmaMask + 1)
+    guard let run = holes.longestRun(below: end),
+      let entry = table.advanced(byBytes: run.lowerBound >> 12 * 8)
+    else { return nil }
+    return FlatPath(window: window, entry: entry, entryByteCount: 8, addresses: run, access: access)
+  }
+}
+
+extension TCETable.Holes {
+  /// The longest run of whole pages from 0 to `end` without a hole in it; `nil` when there is none.
+  func longestRun(below end: UInt64) -> Range<UInt64>? {
+    let holes = [legacy, memory1, memory2].filter { !$0.isEmpty }.sorted {
+      $0.lowerBound < $1.lowerBound
+    }
+    var start: UInt64 = 0
+    var longest: Range<UInt64> = 0..<0
+    for hole in holes + [end..<end] {
+      let next = min(hole.lowerBound, end)
+      if start < next, next - start > longest.upperBound - longest.lowerBound {
+        longest = start..<next
+      }
+      // Round up: a page that a hole begins or ends in is left to the exact path.
+      start = max(start, hole.upperBound > .max - 4095 ? .max : (hole.upperBound + 4095) & ~4095)
+    }
+    return longest.isEmpty ? nil : longest
+  }
+}
+
+extension GARTWindow {
+  func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> FlatPath? {
+    guard dmaMask >= base, base <= .max - byteCount else { return nil }
+    let end = min(base + byteCount, dmaMask == .max ? .max : dmaMask + 1)
+    return FlatPath(
+      window: window, entry: table, entryByteCount: 4, addresses: base..<end, access: access)
+  }
+}

@@ -1,0 +1,355 @@
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUTranslation
+import Testing
+
+@testable import IOMMUKdump
+
+@Suite struct GARTDriverTests {
+  private let flat = hexBytes
+
+  // The worked example: order 1 at 0xd0000000, AGP active, 2.6.27.
+
+  private func example() throws -> (machine: GARTMachine, driver: GARTDriver, table: UInt64) {
+    let machine = try GARTMachine(topology: agpBridge(base: 0xd000_0000, size: 0xf30))
+    let driver = try machine.primary()
+    return (machine, driver, driver.active!.table.rawValue)
+  }
+
+  @Test func `the window of the example is the upper half, from index 0x2000`() throws {
+    let (_, driver, _) = try example()
+    #expect(driver.active?.window == 0xd200_0000..<0xd400_0000)
+    #expect(driver.active?.bitmap.count == 8192)
+    #expect(driver.active?.firstIndex == 0x2000)
+    #expect(driver.errorAddress == IOVA(0xd200_0000))
+  }
+
+  @Test func `the first mapping of the example writes these twelve bytes`() throws {
+    let (machine, driver, table) = try example()
+    let mapped = try driver.map(0x1_2345_6abc, 0x1800)
+    #expect(mapped.iova == IOVA(0xd202_0abc))
+    #expect(
+      machine.bytes(at: table + 0x8080, count: 12)
+        == flat("13 60 45 23 13 70 45 23 13 80 45 23"))
+    driver.unmap(mapped)
+    let scratch = driver.active!.scratch.bytes
+    #expect(machine.bytes(at: table + 0x8080, count: 12) == scratch + scratch + scratch)
+    #expect(scratch[0] & 3 == 3)
+  }
+
+  @Test func `a device reads the example's page through entry 0x2003`() throws {
+    let (machine, _, table) = try example()
+    machine.memory.store(0x2345_6013 as UInt32, at: PhysicalAddress(table + 0x800c))
+    machine.memory.store(0x1122_3344 as UInt32, at: PhysicalAddress(0x1_2345_6abc))
+    var bus = machine.bus()
+    let record = bus.read(4, by: GARTMachine.controller, at: IOVA(0xd200_3abc))
+    #expect(record.bytesRead == [0x44, 0x33, 0x22, 0x11])
+    #expect(record.hits.first?.physical?.lowerBound == PhysicalAddress(0x1_2345_6abc))
+  }
+
+  @Test func `Q3: 8,159 pages can be had, then the driver is told so`() throws {
+    let (_, driver, _) = try example()
+    var count = 0
+    while (try? driver.map(0x1_4000_0000, 4096)) != nil { count += 1 }
+    #expect(count == 8159)
+    #expect(throws: MappingFailure.full("GART aperture")) { try driver.map(0x1_4000_0000, 4096) }
+  }
+
+  @Test func `the table's other half is AGP's scratch page without the valid bit`() throws {
+    let (machine, driver, table) = try example()
+    let agp = driver.active!.agpScratch
+    #expect(agp.rawValue & 3 == 0 && agp.rawValue != 0)
+    for index: UInt64 in [0, 1, 0x1fff, 0x2000, 0x201f] {
+      #expect(machine.bytes(at: table + index * 4, count: 4) == agp.bytes)
+    }
+    #expect(machine.bytes(at: table + 0x2020 * 4, count: 4) == driver.active!.scratch.bytes)
+    #expect(machine.bytes(at: table + 0x3fff * 4, count: 4) == driver.active!.scratch.bytes)
+  }
+
+  @Test func `AGP binds into its half only, and unbinding leads nowhere again`() throws {
+    let (machine, driver, table) = try example()
+    let flushes = machine.hardware.nodes[0].flushCount
+    #expect(driver.bindAGP([PhysicalAddress(0x1_2345_6000), PhysicalAddress(0x7000)], at: 5))
+    #expect(machine.bytes(at: table + 20, count: 8) == flat("13 60 45 23 03 70 00 00"))
+    #expect(machine.hardware.nodes[0].flushCount == flushes + 1)
+    #expect(!driver.bindAGP([PhysicalAddress(0x8000)], at: 6))
+    #expect(!driver.bindAGP([PhysicalAddress(0x8000)], at: 0x2000))
+    #expect(!driver.bindAGP([PhysicalAddress(0x8000), PhysicalAddress(0x9000)], at: 0x1fff))
+    #expect(!driver.bindAGP([], at: 1) && !driver.bindAGP([PhysicalAddress(0)], at: -1))
+    var bus = machine.bus()
+    #expect(bus.write([1], by: GARTMachine.disk, at: IOVA(0xd000_6010)).fault == nil)
+    driver.unbindAGP(5..<7)
+    #expect(machine.bytes(at: table + 24, count: 4) == driver.active!.agpScratch.bytes)
+    bus = machine.bus()
+    #expect(
+      bus.write([1], by: GARTMachine.disk, at: IOVA(0xd000_6010)).fault
+        == .gart(.invalidEntry))
+  }
+
+  // Free entries
+
+  @Test func `Q5: 32 emergency entries stay invalid, the rest is one scratch page`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary()
+    let table = driver.active!.table.rawValue
+    #expect(machine.bytes(at: table, count: 128) == [UInt8](repeating: 0, count: 128))
+    let scratch = driver.active!.scratch.bytes
+    for index: UInt64 in [32, 33, 0x3fff] {
+      #expect(machine.bytes(at: table + index * 4, count: 4) == scratch)
+    }
+    // The error address leads nowhere.
+    var bus = machine.bus()
+    let record = bus.write([1], by: GARTMachine.controller, at: driver.errorAddress)
+    #expect(record.fault == .gart(.invalidEntry))
+  }
+
+  @Test func `Q6: today fresh entries are invalid and become scratch after a use`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary { $0.version = .linux7_0 }
+    let table = driver.active!.table.rawValue
+    #expect(machine.bytes(at: table, count: 0x1_0000) == [UInt8](repeating: 0, count: 0x1_0000))
+    let mapped = try driver.map(0x1_4000_0000, 4096)
+    #expect(mapped.iova == IOVA(0xd000_0000))
+    #expect(driver.errorAddress == IOVA(.max))
+    driver.unmap(mapped)
+    #expect(machine.bytes(at: table, count: 4) == driver.active!.scratch.bytes)
+  }
+
+  @Test func `digits choose the last megabytes, what lies before stays zero`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary {
+      $0.version = .linux4_4
+      $0.windowByteCount = 16 << 20
+    }
+    #expect(driver.active?.window == 0xd300_0000..<0xd400_0000)
+    let table = driver.active!.table.rawValue
+    #expect(machine.bytes(at: table + 0x2fff * 4, count: 4) == [0, 0, 0, 0])
+    #expect(try driver.map(0x1_4000_0000, 1).iova == IOVA(0xd302_0000))
+  }
+
+  // What goes through the GART
+
+  @Test(arguments: [
+    (GARTDriverVersion.linux2_6_27, 0xffff_f000 as UInt64, 0x1000 as UInt64, true),
+    (.linux2_6_27, 0xffff_e000, 0x1000, false), (.linux2_6_27, 0xffff_fff0, 0xf, false),
+    (.linux7_0, 0xffff_f000, 0x1000, false), (.linux7_0, 0xffff_f000, 0x2000, true),
+    (.linux4_4, 0x1_0000_0000, 0x10, true),
+  ])
+  func `Q8: what a device reaches is handed out as it is`(
+    version: GARTDriverVersion, address: UInt64, byteCount: UInt64, isRemapped: Bool
+  ) throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary { $0.version = version }
+    let mapped = try driver.map(address, byteCount)
+    #expect((mapped.iova.rawValue != address) == isRemapped)
+    #expect(try driver.map(address, byteCount, for: GARTMachine.disk).iova == IOVA(address))
+  }
+
+  @Test func `force sends everything through, and what does not fit goes without`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary { $0.isForced = true }
+    #expect(try driver.map(0x1000_0000, 4096).iova == IOVA(0xd002_0000))
+    // 64 MiB do not fit in the window; the device reaches them anyway.
+    #expect(try driver.map(0x1000_0000, 64 << 20).iova == IOVA(0x1000_0000))
+  }
+
+  @Test func `Q2: 2 6 27 maps 1 TiB to page 0x1000, later versions refuse`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary()
+    let mapped = try driver.map(0x100_0000_0000, 16)
+    var bus = machine.bus()
+    let record = bus.write([0xab], by: GARTMachine.controller, at: mapped.iova)
+    #expect(record.hits.first?.physical?.lowerBound == PhysicalAddress(0x1000))
+    #expect(machine.bytes(at: 0x1000, count: 1) == [0xab])
+    let other = try GARTMachine()
+    let later = try other.primary { $0.version = .linux7_0 }
+    #expect(throws: MappingFailure.self) { try later.map(0x100_0000_0000, 16) }
+    #expect(throws: MappingFailure.self) { try later.map(0xff_ffff_f000, 0x1001) }
+    #expect(try later.map(0xff_ffff_f000, 0x1000).iova == IOVA(0xd000_0000))
+  }
+
+  @Test func `a full window stops 2 6 27 beyond 128 KiB, and says what would be lost`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary { $0.windowByteCount = 2 << 20 }
+    _ = try driver.map(0x1_4000_0000, 460 << 12)
+    #expect(throws: MappingFailure.full("GART aperture")) {
+      try driver.map(0x1_5000_0000, 128 << 10)
+    }
+    #expect(throws: MappingFailure.panic("memory would be corrupted")) {
+      try driver.map(0x1_5000_0000, (128 << 10) + 1, direction: .fromDevice)
+    }
+    #expect(throws: MappingFailure.panic("random memory would be sent to the device")) {
+      try driver.map(0x1_5000_0000, (128 << 10) + 1, direction: .toDevice)
+    }
+    #expect(
+      "\(MappingFailure.panic("memory would be corrupted"))"
+        == "kernel panic: memory would be corrupted")
+  }
+
+  @Test func `panic stops at the first mapping that does not fit`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary {
+      $0.windowByteCount = 2 << 20
+      $0.panicsWhenFull = true
+    }
+    #expect(throws: MappingFailure.panic("the GART window is full")) {
+      try driver.map(0x1_5000_0000, 2 << 20)
+    }
+  }
+
+  @Test func `what the driver did not give out is not unmapped`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary()
+    let table = driver.active!.table
+    var mapped = try driver.map(0x1_4000_0000, 4096)
+    for iova: UInt64 in [0xcfff_f000, 0xd000_0000, 0xd001_f000, 0xd400_0000] {
+      mapped.iova = IOVA(iova)
+      driver.unmap(mapped)
+    }
+    #expect(machine.bytes(at: table.rawValue, count: 128) == [UInt8](repeating: 0, count: 128))
+    #expect(machine.bytes(at: table.rawValue + 128, count: 4) == flat("13 00 00 40"))
+  }
+
+  // Flushes
+
+  @Test func `every mapping flushes every node, no unmapping does`() throws {
+    let machine = try GARTMachine(nodeCount: 2)
+    let driver = try machine.primary()
+    #expect(machine.hardware.nodes.map(\.flushCount) == [1, 1])
+    let mapped = try driver.map(0x1_4000_0000, 4096)
+    #expect(machine.hardware.nodes.map(\.flushCount) == [2, 2])
+    driver.unmap(mapped)
+    _ = try driver.map(0x1000, 4096)
+    #expect(machine.hardware.nodes.map(\.flushCount) == [2, 2])
+  }
+
+  @Test func `nofullflush flushes when the search comes round`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary {
+      $0.flushesEveryMapping = false
+      $0.windowByteCount = 2 << 20
+    }
+    // 512 pages, 32 of them never given out.
+    let first = try driver.map(0x1_4000_0000, 240 << 12)
+    let second = try driver.map(0x1_5000_0000, 200 << 12)
+    #expect(machine.hardware.nodes[0].flushCount == 1)
+    driver.unmap(first)
+    _ = try driver.map(0x1_6000_0000, 100 << 12)
+    #expect(machine.hardware.nodes[0].flushCount == 2)
+    driver.unmap(second)
+  }
+
+  @Test func `Q7: the flush writes back what 0x9c held at boot`() throws {
+    let machine = try GARTMachine()
+    machine.hardware.load(0x2, node: 0, at: 0x9c)
+    let driver = try machine.primary()
+    var bus = machine.bus()
+    #expect(machine.registers(0x9c) == [0x0])
+    _ = bus.write([1], by: GARTMachine.controller, at: driver.errorAddress)
+    _ = try driver.map(0x1_4000_0000, 4096)
+    #expect(machine.hardware.configurationWrites.last?.value == 0x3)
+  }
+
+  @Test func `Q4: between unmapping and the next flush a device still finds its old buffer`() throws
+  {
+    let machine = try GARTMachine { $0.cache = .unlimited }
+    let driver = try machine.primary()
+    let mapped = try driver.map(0x1_4000_0000, 4096)
+    func answer() -> Translation {
+      machine.hardware.translate(mapped.iova, byteCount: 4, access: .write, in: machine.memory)
+    }
+    #expect(answer() == .mapped(PhysicalAddress(0x1_4000_0000), byteCount: 4))
+    driver.unmap(mapped)
+    #expect(answer() == .mapped(PhysicalAddress(0x1_4000_0000), byteCount: 4))
+    _ = try driver.map(0x1_5000_0000, 4096)
+    #expect(answer() == .mapped(driver.active!.scratch.page, byteCount: 4))
+  }
+
+  // Suspend and shutdown
+
+  @Test func `resume writes table, enable and flush; the aperture is firmware's`() throws {
+    let machine = try GARTMachine(nodeCount: 2)
+    let driver = try machine.primary()
+    let mapped = try driver.map(0x1_4000_0000, 4096)
+    machine.hardware.powerCycle()
+    machine.hardware.load(control: .init(rawValue: 0x02), base: .init(rawValue: 0x68))
+    driver.resume()
+    #expect(machine.registers(0x90) == [0x03, 0x03])
+    #expect(machine.registers(0x94) == [0x68, 0x68])
+    #expect(machine.hardware.nodes.map(\.flushCount) == [1, 1])
+    var bus = machine.bus()
+    _ = bus.write([0x5a], by: GARTMachine.controller, at: mapped.iova)
+    #expect(machine.bytes(at: 0x1_4000_0000, count: 1) == [0x5a])
+  }
+
+  @Test func `resume writes an aperture that the kernel had made itself`() throws {
+    let machine = try GARTMachine(control: 0, base: 0)
+    let driver = try machine.primary()
+    machine.hardware.powerCycle()
+    driver.resume()
+    #expect(machine.registers(0x90) == [0x03])
+    #expect(machine.registers(0x94) == [0x10])
+    #expect(machine.registers(0x98) == [UInt32(driver.active!.table.rawValue >> 8)])
+  }
+
+  @Test(arguments: [
+    (GARTDriverVersion.linux2_6_27, false, 0x02 as UInt32), (.linux2_6_27, true, 0x02),
+    (.linux4_4, false, 0x42), (.linux4_4, true, 0x43), (.linux7_0, true, 0x43),
+  ])
+  func `shutdown clears GartEn and keeps the table base`(
+    version: GARTDriverVersion, hasAGP: Bool, control: UInt32
+  ) throws {
+    let machine = try GARTMachine(
+      topology: hasAGP ? agpBridge(base: 0xd000_0000, size: 0xf30) : PCI.Topology())
+    let driver = try machine.primary { $0.version = version }
+    driver.shutDown()
+    #expect(machine.registers(0x90) == [control])
+    #expect(machine.registers(0x98) == [UInt32(driver.active!.table.rawValue >> 8)])
+  }
+
+  @Test(arguments: [1 as UInt64, 2008, UInt64.random(in: 0...UInt64.max)])
+  func `whatever is mapped leads to its buffer, whatever is not to the scratch page`(
+    seed: UInt64
+  ) throws {
+    var generator = SplitMix64(state: seed)
+    let machine = try GARTMachine(nodeCount: 2)
+    let driver = try machine.primary {
+      $0.windowByteCount = 4 << 20
+      $0.flushesEveryMapping = Bool.random(using: &generator)
+    }
+    var live: [MappedBuffer] = []
+    for _ in 0..<600 {
+      if Bool.random(using: &generator), !live.isEmpty {
+        driver.unmap(live.remove(at: Int.random(in: 0..<live.count, using: &generator)))
+      } else {
+        let start = UInt64.random(in: 0x1_0000_0000..<0x1_ffff_0000, using: &generator)
+        let count = UInt64.random(in: 1..<60_000, using: &generator)
+        if let mapped = try? driver.map(start, count) { live.append(mapped) }
+      }
+    }
+    #expect(!live.isEmpty)
+    var used = Set<UInt64>()
+    for buffer in live {
+      for offset in [0, buffer.byteCount / 2, buffer.byteCount - 1] {
+        let answer = machine.hardware.translate(
+          IOVA(buffer.iova.rawValue + offset), byteCount: 1, access: .read, in: machine.memory)
+        let target = PhysicalAddress(buffer.buffer.lowerBound.rawValue + offset)
+        #expect(answer == .mapped(target, byteCount: 1), "seed \(seed)")
+      }
+      let last = (buffer.iova.rawValue + buffer.byteCount - 1) >> 12
+      for page in buffer.iova.pageNumber...last { #expect(used.insert(page).inserted) }
+    }
+    let scratch = driver.active!.scratch.page
+    for page in UInt64(0xd3c2_0000 >> 12)..<(0xd400_0000 >> 12) where !used.contains(page) {
+      #expect(
+        machine.hardware.translate(
+          IOVA(page << 12), byteCount: 1, access: .read, in: machine.memory)
+          == .mapped(scratch, byteCount: 1))
+    }
+  }
+}
+
+/// Bytes as a hexdump shows them.
+func hexBytes(_ text: String) -> [UInt8] {
+  text.split(separator: " ").map { UInt8($0, radix: 16)! }
+}
