@@ -100,7 +100,7 @@ private struct RegisterFile {
       let high = try doubleword(Offset.memory1High(phb)),
       let last = try doubleword(Offset.memory1Last(phb))
     else { return nil }
-    return Calgary.MemoryWindow.memory1(low: low, high: high, last: last)
+    return Calgary.HostBridgeWindow.memory1(low: low, high: high, last: last)
   }
 
   private func memory2(_ phb: Int) throws(ImageError) -> Range<IOVA>? {
@@ -110,7 +110,7 @@ private struct RegisterFile {
       let lastHigh = try doubleword(Offset.memory2LastHigh(phb)),
       let lastLow = try doubleword(Offset.memory2LastLow(phb))
     else { return nil }
-    return Calgary.MemoryWindow.memory2(
+    return Calgary.HostBridgeWindow.memory2(
       low: low, high: high, lastLow: lastLow, lastHigh: lastHigh)
   }
 

@@ -143,9 +143,9 @@ public final class CalgaryUnit {
     return CalgaryChip.HostBridge(
       buses: buses, tableAddress: .init(rawValue: value(of: .tableAddress, phb)),
       configuration: bridges[phb].configuration,
-      memory1: Calgary.MemoryWindow.memory1(
+      memory1: Calgary.HostBridgeWindow.memory1(
         low: word(.memory1Low, phb), high: word(.memory1High, phb), last: word(.memory1Last, phb)),
-      memory2: Calgary.MemoryWindow.memory2(
+      memory2: Calgary.HostBridgeWindow.memory2(
         low: word(.memory2Low, phb), high: word(.memory2High, phb),
         lastLow: word(.memory2LastLow, phb), lastHigh: word(.memory2LastHigh, phb)))
   }
@@ -159,9 +159,9 @@ public final class CalgaryUnit {
     // The windows do not depend on buses; a bridge without any has holes like another.
     let bridge = CalgaryChip.HostBridge(
       buses: 0...0, tableAddress: address, configuration: configuration,
-      memory1: Calgary.MemoryWindow.memory1(
+      memory1: Calgary.HostBridgeWindow.memory1(
         low: word(.memory1Low, phb), high: word(.memory1High, phb), last: word(.memory1Last, phb)),
-      memory2: Calgary.MemoryWindow.memory2(
+      memory2: Calgary.HostBridgeWindow.memory2(
         low: word(.memory2Low, phb), high: word(.memory2High, phb),
         lastLow: word(.memory2LastLow, phb), lastHigh: word(.memory2LastHigh, phb)))
     bridges[phb].holes = bridge.holes

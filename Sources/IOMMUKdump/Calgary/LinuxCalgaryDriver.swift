@@ -263,7 +263,7 @@ public final class LinuxCalgaryDriver {
     let low = word(.memory1Low, of: bus)
     let high = word(.memory1High, of: bus)
     let last = word(.memory1Last, of: bus)
-    var windows = [Calgary.MemoryWindow.memory1(low: low, high: high, last: last)]
+    var windows = [Calgary.HostBridgeWindow.memory1(low: low, high: high, last: last)]
     let configuration = Calgary.ConfigurationRegister(rawValue: word(.configuration, of: bus))
     if configuration.hasSecondWindow {
       let low = word(.memory2Low, of: bus)
@@ -271,7 +271,8 @@ public final class LinuxCalgaryDriver {
       let lastLow = word(.memory2LastLow, of: bus)
       let lastHigh = word(.memory2LastHigh, of: bus)
       windows.append(
-        Calgary.MemoryWindow.memory2(low: low, high: high, lastLow: lastLow, lastHigh: lastHigh))
+        Calgary.HostBridgeWindow.memory2(low: low, high: high, lastLow: lastLow, lastHigh: lastHigh)
+      )
     }
     bus.windows = [0xa_0000..<0x10_0000]
     for case .some(let window) in windows {

@@ -59,14 +59,14 @@ import Testing
   }
 
   @Test func `T26: the first window, from its first to its last byte`() {
-    let window = Calgary.MemoryWindow.memory1(low: 0xe800_0000, high: 0, last: 0xfebf_ffff)
+    let window = Calgary.HostBridgeWindow.memory1(low: 0xe800_0000, high: 0, last: 0xfebf_ffff)
     #expect(window == IOVA(0xe800_0000)..<IOVA(0xfec0_0000))
     #expect(window.map { $0.byteCount >> 12 } == 93_184)
     // A last address of 0 stands for the end of the first MiB.
-    #expect(Calgary.MemoryWindow.memory1(low: 0, high: 0, last: 0) == IOVA(0)..<IOVA(0x10_0000))
-    #expect(Calgary.MemoryWindow.memory1(low: 0x20_0000, high: 0, last: 0) == nil)
+    #expect(Calgary.HostBridgeWindow.memory1(low: 0, high: 0, last: 0) == IOVA(0)..<IOVA(0x10_0000))
+    #expect(Calgary.HostBridgeWindow.memory1(low: 0x20_0000, high: 0, last: 0) == nil)
     #expect(
-      Calgary.MemoryWindow.memory2(low: 0, high: 1, lastLow: 0xffff_ffff, lastHigh: 0xffff_ffff)
+      Calgary.HostBridgeWindow.memory2(low: 0, high: 1, lastLow: 0xffff_ffff, lastHigh: 0xffff_ffff)
         == IOVA(1 << 32)..<IOVA(.max))
   }
 }

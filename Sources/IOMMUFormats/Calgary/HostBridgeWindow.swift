@@ -1,6 +1,6 @@
 extension Calgary {
   /// The windows of a PHB's bus that its chip does not translate, out of their registers.
-  public enum MemoryWindow {
+  public enum HostBridgeWindow {
     /// MEM_1: half-open; `nil` when it is empty.
     ///
     /// - Parameter last: MEM_1_SIZE, which holds the last address. Linux takes 0 for the end of the
