@@ -6,7 +6,7 @@ import IOMMUImages
 package struct Image: ParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "Say what a dump is, or write it in another format.",
-    discussion: "Example: iommu image info vmcore",
+    discussion: "Example: iommu image info Examples/vtd-crash/image.elf",
     subcommands: [ImageInfo.self, ImageConvert.self])
 
   package init() {}
@@ -129,7 +129,7 @@ package struct ImageConvert: ParsableCommand {
     switch format {
     case .text:
       print(
-        "\(output)  \(to.rawValue), \(ByteSize.text(result.byteCount)) of memory in a file of "
+        "\(output)  \(to.rawValue), \(ByteSize.text(result.byteCount)) read, a file of "
           + "\(grouped(result.fileByteCount)) bytes",
         to: &out)
     case .json: try writeJSON(json, to: &out)
