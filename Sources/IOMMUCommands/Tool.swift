@@ -108,7 +108,7 @@ package struct StandardOutput: TextOutputStream {
 func warn(_ text: String) { complain("warning: \(text)") }
 
 /// One line on standard error.
-private func complain(_ text: String) {
+func complain(_ text: String) {
   let line = Array("iommu: \(text)\n".utf8)
   _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
 }

@@ -21,10 +21,12 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case conflict(name: String, iova: IOVA, mappedTo: PhysicalAddress?)
   /// A remapping unit that cannot be as its capability registers say.
   case remappingUnit(RemappingUnitConfigurationError)
-  /// Firmware's tables cannot be read, or do not tell what is needed.
-  case firmware(String)
+  /// The DMAR table cannot be read, or names no unit above a device.
+  case dmarTable(String)
   /// No RAM is left for tables.
   case outOfMemory(what: String)
+  /// Firmware's tables do not tell a kernel what it has to know.
+  case firmware(Calgary.RioTableError)
 
   public var description: String {
     switch self {
@@ -56,8 +58,10 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
         + "apply the Rule before drivers map, or unmap it first; nothing was changed"
     case .remappingUnit(let error):
       return "remapping unit: \(error)"
-    case .firmware(let problem):
-      return "firmware: \(problem)"
+    case .dmarTable(let problem):
+      return "DMAR table: \(problem)"
+    case .firmware(let error):
+      return "\(error); no Calgary chip can be found without it"
     case .outOfMemory(let what):
       return "no RAM below 4 GiB is left for \(what): choose more RAM or a smaller crash kernel"
     }

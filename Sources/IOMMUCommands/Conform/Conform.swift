@@ -8,7 +8,7 @@ package struct Conform: ParsableCommand {
       Example: iommu conform gart gart-8g-64m-bios
       Example: zcat cases.jsonl.gz | iommu conform vtd > answers.jsonl
       """,
-    subcommands: [ConformGART.self, ConformVTd.self])
+    subcommands: [ConformCalgary.self, ConformGART.self, ConformVTd.self])
 
   package init() {}
 }

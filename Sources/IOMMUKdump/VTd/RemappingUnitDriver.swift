@@ -34,7 +34,7 @@ final class RemappingUnitDriver {
 
   /// Finds the unit that firmware's table names for a device.
   ///
-  /// - Throws: ``SetUpError/firmware(_:)`` for a table that cannot be read or names no unit.
+  /// - Throws: ``SetUpError/dmarTable(_:)`` for a table that cannot be read or names no unit.
   init(for requester: Requester, on platform: RemappingPlatform, memory: FlatMemory)
     throws(SetUpError)
   {
@@ -42,13 +42,13 @@ final class RemappingUnitDriver {
     do {
       table = try VTd.DMAR(parsing: platform.dmarTable)
     } catch {
-      throw .firmware("\(error)")
+      throw .dmarTable("\(error)")
     }
     let hardware = RemappingHardware(table, topologies: [platform.topology])
     guard let unit = hardware.unit(of: requester),
       let registers = platform.registers(at: unit.base)
     else {
-      throw .firmware("the DMAR table names no unit above \(requester); the table is incomplete")
+      throw .dmarTable("no unit is named above \(requester); the table is incomplete")
     }
     base = unit.base
     self.registers = registers
