@@ -20,6 +20,14 @@ let package = Package(
         .product(name: "IOMMUWorkloads", package: "swift-iommu"),
       ]),
     .executableTarget(name: "goals", dependencies: ["BenchmarkSupport"], path: "Sources/Goals"),
+    // What opening and reading dumps costs: `image-readers DUMP...`.
+    .executableTarget(
+      name: "image-readers",
+      dependencies: [
+        .product(name: "IOMMUFormats", package: "swift-iommu"),
+        .product(name: "IOMMUImages", package: "swift-iommu"),
+      ],
+      path: "Sources/ImageReaders"),
   ],
   swiftLanguageModes: [.v6]
 )
