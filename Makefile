@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
 
-.PHONY: run build test bench lint format docs install clean
+.PHONY: run build test bench fuzz lint format docs install clean
 
 run: build
 	@$(IOMMU)
@@ -20,6 +20,28 @@ test:
 # Ratios against plain C in one run. Times are for reading, not for judging a change.
 bench:
 	@$(SWIFT) run --package-path Benchmarks --configuration release goals
+
+# Each target for FUZZ_SECONDS; what ends badly is kept in Fuzz/Regressions, which `make test` replays.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= elf kdump flattened image machine walk
+FUZZ_BUILD    = .build/fuzz
+fuzz:
+	IOMMU_STRICT= $(SWIFT) build --package-path Fuzz --scratch-path $(FUZZ_BUILD) \
+	  --configuration release --product FuzzTargets -Xswiftc -sanitize=fuzzer,address
+	$(SWIFT)c -sanitize=fuzzer,address -o $(FUZZ_BUILD)/fuzz \
+	  -Xlinker --whole-archive $(FUZZ_BUILD)/release/libFuzzTargets.a -Xlinker --no-whole-archive
+	@for target in $(FUZZ_TARGETS); do \
+	  mkdir -p $(FUZZ_BUILD)/corpus/$$target Fuzz/Regressions/$$target; \
+	  echo "fuzz: $$target"; \
+	  IOMMU_FUZZ_TARGET=$$target SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=quarantine_size_mb=1 \
+	    $(FUZZ_BUILD)/fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+	    -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
+	    -artifact_prefix=Fuzz/Regressions/$$target/ \
+	    $(FUZZ_BUILD)/corpus/$$target Fuzz/Seeds/$$target Fuzz/Regressions/$$target \
+	    2> $(FUZZ_BUILD)/$$target.log || { tail -40 $(FUZZ_BUILD)/$$target.log; exit 1; }; \
+	  grep -E 'cov:' $(FUZZ_BUILD)/$$target.log | tail -1; \
+	  grep -E 'number_of_executed_units' $(FUZZ_BUILD)/$$target.log; \
+	done
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel $(SOURCES)

@@ -69,6 +69,11 @@ let package = Package(
     .testTarget(
       name: "IOMMUInspectionTests", dependencies: ["IOMMUInspection", "IOMMUImages"],
       swiftSettings: settings),
+    // What the fuzz targets found, once more; the targets are a package of their own.
+    .testTarget(
+      name: "FuzzRegressionTests",
+      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUImages"], path: "Fuzz/Shared",
+      swiftSettings: settings),
     .testTarget(
       name: "IOMMUCommandsTests", dependencies: ["IOMMUCommands"], swiftSettings: settings),
   ],

@@ -13,12 +13,16 @@ final class ConversionReader {
   /// The first range that ``forEachPage(in:pageByteCount:_:)`` has not gone through.
   private var nextRange = 0
 
-  init(image: MemoryImage, progress: @escaping (UInt64, UInt64) -> Void) {
+  /// - Parameters:
+  ///   - total: Bytes that will be read.
+  ///   - progress: Told how many of them are.
+  init(
+    image: MemoryImage, total: UInt64, progress: @escaping (_ done: UInt64, _ total: UInt64) -> Void
+  ) {
     self.image = image
+    self.total = total
     self.progress = progress
     ranges = image.backedRanges
-    // They do not overlap: the sum is at most 2^64 − 1.
-    total = ranges.reduce(0) { $0 + $1.byteCount }
     buffer = .allocate(byteCount: Self.chunkByteCount, alignment: 4096)
   }
 

@@ -19,7 +19,7 @@ public enum ImageConverter {
 
   /// What came of it.
   public struct Report: Sendable, Equatable {
-    /// Bytes of memory that were read.
+    /// Bytes of memory that were read; zeros that the dump does not store are not.
     public var byteCount: UInt64 = 0
     /// Bytes of the file that was written; those of holes count.
     public var fileByteCount: UInt64 = 0
@@ -38,12 +38,22 @@ public enum ImageConverter {
     _ image: MemoryImage, to path: String, as target: Target,
     progress: @escaping (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
   ) throws(ImageError) -> Report {
-    let reader = ConversionReader(image: image, progress: progress)
+    let segments = image.segmentsToWrite
+    guard !segments.isEmpty else {
+      throw ImageError(
+        file: image.path, found: "holds no memory, so there is nothing to write",
+        remedy: "dump the memory again")
+    }
+    // A kdump-compressed dump has a descriptor for each page, zero fill too.
+    let total = segments.reduce(UInt64(0)) {
+      $0 + (target == .raw || target == .elf ? $1.storedByteCount : $1.end - $1.start)
+    }
+    let reader = ConversionReader(image: image, total: total, progress: progress)
     let file = try OutputFile(path: path)
     var report = Report()
     switch target {
-    case .raw: try writeRaw(reader, to: file, &report)
-    case .elf: try writeELF(reader, to: file)
+    case .raw: try writeRaw(segments, reader, to: file, &report)
+    case .elf: try writeELF(segments, reader, to: file)
     case .kdump:
       try KdumpWriter(image: image, output: PlainDumpOutput(file: file)).write(reader, &report)
     case .flattened:
@@ -57,17 +67,19 @@ public enum ImageConverter {
   }
 
   private static func writeRaw(
-    _ reader: ConversionReader, to file: OutputFile, _ report: inout Report
+    _ segments: [ELFCoreHeaders.Segment], _ reader: ConversionReader, to file: OutputFile,
+    _ report: inout Report
   ) throws(ImageError) {
     var hasHoles = false
-    for range in reader.image.backedRanges {
-      hasHoles = hasHoles || range.lowerBound.rawValue != file.byteCount
+    for segment in segments {
+      hasHoles = hasHoles || segment.start != file.byteCount
+      let range = PhysicalAddress(segment.start)..<PhysicalAddress(segment.storedEnd)
       try reader.forEachRun(in: range) { (bytes, address) throws(ImageError) in
         guard let bytes else { return }
         try file.skip(byteCount: address - file.byteCount)
         try file.write(bytes)
       }
-      try file.skip(byteCount: range.upperBound.rawValue - file.byteCount)
+      try file.skip(byteCount: segment.end - file.byteCount)
     }
     if hasHoles {
       report.warnings.append("memory that the dump does not hold is zero in raw bytes")
@@ -75,9 +87,9 @@ public enum ImageConverter {
   }
 
   private static func writeELF(
-    _ reader: ConversionReader, to file: OutputFile
+    _ segments: [ELFCoreHeaders.Segment], _ reader: ConversionReader, to file: OutputFile
   ) throws(ImageError) {
-    let headers = ELFCoreHeaders(segments: reader.image.segmentsToWrite, notes: reader.image.notes)
+    let headers = ELFCoreHeaders(segments: segments, notes: reader.image.notes)
     try headers.write(to: file)
     try headers.forEachSegment { (segment, offset) throws(ImageError) in
       guard segment.storedByteCount > 0 else { return }

@@ -52,7 +52,7 @@ import Testing
     try ImageConvert.parse([
       Examples.path("vtd-crash", "image.elf"), "--to", target, "-o", output,
     ]).report(to: &text)
-    #expect(text.hasPrefix("\(output)  \(target), 388 KiB of memory in a file of "))
+    #expect(text.hasPrefix("\(output)  \(target), 388 KiB read, a file of "))
     func maps(_ image: String) throws -> String {
       var text = ""
       try Maps.parse([

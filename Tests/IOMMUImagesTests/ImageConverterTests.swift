@@ -48,7 +48,7 @@ import Testing
     #expect(Array(bytes[0x1000..<0x2000]) == PackedPage.plain)
     #expect(bytes[..<0x1000].allSatisfy { $0 == 0 })
     #expect(Array(bytes[0x9000...]) == PackedPage.plain)
-    #expect(report.byteCount == 0x5000)
+    #expect(report.byteCount == 0x3000)
     #expect(report.fileByteCount == 0xa000)
     #expect(report.warnings == ["memory that the dump does not hold is zero in raw bytes"])
     let whole = try converted([1, 2, 3], to: .raw)
@@ -224,12 +224,43 @@ import Testing
     #expect(scratch.names == ["old", "source"])
   }
 
+  @Test func `a dump without memory is not written`() throws {
+    let source = try MemoryImage(path: scratch.file("source", TinyKdump().bytes))
+    #expect(source.backedRanges.isEmpty)
+    for target in ImageConverter.Target.allCases {
+      do throws(ImageError) {
+        _ = try ImageConverter.write(source, to: scratch.path("none"), as: target)
+        Issue.record("\(target) was written")
+      } catch {
+        #expect(error.found == "holds no memory, so there is nothing to write")
+      }
+    }
+  }
+
   @Test func `pages that were lost with a full disk are left out`() throws {
     var kdump = KdumpMemoryTests.three
     kdump.status = 0x8
     kdump.pages[1].offset = 0
     let image = try converted(kdump.bytes, to: .elf).image
     #expect(image.backedRanges == [.physical(0x2000..<0x3000), .physical(0x6000..<0x7000)])
+  }
+
+  /// Looking at each of 2^62 zeros would take years.
+  @Test func `zero fill is not gone through`() throws {
+    let vast = TinyELF([.init(physical: 0x1000, data: PackedPage.plain, memorySize: 1 << 62)]).bytes
+    let (image, _, bytes) = try converted(vast, to: .elf)
+    #expect(bytes.count == 0x2000)
+    #expect(image.quadword(at: PhysicalAddress(1 << 61)) == 0)
+    for (target, found) in [(ImageConverter.Target.raw, "File too large"), (.kdump, "52 address")] {
+      do throws(ImageError) {
+        let source = try MemoryImage(path: scratch.file("vast", vast))
+        _ = try ImageConverter.write(source, to: scratch.path("none"), as: target)
+        Issue.record("\(target) was written")
+      } catch {
+        #expect(error.found.contains(found), "\(error)")
+      }
+    }
+    #expect(!scratch.names.contains("none"))
   }
 
   @Test func `progress ends at the whole`() throws {

@@ -1,0 +1,84 @@
+import Glibc
+import IOMMUFormats
+import IOMMUImages
+
+/// Opens bytes as a dump and looks at all that can be looked at.
+enum ImageExercise {
+  /// Memory of more bytes than this is looked at in places only.
+  private static let wholeByteCount: UInt64 = 256 << 10
+  nonisolated(unsafe) private static let input = ScratchFile("input")
+  nonisolated(unsafe) private static let output = ScratchFile("output")
+
+  static func run(_ bytes: [UInt8]) {
+    input.fill(bytes)
+    guard let image = try? MemoryImage(path: input.path) else { return }
+    let ranges = image.backedRanges
+    for (range, next) in zip(ranges, ranges.dropFirst()) {
+      precondition(range.upperBound < next.lowerBound, "ranges ascend and do not touch")
+    }
+    precondition(ranges.allSatisfy { !$0.isEmpty }, "a range holds a byte")
+    for range in ranges.prefix(32) + ranges.suffix(32) { look(at: range, of: image) }
+    _ = image.warnings
+    _ = image.vmcoreInfo?["OSRELEASE"]
+    _ = image.summary()
+    let total = ranges.reduce(UInt64(0)) { $0 + $1.byteCount }
+    if total <= wholeByteCount { convert(image, bytes) }
+    if let problem = image.problem { precondition(!problem.found.isEmpty, "a problem says what") }
+  }
+
+  /// Words, bytes and presence agree at the ends of a range.
+  private static func look(at range: Range<PhysicalAddress>, of image: MemoryImage) {
+    let last = range.upperBound.rawValue - 1
+    for place in [range.lowerBound.rawValue, last &- 3, last &- 7, last, last &+ 1] {
+      let address = PhysicalAddress(place)
+      let quadword = image.quadword(at: address)
+      let bytes = image.bytes(at: address, count: 8)
+      // A page that is damaged is not read a second time for less than a page.
+      precondition((quadword == nil) == (bytes == nil), "a quadword is eight bytes")
+      if let quadword, let bytes {
+        precondition(
+          bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) } == quadword,
+          "a quadword has its bytes in order")
+      }
+      if image.doubleword(at: address) != nil {
+        let presence = image.presence(of: address)
+        precondition(presence == .stored || presence == .zeroFill, "what answers is present")
+      }
+    }
+    precondition(
+      !range.contains(PhysicalAddress(last &+ 1)), "the byte after a range is not in it")
+  }
+
+  /// What is written reads as what was read.
+  private static func convert(_ image: MemoryImage, _ bytes: [UInt8]) {
+    // Each input goes one way, the same each time.
+    let targets: [ImageConverter.Target] = [.elf, .kdump, .flattened]
+    let target = targets[Int(bytes.reduce(UInt8(0), &+)) % targets.count]
+    guard (try? ImageConverter.write(image, to: output.path, as: target)) != nil else { return }
+    guard let other = try? MemoryImage(path: output.path) else {
+      preconditionFailure("what was written cannot be read")
+    }
+    for range in image.backedRanges {
+      let count = Int(range.byteCount)
+      precondition(
+        other.bytes(at: range.lowerBound, count: count)
+          == image.bytes(at: range.lowerBound, count: count),
+        "what was written is not what was read")
+    }
+    precondition(other.problem == nil, "what was written is whole")
+  }
+}
+
+/// Reads bytes as a machine file, and what it writes once more.
+enum MachineExercise {
+  nonisolated(unsafe) private static let input = ScratchFile("machine")
+
+  static func run(_ bytes: [UInt8]) {
+    input.fill(bytes)
+    guard let file = try? MachineFile(path: input.path) else { return }
+    _ = file.warnings
+    _ = file.imagePaths
+    guard let machine = try? file.machine() else { return }
+    _ = MachineFile(machine: machine, images: file.images)
+  }
+}

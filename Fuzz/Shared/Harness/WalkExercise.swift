@@ -1,0 +1,104 @@
+import IOMMUFormats
+import IOMMUImages
+import IOMMUTranslation
+
+/// Walks arbitrary memory with arbitrary registers.
+///
+/// The first 64 bytes of the expanded input are registers and requests; memory is the rest, from
+/// address 0.
+enum WalkExercise {
+  private static let registerByteCount = 64
+
+  static func run(_ input: UnsafeRawBufferPointer) {
+    let bytes = SparseBytes.expanded(input)
+    guard bytes.count > registerByteCount else { return }
+    let words = (0..<8).map { index in
+      bytes[8 * index..<8 * index + 8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    }
+    let memory = ByteMemory(bytes: Array(bytes[registerByteCount...]))
+    guard let machine = machine(words) else { return }
+    let byteCount = max(1, words[0] >> 52)
+    let requester = Requester(rawValue: UInt16(truncatingIfNeeded: words[0] >> 16))
+    for handle in [
+      machine.resolve(requester, in: memory),
+      machine.resolve(
+        requester, pasid: PASID(UInt32(truncatingIfNeeded: words[0] >> 32) & 0xf_ffff), in: memory),
+    ] {
+      for iova in [words[6], words[7], words[6] & 0xffff_ffff, 0] {
+        for access in [Access.read, .write] {
+          check(
+            handle.translate(IOVA(iova), byteCount: byteCount, access: access, in: memory))
+        }
+      }
+    }
+    var budget = EnumerationBudget(remainingTables: 512)
+    for table in machine.tables(in: memory).prefix(16) {
+      guard let runs = try? table.runs(in: memory, budget: &budget) else { continue }
+      for run in runs { precondition(!run.iova.isEmpty, "a run maps a byte") }
+    }
+  }
+
+  private static func check(_ translation: Translation) {
+    if case .mapped(_, let byteCount) = translation {
+      precondition(byteCount > 0, "a mapping has a byte")
+    }
+    if case .fault(let fault) = translation {
+      precondition(!fault.meaning.isEmpty, "a fault has a meaning")
+    }
+  }
+
+  /// A unit of the kind that the first byte chooses, with the words as its registers.
+  private static func machine(_ words: [UInt64]) -> Machine? {
+    let unit: MachineFile.Unit
+    switch words[0] & 3 {
+    case 0, 1:
+      unit = MachineFile.Unit(
+        .vtd(base: PhysicalAddress(0xfed9_0000)),
+        registers: [
+          0x008: words[1], 0x010: words[2], 0x01c: words[3] & 0xffff_ffff | 0x8000_0000,
+          0x020: words[4],
+        ])
+    case 2:
+      unit = MachineFile.Unit(
+        .calgary(words[0] & 4 == 0 ? .calgary : .calioc2, base: PhysicalAddress(0xfe00_0000)),
+        registers: [
+          0x580: words[1], 0x308: words[2], 0x318: words[3], 0x320: words[4], 0x328: words[5],
+        ])
+    default:
+      unit = MachineFile.Unit(
+        .gart(device: Requester(bus: 0, device: 0x18, function: 3)),
+        registers: [
+          0x90: words[1] & 0xffff_ffff, 0x94: words[2] & 0xffff_ffff, 0x98: words[3] & 0xffff_ffff,
+        ])
+    }
+    return try? MachineFile(name: "fuzz", units: [unit]).machine()
+  }
+}
+
+/// Bytes at address 0, and nothing above.
+struct ByteMemory: PhysicalMemory {
+  let bytes: [UInt8]
+
+  func quadword(at address: PhysicalAddress) -> UInt64? { word(at: address) }
+  func doubleword(at address: PhysicalAddress) -> UInt32? { word(at: address) }
+
+  private func word<Word: FixedWidthInteger>(at address: PhysicalAddress) -> Word? {
+    let size = MemoryLayout<Word>.size
+    guard bytes.count >= size, address.rawValue <= UInt64(bytes.count - size) else { return nil }
+    return bytes.withUnsafeBytes {
+      Word(littleEndian: $0.loadUnaligned(fromByteOffset: Int(address.rawValue), as: Word.self))
+    }
+  }
+
+  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    guard address.rawValue < UInt64(bytes.count) else { return 0 }
+    let start = Int(address.rawValue)
+    let count = min(buffer.count, bytes.count - start)
+    buffer.copyBytes(from: bytes[start..<start + count])
+    return count
+  }
+
+  var backedRanges: [Range<PhysicalAddress>] {
+    bytes.isEmpty ? [] : [PhysicalAddress(0)..<PhysicalAddress(UInt64(bytes.count))]
+  }
+}
