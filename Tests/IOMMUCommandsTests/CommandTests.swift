@@ -1,6 +1,7 @@
 import ArgumentParser
 import IOMMUFormats
 import IOMMUKdump
+import IOMMUTranslation
 import Testing
 
 @testable import IOMMUCommands

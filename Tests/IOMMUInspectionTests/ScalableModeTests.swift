@@ -136,7 +136,7 @@ private struct ScalableMachine {
     let memory = try FlatMemory(byteCount: 1 << 20)
     // One page is root, context, directory and PASID table at once.
     for offset in stride(from: 0x1000 as UInt64, to: 0x2000, by: 8) {
-      memory.store(0x1001, at: PhysicalAddress(offset))
+      memory.store(0x1001 as UInt64, at: PhysicalAddress(offset))
     }
     let unit = VTdUnit(
       base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x1400),
