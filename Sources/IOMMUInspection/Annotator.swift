@@ -98,10 +98,10 @@ public struct Annotator: Sendable {
   /// unless there is something to say about them.
   public func writeHexdump(
     _ range: Range<PhysicalAddress>, of memory: some PhysicalMemory,
-    to out: inout some TextOutputStream
+    style: HexdumpStyle = HexdumpStyle(), to out: inout some TextOutputStream
   ) {
     Hexdump.write(
-      range, of: memory, notes: EntryNotes(annotator: self, memory: memory), to: &out)
+      range, of: memory, notes: EntryNotes(annotator: self, memory: memory), style: style, to: &out)
   }
 
   /// The entries that begin in a short range and are not zero, ascending.
