@@ -12,20 +12,26 @@ package struct Hexdump: ParsableCommand {
       Offsets are physical addresses. Without a range, all memory in the image is shown; with \
       --annotate and no range, all tables.
 
-      Example: iommu hexdump vmcore --machine machine.json 0x6a04000+256 --annotate
+      Example: iommu hexdump Examples/vtd-crash/image.elf 0x6a04000+256 --annotate \
+      --machine Examples/vtd-crash/machine.json
       """)
 
   @OptionGroup package var image: ImageOptions
 
   @Argument(
     help: "START+BYTES, START-LAST or START..<END, in hexadecimal with 0x or with K, M, G.")
-  package var range: AddressRangeArgument?
+  package var ranges: [AddressRangeArgument] = []
 
   @Flag(help: "Name and decode every table entry.")
   package var annotate = false
 
+  @Flag(help: "Show 64-bit words, as entries are read, instead of bytes.")
+  package var quadwords = false
+
   @Option(help: "How to print it: text or json (the annotated entries).")
   package var format = ReportFormat.text
+
+  @OptionGroup package var screen: ScreenOptions
 
   package init() {}
 
@@ -36,24 +42,26 @@ package struct Hexdump: ParsableCommand {
   }
 
   package func run() throws {
-    var screen = StandardOutput()
-    try report(to: &screen)
+    var (out, ink) = screen.open()
+    try report(to: &out, ink: ink)
   }
 
-  package func report(to out: inout some TextOutputStream) throws {
-    try image.read { memory, machine in
-      guard annotate else {
-        for range in ranges(memory.backedRanges) {
-          IOMMUInspection.Hexdump.write(range, of: memory, to: &out)
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws {
+    let style = HexdumpStyle(showsQuadwords: quadwords, ink: ink)
+    guard annotate else {
+      return try image.files.read { memory in
+        for range in ranges(or: memory.backedRanges) {
+          IOMMUInspection.Hexdump.write(range, of: memory, style: style, to: &out)
         }
-        return
       }
+    }
+    try image.read { memory, machine in
       let annotator = Annotator(machine, in: memory)
       if let exhaustion = annotator.exhaustion { warn("\(exhaustion)") }
-      let ranges = ranges(joined(annotator.regions.map(\.range)))
+      let ranges = ranges(or: joined(annotator.regions.map(\.range)))
       switch format {
       case .text:
-        for range in ranges { annotator.writeHexdump(range, of: memory, to: &out) }
+        for range in ranges { annotator.writeHexdump(range, of: memory, style: style, to: &out) }
       case .json:
         var entries: [EntryAnnotation] = []
         for range in ranges {
@@ -64,9 +72,9 @@ package struct Hexdump: ParsableCommand {
     }
   }
 
-  /// The range that was asked for, or all from the first to the last of `whole` as one.
-  private func ranges(_ whole: [Range<PhysicalAddress>]) -> [Range<PhysicalAddress>] {
-    if let range { return [range.range] }
+  /// The ranges that were asked for; else `whole`, without annotation from first to last as one.
+  private func ranges(or whole: [Range<PhysicalAddress>]) -> [Range<PhysicalAddress>] {
+    if !ranges.isEmpty { return ranges.map(\.range) }
     guard let first = whole.first, let last = whole.last else { return [] }
     return annotate ? whole : [first.lowerBound..<last.upperBound]
   }

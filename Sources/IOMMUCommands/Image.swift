@@ -6,7 +6,7 @@ import IOMMUImages
 package struct Image: ParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "Say what a dump is, or write it in another format.",
-    discussion: "Example: iommu image info vmcore",
+    discussion: "Example: iommu image info Examples/vtd-crash/image.elf",
     subcommands: [ImageInfo.self, ImageConvert.self])
 
   package init() {}

@@ -14,7 +14,8 @@ public struct Tool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Play.self, Build.self, Maps.self, Translate.self, Hexdump.self, Decode.self, Image.self,
+      Play.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self, Verify.self,
+      Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self, Image.self,
       Conform.self,
     ],
     defaultSubcommand: Play.self)
@@ -26,13 +27,13 @@ public struct Tool: ParsableCommand {
     do {
       var command = try parseAsRoot()
       try command.run()
-      StandardOutput.flush()
+      StandardOutput.finish()
     } catch let error as InputError {
-      StandardOutput.flush()
+      StandardOutput.finish()
       complain(error.text)
       Glibc.exit(2)
     } catch {
-      StandardOutput.flush()
+      StandardOutput.finish()
       exit(withError: error)
     }
     Glibc.exit(0)
@@ -78,6 +79,12 @@ package struct StandardOutput: TextOutputStream {
     if buffer.count >= 1 << 16 { flush() }
   }
 
+  /// Writes what is left and waits for the pager, if there is one.
+  package static func finish() {
+    flush()
+    Pager.finish()
+  }
+
   package static func flush() {
     var done = 0
     while done < buffer.count {
@@ -86,6 +93,8 @@ package struct StandardOutput: TextOutputStream {
       }
       if count > 0 {
         done += count
+      } else if Pager.isClosed {
+        break
       } else if errno != EINTR {
         complain("standard output: \(String(cString: strerror(errno)))")
         _exit(2)
@@ -99,7 +108,7 @@ package struct StandardOutput: TextOutputStream {
 func warn(_ text: String) { complain("warning: \(text)") }
 
 /// One line on standard error.
-private func complain(_ text: String) {
+func complain(_ text: String) {
   let line = Array("iommu: \(text)\n".utf8)
   _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
 }

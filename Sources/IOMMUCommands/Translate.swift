@@ -17,7 +17,8 @@ package struct Translate: ParsableCommand {
       has no number, or 'interrupt' for a write to the interrupt range. A request with PASID has \
       it behind the requester, '00:03.0/5'. Lines that start with # are passed over.
 
-      Example: printf '00:03.0\\t0xfffef000\\tw\\n' | iommu translate vmcore --machine machine.json
+      Example: printf '00:03.0\\t0xffefd000\\tw\\n' | iommu translate \
+      Examples/vtd-crash/image.elf --machine Examples/vtd-crash/machine.json
       """)
 
   @OptionGroup package var image: ImageOptions

@@ -100,8 +100,7 @@ private struct RegisterFile {
       let high = try doubleword(Offset.memory1High(phb)),
       let last = try doubleword(Offset.memory1Last(phb))
     else { return nil }
-    // The driver takes a last address of 0 for the end of the first MiB.
-    return window(start: address(high, low), last: last == 0 ? 0xfffff : UInt64(last))
+    return Calgary.HostBridgeWindow.memory1(low: low, high: high, last: last)
   }
 
   private func memory2(_ phb: Int) throws(ImageError) -> Range<IOVA>? {
@@ -111,18 +110,8 @@ private struct RegisterFile {
       let lastHigh = try doubleword(Offset.memory2LastHigh(phb)),
       let lastLow = try doubleword(Offset.memory2LastLow(phb))
     else { return nil }
-    return window(start: address(high, low), last: address(lastHigh, lastLow))
-  }
-
-  private func address(_ high: UInt32, _ low: UInt32) -> UInt64 {
-    UInt64(high) << 32 | UInt64(low)
-  }
-
-  /// A window from first to last byte; `nil` when that is empty.
-  private func window(start: UInt64, last: UInt64) -> Range<IOVA>? {
-    // The last byte of all has no byte after it; a window up to there ends one short.
-    let limit = last == .max ? last : last + 1
-    return start < limit ? IOVA(start)..<IOVA(limit) : nil
+    return Calgary.HostBridgeWindow.memory2(
+      low: low, high: high, lastLow: lastLow, lastHigh: lastHigh)
   }
 
   // MARK: GART

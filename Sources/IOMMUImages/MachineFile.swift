@@ -128,12 +128,8 @@ extension MachineFile.Unit.Hardware {
     case .gart:
       return 32
     case .calgary:
-      let wide = (0..<Calgary.hostBridgeCount).flatMap {
-        [Calgary.RegisterOffset.tableAddress($0), Calgary.RegisterOffset.splitQueue($0)]
-      }
-      if wide.contains(offset) { return 64 }
-      let narrow = (0..<Calgary.hostBridgeCount).flatMap(Self.narrowCalgaryRegisters)
-      return narrow.contains(offset) ? 32 : 64
+      let register = Calgary.Register(containing: offset)
+      return register.map { $0.offset == offset ? 8 * $0.byteCount : 64 } ?? 64
     case .vtd:
       let narrow = [
         VTd.RegisterOffset.version, VTd.RegisterOffset.globalCommand,
@@ -141,15 +137,5 @@ extension MachineFile.Unit.Hardware {
       ]
       return narrow.contains(offset) ? 32 : 64
     }
-  }
-
-  private static func narrowCalgaryRegisters(_ phb: Int) -> [UInt64] {
-    typealias Offset = Calgary.RegisterOffset
-    return [
-      Offset.stuff(phb), Offset.channelStatus(phb), Offset.plssr(phb), Offset.configuration(phb),
-      Offset.memory1Low(phb), Offset.memory1High(phb), Offset.memory1Last(phb),
-      Offset.arbitration(phb), Offset.memory2Low(phb), Offset.memory2High(phb),
-      Offset.memory2LastHigh(phb), Offset.memory2LastLow(phb),
-    ]
   }
 }

@@ -292,6 +292,17 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     word(UInt32.self, at: address.rawValue)
   }
 
+  /// The bytes from `address` on in the mapped file, up to the end of their segment; `nil` for zeros
+  /// that no file holds, and for a dump that cannot be looked at in place.
+  public func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer? {
+    let segment = segment(below: address.rawValue).pointee
+    let offset = address.rawValue &- segment.start
+    guard offset < segment.byteCount, let bytes = segment.bytes else { return nil }
+    // Safe: offset is below the segment's length, all of which is mapped.
+    return UnsafeRawBufferPointer(
+      start: bytes + Int(offset), count: Int(segment.byteCount - offset))
+  }
+
   /// Copies bytes from `address` up to the buffer's length or the first absent byte.
   ///
   /// - Returns: Bytes copied; 0 when the first is absent.

@@ -154,12 +154,12 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     }
     func secondStage(level: Int) -> EntryDescription {
       let entry = VTd.SecondStageEntry(rawValue: word)
-      let variant = entry.variant(level: level, limits: limits)
+      let variant = entry.placed(level: level, limits: limits)
       return EntryDescription(explaining: entry, variant, name: variant.name)
     }
     func firstStage(level: Int) -> EntryDescription {
       let entry = VTd.FirstStageEntry(rawValue: word)
-      let variant = entry.variant(level: level, limits: limits)
+      let variant = entry.placed(level: level, limits: limits)
       return EntryDescription(explaining: entry, variant, name: variant.name)
     }
     func limited<Entry: Explained>(_: Entry.Type) -> EntryDescription

@@ -75,7 +75,7 @@ extension TableRegion {
         EntryDescription(explaining: entry, OnlyVariant()))
     case .secondStage(let tree, let limits):
       guard let entry = VTd.SecondStageEntry(from: memory, at: address) else { return nil }
-      let variant = entry.variant(level: level, limits: limits)
+      let variant = entry.placed(level: level, limits: limits)
       let iova = firstAddress &+ index &<< UInt64(tree.format.sizeLog2(level: level))
       let isBeyond = iova >> UInt64(tree.addressWidth) != 0
       // The plain mnemonic: what the entry maps is said behind it.
@@ -88,7 +88,7 @@ extension TableRegion {
         iova: IOVA(iova), EntryDescription(explaining: entry, variant, name: variant.name))
     case .firstStage(let tree, let isNested, let limits):
       guard let entry = VTd.FirstStageEntry(from: memory, at: address) else { return nil }
-      let variant = entry.variant(level: level, isNested: isNested, limits: limits)
+      let variant = entry.placed(level: level, isNested: isNested, limits: limits)
       var iova = firstAddress &+ index &<< UInt64(tree.format.sizeLog2(level: level))
       let signBit = UInt64(tree.format.addressWidth - 1)
       if iova >> signBit & 1 != 0 { iova |= ~0 << signBit }

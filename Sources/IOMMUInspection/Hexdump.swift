@@ -15,16 +15,16 @@ public enum Hexdump {
   /// Writes the bytes of `range`, half-open; lines are counted from its first byte.
   public static func write(
     _ range: Range<PhysicalAddress>, of memory: some PhysicalMemory,
-    to out: inout some TextOutputStream
+    style: HexdumpStyle = HexdumpStyle(), to out: inout some TextOutputStream
   ) {
-    write(range, of: memory, notes: NoNotes(), to: &out)
+    write(range, of: memory, notes: NoNotes(), style: style, to: &out)
   }
 
   static func write(
     _ range: Range<PhysicalAddress>, of memory: some PhysicalMemory, notes: some LineNotes,
-    to out: inout some TextOutputStream
+    style: HexdumpStyle = HexdumpStyle(), to out: inout some TextOutputStream
   ) {
-    var writer = LineWriter(notes: notes)
+    var writer = LineWriter(notes: notes, style: style)
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: chunkByteCount, alignment: 16)
     defer { buffer.deallocate() }
     let backed = memory.backedRanges
@@ -83,6 +83,18 @@ public enum Hexdump {
   }
 }
 
+/// How a hexdump looks.
+public struct HexdumpStyle: Sendable {
+  /// Two 64-bit words to a line, as entries are read, instead of sixteen bytes and their text.
+  public var showsQuadwords: Bool
+  public var ink: Ink
+
+  public init(showsQuadwords: Bool = false, ink: Ink = .none) {
+    self.showsQuadwords = showsQuadwords
+    self.ink = ink
+  }
+}
+
 /// What is to be said below the lines of a hexdump.
 protocol LineNotes {
   /// Whether anything may be said about bytes from `start` on. `false` is a promise.
@@ -101,14 +113,16 @@ struct NoNotes: LineNotes {
 /// Lines of a hexdump in the making.
 private struct LineWriter<Notes: LineNotes> {
   let notes: Notes
+  let style: HexdumpStyle
   var text: [UInt8] = []
   /// The last full line; lines equal to it are left out.
   var previous: (UInt64, UInt64)?
   /// A `*` stands for the lines left out at the moment.
   var isSqueezing = false
 
-  init(notes: Notes) {
+  init(notes: Notes, style: HexdumpStyle) {
     self.notes = notes
+    self.style = style
     text.reserveCapacity(Hexdump.chunkByteCount * 6)
   }
 
@@ -191,6 +205,7 @@ private struct LineWriter<Notes: LineNotes> {
   }
 
   private mutating func append(_ line: UnsafeRawBufferPointer, at place: UInt64) {
+    guard !style.showsQuadwords, !style.ink.isOn else { return appendStyled(line, at: place) }
     appendOffset(place)
     for index in 0..<Hexdump.lineByteCount {
       if index % 8 == 0 { text.append(UInt8(ascii: " ")) }
@@ -211,6 +226,36 @@ private struct LineWriter<Notes: LineNotes> {
     text.append(UInt8(ascii: "\n"))
   }
 
+  /// The same with colours, or in words: what is zero steps back.
+  private mutating func appendStyled(_ line: UnsafeRawBufferPointer, at place: UInt64) {
+    let ink = style.ink
+    var parts = ink.address(hexadecimal(place, digits: 8))
+    if style.showsQuadwords {
+      for start in stride(from: 0, to: line.count, by: 8) {
+        let bytes = line[start..<min(start + 8, line.count)]
+        let word = bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        let digits = hexadecimal(word, digits: 2 * bytes.count)
+        parts += "  " + (word == 0 ? ink.faint(digits) : digits)
+      }
+    } else {
+      for index in 0..<Hexdump.lineByteCount {
+        if index % 8 == 0 { parts += " " }
+        guard index < line.count else {
+          parts += "   "
+          continue
+        }
+        let digits = hexadecimal(line[index], digits: 2)
+        parts += " " + (line[index] == 0 ? ink.faint(digits) : digits)
+      }
+      parts += "  |"
+      for byte in line {
+        parts += 0x20...0x7e ~= byte ? String(UnicodeScalar(byte)) : ink.faint(".")
+      }
+      parts += "|"
+    }
+    text += Array((parts + "\n").utf8)
+  }
+
   /// Eight digits, and more from 4 GiB on.
   private mutating func appendOffset(_ offset: UInt64) {
     for index in stride(from: Self.digitCount(offset) - 1, through: 0, by: -1) {
@@ -220,10 +265,14 @@ private struct LineWriter<Notes: LineNotes> {
 
   private mutating func append(_ notes: [(offset: Int, text: String)], at place: UInt64) {
     for note in notes {
-      // Below the note's first byte: two spaces, three columns a byte, one more between the groups.
-      let column = Self.digitCount(place) + 2 + 3 * note.offset + (note.offset >= 8 ? 1 : 0)
+      // Below the note's first byte: two spaces, three columns a byte, one more between the groups;
+      // below its word: two spaces and sixteen digits each.
+      let inLine =
+        style.showsQuadwords
+        ? note.offset / 8 * 18 : 3 * note.offset + (note.offset >= 8 ? 1 : 0)
+      let column = Self.digitCount(place) + 2 + inLine
       text += repeatElement(UInt8(ascii: " "), count: column)
-      text += Array(note.text.utf8)
+      text += Array(style.ink.warning(note.text).utf8)
       text.append(UInt8(ascii: "\n"))
     }
   }

@@ -9,10 +9,25 @@ protocol Explained: TableEntry {
 
   /// The reserved fields that are set and that hardware looks at in an entry such as this.
   func checkedViolations(_ variant: Variant) -> [BitField]
+
+  /// The variant of this entry where a walk meets it.
+  func placed(level: Int, limits: VTd.Limits) -> Variant
+
+  /// The entry's own name for its place; `nil` where the type's is enough.
+  func name(_ variant: Variant) -> String?
 }
 
 extension Explained {
   func checkedViolations(_ variant: Variant) -> [BitField] { reservedViolations(variant) }
+  func name(_: Variant) -> String? { nil }
+}
+
+extension Explained where Variant == OnlyVariant {
+  func placed(level _: Int, limits _: VTd.Limits) -> Variant { OnlyVariant() }
+}
+
+extension Explained where Variant == VTd.Limits {
+  func placed(level _: Int, limits: VTd.Limits) -> Variant { limits }
 }
 
 // MARK: Calgary
@@ -147,9 +162,11 @@ extension VTd.SecondStageEntry: Explained {
   }
 
   /// The variant that PS picks at `level`.
-  func variant(level: Int, limits: VTd.Limits) -> Variant {
+  func placed(level: Int, limits: VTd.Limits) -> Variant {
     Variant(level: level, isLeaf: hasPageSizeBit, limits: limits)
   }
+
+  func name(_ variant: Variant) -> String? { variant.name }
 
   /// `2 MiB` for a leaf of level 2.
   func pageSizeText(level: Int) -> String {
@@ -250,7 +267,14 @@ extension VTd.FirstStageEntry: Explained {
   }
 
   /// The variant that PS picks at `level`.
-  func variant(level: Int, isNested: Bool = false, limits: VTd.Limits) -> Variant {
+  func placed(level: Int, limits: VTd.Limits) -> Variant {
+    placed(level: level, isNested: false, limits: limits)
+  }
+
+  func name(_ variant: Variant) -> String? { variant.name }
+
+  /// The same, where the tables may be a guest's.
+  func placed(level: Int, isNested: Bool, limits: VTd.Limits) -> Variant {
     Variant(level: level, isLeaf: hasPageSizeBit, isNested: isNested, limits: limits)
   }
 }

@@ -20,6 +20,8 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case conflict(name: String, iova: IOVA, mappedTo: PhysicalAddress?)
   /// No RAM is left for tables.
   case outOfMemory(what: String)
+  /// Firmware's tables do not tell a kernel what it has to know.
+  case firmware(Calgary.RioTableError)
 
   public var description: String {
     switch self {
@@ -49,6 +51,8 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
       let use = target.map { "is mapped to \($0)" } ?? "is reserved"
       return "IOVA \(iova) of \(name) \(use) already; "
         + "apply the Rule before drivers map, or unmap it first; nothing was changed"
+    case .firmware(let error):
+      return "\(error); no Calgary chip can be found without it"
     case .outOfMemory(let what):
       return "no RAM below 4 GiB is left for \(what): choose more RAM or a smaller crash kernel"
     }

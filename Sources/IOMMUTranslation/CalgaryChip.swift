@@ -117,8 +117,9 @@ public struct TCETable: Sendable, Hashable {
 
   @inlinable public var format: TCEFormat { TCEFormat(size: size) }
 
+  /// Translates the first page's worth of a request.
   @inlinable
-  func translate(
+  public func translate(
     _ address: UInt64, byteCount: UInt64, access: Access, in memory: some PhysicalMemory,
     observer: inout some WalkObserver
   ) -> Translation {

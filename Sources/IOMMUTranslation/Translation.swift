@@ -87,11 +87,16 @@ public enum CalgaryFault: String, Sendable, CaseIterable {
   case emptyEntry = "TCE without read and write permission"
   case readNotPermitted = "TCE without read permission"
   case writeNotPermitted = "TCE without write permission"
+  // The rest happens only where a live chip's options choose against what is assumed.
+  case translationDisabled = "TCE_ENABLE clear"
+  case unusedBitsSet = "TCE with a bit set that has no meaning"
+  case misalignedTable = "TCE table not aligned to its size"
+  case bridgeStopped = "PHB stopped after an error"
 
   /// Whether CSR latches an error (*assumed* for all but the hole and the disabled slot).
   public var isLatched: Bool {
     switch self {
-    case .slotsDisabled, .untranslatedHole: false
+    case .slotsDisabled, .untranslatedHole, .translationDisabled, .bridgeStopped: false
     default: true
     }
   }

@@ -22,10 +22,14 @@ enum Examples {
   }
 
   static func lines(_ example: String, _ file: String) throws -> [String] {
-    let memory = try MemoryImage(path: path(example, file))
+    try text(path(example, file)).split(separator: "\n").map(String.init)
+  }
+
+  /// A file's text.
+  static func text(_ path: String) throws -> String {
+    let memory = try MemoryImage(path: path)
     let count = Int(memory.backedRanges[0].byteCount)
-    let text = String(decoding: memory.bytes(at: PhysicalAddress(0), count: count)!, as: UTF8.self)
-    return text.split(separator: "\n").map(String.init)
+    return String(decoding: memory.bytes(at: PhysicalAddress(0), count: count)!, as: UTF8.self)
   }
 
   static func arguments(_ example: String, _ rest: String...) -> [String] {

@@ -17,9 +17,9 @@ struct SeededGenerator: RandomNumberGenerator {
 /// Two seeds that never change and one of today; a failing test shows the seed it was given.
 let seeds: [UInt64] = [1, 2008, UInt64.random(in: 0...UInt64.max)]
 
-/// Bytes as a hexdump shows them: `00 00 00 00 12 34 50 03`; spaces do not count.
+/// Bytes as a hexdump shows them: `00 00 00 00 12 34 50 03`; white space does not count.
 func hexdump(_ text: String) -> [UInt8] {
-  let digits = text.filter { $0 != " " }.map { UInt8($0.hexDigitValue!) }
+  let digits = text.filter { !$0.isWhitespace }.map { UInt8($0.hexDigitValue!) }
   precondition(digits.count % 2 == 0, "a byte has two digits")
   return stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
 }

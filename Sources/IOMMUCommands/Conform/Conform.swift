@@ -7,7 +7,7 @@ package struct Conform: ParsableCommand {
     discussion: """
       Example: iommu conform gart gart-8g-64m-bios
       """,
-    subcommands: [ConformGART.self])
+    subcommands: [ConformCalgary.self, ConformGART.self])
 
   package init() {}
 }

@@ -1,31 +1,4 @@
 extension Calgary {
-  /// Where the registers of one chip lie, as offsets from its BBAR.
-  ///
-  /// Source: Linux `pci-calgary_64.c`, `calgary.h`. All are big-endian on the bus.
-  public enum RegisterOffset {
-    /// TAR of a PHB, 64 bits.
-    public static func tableAddress(_ phb: Int) -> UInt64 { 0x580 + 8 * UInt64(phb) }
-    /// Bus range of a PHB, 32 bits.
-    public static func stuff(_ phb: Int) -> UInt64 { 0x4020 + 0x1000 * UInt64(phb) }
-    /// Split queue of a PHB, 64 bits.
-    public static func splitQueue(_ phb: Int) -> UInt64 { 0x4870 + 0x1000 * UInt64(phb) }
-    /// Channel status of a PHB, 32 bits.
-    public static func channelStatus(_ phb: Int) -> UInt64 { block(phb) + 0x110 }
-    public static func plssr(_ phb: Int) -> UInt64 { block(phb) + 0x120 }
-    public static func configuration(_ phb: Int) -> UInt64 { block(phb) + 0x160 }
-    public static func memory1Low(_ phb: Int) -> UInt64 { block(phb) + 0x190 }
-    public static func memory1High(_ phb: Int) -> UInt64 { block(phb) + 0x1a0 }
-    /// Called a size, used as the window's last address.
-    public static func memory1Last(_ phb: Int) -> UInt64 { block(phb) + 0x1c0 }
-    public static func arbitration(_ phb: Int) -> UInt64 { block(phb) + 0x200 }
-    public static func memory2Low(_ phb: Int) -> UInt64 { block(phb) + 0x2b0 }
-    public static func memory2High(_ phb: Int) -> UInt64 { block(phb) + 0x2c0 }
-    public static func memory2LastHigh(_ phb: Int) -> UInt64 { block(phb) + 0x2d0 }
-    public static func memory2LastLow(_ phb: Int) -> UInt64 { block(phb) + 0x2e0 }
-
-    static func block(_ phb: Int) -> UInt64 { 0x8000 + 0x1000 * UInt64(phb) }
-  }
-
   /// CONFIG_RW of a PHB: what it translates and whether its slots are alive.
   ///
   /// 32 bits, big-endian on the bus. Source: Linux `pci-calgary_64.c`.

@@ -48,6 +48,12 @@ extension Calgary.TableAddressRegister {
       rawValue: rawValue & ~Self.softwareMask | table.rawValue | UInt64(size.rawValue))
   }
 
+  /// This register as Linux writes it, which does not look at the table's alignment: after a kdump
+  /// kernel's mistake with the address, bits of it end up in the size.
+  public func asLinuxSets(table: PhysicalAddress, size: Calgary.TableSize) -> Self {
+    Self(rawValue: rawValue & ~Self.softwareMask | table.rawValue | UInt64(size.rawValue))
+  }
+
   /// This register with software's bits cleared, as a driver leaves it when it frees the bus.
   public var cleared: Self { Self(rawValue: rawValue & ~Self.softwareMask) }
 

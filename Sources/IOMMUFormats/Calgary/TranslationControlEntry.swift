@@ -22,10 +22,12 @@ extension Calgary.TranslationControlEntry {
   @inlinable static var write: BitField { BitField(1...1, "W") }
   @inlinable static var rpn: BitField { BitField(12...47, "RPN", .address) }
 
+  static var hub: BitField { BitField(2...7, "hub id", .ignored) }
+  static var lowUnused: BitField { .ignored(8...11) }
+  static var highUnused: BitField { .ignored(48...63) }
+
   public static func fields(_: OnlyVariant) -> [BitField] {
-    [
-      read, write, BitField(2...7, "hub id", .ignored), .ignored(8...11), rpn, .ignored(48...63),
-    ]
+    [read, write, hub, lowUnused, rpn, highUnused]
   }
 
   /// An entry for the page that `page` lies in.
@@ -45,4 +47,10 @@ extension Calgary.TranslationControlEntry {
   public var permissions: Permissions {
     Permissions(rawValue: UInt8(truncatingIfNeeded: rawValue & 3))
   }
+
+  /// The hub that the page belongs to, on machines of another kind; drivers leave it 0.
+  public var hubIdentifier: UInt8 { UInt8(self[Self.hub]) }
+
+  /// Whether a bit is set that no source gives a meaning.
+  public var hasUnusedBits: Bool { self[Self.lowUnused] != 0 || self[Self.highUnused] != 0 }
 }

@@ -16,6 +16,10 @@ public protocol PhysicalMemory {
   /// - Returns: Bytes copied; 0 when none is there.
   func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int
 
+  /// The bytes from `address` on where they lie in this process, as far as they lie in one piece;
+  /// `nil` where looking at them means copying them. Good for as long as the memory is.
+  func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer?
+
   /// The ranges that answer: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
 
@@ -28,6 +32,8 @@ public protocol PhysicalMemory {
 }
 
 extension PhysicalMemory {
+  public func bytesInPlace(from _: PhysicalAddress) -> UnsafeRawBufferPointer? { nil }
+
   public var storedPageCount: UInt64 { backedPageCount }
   public var window: MemoryWindow { MemoryWindow() }
 

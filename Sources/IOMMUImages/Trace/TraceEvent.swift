@@ -25,6 +25,8 @@ public struct TraceEvent: Sendable, Equatable {
     case ret(TraceReturn)
     /// `wbinvd`: the processor wrote all its caches back.
     case cacheFlush
+    /// `bootmem_low`: the kernel took memory for a table, of that many bytes.
+    case tableAllocation(PhysicalAddress, byteCount: UInt64)
     /// Housekeeping of the kernel that no IOMMU sees; the text is its kind, such as `ioremap`.
     case housekeeping(String)
   }

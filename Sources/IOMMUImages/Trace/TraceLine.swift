@@ -18,8 +18,10 @@ struct TraceLine: Decodable {
     case "call": action = .call(try fields.call())
     case "ret": action = .ret(try fields.ret())
     case "wbinvd": action = .cacheFlush
-    case "bootmem_low", "alloc_pages", "ioremap", "note", "set_memory_uc", "set_memory_np",
-      "init_memory_mapping", "memblock_reserve":
+    case "bootmem_low":
+      action = .tableAllocation(try fields.address(.pa), byteCount: try fields.integer(.size))
+    case "alloc_pages", "ioremap", "note", "set_memory_uc", "set_memory_np", "init_memory_mapping",
+      "memblock_reserve":
       action = .housekeeping(kind)
     default: throw fields.error(.ev, quoted(kind) + " is no event that is known")
     }
@@ -29,7 +31,7 @@ struct TraceLine: Decodable {
 /// The keys of all events; those of no use to an IOMMU are not read.
 enum TraceKey: String, CodingKey {
   case seq, ev, name, op, chip, bbar, offset, reg, width, value, bdf, pa, count, bytes, fn, dev
-  case len, dir, iova, bus, nents, mapped, ret, pages
+  case len, dir, iova, bus, nents, mapped, ret, pages, size
   case processorValue = "cpu_value"
   case busBytes = "bus_bytes"
   case bigEndianValue = "be_value"

@@ -8,6 +8,14 @@ public struct TraceTruth: Sendable {
   public var scenario: String
   /// 1 for the first kernel, 2 for the kdump kernel.
   public var kernel: UInt64
+  /// The recorded driver, such as `Linux 4.4.60 pci-calgary_64.c`.
+  public var driver: String
+  /// What the kernel was told of the driver on its command line; empty for nothing.
+  public var option: String
+  /// Bytes: the end of the RAM that the kernel saw, and in a kdump kernel the end before its command
+  /// line cut it; 0 where the file does not say.
+  public var endOfRAM: UInt64
+  public var savedEndOfRAM: UInt64
   /// Memory, reserved ranges included: half-open, whole pages, ascending and apart.
   public var memory: [Range<PhysicalAddress>]
   /// Sorted by the place where they begin.
@@ -16,6 +24,20 @@ public struct TraceTruth: Sendable {
   public var tables: [TraceTable]
   /// Calgary: the PCI functions; empty elsewhere.
   public var functions: [TraceFunction]
+  /// How many mappings there are, how many live on and how many were freed, by the file's own count.
+  public var counts: Counts
+
+  public struct Counts: Sendable, Equatable, Decodable {
+    public var mappings: UInt64
+    public var live: UInt64
+    public var freed: UInt64
+
+    public init(mappings: UInt64, live: UInt64, freed: UInt64) {
+      self.mappings = mappings
+      self.live = live
+      self.freed = freed
+    }
+  }
 }
 
 /// One mapping that a driver made.
@@ -24,6 +46,8 @@ public struct TraceMapping: Sendable, Equatable {
   public var device: Requester
   /// Calgary: the bus whose table translates the device; `nil` when none does.
   public var tableBus: UInt8?
+  /// `state`: the driver has not taken it back.
+  public var isLive: Bool
   /// GART: whether the number lies in the aperture.
   public var isRemapped: Bool
   public var iova: IOVA
@@ -48,6 +72,13 @@ public struct TraceTable: Sendable, Equatable {
   /// The table as the driver finds it: another address after the driver's mistake in a kdump kernel.
   public var driverTable: PhysicalAddress
   public var entryCount: UInt64
+  /// Bytes of the table by the driver's own size.
+  public var byteCount: UInt64?
+  /// What TAR and CONFIG_RW hold, their bits numbered as documented.
+  public var tableAddress: UInt64
+  public var configuration: UInt64
+  /// The size code in TAR.
+  public var sizeCode: UInt64?
   /// Entries that are not zero.
   public var nonzeroEntryCount: UInt64?
   /// Where the driver's next search starts.
@@ -73,11 +104,13 @@ extension TraceTruth {
     let document = try decodeJSON(
       TruthDocument.self, path: path, atMost: Self.byteCountLimit, kind: "a truth file")
     self.init(
-      path: path, scenario: document.scenario, kernel: document.kernel,
+      path: path, scenario: document.scenario, kernel: document.kernel, driver: document.driver,
+      option: document.option ?? "", endOfRAM: document.endPage.map { $0.value &* 4096 } ?? 0,
+      savedEndOfRAM: document.savedEndPage.map { $0.value &* 4096 } ?? 0,
       memory: Self.wholePages(document.ram.map(\.range)),
       mappings: document.mappings.map(\.value).sorted { $0.firstSequence < $1.firstSequence },
       tables: document.tables?.map(\.value) ?? [],
-      functions: document.devices?.map(\.value) ?? [])
+      functions: document.devices?.map(\.value) ?? [], counts: document.counts)
   }
 
   /// The ranges cut to whole pages and joined where they touch.
@@ -103,10 +136,22 @@ extension TraceTruth {
 private struct TruthDocument: Decodable {
   var scenario: String
   var kernel: UInt64
+  var driver: String
+  var option: String?
+  var endPage: Number?
+  var savedEndPage: Number?
   var ram: [MemoryRange]
   var mappings: [Mapping]
   var tables: [Table]?
   var devices: [Function]?
+  var counts: TraceTruth.Counts
+
+  enum CodingKeys: String, CodingKey {
+    case scenario, kernel, driver, ram, mappings, tables, devices, counts
+    case option = "calgary_option"
+    case endPage = "max_pfn"
+    case savedEndPage = "saved_max_pfn"
+  }
 
   /// `["0x0", "0x9f000", "ram"]`.
   struct MemoryRange: Decodable {
@@ -128,7 +173,7 @@ private struct TruthDocument: Decodable {
     var value: TraceMapping
 
     enum CodingKeys: String, CodingKey {
-      case id, dev, iova, pa, len, pages, dir
+      case id, dev, iova, pa, len, pages, dir, state
       case tableBus = "table_bus"
       case busAddress = "bus_addr"
       case isRemapped = "through_gart"
@@ -165,6 +210,7 @@ private struct TruthDocument: Decodable {
       value = TraceMapping(
         identifier: try container.decode(UInt64.self, forKey: .id), device: device,
         tableBus: bus.flatMap { UInt8(exactly: $0) },
+        isLive: try container.decode(String.self, forKey: .state) == "live",
         isRemapped: try container.decodeIfPresent(Bool.self, forKey: .isRemapped) ?? true,
         iova: IOVA(
           try hexadecimal(container.contains(.busAddress) ? .busAddress : .iova, bits: 52)),
@@ -185,6 +231,10 @@ private struct TruthDocument: Decodable {
       case hardwareTable = "hw_table_pa"
       case nonzeroEntries = "nonzero_tces"
       case hint = "it_hint"
+      case byteCount = "table_bytes"
+      case tableAddress = "tar_be_value"
+      case configuration = "config_rw_be"
+      case sizeCode = "size_code"
     }
 
     init(from decoder: any Decoder) throws {
@@ -199,6 +249,10 @@ private struct TruthDocument: Decodable {
         isTranslated: try container.decode(Bool.self, forKey: .translated),
         hardwareTable: PhysicalAddress(hardware), driverTable: PhysicalAddress(driver),
         entryCount: try container.decodeIfPresent(UInt64.self, forKey: .entries) ?? 0,
+        byteCount: try container.decodeIfPresent(UInt64.self, forKey: .byteCount),
+        tableAddress: try container.decode(Number.self, forKey: .tableAddress).value,
+        configuration: try container.decode(Number.self, forKey: .configuration).value,
+        sizeCode: try container.decodeIfPresent(UInt64.self, forKey: .sizeCode),
         nonzeroEntryCount: try container.decodeIfPresent(UInt64.self, forKey: .nonzeroEntries),
         hint: try container.decodeIfPresent(UInt64.self, forKey: .hint))
     }

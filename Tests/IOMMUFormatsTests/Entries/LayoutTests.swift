@@ -7,7 +7,10 @@ import Testing
 
   static let tables: [any TableEntry.Type] = [
     Calgary.TranslationControlEntry.self, Calgary.TableAddressRegister.self,
-    Calgary.ConfigurationRegister.self, Calgary.BusRangeRegister.self, GART.GATTEntry.self,
+    Calgary.ConfigurationRegister.self, Calgary.BusRangeRegister.self,
+    Calgary.ChannelStatusRegister.self, Calgary.ChipConfigurationRegister.self,
+    Calgary.SplitQueueRegister.self, Calgary.PageMigrationRegister.self,
+    Calgary.SaviorRegister.self, GART.GATTEntry.self,
     GART.ApertureControl.self, GART.ApertureBase.self, GART.TableBase.self, GART.CacheControl.self,
     GART.MachineCheckControl.self, GART.MachineCheckStatus.self, GART.MachineCheckAddress.self,
     AGP.ApertureSize.self, AGP.ApertureBase.self,
@@ -164,7 +167,10 @@ import Testing
 
   @Test func `Calgary's entries are big-endian and no others`() {
     let bigEndian = Self.entries.filter { $0.isBigEndian }.map { $0.name.description }
-    #expect(bigEndian == ["TCE", "TAR", "CONFIG_RW", "STUFF"])
+    #expect(
+      bigEndian == [
+        "TCE", "TAR", "CONFIG_RW", "STUFF", "CSR", "CCR", "SPLIT_QUEUE", "PAGE_MIG", "SAVIOR_L2",
+      ])
   }
 
   @Test(arguments: entries)

@@ -165,11 +165,14 @@ private func complaint(_ text: String, after sequence: UInt64? = nil) -> String?
 
 @Suite struct TraceTruthTests {
   static let text = """
-    {"scenario":"small","kernel":1,
+    {"scenario":"small","kernel":1,"driver":"Linux 4.4.60 pci-calgary_64.c","calgary_option":"64k",
      "ram":[["0x0","0x9f000","ram"],["0x9f000","0x100000","reserved"],["0x100000","0x40000000","ram"]],
-     "tables":[{"bus":2,"chip":0,"phb":1,"translated":true,"kernel_table_pa":"0x3f800002",
+     "tables":[{"bus":2,"chip":0,"phb":1,"tar_be_value":"0x3f800000",
+       "config_rw_be":"0x21100000","translated":true,"kernel_table_pa":"0x3f800002",
        "hw_table_pa":"0x3f800000","entries":8192,"nonzero_tces":1,"it_hint":33},
-      {"bus":4,"chip":0,"phb":3,"translated":false}],
+      {"bus":4,"chip":0,"phb":3,"tar_be_value":"0x0","config_rw_be":"0x0",
+       "translated":false}],
+     "counts":{"mappings":2,"live":1,"freed":1,"map_failures":0},
      "devices":[{"bdf":"0000:02:00.0","vendor":"1014","device":"02a1","root_bus":2,"translated":true}],
      "mappings":[{"id":2,"kernel":1,"dev":"03:04.1","table_bus":2,"api":"map_page","iova":"0x21ff8",
        "pa":"0x1687eff8","len":16,"pages":2,"dir":"to_device","state":"live","seq_map":70},

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Checks find, walk, maps, who, diff, verify and explain against dumps of real machines.
+
+Usage: inspect.py TOOL ORACLE WORKDIR. One line per check; exits 1 when any fails.
+"""
+import glob
+import gzip
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+
+tool, oracle, work = sys.argv[1:4]
+failures = 0
+
+
+def run(*arguments, ok=(0,), stdin=None):
+    done = subprocess.run([tool, *arguments], input=stdin, capture_output=True, text=True)
+    if done.returncode not in ok:
+        raise SystemExit(
+            f"iommu {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()[:400]}")
+    return done.stdout
+
+
+def check(name, good, detail=""):
+    global failures
+    failures += not good
+    print(("ok    " if good else "WRONG ") + name + ("" if good else f": {detail}"))
+
+
+def rows(path):
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt") as file:
+        for line in file:
+            if not line.startswith("#"):
+                yield line.rstrip("\n").split("\t")
+
+
+def machine(path):
+    with open(path) as file:
+        return json.load(file)
+
+
+# 1. Find: the table that the registers name comes first, in every container, and nothing that is
+#    certain is anything else.
+def true_tables(units):
+    tables = set()
+    for unit in units:
+        registers = {int(k, 16): int(v, 16) for k, v in unit["registers"].items()}
+        if unit["kind"] == "intel-vtd":
+            tables.add(registers[0x20] & ~0xFFF)
+        elif unit["kind"] == "amd-gart":
+            tables.add(registers[0x98] >> 4 << 12)
+        else:
+            for phb in range(4):
+                tar = registers.get(0x580 + 8 * phb, 0) & 0x0000FFFFFFFF8000
+                if tar:
+                    tables.add(tar)
+    return tables
+
+
+searched = 0
+for path in sorted(glob.glob(f"{oracle}/linux-*/*/*machine*.json")):
+    content = machine(path)
+    truth = true_tables(content["units"])
+    images = content.get("images") or [content["image"]]
+    for image in images:
+        full = os.path.join(os.path.dirname(path), image)
+        if not os.path.exists(full):
+            continue
+        found = json.loads(run("find", full, "--format", "json", ok=(0, 1)))
+        tables = [int(c["address"], 16) for c in found
+                  if "root" in c["kind"] or c["kind"] in ("TCE table", "GATT")]
+        searched += 1
+        check(f"find {full[len(oracle) + 1:]}: the true table first, no false one",
+              tables[:1] and tables[0] in truth and set(tables) <= truth,
+              f"{[hex(t) for t in tables]} instead of {[hex(t) for t in sorted(truth)]}")
+check("find: images searched", searched > 20, searched)
+
+# 2. Maps in the kernel's own layout, byte for byte.
+crash = f"{oracle}/linux-vtd/crash48"
+with open(f"{crash}/vmcore-debugfs.domain_translation_struct") as file:
+    kernel = file.read()
+for image in machine(f"{crash}/vmcore-machine.json")["images"]:
+    ours = run("maps", f"{crash}/{image}", "--machine", f"{crash}/vmcore-machine.json",
+               "--format", "debugfs")
+    check(f"maps --format debugfs {image}: {len(kernel)} bytes as the kernel printed them",
+          ours == kernel, f"{len(ours)} bytes")
+
+# 3. Walks: the leaf, its entry and its place as an independent walker has them; faults as well.
+random.seed(20081008)
+walked = 0
+for directory, prefix in [("deb48", ""), ("crash48", "vmcore-"), ("crash48", "copied-"),
+                          ("crash48", "kdump-"), ("cust48sm", ""), ("cust48pt", "")]:
+    base = f"{oracle}/linux-vtd/{directory}/{prefix}"
+    source = f"{base}machine.json"
+    content = machine(source)
+    image = os.path.join(os.path.dirname(source), (content.get("images") or [content["image"]])[0])
+    leaves = [row for row in rows(f"{base}leaves.tsv.gz") if row[1].startswith("0x")]
+    wrong = []
+    for requester, iova, size, physical, access, value, place in random.sample(leaves, 25):
+        offset = random.randrange(int(size, 16))
+        verb = "--write" if access == "-w" or (access == "rw" and offset % 2) else None
+        address = int(iova, 16) + offset
+        if 0xFEE00000 <= address < 0xFEF00000:
+            continue
+        walk = json.loads(run("walk", image, requester.split("/")[0], hex(address), "--machine",
+                              source, "--format", "json", *([verb] if verb else [])))
+        step = walk["steps"][-1]
+        expected = hex(int(physical, 16) + offset)
+        if (walk.get("physical"), step["address"], step["entry"]["words"][0]) != (
+                expected, place, value):
+            wrong.append((requester, hex(address), walk.get("physical"), expected))
+        walked += 1
+    check(f"walk {directory} {prefix}: entry and page of random leaves", not wrong, wrong[:2])
+    with open(f"{base}walk.json") as file:
+        truth = json.load(file)
+    wrong = []
+    for device in truth["devices"]:
+        walk = json.loads(run("walk", image, device["sid"], "0x123456789000", "--machine", source,
+                              "--format", "json", ok=(0, 1)))
+        contexts = [s for s in walk["steps"] if s["address"] == device["ctx_at"]]
+        if not contexts:
+            wrong.append(device["sid"])
+    check(f"walk {directory} {prefix}: context entries where the other walker has them",
+          not wrong, wrong[:3])
+    summary = {row["table"].removesuffix("/0"): row for row in json.loads(
+        run("maps", image, "--machine", source, "--format", "summary-json"))}
+    wrong = []
+    for device in truth["devices"]:
+        if device["type"] != "second-stage":
+            continue
+        row = summary.get(device["sid"])
+        sizes = {"4K": "0x1000", "2M": "0x200000", "1G": "0x40000000"}
+        pages = {sizes[k]: v for k, v in device["sizes"].items() if v}
+        if row is None or {p["bytes"]: p["count"] for p in row["pages"]} != pages \
+                or row["runs"] != device["n_runs"] or int(row["bytes"], 16) != device["bytes"]:
+            wrong.append((device["sid"], row))
+    check(f"maps {directory} {prefix}: leaves by page size, runs and bytes of every device",
+          not wrong, wrong[:2])
+check("walk: requests walked", walked > 100, walked)
+
+# 4. Who: the reverse of a leaf names the requester and the IOVA.
+leaves = [row for row in rows(f"{crash}/vmcore-leaves.tsv.gz") if row[1].startswith("0x")]
+wrong = []
+for requester, iova, size, physical, *_ in random.sample(leaves, 20):
+    answer = json.loads(run("who", f"{crash}/vmcore.tables.elf", physical, "--machine",
+                            f"{crash}/vmcore-machine.json", "--format", "json"))
+    if (requester, iova) not in {(way["table"], way.get("iova")) for way in answer["ways"]}:
+        wrong.append((requester, iova))
+check("who: random leaves read backwards", not wrong, wrong[:3])
+
+# 5. Diff: before the crash, copied, and a moment later; and across containers.
+before = f"{crash}/vmcore.makedumpfile-zlib.trim"
+copied, kdump = f"{crash}/copied-tables.elf", f"{crash}/kdump-tables.elf"
+options = ["--machine", f"{crash}/vmcore-machine.json"]
+same = json.loads(run("diff", before, copied, *options, "--machine-after",
+                      f"{crash}/copied-machine.json", "--format", "json"))
+check("diff: the copy maps what the dead kernel mapped",
+      len(same) == 15 and not any(row["differences"] for row in same), len(same))
+
+
+def pages(prefix):
+    table = {}
+    for name, iova, size, physical, access in rows(f"{crash}/{prefix}-maps.tsv.gz"):
+        for page in range(int(iova, 16), int(iova, 16) + int(size, 16), 4096):
+            table[name, page] = (int(physical, 16) + page - int(iova, 16), access)
+    return table
+
+
+changed = json.loads(run("diff", copied, kdump, "--machine", f"{crash}/copied-machine.json",
+                         "--machine-after", f"{crash}/kdump-machine.json", "--format", "json",
+                         ok=(1,)))
+old, new = pages("copied"), pages("kdump")
+expected = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+ours = set()
+for row in changed:
+    for difference in row["differences"]:
+        start = int(difference["iova"], 16)
+        for page in range(start, start + int(difference["bytes"], 16), 4096):
+            ours.add((row["table"], page))
+            was = old.get((row["table"], page))
+            kind = ("mapped" if was is None else
+                    "unmapped" if (row["table"], page) not in new else
+                    "re-aimed" if new[row["table"], page][0] != was[0] else "permissions")
+            if kind != difference["change"]:
+                ours.add(("wrong kind", page))
+check(f"diff: the {len(expected)} pages that the capture kernel's drivers changed, and no others",
+      ours == expected and expected, f"{len(ours)} pages")
+
+# 6. Verify: a kernel of today does not keep the Rule; a machine that was built by it does.
+text = run("verify", f"{crash}/vmcore.tables.elf", *options, "--crash-kernel", "160M@336M",
+           ok=(1,))
+check("verify: a Linux 6.1 guest breaks R1 for every device",
+      len(re.findall(r"^  \S+ IOVA 0x15000000, .*40960 of 40960 pages", text, re.M)) == 15)
+run("play", "--mode", "vtd", "--output", f"{work}/play", "--ram", "1G")
+text = run("verify", f"{work}/play/vtd.elf", "--machine", f"{work}/play/vtd.json", ok=(0,))
+check("verify: a machine set up by the Rule keeps it", "the Rule holds" in text)
+
+# 7. Explain: a log with every kernel's way of saying it.
+log = "\n".join(
+    [f"[1.0] DMAR:[DMA Write] Request device [{r}] fault addr {i:x} \n"
+     f"[1.0] DMAR:[fault reason 05] PTE Write access is not set"
+     for r, i in (("00:03.0", 0xFFE00000),)] +
+    ["DMAR: [DMA Read NO_PASID] Request device [05:00.0] fault addr 0xffffd000 "
+     "[fault reason 0x01] Present bit in root entry is clear"])
+explained = json.loads(run("explain", f"{crash}/vmcore.tables.elf", *options, "--format", "json",
+                           stdin=log))
+check("explain: both faults borne out by the tables",
+      len(explained) == 2 and all(e["now"].startswith("the same") for e in explained))
+
+print(f"{failures} wrong" if failures else "all right")
+sys.exit(1 if failures else 0)

@@ -1,0 +1,83 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUImages
+import IOMMUInspection
+
+/// Looks for tables.
+package struct Find: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Find translation tables in a dump by their structure alone.",
+    discussion: """
+      A dump has no registers. This looks at every page and lists what may be a VT-d root table, a \
+      Calgary TCE table, a GATT, an ACPI DMAR table or a Rio table, with a score of 0 to 100 and \
+      the reasons. From \(TableCandidate.certainScore) on a candidate is taken for certain: the \
+      other commands use the first of those when no machine file and no root is given.
+
+      With --crash-kernel the tables inside that range are the capture kernel's, those outside the \
+      dead one's; without it the places of the tables decide, where they can.
+
+      Exits 0 when there is a certain table that translates, 1 when there is none.
+
+      Example: iommu find Examples/vtd-crash/image.elf
+      """)
+
+  @OptionGroup package var files: ImageFiles
+
+  @Option(
+    help: ArgumentHelp("Where the capture kernel lives. May be repeated.", valueName: "range"))
+  package var crashKernel: [AddressRangeArgument] = []
+
+  @Flag(help: "Show candidates that are not certain too.")
+  package var all = false
+
+  @Flag(
+    help: "Measure: bytes searched per second, and how that compares with merely reading them.")
+  package var measure = false
+
+  @Option(help: "How to print the candidates: text or json.")
+  package var format = ReportFormat.text
+
+  @OptionGroup package var screen: ScreenOptions
+
+  package init() {}
+
+  package func run() throws {
+    var (out, ink) = screen.open()
+    guard try report(to: &out, ink: ink) else { throw ExitCode(1) }
+  }
+
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
+    try files.read { memory in
+      if measure {
+        SearchMeasurement(memory).write(to: &out)
+        return true
+      }
+      let bar = ProgressBar("search")
+      let search = TableSearch(in: memory, crashKernel: crashKernel.map(\.range)) {
+        bar.update($0.doneByteCount, of: $0.byteCount)
+      }
+      bar.finish()
+      let shown = search.candidates.filter { all || $0.isCertain }
+      switch format {
+      case .text:
+        for candidate in shown { write(candidate, to: &out, ink: ink) }
+        let hidden = search.candidates.count - shown.count
+        if shown.isEmpty { out.write("nothing that is certainly a table\n") }
+        if hidden > 0 { out.write("\(hidden) less certain; --all shows them\n") }
+      case .json: try writeJSON(shown, to: &out)
+      }
+      return search.candidates.contains { $0.isCertain && $0.kind.translates }
+    }
+  }
+
+  private func write(
+    _ candidate: TableCandidate, to out: inout some TextOutputStream, ink: Ink
+  ) {
+    let owner = candidate.owner.map { ", the \($0.rawValue)'s" } ?? ""
+    let score = candidate.isCertain ? ink.good("\(candidate.score)") : "\(candidate.score)"
+    out.write(
+      "\(ink.address("\(candidate.address)"))  \(ink.strong(candidate.kind.rawValue)), "
+        + "\(byteCountText(candidate.byteCount))\(owner), score \(score)\n")
+    for reason in candidate.reasons { out.write("  \(reason)\n") }
+  }
+}

@@ -1,0 +1,85 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUImages
+import IOMMUInspection
+import IOMMUKdump
+import IOMMUTranslation
+
+/// Makes a page to look at.
+package struct Report: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Write a report as one HTML file: maps, devices, verdicts, findings and walks.",
+    discussion: """
+      The file needs no network and no script. With the crash kernel's memory, from --crash-kernel \
+      or from the machine file, it has the verdicts of the Rule.
+
+      Exits 0 when the report is written, whatever it says.
+
+      Example: iommu report Examples/vtd-crash/image.elf -o report.html \
+      --machine Examples/vtd-crash/machine.json --crash-kernel 160M@336M
+      """)
+
+  @OptionGroup package var image: ImageOptions
+
+  @Option(name: .shortAndLong, help: ArgumentHelp("Where to write it.", valueName: "file"))
+  package var output: String
+
+  @Option(
+    help: ArgumentHelp(
+      "The crash kernel's memory: SIZE@OFFSET, START-LAST, START+BYTES or START..<END. May be "
+        + "repeated. Default: what the machine file says.",
+      valueName: "range"))
+  package var crashKernel: [CrashRangeArgument] = []
+
+  @Option(help: "The report's title. Default: the image's name.")
+  package var title: String?
+
+  package init() {}
+
+  package func run() throws {
+    try image.read { memory, machine in
+      var machine = machine
+      if !crashKernel.isEmpty { machine.crashKernel = crashKernel.map(\.range) }
+      let file = try OutputFile(path: output)
+      var page = ""
+      try report(memory, machine).write(to: &page)
+      try file.write(Array(page.utf8))
+      try file.commit()
+    }
+  }
+
+  private func report(_ memory: MemoryImage, _ machine: Machine) throws -> DumpReport {
+    let verdicts =
+      machine.crashKernel.isEmpty
+      ? []
+      : try Verification(machine, in: memory, crashKernel: [], devices: [])
+        .reportVerdicts(machine, in: memory)
+    let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
+    return try DumpReport(
+      title: title ?? name, machine: machine, in: memory, verdicts: verdicts)
+  }
+}
+
+extension Verification {
+  /// The verdicts as a report has them, each finding with its walk.
+  func reportVerdicts(
+    _ machine: Machine, in memory: some PhysicalMemory
+  ) -> [DumpReport.Verdict] {
+    verdicts.map { verdict in
+      let outcome: DumpReport.Verdict.Outcome =
+        switch verdict.outcome {
+        case .holds: .holds
+        case .broken: verdict.rule.isBrokenByDesign ? .brokenByDesign : .broken
+        case .unknown, .notApplicable: .unknown
+        }
+      return DumpReport.Verdict(
+        rule: "\(verdict.rule)", statement: verdict.rule.statement, outcome: outcome,
+        outcomeText: outcome == .brokenByDesign ? "broken by design" : verdict.outcome.rawValue,
+        findings: verdict.findings.map { finding in
+          DumpReport.Finding(
+            device: finding.device, text: finding.text,
+            walk: Self.walk(to: finding, machine: machine, in: memory))
+        })
+    }
+  }
+}

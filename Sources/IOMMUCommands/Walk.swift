@@ -1,0 +1,62 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUInspection
+import IOMMUTranslation
+
+/// Follows one request through the tables.
+package struct Walk: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Follow one DMA request through the tables, entry by entry.",
+    discussion: """
+      Every table read is told: where the entry lies, its raw value, its fields and what they mean, \
+      down to the page or to the fault with the manual's number. Says so where a table's page is \
+      not in the dump.
+
+      The tables are those that --root or --machine name; without either, those that 'iommu find' \
+      finds.
+
+      Exits 0 when the request reaches memory, 1 when it does not.
+
+      Example: iommu walk Examples/vtd-crash/image.elf 00:03.0 0xffefd000 --write \
+      --machine Examples/vtd-crash/machine.json
+      """)
+
+  @OptionGroup package var image: ImageOptions
+
+  @Argument(help: "The device: 00:1f.2, 0000:00:1f.2, 00:1f:2 or 0xfa.")
+  package var device: RequesterArgument
+
+  @Argument(help: "The I/O address that the device puts on the bus, in hexadecimal.")
+  package var iova: IOVAArgument
+
+  @Flag(help: "The device writes; without this it reads.")
+  package var write = false
+
+  @Option(help: "The PASID that the request carries, in scalable mode. Default: none.")
+  package var pasid: PASIDArgument?
+
+  @Option(help: "How to print the walk: text or json.")
+  package var format = ReportFormat.text
+
+  @OptionGroup package var screen: ScreenOptions
+
+  package init() {}
+
+  package func run() throws {
+    var (out, ink) = screen.open()
+    guard try report(to: &out, ink: ink) else { throw ExitCode(1) }
+  }
+
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
+    try image.read { memory, machine in
+      let walk = ToldWalk(
+        device.requester, pasid: pasid?.pasid, iova.iova, access: write ? .write : .read,
+        machine: machine, in: memory)
+      switch format {
+      case .text: walk.write(to: &out, ink: ink)
+      case .json: try writeJSON(walk, to: &out)
+      }
+      return walk.reachesMemory
+    }
+  }
+}

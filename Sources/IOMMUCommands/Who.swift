@@ -1,0 +1,46 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUInspection
+
+/// Reads the tables backwards.
+package struct Who: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Say which devices can reach a physical address, and by which IOVA.",
+    discussion: """
+      Looks through every table in force. Says too when the address is part of a table itself.
+
+      Exits 0 when some device reaches the address, 1 when none does.
+
+      Example: iommu who Examples/vtd-crash/image.elf 0x7663000 \
+      --machine Examples/vtd-crash/machine.json
+      """)
+
+  @OptionGroup package var image: ImageOptions
+
+  @Argument(help: "The physical address.")
+  package var physical: AddressArgument
+
+  @Option(help: "How to print the ways there: text or json.")
+  package var format = ReportFormat.text
+
+  @OptionGroup package var screen: ScreenOptions
+
+  package init() {}
+
+  package func run() throws {
+    var (out, ink) = screen.open()
+    guard try report(to: &out, ink: ink) else { throw ExitCode(1) }
+  }
+
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
+    try image.read { memory, machine in
+      let reach = try ReachReport(
+        PhysicalAddress(physical.rawValue), machine: machine, in: memory)
+      switch format {
+      case .text: reach.write(to: &out, ink: ink)
+      case .json: try writeJSON(reach, to: &out)
+      }
+      return !reach.ways.isEmpty
+    }
+  }
+}

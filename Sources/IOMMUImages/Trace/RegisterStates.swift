@@ -1,0 +1,78 @@
+import FoundationEssentials
+import IOMMUFormats
+
+/// The registers of a trace's chips at its end, as the file beside the trace has them.
+public struct RegisterStates: Sendable {
+  public struct State: Sendable, Equatable {
+    public var chip: Int
+    public var base: PhysicalAddress
+    public var offset: UInt64
+    /// For messages.
+    public var name: String
+    public var byteCount: Int
+    /// The bits numbered as documented.
+    public var value: UInt64
+    /// The bytes on the bus, the first one most significant.
+    public var busValue: UInt64
+    public var wasAccessed: Bool
+  }
+
+  /// The file's path as it was given.
+  public var path: String
+  public var states: [State]
+
+  /// Reads a file of register states.
+  ///
+  /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
+  public init(path: String) throws(ImageError) {
+    let bytes = try InputFile(path: path).contents(atMost: MachineFile.byteCountLimit)
+    try MachineFile.checkText(bytes, path, kind: "a file of register states")
+    let document: Document
+    do {
+      document = try JSONDecoder().decode(Document.self, from: Data(bytes))
+    } catch let error as DecodingError {
+      throw ImageError(file: path, error)
+    } catch {
+      throw ImageError(file: path, found: "cannot be read as JSON: \(error)")
+    }
+    self.path = path
+    states = document.chips.flatMap { chip in
+      chip.regs.map { register in
+        State(
+          chip: Int(chip.chip), base: PhysicalAddress(chip.bbar.value),
+          offset: register.offset.value, name: register.reg, byteCount: Int(register.width),
+          value: register.value.value, busValue: UInt64(register.busBytes, radix: 16) ?? 0,
+          wasAccessed: register.wasRead || register.wasWritten)
+      }
+    }
+  }
+
+  /// The JSON as it stands.
+  private struct Document: Decodable {
+    var chips: [Chip]
+
+    struct Chip: Decodable {
+      var chip: UInt8
+      var bbar: Number
+      var regs: [Register]
+    }
+
+    struct Register: Decodable {
+      var offset: Number
+      var reg: String
+      var width: UInt8
+      var busBytes: String
+      var value: Number
+      var wasRead: Bool
+      var wasWritten: Bool
+
+      enum CodingKeys: String, CodingKey {
+        case offset, reg, width
+        case busBytes = "bus_bytes"
+        case value = "be_value"
+        case wasRead = "driver_read"
+        case wasWritten = "driver_wrote"
+      }
+    }
+  }
+}

@@ -1,0 +1,144 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// A range of I/O addresses that two tables translate differently.
+public struct RunDifference: Sendable, Hashable {
+  /// What became of the range from the first table to the second.
+  public enum Change: String, Sendable, CaseIterable, Encodable {
+    case mapped
+    case unmapped
+    /// The same numbers lead to other memory.
+    case reaimed = "re-aimed"
+    case permissions
+  }
+
+  public var change: Change
+  public var iova: Range<IOVA>
+  /// Where the first byte went; `nil` for a new mapping.
+  public var before: Target?
+  /// Where it goes now; `nil` for a mapping that is gone.
+  public var after: Target?
+
+  /// Where a range leads, and what may be done there.
+  public struct Target: Sendable, Hashable, Encodable {
+    public var physical: PhysicalAddress
+    public var permissions: Permissions
+
+    public init(physical: PhysicalAddress, permissions: Permissions) {
+      self.physical = physical
+      self.permissions = permissions
+    }
+
+    enum CodingKeys: String, CodingKey { case physical, access }
+
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode("\(physical)", forKey: .physical)
+      try container.encode("\(permissions)", forKey: .access)
+    }
+
+    fileprivate func advanced(byBytes byteCount: UInt64) -> Target {
+      Target(
+        physical: PhysicalAddress(physical.rawValue &+ byteCount), permissions: permissions)
+    }
+  }
+
+  /// `0xfff00000..<0xfff01000  4 KiB  re-aimed  0x7663000 rw -> 0x1234000 rw`.
+  public var text: String {
+    let size = byteCountText(iova.byteCount)
+    switch change {
+    case .mapped: return "mapped       \(iova.text)  \(size)  -> \(after?.text ?? "")"
+    case .unmapped: return "unmapped     \(iova.text)  \(size)  was -> \(before?.text ?? "")"
+    case .reaimed, .permissions:
+      let word = change.rawValue.padded(to: 11)
+      return "\(word)  \(iova.text)  \(size)  \(before?.text ?? "") -> \(after?.text ?? "")"
+    }
+  }
+}
+
+extension RunDifference.Target {
+  fileprivate var text: String { "\(physical) \(permissions)" }
+}
+
+extension RunDifference: Encodable {
+  enum CodingKeys: String, CodingKey { case change, iova, bytes, before, after }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(change, forKey: .change)
+    try container.encode("\(iova.lowerBound)", forKey: .iova)
+    try container.encode(hexadecimal(iova.byteCount), forKey: .bytes)
+    try container.encodeIfPresent(before, forKey: .before)
+    try container.encodeIfPresent(after, forKey: .after)
+  }
+}
+
+extension RunDifference {
+  /// What differs between two lists of runs, each ascending by IOVA and without overlaps.
+  ///
+  /// - Returns: Maximal ranges, ascending.
+  /// - Complexity: O(runs of both).
+  public static func between(
+    _ before: [MappingRun], _ after: [MappingRun]
+  ) -> [RunDifference] {
+    var sweep = RunSweep()
+    var indices = (before: 0, after: 0)
+    var position: UInt64 = 0
+    while true {
+      while indices.before < before.count, before[indices.before].end <= position {
+        indices.before += 1
+      }
+      while indices.after < after.count, after[indices.after].end <= position {
+        indices.after += 1
+      }
+      let old = indices.before < before.count ? before[indices.before] : nil
+      let new = indices.after < after.count ? after[indices.after] : nil
+      // The next place where one of the two begins or ends.
+      let edges = [old?.start, old?.end, new?.start, new?.end].compactMap { $0 }
+      guard let next = edges.filter({ $0 > position }).min() else { break }
+      sweep.add(
+        position..<next, before: old?.target(at: position), after: new?.target(at: position))
+      position = next
+    }
+    return sweep.differences
+  }
+}
+
+extension MappingRun {
+  fileprivate var start: UInt64 { iova.lowerBound.rawValue }
+  fileprivate var end: UInt64 { iova.upperBound.rawValue }
+
+  /// Where an address of the run leads; `nil` outside it.
+  fileprivate func target(at address: UInt64) -> RunDifference.Target? {
+    guard iova.contains(IOVA(address)) else { return nil }
+    return RunDifference.Target(
+      physical: PhysicalAddress(physical.rawValue &+ (address - start)), permissions: permissions)
+  }
+}
+
+/// Joins pieces that are changed in the same way.
+private struct RunSweep {
+  var differences: [RunDifference] = []
+
+  mutating func add(
+    _ range: Range<UInt64>, before: RunDifference.Target?, after: RunDifference.Target?
+  ) {
+    guard before != after else { return }
+    let change: RunDifference.Change =
+      switch (before, after) {
+      case (nil, _): .mapped
+      case (_, nil): .unmapped
+      case (let old?, let new?): old.physical == new.physical ? .permissions : .reaimed
+      }
+    let iova = IOVA(range.lowerBound)..<IOVA(range.upperBound)
+    if let last = differences.last, last.change == change, last.iova.upperBound == iova.lowerBound,
+      last.before?.advanced(byBytes: last.iova.byteCount) == before,
+      last.after?.advanced(byBytes: last.iova.byteCount) == after
+    {
+      differences[differences.count - 1].iova = last.iova.lowerBound..<iova.upperBound
+    } else {
+      differences.append(
+        RunDifference(change: change, iova: iova, before: before, after: after))
+    }
+  }
+}

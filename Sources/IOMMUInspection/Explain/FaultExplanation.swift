@@ -1,0 +1,262 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// What a logged fault means beside the tables of a dump.
+///
+/// The log says what the device tried; the dump, what the tables say since. Together they say which
+/// entry stopped the device, what should have been there, and where its number does lead.
+public struct FaultExplanation: Sendable, Encodable {
+  public let fault: LoggedFault
+  /// What the device tried, in a line.
+  public let attempt: String
+  /// The walk of the same request now; `nil` where the log does not say enough for one.
+  public let walk: ToldWalk?
+  /// What the tables say now, against what the log says.
+  public let now: String
+  /// The entry that stops the request, when one does.
+  public let stoppedBy: String?
+  /// What the driver should have written.
+  public let remedy: String?
+  /// Whatever else is known of the number: where it is mapped, what it may be mistaken for.
+  public let hints: [String]
+
+  /// The tables as they are refuse the request, and for the reason that was logged.
+  public var isBorneOut: Bool {
+    guard let walk, case .fault(let fault) = walk.end else { return false }
+    guard case .vtd(let reason) = self.fault.record.source else { return true }
+    return fault.number == reason.rawValue
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case line, count, attempt, now, remedy, hints, walk
+    case stoppedBy = "stopped_by"
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(fault.line, forKey: .line)
+    try container.encode(fault.count, forKey: .count)
+    try container.encode(attempt, forKey: .attempt)
+    try container.encode(now, forKey: .now)
+    try container.encodeIfPresent(stoppedBy, forKey: .stoppedBy)
+    try container.encodeIfPresent(remedy, forKey: .remedy)
+    try container.encode(hints, forKey: .hints)
+    try container.encodeIfPresent(walk, forKey: .walk)
+  }
+
+  /// Writes the explanation as a paragraph of lines.
+  public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
+    let times = fault.count == 1 ? "" : ", \(fault.count) times"
+    out.write("line \(fault.line)\(times): \(ink.strong(attempt))\n")
+    out.write("  now         \(now)\n")
+    if let stoppedBy { out.write("  stopped by  \(ink.bad(stoppedBy))\n") }
+    if let remedy { out.write("  should be   \(ink.good(remedy))\n") }
+    for hint in hints { out.write("  note        \(hint)\n") }
+  }
+}
+
+/// Explains faults against one machine's tables.
+public struct FaultExplainer<Memory: PhysicalMemory> {
+  let machine: Machine
+  let memory: Memory
+  /// Every table's mappings, for looking a number up elsewhere; shared tables once.
+  private let maps: [TableMaps]
+  /// The root table is a capture kernel's copy.
+  private let isCopy: Bool
+
+  /// Reads all tables once.
+  ///
+  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
+  public init(_ machine: Machine, in memory: Memory) throws(MapsError) {
+    self.machine = machine
+    self.memory = memory
+    var maps: [TableMaps] = []
+    try MapsReport(machine, in: memory).forEachTable(in: memory) { maps.append($0) }
+    self.maps = maps
+    isCopy = machine.units.contains { unit in
+      guard case .vtd(let unit) = unit else { return false }
+      let root = unit.rootTableAddress.rootTable
+      return TableSearch.owner(ofRootTable: root, in: memory) == .captureKernel
+    }
+  }
+
+  /// Explains one fault.
+  public func explain(_ fault: LoggedFault) -> FaultExplanation {
+    let record = fault.record
+    switch record.source {
+    case .calgary(let csr, let plssr): return calgary(fault, csr: csr, plssr: plssr)
+    case .vtdInterrupt(let reason): return interrupt(fault, reason)
+    case .amdvi(_, let flags): return amdvi(fault, flags)
+    case .vtd: break
+    }
+    guard let requester = record.requester, let iova = record.iova, let access = record.access,
+      !machine.units.isEmpty
+    else {
+      return FaultExplanation(
+        fault: fault, attempt: attempt(record), walk: nil, now: "the log names no DMA request",
+        stoppedBy: nil, remedy: nil, hints: [])
+    }
+    let walk = ToldWalk(
+      requester, pasid: record.pasid.map { PASID($0) }, iova, access: access, machine: machine,
+      in: memory)
+    return FaultExplanation(
+      fault: fault, attempt: attempt(record), walk: walk, now: now(walk, record),
+      stoppedBy: stoppedBy(walk), remedy: Remedy(walk).text,
+      hints: hints(requester, iova, access, record))
+  }
+
+  // MARK: What was tried, and what is
+
+  private func attempt(_ record: FaultRecord) -> String {
+    let who = record.requester.map { "\($0)" } ?? "a device"
+    let pasid = record.pasid.map { " with PASID \(hexadecimal($0))" } ?? ""
+    let what =
+      record.access.map { "\($0 == .read ? "read" : "wrote")\(pasid) " } ?? "sent\(pasid) "
+    let place = record.iova.map { "IOVA \($0)" } ?? "something"
+    switch record.source {
+    case .vtd(let reason):
+      return "\(who) \(what)\(place); VT-d fault \(hexadecimal(reason.rawValue)): \(reason.meaning)"
+    case .amdvi(let event, let flags):
+      let meaning = flags.map { ": " + $0.meaning } ?? ""
+      return "\(who) \(what)\(place); AMD-Vi \(event)\(event == "IO_PAGE_FAULT" ? meaning : "")"
+    case .vtdInterrupt, .calgary: return who
+    }
+  }
+
+  private func now(_ walk: ToldWalk, _ record: FaultRecord) -> String {
+    switch walk.end {
+    case .memory(let address, _):
+      return
+        "allowed: the tables lead to \(address). Mapped after the fault, or the unit still had "
+        + "an older translation in its caches"
+    case .interruptMessage: return "an interrupt, not memory"
+    case .notInDump: return walk.endText
+    case .fault(let fault):
+      guard case .vtd(let logged) = record.source, let number = fault.number else {
+        return walk.endText
+      }
+      return number == logged.rawValue
+        ? "the same: \(walk.endText)"
+        : "another fault than then, so that the tables have changed: \(walk.endText)"
+    }
+  }
+
+  private func stoppedBy(_ walk: ToldWalk) -> String? {
+    guard !walk.reachesMemory, let step = walk.steps.last else { return nil }
+    let raw = step.entry.wordTexts.reversed().joined(separator: " ")
+    return "\(step.titleText) at \(step.address), raw \(raw): "
+      + ([step.entry.meaning] + step.entry.violations).joined(separator: ", ")
+  }
+
+  // MARK: What else is known of a number
+
+  private func hints(
+    _ requester: Requester, _ iova: IOVA, _ access: Access, _ record: FaultRecord
+  ) -> [String] {
+    var hints: [String] = []
+    let own = "\(requester)"
+    if let maps = maps.first(where: { $0.table.name == own || $0.table.name.hasPrefix(own + "/") })
+    {
+      hints += neighbours(of: iova, in: maps)
+    }
+    let others = maps.filter { maps in
+      !maps.table.name.hasPrefix(own) && maps.runs.contains { $0.iova.contains(iova) }
+    }
+    if !others.isEmpty {
+      let names = others.prefix(4).map(\.table.name)
+      let more = others.count - names.count
+      let list = more > 0 ? "\(names.joined(separator: ", ")) and \(more) more" : listText(names)
+      hints.append("mapped for \(list), but not for this device")
+    }
+    if let range = machine.crashKernel.first(where: { $0.contains(PhysicalAddress(iova.rawValue)) })
+    {
+      hints.append(
+        "the number lies in the crash kernel \(range.text): a kernel there that knows of no IOMMU "
+          + "uses physical addresses")
+    } else if machine.ram.contains(where: { $0.contains(PhysicalAddress(iova.rawValue)) }) {
+      hints.append("the number is RAM: perhaps a physical address that was never mapped")
+    }
+    if isCopy {
+      hints.append(
+        "root and context tables are a capture kernel's copies: devices without a new driver still "
+          + "use the dead kernel's page tables")
+    }
+    return hints
+  }
+
+  /// How a number lies to the runs of the device's own table.
+  private func neighbours(of iova: IOVA, in maps: TableMaps) -> [String] {
+    if let run = maps.runs.first(where: { $0.iova.contains(iova) }) {
+      return ["mapped \(run.permissions) in \(run.iova.text) -> \(run.physicalRange.text)"]
+    }
+    var hints: [String] = []
+    if let below = maps.runs.last(where: { $0.iova.upperBound <= iova }) {
+      let distance = iova.rawValue - below.iova.upperBound.rawValue
+      if distance < 1 << 20 {
+        hints.append(
+          "\(byteCountText(distance)) past the end of \(below.iova.text) \(below.permissions): "
+            + "a device that runs over its buffer looks like this")
+      }
+    }
+    if maps.runs.isEmpty { hints.append("the device's table maps nothing at all") }
+    return hints
+  }
+
+  // MARK: Records without an address
+
+  private func interrupt(_ fault: LoggedFault, _ reason: VTd.FaultReason) -> FaultExplanation {
+    let record = fault.record
+    let who = record.requester.map { "\($0)" } ?? "a device"
+    let index = record.iova.map { " \($0)" } ?? ""
+    return FaultExplanation(
+      fault: fault,
+      attempt: "\(who) sent an interrupt with index\(index); VT-d fault "
+        + "\(hexadecimal(reason.rawValue)): \(reason.meaning)",
+      walk: nil, now: "interrupt remapping is not read from dumps", stoppedBy: nil,
+      remedy: "an entry of the interrupt remapping table with this index, for this device",
+      hints: [])
+  }
+
+  private func amdvi(_ fault: LoggedFault, _ flags: AMDViFlags?) -> FaultExplanation {
+    var remedy: String?
+    if let flags, !flags.contains(.isInterrupt) {
+      let letter = flags.contains(.isWrite) ? "IW" : "IR"
+      if !flags.contains(.isPresent) {
+        remedy = "an entry with PR, \(letter) and the buffer's page for this number"
+      } else if flags.contains(.isPermission) {
+        remedy = "the same entry with \(letter), if the buffer was mapped for this direction"
+      } else if flags.contains(.isReserved) {
+        remedy = "the same entry without reserved bits"
+      }
+    }
+    return FaultExplanation(
+      fault: fault, attempt: attempt(fault.record), walk: nil,
+      now: "AMD-Vi tables are not read from dumps: this is what the event says", stoppedBy: nil,
+      remedy: remedy, hints: [])
+  }
+
+  private func calgary(_ fault: LoggedFault, csr: UInt32, plssr: UInt32) -> FaultExplanation {
+    let bus = fault.record.bus ?? 0
+    let name = "bus:" + hexadecimal(bus, digits: 2)
+    let table = maps.first { $0.table.name == name }
+    let now: String
+    if let table {
+      now =
+        "\(table.heading) for \(name): \(countText(table.runs.count, "run")), "
+        + byteCountText(table.byteCount)
+    } else {
+      now = "no TCE table in force for \(name)"
+    }
+    return FaultExplanation(
+      fault: fault,
+      attempt:
+        "DMA of agent \(csr >> 16 & 31) below bus \(hexadecimal(bus, digits: 2)) was refused "
+        + "(CSR \(hexadecimal(csr)), PLSSR \(hexadecimal(plssr)))",
+      walk: nil, now: now, stoppedBy: nil,
+      remedy: "a TCE with the page and R or W for each number that the device uses",
+      hints: [
+        "the chip keeps no address: 'iommu maps' shows which numbers the table knows",
+        "the driver has disabled the bus's slots since; 'iommu walk' says so",
+      ])
+  }
+}

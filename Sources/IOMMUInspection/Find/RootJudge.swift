@@ -1,0 +1,181 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// Judges whether a page is a VT-d root table: by following it as hardware would.
+///
+/// A root table is two pages deep before anything random could pass for it: its entries have to
+/// lead to context tables whose every entry that is in use is legal, and those to page tables. The
+/// following is the translation's own, for a unit of which nothing is known.
+struct RootJudge<Memory: PhysicalMemory> {
+  let memory: Memory
+
+  /// Page tables looked at for one candidate; more say nothing new.
+  private static var treeLimit: Int { 64 }
+  private static var tableBudget: UInt64 { 8192 }
+
+  /// The better of the two modes; `nil` for a page that leads to no device.
+  func candidate(at page: PhysicalAddress) -> RootCandidate? {
+    let modes = [(TableCandidate.Kind.rootTable), .scalableRootTable]
+    return modes.compactMap { judge(page, as: $0) }.max { $0.candidate.score < $1.candidate.score }
+  }
+
+  private func judge(
+    _ page: PhysicalAddress, as kind: TableCandidate.Kind
+  ) -> RootCandidate? {
+    let shell = TableCandidate(
+      kind: kind, address: page, byteCount: PageCount.pageByteCount, score: 0, reasons: [])
+    guard case .vtd(let unit) = shell.unit else { return nil }
+    let requesters = unit.requesters(in: memory)
+    guard !requesters.isEmpty else { return nil }
+    let machine = Machine(name: "", units: [.vtd(unit)])
+    let tables = machine.tables(in: memory)
+    // A requester has a table of its name, or one for each of its PASIDs.
+    let served = Set(tables.compactMap { Requester($0.name.prefix { $0 != "/" }) })
+    guard !served.isEmpty else { return nil }
+    let contexts = contextTables(of: requesters, machine: machine)
+    let stray = contexts.reduce(0) { $0 + strayBytes(in: $1, isPresent: $1 != page) }
+    var trees = TreeSurvey()
+    var budget = EnumerationBudget(remainingTables: Self.tableBudget)
+    var seen: Set<TableIdentity> = []
+    for table in tables {
+      guard let identity = TableIdentity(table), seen.insert(identity).inserted else { continue }
+      guard seen.count <= Self.treeLimit else { break }
+      trees.add(table, in: memory, budget: &budget)
+    }
+    return verdict(
+      shell, requesters: requesters.count, served: served.count, contexts: contexts, stray: stray,
+      tables: tables, trees: trees)
+  }
+
+  private func verdict(
+    _ shell: TableCandidate, requesters: Int, served: Int, contexts: [PhysicalAddress],
+    stray: Int, tables: [DMATable], trees: TreeSurvey
+  ) -> RootCandidate {
+    var candidate = shell
+    let isTranslating = tables.contains { $0.root != nil }
+    let context = Double(served) / Double(requesters)
+    // Pass-through devices have no page tables to speak for them.
+    let tree = isTranslating ? trees.soundShare : 0.5
+    var score = 20 + 40 * context * context * context + 30 * tree * tree
+    if trees.leafCount > 0 { score += 5 }
+    if served > 1 { score += 5 }
+    if stray > 0 { score /= 2 }
+    candidate.score = max(0, min(100, Int(score.rounded())))
+    candidate.reasons.append(
+      "\(served) of \(countText(requesters, "context entry", plural: "context entries")) legal, "
+        + "in \(countText(contexts.count, "context table"))")
+    if stray > 0 {
+      candidate.reasons.append("\(countText(stray, "byte")) of context tables is no entry")
+    }
+    if isTranslating { candidate.reasons.append(trees.text) }
+    let passThrough = tables.count { if case .passThrough = $0.content { true } else { false } }
+    if passThrough > 0 { candidate.reasons.append("\(passThrough) in pass-through") }
+    return RootCandidate(
+      candidate: candidate, ownTables: [shell.address] + contexts,
+      trees: Set(tables.compactMap(\.root)))
+  }
+
+  /// The context tables that the requesters' entries lie in, ascending.
+  private func contextTables(of requesters: [Requester], machine: Machine) -> [PhysicalAddress] {
+    var watcher = ContextWatcher()
+    for requester in requesters {
+      _ = machine.resolve(requester, in: memory, observer: &watcher)
+    }
+    return watcher.pages.sorted()
+  }
+
+  /// Bytes of a context table that are not zero and in no entry that is present.
+  private func strayBytes(in table: PhysicalAddress, isPresent: Bool) -> Int {
+    guard isPresent, let bytes = memory.bytes(at: table, count: 4096) else { return 0 }
+    var stray = 0
+    for start in stride(from: 0, to: 4096, by: VTd.ContextEntry.byteCount) {
+      let place = PhysicalAddress(table.rawValue + UInt64(start))
+      guard let entry = VTd.ContextEntry(from: memory, at: place) else { continue }
+      // The upper half of a scalable entry says little; FPD alone is legal.
+      guard !entry.isPresent, !entry.suppressesFaultReports, entry.low != 0 else { continue }
+      stray += bytes[start..<start + VTd.ContextEntry.byteCount].count { $0 != 0 }
+    }
+    return stray
+  }
+}
+
+/// A root table, and what is needed to tell whose it is.
+struct RootCandidate {
+  var candidate: TableCandidate
+  /// The root table and its context tables.
+  var ownTables: [PhysicalAddress]
+  /// The roots of the page tables.
+  var trees: Set<PhysicalAddress>
+
+  /// Page tables that lie between the root and context tables: a kernel allocates both at the same
+  /// time, a kernel that only copies contexts leaves the page tables where they were.
+  var treesAmongOwn: Int {
+    let places = ownTables.map(\.rawValue)
+    let hull = places.min()!...places.max()!
+    return trees.count { hull.contains($0.rawValue) }
+  }
+
+  /// The page tables lie elsewhere: a capture kernel has copied root and context tables.
+  var looksCopied: Bool { trees.count >= 3 && 2 * treesAmongOwn < trees.count }
+}
+
+/// Keeps which context tables were read.
+private struct ContextWatcher: WalkObserver {
+  var pages: Set<PhysicalAddress> = []
+
+  mutating func read(_: some TableEntry, at address: PhysicalAddress, level: Int) {
+    guard level == VTdUnit.contextLevel else { return }
+    pages.insert(address.alignedDown(to: PageCount.pageByteCount))
+  }
+}
+
+/// Goes through page tables and counts what is sound in them.
+struct TreeSurvey: TableVisitor {
+  private(set) var treeCount = 0
+  private(set) var soundTreeCount = 0
+  private(set) var leafCount = 0
+  private(set) var malformedCount = 0
+  private(set) var absentCount = 0
+  private var obstaclesInTree = 0
+
+  mutating func add(
+    _ table: DMATable, in memory: some PhysicalMemory, budget: inout EnumerationBudget
+  ) {
+    obstaclesInTree = 0
+    treeCount += 1
+    do throws(EnumerationExhausted) {
+      try table.forEachEntry(in: memory, budget: &budget, visitor: &self)
+    } catch {
+      // A budget that is used up says that the tree is large, not that it is broken.
+      if budget.remainingTables > 0 { obstaclesInTree += 1 }
+    }
+    if obstaclesInTree == 0 { soundTreeCount += 1 }
+  }
+
+  mutating func leaf(_: Leaf) { leafCount += 1 }
+
+  mutating func obstacle(
+    _ end: Walk.End, entryAddress _: PhysicalAddress, level _: Int, address _: UInt64
+  ) {
+    obstaclesInTree += 1
+    if end == .malformed { malformedCount += 1 } else { absentCount += 1 }
+  }
+
+  /// Sound page tables of all, 0 to 1; a table that is missing from a dump counts half.
+  var soundShare: Double {
+    guard treeCount > 0 else { return 0 }
+    let broken = treeCount - soundTreeCount
+    let forgiven = malformedCount == 0 ? 0.5 * Double(broken) : 0
+    return (Double(soundTreeCount) + forgiven) / Double(treeCount)
+  }
+
+  var text: String {
+    var parts = ["\(soundTreeCount) of \(countText(treeCount, "page table tree")) sound"]
+    parts.append("\(countText(leafCount, "page")) mapped")
+    if malformedCount > 0 {
+      parts.append("\(countText(malformedCount, "entry", plural: "entries")) malformed")
+    }
+    if absentCount > 0 { parts.append("\(countText(absentCount, "table")) not in this dump") }
+    return parts.joined(separator: ", ")
+  }
+}

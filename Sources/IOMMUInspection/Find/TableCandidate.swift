@@ -1,0 +1,108 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// Something in memory that looks like a table, and why.
+public struct TableCandidate: Sendable {
+  /// What it looks like.
+  public enum Kind: String, Sendable, Encodable, CaseIterable {
+    case rootTable = "VT-d root table"
+    case scalableRootTable = "VT-d root table, scalable mode"
+    case tceTable = "TCE table"
+    case gatt = "GATT"
+    case dmar = "ACPI DMAR table"
+    case rioTable = "Rio table in the EBDA"
+
+    /// A table that devices' DMA goes through; the others are the firmware's.
+    public var translates: Bool {
+      switch self {
+      case .rootTable, .scalableRootTable, .tceTable, .gatt: true
+      case .dmar, .rioTable: false
+      }
+    }
+  }
+
+  /// Whose table it is, where several kernels have left theirs.
+  public enum Owner: String, Sendable, Encodable {
+    case deadKernel = "dead kernel"
+    case captureKernel = "capture kernel"
+  }
+
+  public var kind: Kind
+  /// The first byte.
+  public var address: PhysicalAddress
+  /// Bytes of table; for a root table its own page.
+  public var byteCount: UInt64
+  /// 0 to 100; from ``certainScore`` on nothing else is known to look like that.
+  public var score: Int
+  /// What speaks for it, and what against.
+  public var reasons: [String]
+  /// `nil` where nothing tells.
+  public var owner: Owner?
+
+  /// Candidates of this score and more are taken for what they look like.
+  public static let certainScore = 60
+
+  public var isCertain: Bool { score >= Self.certainScore }
+
+  public init(
+    kind: Kind, address: PhysicalAddress, byteCount: UInt64, score: Int, reasons: [String],
+    owner: Owner? = nil
+  ) {
+    self.kind = kind
+    self.address = address
+    self.byteCount = byteCount
+    self.score = score
+    self.reasons = reasons
+    self.owner = owner
+  }
+}
+
+extension TableCandidate {
+  /// A unit whose registers would lead to this table; `nil` for tables without enough to go by.
+  ///
+  /// Nothing is known of the unit but the table: everything that could be legal is. A TCE table
+  /// serves all buses; where an aperture lies is said by no GATT.
+  public var unit: TranslationUnit? {
+    switch kind {
+    case .rootTable, .scalableRootTable:
+      let mode: VTd.TranslationTableMode = kind == .rootTable ? .legacy : .scalable
+      return .vtd(
+        VTdUnit(
+          base: PhysicalAddress(0),
+          rootTableAddress: VTd.RootTableAddress(rootTable: address, mode: mode),
+          status: VTd.GlobalStatus(translates: true), limits: .permissive))
+    case .tceTable:
+      guard let size = Calgary.TableSize.allCases.first(where: { $0.byteCount == byteCount }) else {
+        return nil
+      }
+      return .calgary(
+        CalgaryChip(
+          model: .calgary, base: PhysicalAddress(0),
+          hostBridges: [
+            CalgaryChip.HostBridge(
+              buses: 0...255,
+              tableAddress: Calgary.TableAddressRegister(rawValue: 0).setting(
+                table: address, size: size),
+              configuration: Calgary.ConfigurationRegister(rawValue: 0).enablingTranslation)
+          ]))
+    case .gatt, .dmar, .rioTable: return nil
+    }
+  }
+}
+
+extension TableCandidate: Encodable {
+  enum CodingKeys: String, CodingKey {
+    case kind, address, bytes, score, certain, reasons, owner
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(kind, forKey: .kind)
+    try container.encode("\(address)", forKey: .address)
+    try container.encode(hexadecimal(byteCount), forKey: .bytes)
+    try container.encode(score, forKey: .score)
+    try container.encode(isCertain, forKey: .certain)
+    try container.encode(reasons, forKey: .reasons)
+    try container.encodeIfPresent(owner, forKey: .owner)
+  }
+}

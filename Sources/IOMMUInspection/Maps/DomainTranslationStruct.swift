@@ -1,0 +1,123 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// Tables in the layout of the Linux kernel's own debugfs file `domain_translation_struct`, so that a
+/// dump can be compared with a living machine.
+///
+/// A block for each device, its domain's root table in the heading; a line for each leaf with the
+/// raw entries on the way to it. The kernel names a block after the first device of its group: here
+/// that is the first device with the same table. Pass-through devices and tables of other hardware
+/// have no block.
+///
+/// The kernel knows devices, tables know requesters. Behind a bridge to conventional PCI all devices
+/// speak as device 0 of their bus, which need not exist: it is *assumed* to be such an alias when it
+/// shares its table with a requester of another bus and with another device of its own.
+public struct DomainTranslationStruct: Sendable {
+  private let report: MapsReport
+
+  /// The tables of a report, in its order.
+  public init(_ report: MapsReport) { self.report = report }
+
+  /// Whether any table has this layout.
+  public var isEmpty: Bool { !report.tables.contains { Self.hasLayout($0) } }
+
+  private static func hasLayout(_ table: DMATable) -> Bool {
+    switch table.content {
+    case .secondStage, .firstStage: true
+    case .tce, .gatt, .nested, .passThrough: false
+    }
+  }
+
+  /// Writes all blocks.
+  ///
+  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
+  public func write(
+    of memory: some PhysicalMemory, to out: inout some TextOutputStream
+  ) throws(MapsError) {
+    var budget = EnumerationBudget(for: memory)
+    var firstNames: [TableIdentity: String] = [:]
+    var blocks: [TableIdentity: String] = [:]
+    let identities = report.tables.map { TableIdentity($0) }
+    let users = Dictionary(grouping: zip(report.tables, identities), by: \.1).mapValues {
+      $0.compactMap { requester($0.0) }
+    }
+    for (table, identity) in zip(report.tables, identities) {
+      guard let identity, Self.hasLayout(table), !isAlias(table, among: users[identity] ?? [])
+      else { continue }
+      let name = firstNames[identity] ?? table.name
+      firstNames[identity] = name
+      if blocks[identity] == nil {
+        do throws(EnumerationExhausted) {
+          blocks[identity] = try block(of: table, name: name, in: memory, budget: &budget)
+        } catch {
+          throw .exhausted(error)
+        }
+      }
+      out.write(blocks[identity] ?? "")
+    }
+  }
+
+  /// The requester that a table is for: in scalable mode the name has a PASID too.
+  private func requester(_ table: DMATable) -> Requester? {
+    Requester(table.name.prefix { $0 != "/" })
+  }
+
+  private func isAlias(_ table: DMATable, among users: [Requester]) -> Bool {
+    guard let requester = requester(table), requester.deviceFunction == 0 else { return false }
+    return users.contains { $0.bus != requester.bus }
+      && users.contains { $0.bus == requester.bus && $0.device != 0 }
+  }
+
+  private func block(
+    of table: DMATable, name: String, in memory: some PhysicalMemory,
+    budget: inout EnumerationBudget
+  ) throws(EnumerationExhausted) -> String {
+    var leaves = LeafCollector()
+    try table.forEachEntry(in: memory, budget: &budget, visitor: &leaves)
+    let device = name.prefix { $0 != "/" }
+    let pasid = name.dropFirst(device.count + 1)
+    let space = pasid.isEmpty || pasid == "0" ? "" : " with pasid \(pasid)"
+    var text =
+      "Device 0000:\(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
+      + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
+    switch table.content {
+    case .secondStage(let tree):
+      write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
+    case .firstStage(let tree):
+      write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
+    case .tce, .gatt, .nested, .passThrough: break
+    }
+    return text + "\n"
+  }
+
+  /// A line for each leaf.
+  private func write(
+    _ leaves: [UInt64], of format: some TableFormat, root: PhysicalAddress,
+    in memory: some PhysicalMemory, to text: inout String
+  ) {
+    for leaf in leaves {
+      var path = PathCollector()
+      _ = format.walk(leaf, from: root, in: memory, observer: &path)
+      text += "0x\(hexadecimal(leaf >> 12, digits: 13)) |"
+      for level in stride(from: 5, through: 1, by: -1) {
+        text += "\t0x\(hexadecimal(path.words[level], digits: 16))"
+      }
+      text += "\n"
+    }
+  }
+}
+
+/// Keeps the addresses of leaves.
+private struct LeafCollector: TableVisitor {
+  var leaves: [UInt64] = []
+  mutating func leaf(_ leaf: Leaf) { leaves.append(leaf.address) }
+}
+
+/// Keeps the raw entries of one walk by level; those of levels not reached are zero.
+private struct PathCollector: WalkObserver {
+  var words = [UInt64](repeating: 0, count: 6)
+
+  mutating func read(_ entry: some TableEntry, at _: PhysicalAddress, level: Int) {
+    if level < words.count { words[level] = entry.low }
+  }
+}

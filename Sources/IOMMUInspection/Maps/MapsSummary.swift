@@ -1,0 +1,151 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// What each device's table maps, in numbers: a line per device.
+public struct MapsSummary: Sendable, Encodable {
+  /// One device, or one bus, or the GART.
+  public struct Row: Sendable, Encodable {
+    public var table: String
+    /// What the table is and where it lies.
+    public var heading: String
+    /// Runs of pages that continue each other.
+    public var runCount: Int
+    /// Bytes mapped, all leaves together.
+    public var byteCount: UInt64
+    /// Leaves by the page size that they map, in bytes, ascending.
+    public var pages: [PageUse]
+    /// Leaves that a device may read, write, or both.
+    public var access: AccessUse
+    /// The table that this one is the same as; `nil` for the first with its entries.
+    public var sharedWith: String?
+
+    enum CodingKeys: String, CodingKey {
+      case table, heading, runs, bytes, pages, access
+      case sharedWith = "shared_with"
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(table, forKey: .table)
+      try container.encode(heading, forKey: .heading)
+      try container.encode(runCount, forKey: .runs)
+      try container.encode(hexadecimal(byteCount), forKey: .bytes)
+      try container.encode(pages, forKey: .pages)
+      try container.encode(access, forKey: .access)
+      try container.encodeIfPresent(sharedWith, forKey: .sharedWith)
+    }
+
+    /// `258 of 4 KiB, 3 of 2 MiB`.
+    public var pagesText: String {
+      pages.map { "\($0.count) of \(byteCountText(1 << UInt64($0.sizeLog2)))" }
+        .joined(separator: ", ")
+    }
+  }
+
+  /// How many leaves map pages of one size.
+  public struct PageUse: Sendable, Hashable, Encodable {
+    public var sizeLog2: Int
+    public var count: Int
+
+    enum CodingKeys: String, CodingKey { case bytes, count }
+
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(hexadecimal(1 << UInt64(sizeLog2)), forKey: .bytes)
+      try container.encode(count, forKey: .count)
+    }
+  }
+
+  /// How many leaves allow what.
+  public struct AccessUse: Sendable, Hashable, Encodable {
+    public var readWrite = 0
+    public var readOnly = 0
+    public var writeOnly = 0
+
+    enum CodingKeys: String, CodingKey {
+      case readWrite = "rw"
+      case readOnly = "r-"
+      case writeOnly = "-w"
+    }
+  }
+
+  public var rows: [Row] = []
+
+  /// Counts every leaf of every table, shared ones once.
+  ///
+  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
+  public init(_ report: MapsReport, in memory: some PhysicalMemory) throws(MapsError) {
+    var budget = EnumerationBudget(for: memory)
+    var known: [TableIdentity: Int] = [:]
+    for table in report.tables {
+      let identity = TableIdentity(table)
+      if let identity, let index = known[identity] {
+        var row = rows[index]
+        row.sharedWith = row.table
+        row.table = table.name
+        rows.append(row)
+        continue
+      }
+      if let identity { known[identity] = rows.count }
+      var counter = LeafCounter()
+      do throws(EnumerationExhausted) {
+        try table.forEachEntry(in: memory, budget: &budget, visitor: &counter)
+      } catch {
+        throw .exhausted(error)
+      }
+      rows.append(
+        Row(
+          table: table.name, heading: TableMaps(table: table, runs: []).heading,
+          runCount: counter.runCount, byteCount: counter.byteCount,
+          pages: counter.counts.sorted { $0.key < $1.key }.map {
+            PageUse(sizeLog2: $0.key, count: $0.value)
+          }, access: counter.access))
+    }
+  }
+
+  /// Writes a line per table, in columns.
+  public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
+    let name = rows.reduce(0) { max($0, $1.table.count) }
+    let size = rows.reduce(0) { max($0, byteCountText($1.byteCount).count) }
+    for row in rows {
+      let bytes = row.pages.isEmpty ? "" : byteCountText(row.byteCount)
+      let what =
+        row.pages.isEmpty
+        ? row.heading
+        : "\(countText(row.runCount, "run")), \(row.pagesText); rw \(row.access.readWrite), "
+          + "r- \(row.access.readOnly), -w \(row.access.writeOnly)"
+      let shared = row.sharedWith.map { "  same table as \($0)" } ?? ""
+      out.write(
+        "\(ink.strong(row.table.padded(to: name)))  \(bytes.paddedLeft(to: size))  \(what)"
+          + "\(ink.faint(shared))\n")
+    }
+  }
+
+  public func encode(to encoder: any Encoder) throws { try rows.encode(to: encoder) }
+}
+
+/// Counts leaves.
+private struct LeafCounter: TableVisitor {
+  var counts: [Int: Int] = [:]
+  var access = MapsSummary.AccessUse()
+  var byteCount: UInt64 = 0
+  var runCount = 0
+  private var last: (end: UInt64, physicalEnd: UInt64, permissions: Permissions)?
+
+  mutating func leaf(_ leaf: Leaf) {
+    // Leaves that let nothing through are no mappings.
+    let permissions = leaf.permissions.intersection(.readWrite)
+    guard !permissions.isEmpty else { return }
+    let size: UInt64 = 1 << UInt64(leaf.sizeLog2)
+    counts[leaf.sizeLog2, default: 0] += 1
+    byteCount &+= size
+    switch permissions {
+    case .readWrite: access.readWrite += 1
+    case .read: access.readOnly += 1
+    default: access.writeOnly += 1
+    }
+    let continues = last.map { $0 == (leaf.address, leaf.page.rawValue, permissions) } ?? false
+    if !continues { runCount += 1 }
+    last = (leaf.address &+ size, leaf.page.rawValue &+ size, permissions)
+  }
+}

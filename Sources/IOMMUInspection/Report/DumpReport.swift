@@ -1,0 +1,243 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// All that is known of a dump's tables on one page of HTML, which needs nothing else: no network,
+/// no script.
+public struct DumpReport: Sendable {
+  /// A verdict of the Rule, by whoever judged it.
+  public struct Verdict: Sendable {
+    public enum Outcome: Sendable { case holds, broken, brokenByDesign, unknown }
+
+    public var rule: String
+    public var statement: String
+    public var outcome: Outcome
+    public var outcomeText: String
+    public var findings: [Finding]
+
+    public init(
+      rule: String, statement: String, outcome: Outcome, outcomeText: String, findings: [Finding]
+    ) {
+      self.rule = rule
+      self.statement = statement
+      self.outcome = outcome
+      self.outcomeText = outcomeText
+      self.findings = findings
+    }
+  }
+
+  /// Something wrong, with the walk that shows it.
+  public struct Finding: Sendable {
+    public var device: String
+    public var text: String
+    public var walk: ToldWalk?
+
+    public init(device: String, text: String, walk: ToldWalk?) {
+      self.device = device
+      self.text = text
+      self.walk = walk
+    }
+  }
+
+  private let title: String
+  private let machine: Machine
+  private let verdicts: [Verdict]
+  private let maps: [TableMaps]
+  private let summary: MapsSummary
+  private let tables: [Range<PhysicalAddress>]
+
+  /// Mappings listed for one device; more are counted.
+  private static let runLimit = 200
+
+  /// Reads everything that the page will say.
+  ///
+  /// - Parameter verdicts: Empty where nobody knows the crash kernel's memory.
+  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
+  public init(
+    title: String, machine: Machine, in memory: some PhysicalMemory, verdicts: [Verdict] = []
+  ) throws(MapsError) {
+    self.title = title
+    self.machine = machine
+    self.verdicts = verdicts
+    let report = try MapsReport(machine, in: memory)
+    var maps: [TableMaps] = []
+    try report.forEachTable(in: memory) { maps.append($0) }
+    self.maps = maps
+    summary = try MapsSummary(report, in: memory)
+    tables = Annotator(machine, in: memory).regions.map(\.range)
+  }
+
+  /// Writes the page.
+  public func write(to out: inout some TextOutputStream) {
+    out.write("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
+    out.write("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n")
+    out.write("<title>\(escaped(title)): IOMMU report</title>\n<style>\n\(reportStyle)</style>\n")
+    out.write("</head>\n<body>\n<main>\n")
+    writeHead(to: &out)
+    writeVerdicts(to: &out)
+    writeFindings(to: &out)
+    writeDrawings(to: &out)
+    writeDevices(to: &out)
+    writeMappings(to: &out)
+    writeWalks(to: &out)
+    out.write("<footer>Made by <code>iommu report</code>. Addresses are hexadecimal; ranges are ")
+    out.write("half-open.</footer>\n</main>\n</body>\n</html>\n")
+  }
+
+  // MARK: Sections
+
+  private func writeHead(to out: inout some TextOutputStream) {
+    out.write("<h1>\(escaped(title))</h1>\n<p class=\"lead\">")
+    out.write(escaped(machine.units.map(\.words).joined(separator: "; ")))
+    out.write("</p>\n<div class=\"facts\">\n")
+    let mapping = summary.rows.filter { !$0.pages.isEmpty }
+    let distinct = summary.rows.filter { $0.sharedWith == nil }
+    let bytes = distinct.reduce(0) { $0 &+ $1.byteCount }
+    fact("\(summary.rows.count)", "devices or buses with a table", to: &out)
+    fact("\(mapping.count)", "of them with mappings", to: &out)
+    fact(byteCountText(bytes), "mapped, shared tables once", to: &out)
+    fact("\(tables.count)", "table pages and tables", to: &out)
+    let crash = machine.crashKernel.reduce(0) { $0 &+ $1.byteCount }
+    fact(crash == 0 ? "not known" : byteCountText(crash), "crash kernel", to: &out)
+    out.write("</div>\n")
+  }
+
+  private func fact(_ value: String, _ name: String, to out: inout some TextOutputStream) {
+    out.write("<div class=\"fact\"><b>\(escaped(value))</b><span>\(escaped(name))</span></div>\n")
+  }
+
+  private func writeVerdicts(to out: inout some TextOutputStream) {
+    out.write("<h2 id=\"rule\">The Kdump IO Rule</h2>\n")
+    guard !verdicts.isEmpty else {
+      out.write("<p class=\"note\">Not judged: nothing says where the crash kernel is. ")
+      out.write("<code>--crash-kernel</code> does.</p>\n")
+      return
+    }
+    let isBroken = verdicts.contains { $0.outcome == .broken }
+    out.write("<span class=\"verdict \(isBroken ? "broken" : "holds")\">")
+    out.write(isBroken ? "The Rule does not hold" : "The Rule holds, as far as a dump can show")
+    out.write("</span>\n<div class=\"rules\">\n")
+    for verdict in verdicts {
+      let kind =
+        switch verdict.outcome {
+        case .holds: "holds"
+        case .broken: "broken"
+        case .brokenByDesign: "design"
+        case .unknown: "unknown"
+        }
+      out.write("<div class=\"rule \(kind)\"><b>\(verdict.rule)</b><div>")
+      out.write("\(escaped(verdict.statement))<i>\(escaped(verdict.outcomeText))</i></div></div>\n")
+    }
+    out.write("</div>\n")
+  }
+
+  /// The findings of rules that are broken, and not by design.
+  private var findings: [(rule: String, finding: Finding)] {
+    verdicts.filter { $0.outcome == .broken }.flatMap { verdict in
+      verdict.findings.map { (verdict.rule, $0) }
+    }
+  }
+
+  private func writeFindings(to out: inout some TextOutputStream) {
+    guard !findings.isEmpty else { return }
+    out.write("<h2 id=\"findings\">Findings</h2>\n<div class=\"card\"><ol class=\"findings\">\n")
+    for (index, (rule, finding)) in findings.enumerated() {
+      out.write("<li><b>\(rule)</b> <code>\(escaped(finding.device))</code> ")
+      out.write(escaped(finding.text))
+      if finding.walk != nil { out.write(" <a href=\"#walk-\(index + 1)\">The walk</a>") }
+      out.write("</li>\n")
+    }
+    out.write("</ol></div>\n")
+  }
+
+  private func writeDrawings(to out: inout some TextOutputStream) {
+    let drawing = SpaceDrawing(
+      maps: maps, crashKernel: machine.crashKernel, ram: machine.ram, tables: tables)
+    out.write("<h2 id=\"iova\">I/O address space</h2>\n<p class=\"note\">The numbers that devices ")
+    out.write("may use. Empty stretches are left out; a window is as wide as the root of its ")
+    out.write("size.</p>\n<div class=\"card\">\n")
+    drawing.writeIOVASpace(to: &out)
+    out.write("</div>\n<h2 id=\"memory\">Physical memory</h2>\n<p class=\"note\">Where those ")
+    out.write("numbers lead, and where the tables themselves lie.</p>\n<div class=\"card\">\n")
+    drawing.writeMemory(to: &out)
+    out.write("</div>\n")
+  }
+
+  private func writeDevices(to out: inout some TextOutputStream) {
+    out.write("<h2 id=\"devices\">Devices</h2>\n<div class=\"card\"><table>\n<tr><th>device</th>")
+    out.write("<th>table</th><th class=\"n\">mapped</th><th class=\"n\">runs</th><th>pages</th>")
+    out.write("<th class=\"n\">rw</th><th class=\"n\">r-</th><th class=\"n\">-w</th></tr>\n")
+    for (index, row) in summary.rows.enumerated() {
+      let name = escaped(row.table)
+      let link = row.pages.isEmpty ? name : "<a href=\"#maps-\(index + 1)\">\(name)</a>"
+      let heading = row.sharedWith.map { "the same as \($0)" } ?? row.heading
+      out.write("<tr><td class=\"mono\">\(link)</td><td class=\"s\">\(escaped(heading))</td>")
+      out.write("<td class=\"n\">\(row.pages.isEmpty ? "" : byteCountText(row.byteCount))</td>")
+      out.write("<td class=\"n\">\(row.pages.isEmpty ? "" : "\(row.runCount)")</td>")
+      out.write("<td>\(escaped(row.pagesText))</td>")
+      for count in [row.access.readWrite, row.access.readOnly, row.access.writeOnly] {
+        out.write("<td class=\"n\">\(count == 0 ? "" : "\(count)")</td>")
+      }
+      out.write("</tr>\n")
+    }
+    out.write("</table></div>\n")
+  }
+
+  private func writeMappings(to out: inout some TextOutputStream) {
+    out.write("<h2 id=\"mappings\">Mappings</h2>\n")
+    for (index, map) in maps.enumerated() where !map.runs.isEmpty {
+      out.write("<details id=\"maps-\(index + 1)\"><summary class=\"mono\">")
+      out.write("\(escaped(map.table.name)) <span>\(escaped(map.heading)), ")
+      out.write("\(countText(map.runs.count, "run"))</span></summary>\n<table>\n<tr><th>IOVA</th>")
+      out.write("<th class=\"n\">size</th><th>physical</th><th>access</th></tr>\n")
+      for run in map.runs.prefix(Self.runLimit) {
+        out.write("<tr><td class=\"mono\">\(escaped(run.iova.text))</td>")
+        out.write("<td class=\"n\">\(byteCountText(run.iova.byteCount))</td>")
+        out.write("<td class=\"mono\">\(escaped(run.physicalRange.text))</td>")
+        out.write("<td class=\"mono\">\(run.permissions)</td></tr>\n")
+      }
+      out.write("</table>\n")
+      let left = map.runs.count - Self.runLimit
+      if left > 0 {
+        out.write("<p class=\"note\">\(left) more: <code>iommu maps --table ")
+        out.write("\(escaped(map.table.name))</code></p>\n")
+      }
+      out.write("</details>\n")
+    }
+  }
+
+  private func writeWalks(to out: inout some TextOutputStream) {
+    let walks = findings.enumerated().compactMap { index, entry in
+      entry.finding.walk.map { (index + 1, entry.rule, $0) }
+    }
+    guard !walks.isEmpty else { return }
+    out.write("<h2 id=\"walks\">Walks</h2>\n<p class=\"note\">Every entry that hardware reads on ")
+    out.write("the way to each finding.</p>\n")
+    for (number, rule, walk) in walks {
+      out.write("<details id=\"walk-\(number)\"><summary class=\"mono\">\(rule) ")
+      out.write("\(escaped(walk.source)) \(walk.access)s \(walk.iova) <span>")
+      out.write("\(escaped(walk.endText))</span></summary>\n<pre>")
+      var text = ""
+      walk.write(to: &text)
+      out.write("\(escaped(text))</pre></details>\n")
+    }
+  }
+}
+
+extension TranslationUnit {
+  /// What the unit is and where its tables begin.
+  var words: String {
+    switch self {
+    case .calgary(let chip):
+      let tables = chip.hostBridges.compactMap { $0?.table?.table }.map { "\($0)" }
+      return "\(chip.model == .calgary ? "IBM Calgary" : "IBM CalIOC2") with TCE tables at "
+        + (tables.isEmpty ? "no address" : listText(tables))
+    case .gart(let node):
+      guard let window = node.window else { return "AMD GART of \(node.device), off" }
+      return
+        "AMD GART of \(node.device), aperture \(hexadecimal(window.base)), GATT \(window.table)"
+    case .vtd(let unit):
+      guard unit.status.translates else { return "Intel VT-d unit at \(unit.base), off" }
+      return "Intel VT-d unit at \(unit.base): \(unit.rootTableAddress.meaning(OnlyVariant()))"
+    }
+  }
+}

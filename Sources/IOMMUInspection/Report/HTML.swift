@@ -1,0 +1,79 @@
+/// Text made safe for HTML.
+func escaped(_ text: String) -> String {
+  var result = ""
+  for character in text {
+    switch character {
+    case "&": result += "&amp;"
+    case "<": result += "&lt;"
+    case ">": result += "&gt;"
+    case "\"": result += "&quot;"
+    default: result.append(character)
+    }
+  }
+  return result
+}
+
+/// A number with one decimal, as drawings have them.
+func decimal(_ value: Double) -> String {
+  let tenths = Int((value * 10).rounded())
+  return tenths % 10 == 0
+    ? "\(tenths / 10)" : "\(tenths < 0 ? "-" : "")\(abs(tenths) / 10).\(abs(tenths) % 10)"
+}
+
+/// How the report looks: light and dark, on screens and on paper.
+let reportStyle = """
+  :root{color-scheme:light dark;--bg:#fbfaf7;--card:#fff;--ink:#1c1f26;--soft:#69707d;--line:#e4e1d9;\
+  --rw:#2f6fde;--r:#2a9d6f;--w:#d9822b;--mix:#8250c4;--bad:#c8373a;--good:#22885a;--warn:#b7791f;\
+  --crash:#c8373a;--shade:#f3f1ea}
+  @media (prefers-color-scheme:dark){:root{--bg:#14161b;--card:#1b1e25;--ink:#e7e5df;--soft:#9aa1ad;\
+  --line:#2d313a;--rw:#6ea0ff;--r:#4fc796;--w:#f0a452;--mix:#b794f4;--bad:#ff7b7b;--good:#5fd39b;\
+  --warn:#e7b75a;--crash:#ff7b7b;--shade:#22262f}}
+  *{box-sizing:border-box}
+  body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,\
+  "Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+  main{max-width:1120px;margin:0 auto;padding:40px 24px 80px}
+  h1{font-size:30px;line-height:1.2;margin:0 0 6px;letter-spacing:-.02em}
+  h2{font-size:19px;margin:44px 0 4px;letter-spacing:-.01em}
+  p.lead{margin:0 0 20px;color:var(--soft)} p.note{margin:0 0 14px;color:var(--soft)}
+  code,pre,td.n,.mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",\
+  monospace;font-size:13px}
+  .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px;margin:22px 0}
+  .fact{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}
+  .fact b{display:block;font-size:20px;letter-spacing:-.01em}.fact span{color:var(--soft);font-size:13px}
+  .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px;\
+  overflow-x:auto}
+  .rules{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:8px}
+  .rule{display:flex;gap:10px;background:var(--card);border:1px solid var(--line);border-left-width:4px;\
+  border-radius:8px;padding:8px 12px;font-size:13px;line-height:1.4}
+  .rule b{min-width:30px}.rule i{display:block;font-style:normal;color:var(--soft)}
+  .holds{border-left-color:var(--good)}.broken{border-left-color:var(--bad)}
+  .design{border-left-color:var(--warn)}.unknown{border-left-color:var(--line)}
+  .verdict{display:inline-block;padding:3px 12px;border-radius:99px;color:#fff;font-weight:600;\
+  margin:0 0 14px}
+  .verdict.holds{background:var(--good)}.verdict.broken{background:var(--bad)}
+  table{border-collapse:collapse;width:100%}
+  th{text-align:left;font-weight:600;color:var(--soft);font-size:12px;padding:6px 12px 6px 0;\
+  border-bottom:1px solid var(--line);white-space:nowrap}
+  td{padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}
+  tr:last-child td{border-bottom:0} td.n,th.n{text-align:right;white-space:nowrap}
+  td.s{color:var(--soft)}
+  details{margin:8px 0;background:var(--card);border:1px solid var(--line);border-radius:10px;\
+  padding:8px 14px}
+  details:target{border-color:var(--rw);box-shadow:0 0 0 2px var(--rw)}
+  summary{cursor:pointer;font-weight:600}summary span{font-weight:400;color:var(--soft)}
+  pre{margin:8px 0;white-space:pre-wrap;overflow-wrap:anywhere}
+  .bad{color:var(--bad)}.good{color:var(--good)} a{color:var(--rw)}
+  ol.findings{padding-left:22px;margin:0}ol.findings li{margin:0 0 8px}
+  svg{display:block;width:100%;height:auto;min-width:760px}
+  svg text{fill:var(--soft);font:11px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+  svg text.name{fill:var(--ink)}
+  .rw{fill:var(--rw)}.ro{fill:var(--r)}.wo{fill:var(--w)}.mix{fill:var(--mix)}
+  .lane{fill:var(--shade)}.crash{fill:var(--crash);opacity:.18}.edge{stroke:var(--crash);\
+  stroke-width:1;stroke-dasharray:3 3}.ram{fill:var(--shade);stroke:var(--line)}.tbl{fill:var(--ink)}
+  .key{display:flex;flex-wrap:wrap;gap:16px;margin:10px 0 0;color:var(--soft);font-size:12px}
+  .key i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;\
+  vertical-align:-1px}
+  footer{margin-top:56px;color:var(--soft);font-size:13px}
+  @media print{body{background:#fff}details{break-inside:avoid}}
+
+  """

@@ -1,0 +1,171 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// Draws where each device's numbers lie, and where in memory they lead.
+struct SpaceDrawing {
+  let maps: [TableMaps]
+  let crashKernel: [Range<PhysicalAddress>]
+  let ram: [Range<PhysicalAddress>]
+  /// The pages that tables are made of.
+  let tables: [Range<PhysicalAddress>]
+
+  private static let width = 1060.0
+  private static let left = 96.0
+  private static let laneHeight = 18.0
+
+  private var lineWidth: Double { Self.width - Self.left - 4 }
+
+  // MARK: I/O addresses
+
+  /// A lane for each table with mappings, over one line of I/O addresses.
+  func writeIOVASpace(to out: inout some TextOutputStream) {
+    let drawn = maps.filter { !$0.runs.isEmpty }
+    guard !drawn.isEmpty else {
+      out.write("<p class=\"note\">No table maps anything.</p>\n")
+      return
+    }
+    let axis = AddressAxis(
+      drawn.flatMap { $0.runs.map { closed($0.iova) } }, start: Self.left, width: lineWidth)
+    let height = Double(drawn.count) * (Self.laneHeight + 6) + 30
+    open(height, "I/O address space: a lane for each device", to: &out)
+    for window in axis.windows {
+      rectangle("lane", window.x, 22, window.width, height - 26, to: &out)
+      text("", window.x, 12, shortHexadecimal(window.range.lowerBound), to: &out)
+    }
+    crashNumbers(axis, height: height, to: &out)
+    for (index, map) in drawn.enumerated() {
+      let y = 26 + Double(index) * (Self.laneHeight + 6)
+      text("name", 0, y + 13, map.table.name, to: &out)
+      var lane = Lane(start: Self.left, width: lineWidth)
+      for run in map.runs {
+        for span in axis.spans(of: closed(run.iova)) { lane.mark(span, run.permissions.rawValue) }
+      }
+      for run in lane.runs {
+        rectangle(Self.kind(run.state), run.x, y, run.width, Self.laneHeight, to: &out)
+      }
+    }
+    out.write("</svg>\n")
+    key(
+      [
+        ("rw", "read and write"), ("r", "read only"), ("w", "write only"),
+        ("mix", "several of these, too close to tell apart"),
+        ("crash", "numbers of the crash kernel"),
+      ], to: &out)
+  }
+
+  /// The crash kernel's numbers, where the line has them.
+  private func crashNumbers(
+    _ axis: AddressAxis, height: Double, to out: inout some TextOutputStream
+  ) {
+    for range in crashKernel where !range.isEmpty {
+      for span in axis.spans(of: closed(range)) {
+        rectangle("crash", span.x, 22, max(2, span.width), height - 26, to: &out)
+      }
+    }
+  }
+
+  private static func kind(_ state: UInt8) -> String {
+    switch Permissions(rawValue: state & Permissions.readWrite.rawValue) {
+    case .readWrite: "rw"
+    case .read: "ro"
+    case .write: "wo"
+    default: "mix"
+    }
+  }
+
+  // MARK: Physical memory
+
+  /// Memory from 0 to its end: what devices reach, the tables, the crash kernel.
+  func writeMemory(to out: inout some TextOutputStream) {
+    let places = ram + crashKernel + tables
+    let end = max(1, places.map(\.upperBound.rawValue).max() ?? 1)
+    let scale = lineWidth / Double(end)
+    func span(_ range: Range<PhysicalAddress>) -> (x: Double, width: Double)? {
+      let last = min(range.upperBound.rawValue, end)
+      guard range.lowerBound.rawValue < last else { return nil }
+      return (
+        Self.left + Double(range.lowerBound.rawValue) * scale,
+        Double(last - range.lowerBound.rawValue) * scale
+      )
+    }
+    let height = 142.0
+    open(height, "physical memory", to: &out)
+    for range in ram.isEmpty ? [PhysicalAddress(0)..<PhysicalAddress(end)] : ram {
+      guard let span = span(range) else { continue }
+      rectangle("ram", span.x, 24, max(1, span.width), 92, to: &out)
+    }
+    text("name", 0, 50, "reached", to: &out)
+    text("name", 0, 98, "tables", to: &out)
+    var lane = Lane(start: Self.left, width: lineWidth)
+    for map in maps {
+      for run in map.runs {
+        if let span = span(run.physicalRange) { lane.mark(span, run.permissions.rawValue) }
+      }
+    }
+    for run in lane.runs {
+      rectangle(Self.kind(run.state), run.x, 30, run.width, 40, to: &out)
+    }
+    var tableLane = Lane(start: Self.left, width: lineWidth)
+    for range in tables {
+      if let span = span(range) { tableLane.mark(span, 1) }
+    }
+    for run in tableLane.runs { rectangle("tbl", run.x, 86, run.width, 18, to: &out) }
+    for range in crashKernel {
+      guard let span = span(range) else { continue }
+      rectangle("crash", span.x, 18, max(2, span.width), 104, to: &out)
+      text("", span.x, 12, "crash kernel \(range.text)", to: &out)
+    }
+    text("", Self.left, 134, "0", to: &out)
+    let last = shortHexadecimal(end)
+    text("", Self.width - 7 * Double(last.count) - 4, 134, last, to: &out)
+    out.write("</svg>\n")
+    key(
+      [
+        ("rw", "a device may read and write"), ("r", "read only"), ("w", "write only"),
+        ("tbl", "pages of tables"), ("crash", "the crash kernel"),
+      ], to: &out)
+  }
+
+  // MARK: Shapes
+
+  private func closed<Bound: Address>(_ range: Range<Bound>) -> ClosedRange<UInt64> {
+    range.lowerBound.rawValue...max(range.lowerBound.rawValue, range.upperBound.rawValue &- 1)
+  }
+
+  private func shortHexadecimal(_ value: UInt64) -> String {
+    value > 0 && value % (1 << 20) == 0 ? byteCountText(value) : hexadecimal(value)
+  }
+
+  private func open(_ height: Double, _ title: String, to out: inout some TextOutputStream) {
+    out.write(
+      "<svg viewBox=\"0 0 \(decimal(Self.width)) \(decimal(height))\" role=\"img\" "
+        + "aria-label=\"\(escaped(title))\">\n")
+  }
+
+  private func rectangle(
+    _ kind: String, _ x: Double, _ y: Double, _ width: Double, _ height: Double,
+    to out: inout some TextOutputStream
+  ) {
+    out.write(
+      "<rect class=\"\(kind)\" x=\"\(decimal(x))\" y=\"\(decimal(y))\" "
+        + "width=\"\(decimal(width))\" height=\"\(decimal(height))\"/>\n")
+  }
+
+  private func text(
+    _ kind: String, _ x: Double, _ y: Double, _ content: String,
+    to out: inout some TextOutputStream
+  ) {
+    let attribute = kind.isEmpty ? "" : " class=\"\(kind)\""
+    out.write(
+      "<text\(attribute) x=\"\(decimal(x))\" y=\"\(decimal(y))\">\(escaped(content))</text>\n")
+  }
+
+  private func key(_ items: [(String, String)], to out: inout some TextOutputStream) {
+    out.write("<div class=\"key\">")
+    for (name, meaning) in items {
+      let color = name == "tbl" ? "ink" : name
+      out.write("<span><i style=\"background:var(--\(color))\"></i>\(escaped(meaning))</span>")
+    }
+    out.write("</div>\n")
+  }
+}

@@ -1,0 +1,44 @@
+import IOMMUFormats
+
+/// Memory that remembers where it did not answer: tells a fault of the machine from a page that a
+/// dump does not hold.
+///
+/// The walker asks for one word after the other and ends at the first that is missing, so the last
+/// silent address is the one that stopped it.
+public struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
+  /// What a witness has seen; shared by its copies.
+  private final class Record {
+    var silentAddress: PhysicalAddress?
+  }
+
+  public let base: Base
+  private let record = Record()
+
+  /// Watches over `base`.
+  public init(_ base: Base) { self.base = base }
+
+  /// The last address asked for where nothing answered; `nil` while all did.
+  public var silentAddress: PhysicalAddress? { record.silentAddress }
+
+  public func quadword(at address: PhysicalAddress) -> UInt64? {
+    noting(base.quadword(at: address), at: address)
+  }
+
+  public func doubleword(at address: PhysicalAddress) -> UInt32? {
+    noting(base.doubleword(at: address), at: address)
+  }
+
+  public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    let count = base.read(at: address, into: buffer)
+    if count == 0, buffer.count > 0 { record.silentAddress = address }
+    return count
+  }
+
+  public var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
+  public var storedPageCount: UInt64 { base.storedPageCount }
+
+  private func noting<Word>(_ word: Word?, at address: PhysicalAddress) -> Word? {
+    if word == nil { record.silentAddress = address }
+    return word
+  }
+}

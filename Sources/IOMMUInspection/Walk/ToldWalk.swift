@@ -1,0 +1,192 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// One DMA request followed through the tables, with every entry read on the way.
+///
+/// The walk is the one that ``IOMMUTranslation`` does for every request; here somebody watches.
+public struct ToldWalk: Sendable {
+  /// Where the request ends.
+  public enum End: Sendable, Equatable {
+    /// At memory. `byteCount` bytes follow in the same page.
+    case memory(PhysicalAddress, byteCount: UInt64)
+    /// At the interrupt controller.
+    case interruptMessage
+    /// At the hardware, which blocks it.
+    case fault(Fault)
+    /// At a page that the dump does not hold. The fault is what the hardware would report if no
+    /// memory answered there either.
+    case notInDump(PhysicalAddress, Fault)
+  }
+
+  public let requester: Requester
+  /// What the request carries; `nil` for one without PASID.
+  public let pasid: PASID?
+  public let iova: IOVA
+  public let access: Access
+  /// What stands between the device and memory, in words.
+  public let route: String
+  /// Every entry read, in order.
+  public let steps: [WalkStep]
+  public let end: End
+
+  /// Follows a request for the rest of the page that `iova` lies in.
+  public init(
+    _ requester: Requester, pasid: PASID? = nil, _ iova: IOVA, access: Access, machine: Machine,
+    in memory: some PhysicalMemory
+  ) {
+    let witness = ReadWitness(memory)
+    var collector = StepCollector(machine)
+    let handle = machine.resolve(requester, pasid: pasid, in: witness, observer: &collector)
+    let answer = handle.translate(
+      iova, byteCount: PageCount.pageByteCount - iova.offsetInPage, access: access, in: witness,
+      observer: &collector)
+    self.requester = requester
+    self.pasid = pasid
+    self.iova = iova
+    self.access = access
+    route = handle.route.words
+    steps = collector.steps
+    switch answer {
+    case .mapped(let address, let byteCount): end = .memory(address, byteCount: byteCount)
+    case .interruptMessage: end = .interruptMessage
+    case .fault(let fault):
+      // A page outside the machine's RAM is no matter of the dump.
+      if let silent = witness.silentAddress, fault.isSilence,
+        machine.ram.isEmpty || machine.ram.contains(where: { $0.contains(silent) })
+      {
+        end = .notInDump(silent, fault)
+      } else {
+        end = .fault(fault)
+      }
+    }
+  }
+
+  /// `00:03.0`, or `00:03.0/5` with a PASID.
+  public var source: String { "\(requester)" + (pasid.map { "/\($0)" } ?? "") }
+
+  /// The request reaches memory.
+  public var reachesMemory: Bool { if case .memory = end { true } else { false } }
+
+  /// Where the request ends, in words.
+  public var endText: String {
+    switch end {
+    case .memory(let address, let byteCount):
+      "\(access)s \(address), \(byteCountText(byteCount)) to the end of the page"
+    case .interruptMessage:
+      "is an interrupt message, not memory"
+    case .fault(let fault):
+      "faults" + fault.numberText + ": " + fault.meaning
+    case .notInDump(let address, let fault):
+      "ends unknown: \(address) is not in this dump; where no memory answers there, it faults"
+        + fault.numberText + ": " + fault.meaning
+    }
+  }
+
+  /// Writes the walk: the request, the entries read one by one, and where it ends.
+  public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
+    out.write("\(ink.strong(source)) \(access)s IOVA \(iova): \(route)\n")
+    for (number, step) in steps.enumerated() {
+      out.write(
+        "\n\(number + 1)  \(ink.strong(step.titleText)) at \(ink.address("\(step.address)"))\n")
+      let raw = step.entry.wordTexts.reversed().joined(separator: " ")
+      out.write("   raw      \(raw)\n")
+      out.write("   fields   \(step.fieldsText)\n")
+      out.write("   meaning  \(step.entry.meaning)\n")
+      for violation in step.entry.violations { out.write("   wrong    \(ink.bad(violation))\n") }
+    }
+    let end = reachesMemory ? ink.good(endText) : ink.bad(endText)
+    out.write("\n\(ink.strong(source)) \(end)\n")
+  }
+}
+
+extension ToldWalk: Encodable {
+  enum CodingKeys: String, CodingKey {
+    case requester, pasid, iova, access, route, steps, physical, bytes, interrupt, fault, absent
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode("\(requester)", forKey: .requester)
+    try container.encodeIfPresent(pasid?.rawValue, forKey: .pasid)
+    try container.encode("\(iova)", forKey: .iova)
+    try container.encode("\(access)", forKey: .access)
+    try container.encode(route, forKey: .route)
+    try container.encode(steps, forKey: .steps)
+    switch end {
+    case .memory(let address, let byteCount):
+      try container.encode("\(address)", forKey: .physical)
+      try container.encode(hexadecimal(byteCount), forKey: .bytes)
+    case .interruptMessage:
+      try container.encode(true, forKey: .interrupt)
+    case .fault(let fault):
+      try container.encode(FaultJSON(fault), forKey: .fault)
+    case .notInDump(let address, let fault):
+      try container.encode("\(address)", forKey: .absent)
+      try container.encode(FaultJSON(fault), forKey: .fault)
+    }
+  }
+}
+
+/// A fault as JSON has it.
+struct FaultJSON: Encodable {
+  var reason: String?
+  var meaning: String
+
+  init(_ fault: Fault) {
+    reason = fault.number.map { hexadecimal($0) }
+    meaning = fault.meaning
+  }
+}
+
+extension Fault {
+  /// ` 0x5`, or nothing where the hardware has no number.
+  var numberText: String { number.map { " " + hexadecimal($0) } ?? "" }
+
+  /// The fault says that no memory answered where a table should be.
+  var isSilence: Bool {
+    switch self {
+    case .beyondDeviceMask: false
+    case .gart(let fault): fault == .tableUnreadable
+    case .calgary(let fault): fault == .tableUnreadable
+    case .vtd(let reason, _): reason.isSilence
+    }
+  }
+}
+
+extension VTd.FaultReason {
+  /// The reasons for a table where no memory answers, and 3h, which is one of its causes.
+  fileprivate var isSilence: Bool {
+    switch self {
+    case .contextEntryInvalid, .tableUnreadable, .rootTableUnreadable, .contextTableUnreadable,
+      .scalableRootTableUnreadable, .scalableContextTableUnreadable, .pasidDirectoryUnreadable,
+      .pasidTableUnreadable, .firstStageTableUnreadable, .firstStageRootUnreadable,
+      .secondStageTableUnreadable, .secondStageRootUnreadable:
+      true
+    default: false
+    }
+  }
+}
+
+extension DeviceHandle.Route {
+  /// What stands between a device and memory, in words.
+  var words: String {
+    switch self {
+    case .untranslated: "no translation"
+    case .passThrough: "pass-through"
+    case .gart(let window):
+      "GART, aperture \(hexadecimal(window.base))..<\(hexadecimal(window.base &+ window.byteCount))"
+    case .calgary(let table):
+      "TCE table \(table.table), \(byteCountText(table.size.byteCount))"
+    case .secondStage(let table):
+      "second-stage table \(table.root), \(table.format.levels) levels, "
+        + "\(table.addressWidth)-bit IOVAs"
+    case .firstStage(let table):
+      "first-stage table \(table.root), \(table.format.levels) levels"
+    case .nested(let tables):
+      "first-stage table \(tables.firstStage.root) of a guest, \(tables.firstStage.format.levels) "
+        + "levels, in second-stage table \(tables.secondStage.root), "
+        + "\(tables.secondStage.format.levels) levels"
+    case .blocked: "blocked before any page table"
+    }
+  }
+}

@@ -1,0 +1,103 @@
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUTranslation
+
+/// What the Linux Calgary driver reaches of the machine it runs on, and nothing else.
+public protocol CalgaryPlatform: AnyObject {
+  /// The register bases of the chips that the Rio table names, in its order.
+  func chipBases() throws(Calgary.RioTableError) -> [PhysicalAddress]
+  /// The first doubleword of a function's configuration space; all ones where there is none.
+  func readIdentity(of function: Requester) -> UInt32
+  /// Loads from a chip's registers as an x86 processor does: little-endian.
+  func readRegister(_ base: PhysicalAddress, _ offset: UInt64, byteCount: Int) -> UInt64
+  /// Stores to a chip's registers as an x86 processor does: little-endian.
+  func writeRegister(
+    _ value: UInt64, _ base: PhysicalAddress, _ offset: UInt64, byteCount: Int)
+  /// Memory for a table, below 4 GiB and aligned to its size.
+  func allocateTable(byteCount: UInt64, phb: Int) throws(SetUpError) -> PhysicalAddress
+  /// Stores entries, the first at `address`, and flushes their cache lines.
+  func storeEntries(_ entries: [Calgary.TranslationControlEntry], at address: PhysicalAddress)
+  /// Stores `count` empty entries and flushes their cache lines.
+  func clearEntries(at address: PhysicalAddress, count: Int)
+  /// `count` entries as they lie in memory, 0 where no memory answers.
+  func loadEntries(at address: PhysicalAddress, count: Int) -> [UInt64]
+  /// Memory windows of the bridges below a bus, half-open.
+  func bridgeWindows(below bus: UInt8) -> [Range<UInt64>]
+}
+
+/// A machine with live chips, its memory and its configuration space.
+public final class CalgaryMachine: CalgaryPlatform {
+  public let memory: FlatMemory
+  public let units: [CalgaryUnit]
+  public var topology: PCI.Topology
+  public var windows: [UInt8: [Range<UInt64>]] = [:]
+  private let allocate: (UInt64, String) throws(SetUpError) -> PhysicalAddress
+
+  /// - Parameters:
+  ///   - firmware: Its Rio table is left in memory, when RAM is there.
+  ///   - allocate: Takes bytes and a name, and gives zeroed memory below 4 GiB, aligned to its size.
+  public init(
+    _ firmware: CalgaryFirmware, memory: FlatMemory,
+    allocate: @escaping (UInt64, String) throws(SetUpError) -> PhysicalAddress
+  ) {
+    self.memory = memory
+    self.allocate = allocate
+    units = firmware.units
+    topology = firmware.topology
+    ExtendedBIOSData.store(firmware.rioTable, to: memory)
+  }
+
+  private func unit(at base: PhysicalAddress) -> CalgaryUnit? { units.first { $0.base == base } }
+
+  public func chipBases() throws(Calgary.RioTableError) -> [PhysicalAddress] {
+    try ExtendedBIOSData.rioTable(in: memory).calgaryBases
+  }
+
+  public func readIdentity(of function: Requester) -> UInt32 {
+    topology.readConfiguration(function, at: 0)
+  }
+
+  public func readRegister(
+    _ base: PhysicalAddress, _ offset: UInt64, byteCount: Int
+  ) -> UInt64 {
+    unit(at: base)?.read(at: offset, byteCount: byteCount) ?? .max
+  }
+
+  public func writeRegister(
+    _ value: UInt64, _ base: PhysicalAddress, _ offset: UInt64, byteCount: Int
+  ) {
+    unit(at: base)?.write(value, at: offset, byteCount: byteCount)
+  }
+
+  public func allocateTable(
+    byteCount: UInt64, phb: Int
+  ) throws(SetUpError) -> PhysicalAddress {
+    try allocate(byteCount, "the TCE table of PHB \(phb)")
+  }
+
+  public func storeEntries(
+    _ entries: [Calgary.TranslationControlEntry], at address: PhysicalAddress
+  ) {
+    if address.isAligned(to: 8) {
+      for (index, entry) in entries.enumerated() {
+        entry.store(to: memory, at: PhysicalAddress(address.rawValue + 8 * UInt64(index)))
+      }
+    } else {
+      // Where the driver has lost its way the stores are not aligned; x86 makes them all the same.
+      _ = entries.flatMap(\.bytes).withUnsafeBytes { memory.write($0, at: address) }
+    }
+  }
+
+  public func clearEntries(at address: PhysicalAddress, count: Int) {
+    guard memory.isBacked(address, byteCount: 8 * UInt64(count)) else { return }
+    memory.zero(at: address, byteCount: 8 * UInt64(count))
+  }
+
+  public func loadEntries(at address: PhysicalAddress, count: Int) -> [UInt64] {
+    (0..<UInt64(count)).map {
+      memory.bigEndianQuadword(at: PhysicalAddress(address.rawValue + 8 * $0)) ?? 0
+    }
+  }
+
+  public func bridgeWindows(below bus: UInt8) -> [Range<UInt64>] { windows[bus] ?? [] }
+}

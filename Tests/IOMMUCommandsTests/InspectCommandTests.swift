@@ -1,0 +1,136 @@
+import ArgumentParser
+import Glibc
+import IOMMUFormats
+import IOMMUImages
+import IOMMUInspection
+import Testing
+
+@testable import IOMMUCommands
+
+/// The commands that look into a dump, on the tables of a real crashed guest.
+@Suite struct InspectCommandTests {
+  static let image = Examples.path("vtd-crash", "image.elf")
+  static let source = ["--machine", Examples.path("vtd-crash", "machine.json")]
+
+  @Test func `the root table of a real kernel is found first and alone`() throws {
+    var screen = ""
+    #expect(try Find.parse([Self.image, "--all"]).report(to: &screen))
+    #expect(
+      screen == """
+        0x6a04000  VT-d root table, 4 KiB, score 100
+          15 of 15 context entries legal, in 4 context tables
+          11 of 11 page table trees sound, 8818 pages mapped
+
+        """)
+  }
+
+  @Test func `what is found serves when no machine file is given`() throws {
+    var found = ""
+    var given = ""
+    let walk = [Self.image, "0000:00:03.0", "ffefd000", "--write"]
+    #expect(try Walk.parse(walk).report(to: &found))
+    #expect(try Walk.parse(walk + ["--root", "0x6a04000"]).report(to: &given))
+    #expect(found.hasSuffix("00:03.0 writes 0x7663000, 4 KiB to the end of the page\n"))
+    #expect(found == given)
+  }
+
+  @Test func `a root that is no page of the dump is refused with the way out`() throws {
+    let command = try Maps.parse([Self.image, "--root", "0x1000"])
+    var screen = ""
+    let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
+    #expect(try #require(error).text.contains("'iommu find' lists root tables"))
+  }
+
+  @Test func `a page is traced back to the devices that reach it`() throws {
+    var screen = ""
+    #expect(try Who.parse([Self.image, "0x7663000"] + Self.source).report(to: &screen))
+    #expect(
+      screen == """
+        00:03.0  IOVA 0xffefd000  rw  in 0xffefd000..<0xffefe000 -> 0x7663000..<0x7664000
+        00:03.0  IOVA 0xffefe000  rw  in 0xffefe000..<0xffeff000 -> 0x7663000..<0x7664000
+
+        """)
+  }
+
+  @Test func `a dump does not differ from itself`() throws {
+    var screen = ""
+    #expect(try Diff.parse([Self.image, Self.image] + Self.source).report(to: &screen))
+    #expect(screen == "0 devices different, 15 the same: no range changed\n")
+  }
+
+  @Test func `a kernel that never heard of the Rule breaks R1 for each device`() throws {
+    let command = try Verify.parse(
+      [Self.image, "--crash-kernel", "4M@336M", "--device", "00:03.0"] + Self.source)
+    var screen = ""
+    #expect(try !command.report(to: &screen))
+    #expect(
+      screen.contains(
+        "  00:03.0 IOVA 0x15000000, SS-PDPE [0x0] at 0x7538000, raw 0x0000000000000000: 1024 of "
+          + "1024 pages are not mapped to themselves"))
+    #expect(screen.hasSuffix("the Rule does not hold\n"))
+  }
+
+  @Test func `without a crash kernel there is nothing to judge`() throws {
+    let command = try Verify.parse([Self.image] + Self.source)
+    var screen = ""
+    let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
+    #expect(try #require(error).text.contains("--crash-kernel"))
+  }
+
+  @Test func `a machine that was set up by the Rule keeps it`() throws {
+    let directory = TemporaryDirectory()
+    var screen = ""
+    try Build.parse([
+      "--mode", "vtd", "--ram", "64M", "--crash-kernel", "4M@16M", "--output", directory.path,
+      "--map", "05:00.0=0x2000000+8K:r",
+    ]).report(to: &screen)
+    screen = ""
+    let command = try Verify.parse([
+      "\(directory.path)/vtd.elf", "--machine", "\(directory.path)/vtd.json",
+    ])
+    #expect(try command.report(to: &screen))
+    #expect(screen.contains("R1  holds"))
+    #expect(screen.contains("R13  broken by design"))
+    #expect(screen.hasSuffix("the Rule holds\n"))
+  }
+
+  @Test func `a report is one page without scripts or links to elsewhere`() throws {
+    let directory = TemporaryDirectory()
+    let path = directory.path + "/report.html"
+    let command = try Report.parse(
+      [Self.image, "--output", path, "--crash-kernel", "4M@336M"] + Self.source)
+    try command.run()
+    let page = try Examples.text(path)
+    #expect(page.hasPrefix("<!DOCTYPE html>"))
+    #expect(page.hasSuffix("</html>\n"))
+    for forbidden in ["<script", "http:", "https:", "src=", "@import"] {
+      #expect(!page.contains(forbidden))
+    }
+    #expect(page.contains("The Rule does not hold"))
+    #expect(page.contains("<a href=\"#walk-1\">"))
+    #expect(page.contains("<details id=\"walk-1\">"))
+    // Every tag that is opened is closed.
+    for tag in ["div", "table", "details", "svg", "pre", "ol", "li", "tr", "td", "h2"] {
+      let opened = page.ranges(of: "<\(tag)>").count + page.ranges(of: "<\(tag) ").count
+      #expect(opened == page.ranges(of: "</\(tag)>").count, "\(tag)")
+    }
+  }
+
+  @Test func `colours are an addition, never the message`() throws {
+    var plain = ""
+    var colored = ""
+    let command = try Walk.parse([Self.image, "00:03.0", "0x1000"] + Self.source)
+    #expect(try !command.report(to: &plain))
+    #expect(try !command.report(to: &colored, ink: Ink(isOn: true)))
+    #expect(!plain.contains("\u{1b}"))
+    var stripped = ""
+    var isEscape = false
+    for character in colored {
+      if character == "\u{1b}" { isEscape = true }
+      if !isEscape { stripped.append(character) }
+      if isEscape, character == "m" { isEscape = false }
+    }
+    #expect(stripped == plain)
+    #expect(colored != plain)
+  }
+}

@@ -1,0 +1,172 @@
+import IOMMUFormats
+import IOMMUTranslation
+import Testing
+
+@testable import IOMMUInspection
+
+@Suite struct PageSieveTests {
+  func look(_ words: [Int: UInt64]) -> PageLook {
+    var page = [UInt64](repeating: 0, count: 512)
+    for (index, word) in words { page[index] = word.littleEndian }
+    return page.withUnsafeBytes { PageSieve().look($0) }
+  }
+
+  @Test func `a page of zeros is nothing else`() {
+    #expect(look([:]) == .zero)
+  }
+
+  @Test(arguments: [0, 1, 63, 64, 511])
+  func `one quadword decides, wherever it lies`(index: Int) {
+    // 0x6a04001 is a pointer with a present bit; as a TCE it has bits that drivers leave zero.
+    #expect(look([index: 0x6a0_4001]) == [.root, .gatt])
+    // 0x1c345003 stored big-endian is a TCE; as a pointer and as GATT entries it has reserved bits.
+    #expect(look([index: (0x1c34_5003 as UInt64).byteSwapped]) == [.tce])
+    #expect(look([index: 0xffff_ffff_ffff_ffff]) == [])
+  }
+
+  @Test(arguments: [0, 1, 2, 3, 61, 255, 256, 2000, 4091, 4092])
+  func `a signature is found at every place`(offset: Int) {
+    var bytes = [UInt8](repeating: UInt8(ascii: "D"), count: 4096)
+    bytes.replaceSubrange(offset..<offset + 4, with: Array("DMAR".utf8))
+    let found = bytes.withUnsafeBytes { PageSieve.offsets(of: "DMAR", in: $0) }
+    #expect(found == [offset])
+  }
+
+  @Test func `a signature is found in a buffer of any length, and only when all of it is there`() {
+    for count in [0, 3, 4, 5, 258, 259, 260, 515, 516, 517, 599] {
+      var bytes = [UInt8](repeating: 0, count: count)
+      if count >= 4 { bytes.replaceSubrange((count - 4)..<count, with: Array("DMAR".utf8)) }
+      let found = bytes.withUnsafeBytes { PageSieve.offsets(of: "DMAR", in: $0) }
+      #expect(found == (count >= 4 ? [count - 4] : []))
+    }
+  }
+}
+
+@Suite struct TableSearchTests {
+  /// A machine of 1 MiB whose only VT-d tables are those of the small machine.
+  @Test func `a root table is found, and its context and page tables are not taken for one`() throws
+  {
+    let small = try SmallMachine()
+    let search = TableSearch(in: small.memory)
+    let roots = search.candidates.filter { $0.kind == .rootTable }
+    #expect(roots.map(\.address) == [PhysicalAddress(0x30000)])
+    // One of five context entries is broken on purpose, and one page table entry.
+    #expect(roots.first?.reasons.first == "4 of 5 context entries legal, in 2 context tables")
+  }
+
+  @Test func `four entries of a TCE table are too few to be certain`() throws {
+    let small = try SmallMachine()
+    let tables = TableSearch(in: small.memory).candidates.filter { $0.kind == .tceTable }
+    #expect(tables.allSatisfy { !$0.isCertain })
+  }
+
+  @Test func `a TCE table in use is found with its size`() throws {
+    let memory = try FlatMemory(byteCount: 0x20_0000)
+    // 64 KiB at 0x20000 and 64 KiB at 0x30000, as a driver fills them from entry 32 on.
+    for table in [0x20000, 0x30000 as UInt64] {
+      for index in 32..<132 as Range<UInt64> {
+        let entry = Calgary.TranslationControlEntry(rawValue: 0x10_0000 + index << 12 | 3)
+        entry.store(to: memory, at: PhysicalAddress(table + 8 * index))
+      }
+    }
+    let tables = TableSearch(in: memory).candidates
+    #expect(tables.map(\.kind) == [.tceTable, .tceTable])
+    #expect(tables.map(\.address.rawValue) == [0x20000, 0x30000])
+    #expect(tables[0].byteCount == 0x10000)
+    #expect(tables.allSatisfy { $0.isCertain })
+  }
+
+  @Test func `a GATT is found by its scratch page, a page table is not taken for one`() throws {
+    let memory = try FlatMemory(byteCount: 0x21_0000)
+    for index in 0..<8192 as Range<UInt64> {
+      // The scratch page at 0x123000; a few pages of devices.
+      let entry: UInt32 = index % 100 == 7 ? 0x20_0003 : 0x12_3003
+      memory.store(entry, at: PhysicalAddress(0x8000 + 4 * index))
+    }
+    // 32 KiB of second-stage leaves of memory below 4 GiB: every odd doubleword is zero.
+    for index in 0..<4096 as Range<UInt64> {
+      memory.store(0x20_0003 + (index % 256) << 12, at: PhysicalAddress(0x10000 + 8 * index))
+    }
+    let gatts = TableSearch(in: memory).candidates.filter { $0.kind == .gatt && $0.isCertain }
+    #expect(gatts.map(\.address.rawValue) == [0x8000])
+    #expect(gatts.first?.byteCount == 32_768)
+  }
+
+  /// Intel VT-d 8.1: 48 bytes of header, a DRHD of 16; the checksum makes the sum zero.
+  static func dmar() -> [UInt8] {
+    var bytes: [UInt8] = Array("DMAR".utf8) + [64, 0, 0, 0, 1, 0] + Array("TESTERtestdmar".utf8)
+    bytes += [UInt8](repeating: 0, count: 36 - bytes.count)
+    bytes += [38, 1] + [UInt8](repeating: 0, count: 10)
+    bytes += [0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]
+    bytes[9] = 0 &- bytes.reduce(0) { $0 &+ $1 }
+    return bytes
+  }
+
+  @Test(arguments: [0x5003, 0x10000 - 2, 0x10000 - 3, 0x20000 - 1] as [UInt64])
+  func `a DMAR table is found wherever it begins`(address: UInt64) throws {
+    let memory = try FlatMemory(byteCount: 0x22000)
+    Self.dmar().withUnsafeBytes { _ = memory.write($0, at: PhysicalAddress(address)) }
+    let found = TableSearch(in: memory).candidates
+    #expect(found.map(\.kind) == [.dmar])
+    #expect(found.first?.address.rawValue == address)
+    #expect(found.first?.score == 100)
+    #expect(found.first?.reasons.last == "units at 0xfed90000")
+  }
+
+  @Test func `the letters alone are no DMAR table`() throws {
+    let memory = try FlatMemory(byteCount: 0x8000)
+    Array("DMAR: no such device".utf8).withUnsafeBytes {
+      _ = memory.write($0, at: PhysicalAddress(0x5000))
+    }
+    #expect(TableSearch(in: memory).candidates.isEmpty)
+  }
+
+  @Test(arguments: [7, 8] as [UInt64])
+  func `random memory holds nothing that is certain`(seed: UInt64) throws {
+    let memory = try FlatMemory(byteCount: 1 << 18)
+    var generator = SeededGenerator(seed: seed)
+    for address in stride(from: 0, to: 1 << 18, by: 8) {
+      // Few bits set, and zeros between: nearer to a table than noise is.
+      let word = generator.next() & generator.next() & generator.next() & 0xffff_f003
+      memory.store(word & 3 == 1 ? word : 0, at: PhysicalAddress(UInt64(address)))
+    }
+    let certain = TableSearch(in: memory).candidates.filter(\.isCertain)
+    #expect(certain.isEmpty, "seed \(seed)")
+  }
+
+  @Test func `the capture kernel's copy is told from the dead kernel's table`() throws {
+    // Far apart, and no memory between.
+    let memory = try FlatMemory(ram: [
+      addresses(0x10_0000..<0x10_a000), addresses(0x20_0000..<0x20_1000),
+      addresses(0x30_0000..<0x30_2000),
+    ])
+    func store(_ words: [UInt64], at address: UInt64) {
+      for (index, word) in words.enumerated() {
+        memory.store(word, at: PhysicalAddress(address + 8 * UInt64(index)))
+      }
+    }
+    // The dead kernel: root 0x100000, contexts 0x101000 and 0x109000, four page tables between.
+    // The capture kernel: root 0x300000 and context 0x301000, the same page tables.
+    for base in [0x10_0000, 0x30_0000 as UInt64] {
+      store([base + 0x1001], at: base)
+      for device in 0..<4 as Range<UInt64> {
+        store([0x10_2001 + device * 0x1000, 0x102 + device << 8], at: base + 0x1000 + 128 * device)
+      }
+    }
+    store([0x10_9001], at: 0x10_0010)
+    store([0x10_2001, 0x102], at: 0x10_9000)
+    for table in [0x10_2000, 0x10_3000, 0x10_4000, 0x10_5000 as UInt64] {
+      store([0x10_6003], at: table)
+    }
+    store([0x10_7003], at: 0x10_6000)
+    store([0x10_8003], at: 0x10_7000)
+    store([0x20_0003], at: 0x10_8000)
+    let roots = TableSearch(in: memory).candidates.filter(\.isCertain)
+    #expect(roots.count == 2)
+    #expect(roots.first { $0.address.rawValue == 0x30_0000 }?.owner == .captureKernel)
+    #expect(roots.first { $0.address.rawValue == 0x10_0000 }?.owner == .deadKernel)
+    let told = TableSearch(
+      in: memory, crashKernel: [PhysicalAddress(0x10_0000)..<PhysicalAddress(0x20_0000)])
+    #expect(told.candidates.first { $0.address.rawValue == 0x10_0000 }?.owner == .captureKernel)
+  }
+}
