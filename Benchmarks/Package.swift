@@ -27,6 +27,14 @@ let package = Package(
         .product(name: "IOMMUTranslation", package: "swift-iommu"),
         .product(name: "IOMMUHardware", package: "swift-iommu"),
       ], path: "Sources/Unit"),
+    // What opening and reading dumps costs: `image-readers DUMP...`.
+    .executableTarget(
+      name: "image-readers",
+      dependencies: [
+        .product(name: "IOMMUFormats", package: "swift-iommu"),
+        .product(name: "IOMMUImages", package: "swift-iommu"),
+      ],
+      path: "Sources/ImageReaders"),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -131,9 +131,9 @@ public struct Annotator: Sendable {
   ) -> Bool {
     let address = PhysicalAddress(address)
     guard byteCount > 4 else { return memory.doubleword(at: address) == 0 }
-    guard memory.quadword(at: address) == 0 else { return false }
-    return byteCount <= 8
-      || address.advanced(byBytes: 8).flatMap { memory.quadword(at: $0) } == 0
+    return stride(from: 0, to: byteCount, by: 8).allSatisfy {
+      address.advanced(byBytes: $0).flatMap { memory.quadword(at: $0) } == 0
+    }
   }
 
   private func nextRegionStart(from address: UInt64) -> UInt64? {

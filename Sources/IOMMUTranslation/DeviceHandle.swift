@@ -76,21 +76,26 @@ public struct DeviceHandle: Sendable {
     let limit = dmaMask &- address
     let byteCount = byteCount &- 1 <= limit ? byteCount : limit &+ 1
     if case .blocked(.vtd) = route, pasid == nil, VTd.isInterruptAddress(address) {
-      return Self.interruptAnswer(VTdRequest.Operation(access))
+      return Self.interruptAnswer(VTdRequest.Operation(access), at: address)
     }
     return route.translate(
       address, byteCount: byteCount, for: VTdRequest.Operation(access), in: memory, marker: marker,
       observer: &observer)
   }
 
-  /// Requests without PASID to the interrupt range bypass DMA remapping: writes are messages, all
-  /// else is malformed.
+  /// Requests without PASID to the interrupt range bypass DMA remapping: writes are messages,
+  /// zero-length reads succeed and move nothing, all else is malformed.
   ///
   /// A message is a doubleword; whoever knows the length refuses other writes with the same fault.
   @inlinable
-  public static func interruptAnswer(_ operation: VTdRequest.Operation) -> Translation {
-    operation == .write
-      ? .interruptMessage : .fault(.vtd(.malformedInterruptRequest, isRecorded: true))
+  public static func interruptAnswer(
+    _ operation: VTdRequest.Operation, at address: UInt64
+  ) -> Translation {
+    switch operation {
+    case .write: .interruptMessage
+    case .zeroLengthRead: .mapped(PhysicalAddress(address), byteCount: 1)
+    case .read, .atomic: .fault(.vtd(.malformedInterruptRequest, isRecorded: true))
+    }
   }
 }
 
@@ -108,7 +113,7 @@ extension DeviceHandle.Route {
       return .mapped(PhysicalAddress(address), byteCount: byteCount)
     case .passThrough(let width, let rules):
       if VTd.isInterruptAddress(address), !rules.hasPASID {
-        return DeviceHandle.interruptAnswer(operation)
+        return DeviceHandle.interruptAnswer(operation, at: address)
       }
       return Self.pass(address, byteCount: byteCount, hostAddressWidth: width, under: rules)
     case .gart(let window):

@@ -1,6 +1,7 @@
 import ArgumentParser
 import IOMMUFormats
 import IOMMUKdump
+import IOMMUTranslation
 import Testing
 
 @testable import IOMMUCommands
@@ -63,7 +64,8 @@ import Testing
 
   @Test(arguments: [
     "00:03.0\t0x1000", "00:03.0\t1000z\tr", "00:03.0\t0x1000\tx", "zz:03.0\t0x1000\tr", "garbage",
-    "00:03.0\t0x10000000000000000\tr",
+    "00:03.0\t0x10000000000000000\tr", "00:03.0/\t0x1000\tr", "00:03.0/1048576\t0x1000\tr",
+    "/5\t0x1000\tr",
   ])
   func `a request that makes no sense is named with its line`(line: String) throws {
     let memory = try FlatMemory(byteCount: 4096)
@@ -91,6 +93,45 @@ import Testing
       var output: [UInt8] = []
       try Array("00:03.0\t0xABC\tw".utf8).withUnsafeBytes {
         try answers.answer($0, number: 1, into: &output)
+      }
+      #expect(String(decoding: output, as: UTF8.self) == expected)
+    }
+  }
+
+  @Test func `a PASID stands behind the requester`() throws {
+    let memory = try FlatMemory(byteCount: 4 << 20)
+    // 00:04.0: second stage without PASID, pass-through for PASID 5.
+    for (address, word) in [
+      (0x10_0000, 0x10_1001), (0x10_1400, 0x12_0009), (0x12_0000, 0x12_1001),
+      (0x12_1000, 0x13_0089),
+      (0x12_1008, 5), (0x12_1140, 0x101), (0x12_1148, 5),
+    ] as [(UInt64, UInt64)] {
+      memory.store(word, at: PhysicalAddress(address))
+    }
+    let unit = VTdUnit(
+      base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x10_0400),
+      status: VTd.GlobalStatus(rawValue: 0x8000_0000), limits: .permissive)
+    for (format, expected) in [
+      (
+        Translate.Format.tsv,
+        "00:04.0\t0x1000\tr\tfault:0x79\n00:04.0/5\t0x1000\tr\t0x1000\n"
+      ),
+      (
+        .json,
+        #"{"requester":"00:04.0","iova":"0x1000","access":"read","fault":{"reason":"0x79","#
+          + #""meaning":"second-stage entry not present, or entries that together allow nothing"}}"#
+          + "\n"
+          + #"{"requester":"00:04.0","pasid":5,"iova":"0x1000","access":"read","#
+          + #""physical":"0x1000"}"# + "\n"
+      ),
+    ] {
+      var answers = RequestAnswers(
+        machine: .init(name: "", units: [.vtd(unit)]), memory: memory, format: format)
+      var output: [UInt8] = []
+      for (number, line) in ["00:04.0\t0x1000\tr", "00:04.0/5\t0x1000\tr"].enumerated() {
+        try Array(line.utf8).withUnsafeBytes {
+          try answers.answer($0, number: number + 1, into: &output)
+        }
       }
       #expect(String(decoding: output, as: UTF8.self) == expected)
     }

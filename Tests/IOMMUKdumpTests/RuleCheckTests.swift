@@ -279,6 +279,37 @@ private func lastEntry(_ primary: PrimaryKernel, _ iova: UInt64) -> PhysicalAddr
     #expect(damaged.findings.map(\.entryAddress) == [entry])
   }
 
+  @Test func `R9 looks at PASID directories and tables too`() throws {
+    let memory = try FlatMemory(byteCount: 4 << 20)
+    for (address, word) in [
+      (0x10_0000, 0x10_1001), (0x10_1400, 0x12_0001), (0x12_0000, 0x12_1001), (0x12_1000, 0x101),
+      (0x12_1008, 5),
+    ] as [(UInt64, UInt64)] {
+      memory.store(word, at: PhysicalAddress(address))
+    }
+    func verdict(_ crashKernel: Range<UInt64>) -> RuleVerdict {
+      let machine = Machine(
+        name: "scalable",
+        units: [
+          .vtd(
+            VTdUnit(
+              base: PhysicalAddress(0xfed9_0000),
+              rootTableAddress: VTd.RootTableAddress(rawValue: 0x10_0400),
+              status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive))
+        ], crashKernel: [crashKernel.mapped])
+      return RuleCheck(evidence: RuleEvidence(machine: machine, devices: []), memory: memory)
+        .tablesSound()
+    }
+    #expect(verdict(0x20_0000..<0x30_0000).outcome == .holds)
+    #expect(
+      verdict(0x12_0000..<0x12_1000).findings.map(\.text)
+        == ["table at 0x120000 lies in the crash kernel"])
+    #expect(
+      verdict(0x12_1000..<0x12_2000).findings.map(\.text)
+        == ["table at 0x121000 lies in the crash kernel"])
+    #expect(verdict(0x10_1000..<0x10_2000).outcome == .broken)
+  }
+
   // R10
 
   @Test func `R10 is broken when interrupt remapping blocks the compatibility format`() throws {
@@ -342,5 +373,11 @@ private func lastEntry(_ primary: PrimaryKernel, _ iova: UInt64) -> PhysicalAddr
     #expect(with.findings.count == 3)
     #expect(with.rule.isBrokenByDesign)
     #expect(check(try PrimaryKernel(smallConfiguration(.calgary))).exposure().outcome == .holds)
+  }
+}
+
+extension Range where Bound == UInt64 {
+  fileprivate var mapped: Range<PhysicalAddress> {
+    PhysicalAddress(lowerBound)..<PhysicalAddress(upperBound)
   }
 }

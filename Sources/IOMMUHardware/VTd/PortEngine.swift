@@ -108,7 +108,7 @@ struct PortEngine {
     if case .untranslated = request.kind, request.pasid == nil,
       VTd.isInterruptAddress(request.address)
     {
-      return DeviceHandle.interruptAnswer(request.operation)
+      return DeviceHandle.interruptAnswer(request.operation, at: request.address)
     }
     var fill = FillObserver(outer: observer, caches: caches)
     defer { observer = fill.outer }

@@ -73,7 +73,7 @@ public struct FirstStageTable: Sendable {
     in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
   ) -> Translation {
     if VTd.isInterruptAddress(address), !rules.hasPASID {
-      return DeviceHandle.interruptAnswer(operation)
+      return DeviceHandle.interruptAnswer(operation, at: address)
     }
     guard isCanonical(address) else { return rules.fault(.addressNotCanonical) }
     switch page(

@@ -31,22 +31,22 @@ extension NestedTables {
       budget.remainingTables -= 1
       let address = leaf.page.rawValue + offset
       guard secondStage.reaches(address) else { return }
-      var step: UInt64 = 4096
-      if case .page(let page) = secondStage.page(
-        of: address, from: secondStage.start, for: .read, writes: false, in: memory,
-        marker: NoMarks(), observer: &observer)
-      {
-        step = 1 << UInt64(min(leaf.sizeLog2, page.sizeLog2))
-        let permissions = leaf.permissions.intersection(page.secondStage).intersection(.readWrite)
+      let walk = secondStage.format.walk(
+        address, from: secondStage.root, in: memory, observer: &observer)
+      // To the end of the page, or of what the entry that stops the walk leaves unmapped.
+      let isMapped = walk.end == .page
+      let sizeLog2 = isMapped ? walk.sizeLog2 : secondStage.format.sizeLog2(level: walk.level)
+      let step = bytesInPage(
+        address, sizeLog2: sizeLog2, atMost: 1 << UInt64(leaf.sizeLog2) - offset)
+      let permissions = leaf.permissions.intersection(walk.permissions).intersection(.readWrite)
+      if isMapped, !permissions.isEmpty {
         let start = IOVA(range.lowerBound.rawValue + offset)
         let end = start.rawValue &+ step
-        if !permissions.isEmpty {
-          runs.append(
-            MappingRun(
-              iova: start..<IOVA(end < start.rawValue ? .max : end),
-              physical: place(address, in: page.page, sizeLog2: page.sizeLog2),
-              permissions: permissions))
-        }
+        runs.append(
+          MappingRun(
+            iova: start..<IOVA(end < start.rawValue ? .max : end),
+            physical: place(address, in: walk.page, sizeLog2: walk.sizeLog2),
+            permissions: permissions))
       }
       offset += step
     }

@@ -98,7 +98,7 @@ public struct NestedTables: Sendable {
     in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
   ) -> Translation {
     if VTd.isInterruptAddress(address), !rules.hasPASID {
-      return DeviceHandle.interruptAnswer(operation)
+      return DeviceHandle.interruptAnswer(operation, at: address)
     }
     guard firstStage.isCanonical(address) else { return rules.fault(.addressNotCanonical) }
     switch page(

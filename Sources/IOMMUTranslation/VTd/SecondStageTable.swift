@@ -96,7 +96,7 @@ public struct SecondStageTable: Sendable {
   ) -> Translation {
     // 1. The interrupt range is never remapped as memory, unless a PASID says that it is memory.
     if VTd.isInterruptAddress(address), !rules.hasPASID {
-      return DeviceHandle.interruptAnswer(operation)
+      return DeviceHandle.interruptAnswer(operation, at: address)
     }
     // 10. The width.
     guard reaches(address) else {

@@ -66,7 +66,8 @@ extension VTdResolver {
   /// - Parameters:
   ///   - context: From ``context(of:in:observer:)``.
   ///   - entry: From ``pasidEntry(of:in:memory:observer:)``; `nil` in legacy mode.
-  /// - Precondition: a scalable context comes with an entry.
+  /// - Precondition: a scalable context comes with an entry; both have passed the checks of a
+  ///   resolver for a unit with the same limits.
   public func route(
     of request: VTdRequest, through context: VTdContext, entry: VTdPASIDEntry?
   ) -> Result<DeviceHandle.Route, VTdFault> {
@@ -201,7 +202,7 @@ extension VTdResolver {
     switch request.kind {
     case .untranslated:
       if unit.status.translates, request.pasid == nil, VTd.isInterruptAddress(request.address) {
-        return DeviceHandle.interruptAnswer(request.operation)
+        return DeviceHandle.interruptAnswer(request.operation, at: request.address)
       }
       return route(of: request, in: memory, observer: &observer).translate(
         request.address, byteCount: byteCount, for: request.operation, in: memory, marker: marker,

@@ -79,7 +79,8 @@ extension VTdResolver {
   }
 }
 
-/// Finds the PASIDs that have an entry; looks at each directory and each table once.
+/// Finds the PASIDs that have an entry; looks at each directory and each table once, and at no more
+/// than 2^24 directory entries: directories of a broken dump may overlap in thousands of ways.
 struct PASIDScan {
   private var directories: [Directory: [PASID]] = [:]
   private var tables: [PhysicalAddress: [UInt32]] = [:]

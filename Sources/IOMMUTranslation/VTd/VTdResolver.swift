@@ -39,18 +39,20 @@ public struct VTdResolver: Sendable {
   public init(_ unit: VTdUnit) {
     self.unit = unit
     let limits = unit.limits
-    let isScalable = unit.rootTableAddress.mode == .scalable
-    // What the other mode would need costs as much as all of this one.
-    rootReserved = isScalable ? VTd.RootEntry() : VTd.RootEntry.reservedMasks(limits)
-    contextReserved = isScalable ? VTd.ContextEntry() : VTd.ContextEntry.reservedMasks(limits)
+    rootReserved = VTd.RootEntry.reservedMasks(limits)
+    contextReserved = VTd.ContextEntry.reservedMasks(limits)
+    // A unit that never has scalable-mode tables needs no masks for them. One that is in legacy
+    // mode now may still remember entries of the other.
+    let hasScalableMode = limits.features.contains(.scalableMode)
     scalableRootReserved =
-      isScalable ? VTd.ScalableRootEntry.reservedMasks(limits) : VTd.ScalableRootEntry()
+      hasScalableMode ? VTd.ScalableRootEntry.reservedMasks(limits) : VTd.ScalableRootEntry()
     scalableContextReserved =
-      isScalable ? VTd.ScalableContextEntry.reservedMasks(limits) : VTd.ScalableContextEntry()
+      hasScalableMode ? VTd.ScalableContextEntry.reservedMasks(limits) : VTd.ScalableContextEntry()
     directoryReserved =
-      isScalable
+      hasScalableMode
       ? VTd.PASIDDirectoryEntry.reservedMasks(limits) : VTd.PASIDDirectoryEntry(rawValue: 0)
-    pasidReserved = isScalable ? VTd.PASIDTableEntry.reservedMasks(limits) : VTd.PASIDTableEntry()
+    pasidReserved =
+      hasScalableMode ? VTd.PASIDTableEntry.reservedMasks(limits) : VTd.PASIDTableEntry()
     let usesIOPermissions =
       unit.rootTableAddress.usesIOPermissions
       && limits.features.contains(.secondStageIOPermissions)
@@ -58,7 +60,7 @@ public struct VTdResolver: Sendable {
       SecondStageFormat(levels: $0, limits: limits, usesIOPermissions: usesIOPermissions)
     }
     firstStageFormats =
-      isScalable
+      hasScalableMode
       ? [false, true].flatMap { isNested in
         (4...5).map { FirstStageFormat(levels: $0, isNested: isNested, limits: limits) }
       } : []

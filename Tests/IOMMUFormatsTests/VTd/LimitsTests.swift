@@ -25,6 +25,8 @@ func limits(
     var mamv: UInt64
     /// QI, DT, IR, EIM, PT, SC: those that the unit has.
     var has: Set<String>
+    var features: VTd.Features = []
+    var pasidBits = 1
     var testDescription: String { name }
   }
 
@@ -41,21 +43,26 @@ func limits(
     Unit(
       name: "QEMU 7.2, scalable", capability: 0x00d2_008c_222f_0606,
       extendedCapability: 0x4900_80f0_0f4a, domainIDBits: 16, supportedWidths: 0b00110,
-      guestAddressWidth: 48, faultRecordOffset: 0x220, mamv: 18, has: ["QI", "IR", "PT"]),
+      guestAddressWidth: 48, faultRecordOffset: 0x220, mamv: 18, has: ["QI", "IR", "PT"],
+      features: [.scalableMode, .secondStage, .pasids, .supervisorRequests]),
     Unit(
       name: "client, no graphics", capability: 0x00d2_008c_4066_0462,
       extendedCapability: 0xf0_50da, domainIDBits: 8, supportedWidths: 0b00100,
       guestAddressWidth: 39, faultRecordOffset: 0x400, mamv: 18,
-      has: ["QI", "IR", "EIM", "PT", "SC"]),
+      has: ["QI", "IR", "EIM", "PT", "SC"], features: .zeroLengthReads),
     Unit(
       name: "client, graphics", capability: 0x01c0_000c_4066_0462,
       extendedCapability: 0x19e_2ff0_505e, domainIDBits: 8, supportedWidths: 0b00100,
       guestAddressWidth: 39, faultRecordOffset: 0x400, mamv: 0,
-      has: ["QI", "DT", "IR", "EIM", "PT"]),
+      has: ["QI", "DT", "IR", "EIM", "PT"],
+      features: [
+        .zeroLengthReads, .firstStage1GiBPages, .memoryTypes, .nesting, .pageRequests,
+        .noWriteFlag, .extendedAccessedBits, .pasids,
+      ], pasidBits: 20),
     Unit(
       name: "server", capability: 0x08ed_008c_4078_0466, extendedCapability: 0x600_00f0_50df,
       domainIDBits: 16, supportedWidths: 0b00100, guestAddressWidth: 57, faultRecordOffset: 0x400,
-      mamv: 45, has: ["C", "QI", "DT", "IR", "EIM", "PT", "SC"]),
+      mamv: 45, has: ["C", "QI", "DT", "IR", "EIM", "PT", "SC"], features: .zeroLengthReads),
   ]
 
   @Test(arguments: units)
@@ -71,6 +78,8 @@ func limits(
     #expect(limits.hasPassThrough)
     #expect(limits.hasDeviceTLBs == unit.has.contains("DT"))
     #expect(limits.hasSnoopControl == unit.has.contains("SC"))
+    #expect(limits.features == unit.features)
+    #expect(limits.pasidBits == unit.pasidBits)
   }
 
   @Test(arguments: units)
@@ -121,6 +130,41 @@ func limits(
     #expect(limits.domainIDBits == 16)
     #expect(limits.has2MiBPages && !limits.has1GiBPages)
     #expect(!limits.hasPassThrough && !limits.hasSnoopControl && !limits.hasDeviceTLBs)
+  }
+
+  /// Feature by feature, the bit of CAP_REG or ECAP_REG that says it.
+  static let bits: [(feature: VTd.Features, isExtended: Bool, bit: UInt64)] = [
+    (.zeroLengthReads, false, 22), (.firstStage1GiBPages, false, 56),
+    (.fiveLevelFirstStage, false, 60), (.memoryTypes, true, 25), (.nesting, true, 26),
+    (.pageRequests, true, 29), (.executeRequests, true, 30), (.supervisorRequests, true, 31),
+    (.noWriteFlag, true, 33), (.extendedAccessedBits, true, 34), (.pasids, true, 40),
+    (.scalableMode, true, 43), (.secondStageAccessedBits, true, 45), (.secondStage, true, 46),
+    (.firstStage, true, 47), (.walkSnoop, true, 48), (.requesterPASID, true, 49),
+    (.abortDMA, true, 52), (.requesterPrivilege, true, 53), (.permissionTables, true, 55),
+    (.translatedRequestPASIDs, true, 56), (.secondStageIOPermissions, true, 57),
+  ]
+
+  @Test(arguments: bits.indices)
+  func `a feature is one register bit, read and written`(index: Int) {
+    let (feature, isExtended, bit) = Self.bits[index]
+    let word: UInt64 = 1 << bit
+    var limits = VTd.Limits(
+      capability: VTd.Capability(rawValue: isExtended ? 0 : word),
+      extendedCapability: VTd.ExtendedCapability(rawValue: isExtended ? word : 0))
+    #expect(limits.features == feature)
+    limits.supportedWidths = 0
+    let written = isExtended ? limits.extendedCapability.rawValue : limits.capability.rawValue
+    #expect(written & word != 0)
+  }
+
+  @Test func `every feature has its bit`() {
+    #expect(Self.bits.reduce(into: VTd.Features()) { $0.insert($1.feature) } == .all)
+    #expect(VTd.Limits.permissive.features == .all)
+    #expect(
+      VTd.Limits(
+        capability: VTd.Limits.permissive.capability,
+        extendedCapability: VTd.Limits.permissive.extendedCapability
+      ).features == .all)
   }
 
   @Test(arguments: seeds)

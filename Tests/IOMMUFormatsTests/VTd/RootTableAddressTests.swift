@@ -19,6 +19,12 @@ import Testing
     #expect(VTd.RootTableAddress(rawValue: value).rootTable == PhysicalAddress(table), "\(id)")
   }
 
+  @Test func `SSIRWE is bit 7`() {
+    #expect(VTd.RootTableAddress(rawValue: 0x10_0480).usesIOPermissions)
+    #expect(!VTd.RootTableAddress(rawValue: 0x10_0400).usesIOPermissions)
+    #expect(VTd.RootTableAddress(rawValue: 0x10_0480).reservedViolations.isEmpty)
+  }
+
   @Test func `the status register says what is on`() {
     #expect(VTd.GlobalStatus(rawValue: 0x8000_0000).translates)
     #expect(!VTd.GlobalStatus(rawValue: 0x7fff_ffff).translates)

@@ -208,6 +208,8 @@ import Testing
     #expect(tables.translate(0x4000_0000_0000, .write) == .recorded(0x83))
     #expect(tables.translate(0xfee0_0000, .write) == .interruptMessage)
     #expect(tables.translate(0xfee0_0000, .read) == .recorded(0x29))
+    #expect(tables.translate(0xfee0_0000, .atomic) == .recorded(0x29))
+    #expect(tables.translate(0xfee0_0000, .zeroLengthRead) == .to(0xfee0_0000))
     // With a PASID the range is memory, and memory is not there.
     #expect(tables.translate(0xfee0_0000, .write, pasid: 3) == .recorded(0x87))
     #expect(tables.translate(0x1000, .write, pasid: 3) == .to(0x1000))

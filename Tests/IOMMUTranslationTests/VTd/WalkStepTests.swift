@@ -74,6 +74,24 @@ import Testing
     }
   }
 
+  @Test func `entries remembered across a change of mode still give a route`() throws {
+    let tables = try ScalableTables(context: 0b1001)
+    tables.set([1 | 1 << 6, 5 | 1 << 23, 0x20_0000], pasid: 1)
+    let request = VTdRequest(device, IOVA(0), pasid: PASID(1))
+    var observer = Unobserved()
+    let scalable = tables.resolver()
+    let context = try scalable.context(of: device, in: tables.memory, observer: &observer).get()
+    guard case .scalable(let entry) = context else { return #expect(Bool(false)) }
+    let pasid = try scalable.pasidEntry(
+      of: PASID(1), in: entry, memory: tables.memory, observer: &observer
+    ).get()
+    let legacy = scalableResolver(.modern, rootTableAddress: 0x10_0000)
+    #expect(!legacy.isScalable)
+    let route = try legacy.route(of: request, through: context, entry: pasid).get()
+    guard case .firstStage(let table) = route else { return #expect(Bool(false)) }
+    #expect(table.root == PhysicalAddress(0x20_0000))
+  }
+
   @Test func `a page that is remembered answers as the walk does`() {
     let page = MappedPage(
       page: PhysicalAddress(0x4000_0000), sizeLog2: 21, firstStage: [.read, .user],
