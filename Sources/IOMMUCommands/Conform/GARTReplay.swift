@@ -21,6 +21,8 @@ struct GARTReplay {
 
   private let truth: TraceTruth
   private let gart: GARTTruth
+  /// Our own driver beside the recording.
+  private let ours: GARTDriverReplay?
   private var ledger: MappingLedger
   private var call: TraceCall?
   private var storedWordCount = 0
@@ -36,11 +38,12 @@ struct GARTReplay {
 
   init(
     machine: RecordedMachine, truth: TraceTruth, gart: GARTTruth, cache: GARTCache.Geometry,
-    differenceLimit: Int
+    differenceLimit: Int, beside ours: GARTDriverReplay? = nil
   ) {
     self.machine = machine
     self.truth = truth
     self.gart = gart
+    self.ours = ours
     log = DifferenceLog(limit: differenceLimit)
     mappings = GARTMappings(
       truth: gart, nodeCount: machine.hardware.nodes.count, cache: cache)
@@ -71,8 +74,13 @@ struct GARTReplay {
         log.add("seq \(event.sequence): register \(access.name) of a chip, in a trace of a GART")
       case .cacheFlush, .tableAllocation, .housekeeping: break
       }
+      ours?.observe(event, on: machine)
     }
     if nodesAtCrash == nil { finishRun() }
+    guard let ours else { return }
+    ours.finish(on: machine)
+    totals.driverSteps = ours.stepCount
+    if let difference = ours.difference { log.add(difference) }
   }
 
   // MARK: Events
@@ -129,11 +137,15 @@ struct GARTReplay {
     totals.calls += 1
     totals.mappings += begun.count
     endedCount += UInt64(ended.count)
+    var begunOrBound = begun.sorted { $0.identifier < $1.identifier }
     switch call.function {
-    case .bindAGP: bind(call, ret, place)
+    case .bindAGP: begunOrBound = bind(call, ret, place)
     case .unbindAGP: unbind(call, place)
-    default: compare(call, ret, begun: Array(begun), ended: ended, place)
+    default: compare(call, ret, begun: begunOrBound, ended: ended, place)
     }
+    ours?.run(
+      call, ret, begun: begunOrBound, ended: ended.sorted { $0.identifier < $1.identifier },
+      on: machine, place)
     for mapping in ended + begun
     where mapping.firstSequence != event.sequence &+ 1
       && mapping.endSequence != event.sequence &+ 1
@@ -279,11 +291,15 @@ struct GARTReplay {
 
   // MARK: AGP
 
-  private mutating func bind(_ call: TraceCall, _ ret: TraceReturn, _ place: String) {
+  /// - Returns: The mappings that it made.
+  private mutating func bind(
+    _ call: TraceCall, _ ret: TraceReturn, _ place: String
+  ) -> [TraceMapping] {
     guard ret.result == 0 else {
       log.compare(storedWordCount, 0, "\(place), refused: entries stored")
-      return
+      return []
     }
+    var bound: [TraceMapping] = []
     for index in agpEntries(of: call, place) {
       guard let mapping = agpBindings[index]?.popFirst() else {
         log.add("\(place): the truth does not know that entry \(index) is bound")
@@ -294,8 +310,10 @@ struct GARTReplay {
       log.compare(mapping.device, agpDevice ?? mapping.device, "\(place): the device")
       agpDevice = mapping.device
       boundAGP[index] = mapping
+      bound.append(mapping)
       mappings.begin(entry: index, target: mapping.physical.pageNumber, on: machine, &log)
     }
+    return bound
   }
 
   /// The entries that a call of AGP is about; none when they are not all in the table.
@@ -420,6 +438,8 @@ struct GARTTotals: Encodable {
   /// Bytes of table and pages of buffers compared with what lies beside the trace.
   var tableBytes = 0
   var imagePages = 0
+  /// Calls, register writes and boots that our own driver had to take too.
+  var driverSteps = 0
 
   mutating func add(_ mappings: GARTMappings) {
     pages += mappings.pageCount
@@ -441,5 +461,6 @@ struct GARTTotals: Encodable {
     left.staleHits += right.staleHits
     left.tableBytes += right.tableBytes
     left.imagePages += right.imagePages
+    left.driverSteps += right.driverSteps
   }
 }
