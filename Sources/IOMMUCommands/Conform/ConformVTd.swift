@@ -59,7 +59,7 @@ package struct ConformRun {
 
   package init(caches: ConformVTd.Caches) throws {
     machine = try ConformMachine(caches: caches.configuration)
-    encoder.outputFormatting = [.withoutEscapingSlashes]
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
   }
 
   /// The answer to one line, with its newline; `nil` for an empty line.

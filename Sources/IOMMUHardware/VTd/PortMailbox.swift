@@ -13,26 +13,26 @@ struct PortState: Sendable {
 
 /// Where a unit leaves word for one port: changed registers and invalidations.
 ///
-/// Two words are read without the lock: `signal` is set while something waits here, and `turn` is
-/// odd while the port's thread is inside a transaction.
+/// Three words are read without the lock: `signal` is set while something waits here, `turn` is odd
+/// while the port's thread is inside a transaction, and `thread` is that thread.
 final class PortMailbox: @unchecked Sendable {
   // Sendable: the words are atomic, all else is guarded by the unit's lock.
   let signal: UnsafeMutablePointer<UInt64>
   let turn: UnsafeMutablePointer<UInt64>
+  private let thread: UnsafeMutablePointer<UInt64>
   var state: PortState
   private var invalidations: [CacheInvalidation] = []
-  /// The thread inside a transaction; written by it before `turn` becomes odd.
-  var thread: pthread_t = 0
 
   /// More invalidations than this are not kept for a port that is idle: it forgets everything.
   private static let limit = 1024
 
   init(_ state: PortState) {
     self.state = state
-    // A cache line each: the port reads one all the time.
+    // A cache line for the word that the port reads all the time.
     signal = .allocate(capacity: 16)
     signal.initialize(repeating: 0, count: 16)
     turn = signal + 8
+    thread = signal + 9
   }
 
   deinit { signal.deallocate() }
@@ -67,8 +67,13 @@ final class PortMailbox: @unchecked Sendable {
 
   /// Makes the turn odd. A unit that posts from now on waits for its end; what it posted before is
   /// seen by the next look at `signal`.
-  @inline(__always)
-  func beginTurn() { _ = ciommu_exchange64(turn, ciommu_load64(turn) &+ 1) }
+  func beginTurn() {
+    ciommu_store64(thread, UInt64(pthread_self()))
+    _ = ciommu_exchange64(turn, ciommu_load64(turn) &+ 1)
+  }
+
+  /// Whether a transaction is on its way.
+  var isInTurn: Bool { ciommu_load64(turn) & 1 == 1 }
 
   @inline(__always)
   func endTurn() { ciommu_store64(turn, ciommu_load64(turn) &+ 1) }
@@ -76,7 +81,7 @@ final class PortMailbox: @unchecked Sendable {
   /// Waits until a transaction that may have begun before the last post is over.
   func waitForTurn() {
     let current = ciommu_load64(turn)
-    guard current & 1 == 1, pthread_equal(thread, pthread_self()) == 0 else { return }
+    guard current & 1 == 1, ciommu_load64(thread) != UInt64(pthread_self()) else { return }
     while ciommu_load64(turn) == current { sched_yield() }
   }
 }

@@ -40,10 +40,7 @@ extension RemappingUnit {
   }
 
   /// xCTL was written: a pending message goes out when it is no longer masked.
-  func controlWasWritten(of event: Event) {
-    guard configuration.has(event == .pageRequest ? .pageRequests : .always) else { return }
-    sendIfUnmasked(event)
-  }
+  func controlWasWritten(of event: Event) { sendIfUnmasked(event) }
 
   /// Status bits were cleared: with the last of them a pending message is forgotten.
   func settle(_ event: Event) {

@@ -103,7 +103,13 @@ public final class RemappingUnit: @unchecked Sendable {
 
   private func writeWord(_ value: UInt32, at offset: UInt64) {
     let cleared = page.softwareWrite(value, at: offset)
+    // What capability registers place comes first: it may lie where another unit has a queue.
+    if isFaultRecordTop(offset) {
+      if cleared != 0 { faultRecordWasCleared() }
+      return
+    }
     switch offset {
+    case configuration.extendedCapability.invalidationRegisterOffset + 12: executeIOTLBCommand()
     case VTd.RegisterOffset.globalCommand: execute(VTd.GlobalCommand(rawValue: value))
     case VTd.RegisterOffset.contextCommand + 4: executeContextCommand()
     case VTd.RegisterOffset.faultStatus where cleared != 0: faultStatusWasCleared()
@@ -114,8 +120,6 @@ public final class RemappingUnit: @unchecked Sendable {
     case VTd.RegisterOffset.queueTail: runQueue()
     case VTd.RegisterOffset.completionStatus where cleared != 0: settle(.completion)
     case VTd.RegisterOffset.pageRequestStatus where cleared != 0: settle(.pageRequest)
-    case configuration.extendedCapability.invalidationRegisterOffset + 12: executeIOTLBCommand()
-    case let other where isFaultRecordTop(other) && cleared != 0: faultRecordWasCleared()
     default: break
     }
   }

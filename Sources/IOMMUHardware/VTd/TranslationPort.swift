@@ -1,5 +1,3 @@
-import CIOMMUAtomics
-import Glibc
 import IOMMUFormats
 import IOMMUTranslation
 
@@ -44,6 +42,7 @@ public final class TranslationPort: @unchecked Sendable {
   /// - Precondition: `request` is not a translation or page request; those have
   ///   ``completeTranslationRequest(_:)`` and ``submitPageRequest(_:)``.
   public func translate(_ request: VTdRequest, byteCount: UInt64 = 1) -> Translation {
+    precondition(byteCount > 0, "a DMA request has at least one byte")
     synchroniseIfNeeded()
     if let answer = engine.pointee.cachedAnswer(request, byteCount: byteCount) { return answer }
     var observer = Unobserved()
@@ -55,6 +54,9 @@ public final class TranslationPort: @unchecked Sendable {
     _ request: VTdRequest, byteCount: UInt64 = 1, observer: inout some WalkObserver
   ) -> Translation {
     precondition(byteCount > 0, "a DMA request has at least one byte")
+    precondition(
+      request.kind == .untranslated || request.kind == .translated,
+      "translation and page requests have calls of their own")
     synchroniseIfNeeded()
     let answer = engine.pointee.answer(
       request, byteCount: byteCount, in: memory, observer: &observer)
@@ -79,7 +81,7 @@ public final class TranslationPort: @unchecked Sendable {
   ///
   /// `body` must not call the unit's registers: they may wait for its end.
   public func transaction<Result>(_ body: () throws -> Result) rethrows -> Result {
-    mailbox.thread = pthread_self()
+    precondition(!mailbox.isInTurn, "a transaction does not begin inside another")
     mailbox.beginTurn()
     defer { mailbox.endTurn() }
     return try body()
@@ -87,7 +89,7 @@ public final class TranslationPort: @unchecked Sendable {
 
   /// Runs `body`, which takes the unit's lock, as if between two transactions.
   func outsideTurn(_ body: () -> Void) {
-    let isInTurn = ciommu_load64(mailbox.turn) & 1 == 1
+    let isInTurn = mailbox.isInTurn
     if isInTurn { mailbox.endTurn() }
     body()
     if isInTurn { mailbox.beginTurn() }

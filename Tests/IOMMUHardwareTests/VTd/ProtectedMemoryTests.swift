@@ -57,6 +57,7 @@ import Testing
     bench.write(1 << 31, Offset.pmen)
     #expect(bench.translate() == .fault(.protectedMemory))
     bench.store(0x40_0003, 0x11_4000 + 325 * 8)
+    bench.write(0x9000_0000_0000_0000, 0x108, 8)
     #expect(bench.translate().address == 0x40_0678)
   }
 
