@@ -20,6 +20,21 @@ let package = Package(
         .product(name: "IOMMUWorkloads", package: "swift-iommu"),
       ]),
     .executableTarget(name: "goals", dependencies: ["BenchmarkSupport"], path: "Sources/Goals"),
+    .executableTarget(
+      name: "unit",
+      dependencies: [
+        .product(name: "IOMMUFormats", package: "swift-iommu"),
+        .product(name: "IOMMUTranslation", package: "swift-iommu"),
+        .product(name: "IOMMUHardware", package: "swift-iommu"),
+      ], path: "Sources/Unit"),
+    // What opening and reading dumps costs: `image-readers DUMP...`.
+    .executableTarget(
+      name: "image-readers",
+      dependencies: [
+        .product(name: "IOMMUFormats", package: "swift-iommu"),
+        .product(name: "IOMMUImages", package: "swift-iommu"),
+      ],
+      path: "Sources/ImageReaders"),
   ],
   swiftLanguageModes: [.v6]
 )

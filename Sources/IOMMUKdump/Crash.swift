@@ -88,7 +88,7 @@ public struct CrashSimulation {
       let bytes = pattern(number, round: 0, count: Int(buffer.byteCount))
       bytes.withUnsafeBytes { _ = memory.write($0, at: buffer.target.lowerBound) }
     }
-    var bus = DMABus(memory: memory, machine: primary.machine)
+    var bus = primary.makeBus()
     var accesses: [CrashAccess] = []
     for round in 1...max(1, roundCount) {
       for (number, buffer) in leftovers.enumerated() {
@@ -142,7 +142,8 @@ public struct CrashSimulation {
         CrashAccess(
           owner: .leftover, device: buffer.device, direction: buffer.direction, iova: buffer.iovas,
           record: record,
-          outcome: judge(record, target: buffer.target, delivered, map, kdump: false)))
+          outcome: Outcome(
+            of: record, target: buffer.target, isDelivered: delivered, map: map, isKdump: false)))
     }
     if buffer.direction != .fromDevice {
       let expected = bus.memory.bytes(at: buffer.target.lowerBound, count: Int(buffer.byteCount))
@@ -183,25 +184,8 @@ public struct CrashSimulation {
     }
     return CrashAccess(
       owner: .kdump, device: device, direction: direction, iova: buffer.iovas, record: record,
-      outcome: judge(record, target: buffer.target, delivered, map, kdump: true))
-  }
-
-  /// Decides by the bytes what an access came to.
-  private func judge(
-    _ record: DMARecord, target: Range<PhysicalAddress>, _ delivered: Bool, _ map: MemoryMap,
-    kdump: Bool
-  ) -> Outcome {
-    let reached = record.hits.compactMap(\.physical)
-    let astray = reached.filter {
-      $0.lowerBound < target.lowerBound || target.upperBound < $0.upperBound
-    }
-    if let stray = astray.first(where: { map.crashKernelOverlaps($0) }) ?? astray.first {
-      if map.crashKernelOverlaps(stray) { return .kill }
-      return kdump ? .alias : .smear
-    }
-    if let fault = record.fault { return fault.isRecorded ? .blockedRecorded : .blockedSilently }
-    guard !reached.isEmpty, reached.count == record.hits.count else { return .masterAbort }
-    return delivered ? .own : .smear
+      outcome: Outcome(
+        of: record, target: buffer.target, isDelivered: delivered, map: map, isKdump: true))
   }
 
   /// Bytes of the crash kernel's image that changed, and bytes that anything but the kdump kernel's

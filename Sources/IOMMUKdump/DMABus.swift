@@ -35,6 +35,33 @@ public enum Outcome: String, Sendable, CaseIterable, Codable {
   }
 }
 
+extension Outcome {
+  /// Decides by the bytes what an access came to.
+  ///
+  /// - Parameters:
+  ///   - target: Where the access was meant to end.
+  ///   - isDelivered: Whether the bytes that were meant to arrive have arrived.
+  ///   - isKdump: The access is one of the kdump kernel's own.
+  public init(
+    of record: DMARecord, target: Range<PhysicalAddress>, isDelivered: Bool, map: MemoryMap,
+    isKdump: Bool
+  ) {
+    let reached = record.hits.compactMap(\.physical)
+    let astray = reached.filter {
+      $0.lowerBound < target.lowerBound || target.upperBound < $0.upperBound
+    }
+    if let stray = astray.first(where: { map.crashKernelOverlaps($0) }) ?? astray.first {
+      self = map.crashKernelOverlaps(stray) ? .kill : isKdump ? .alias : .smear
+    } else if let fault = record.fault {
+      self = fault.isRecorded ? .blockedRecorded : .blockedSilently
+    } else if reached.isEmpty || reached.count != record.hits.count {
+      self = .masterAbort
+    } else {
+      self = isDelivered ? .own : .smear
+    }
+  }
+}
+
 /// One run of bytes that a DMA access reached.
 public struct Hit: Sendable, Equatable {
   public var iova: Range<IOVA>
@@ -59,16 +86,42 @@ public struct DMARecord: Sendable {
 
 /// The I/O side of the machine: carries DMA of devices through the IOMMU to memory.
 ///
-/// It knows the units' registers and the memory, nothing of any kernel.
+/// It knows the units and the memory, nothing of any kernel.
 public struct DMABus {
   public let memory: FlatMemory
-  public let machine: Machine
+  private let path: Path
   /// Every access so far, in order.
   public private(set) var log: [DMARecord] = []
 
+  /// What stands between devices and memory.
+  private enum Path {
+    /// Units as their registers stand; they remember nothing.
+    case machine(Machine)
+    /// A unit with caches, fault records and registers that may change.
+    case platform(RemappingPlatform)
+  }
+
   public init(memory: FlatMemory, machine: Machine) {
     self.memory = memory
-    self.machine = machine
+    path = .machine(machine)
+  }
+
+  public init(memory: FlatMemory, platform: RemappingPlatform) {
+    self.memory = memory
+    path = .platform(platform)
+  }
+
+  /// Translates the first part of a request that is left.
+  private func translate(
+    _ device: Device, _ address: IOVA, byteCount: UInt64, access: Access
+  ) -> Translation {
+    switch path {
+    case .machine(let machine):
+      machine.resolve(device.requester, dmaMask: device.dmaMask, in: memory)
+        .translate(address, byteCount: byteCount, access: access, in: memory)
+    case .platform(let platform):
+      platform.translate(device, address, byteCount: byteCount, access: access)
+    }
   }
 
   /// The device writes `bytes` at `iova`.
@@ -94,6 +147,12 @@ public struct DMABus {
     }
   }
 
+  /// The numbers of a part of a request. No range holds the last number of all: one that would
+  /// ends before it.
+  private static func run(from address: IOVA, byteCount: UInt64) -> Range<IOVA> {
+    address..<(address.advanced(byBytes: byteCount) ?? IOVA(.max))
+  }
+
   private mutating func access(
     _ access: Access, by device: Device, at iova: IOVA, byteCount: Int,
     transfer: (FlatMemory, PhysicalAddress, Range<Int>) -> (changed: Int, read: [UInt8])
@@ -102,18 +161,17 @@ public struct DMABus {
     var record = DMARecord(
       requester: device.requester, access: access, hits: [],
       bytesRead: access == .read ? [UInt8](repeating: 0xff, count: byteCount) : [])
-    let handle = machine.resolve(device.requester, dmaMask: device.dmaMask, in: memory)
     var done = 0
     while done < byteCount {
       guard let address = iova.advanced(byBytes: UInt64(done)) else { break }
       let rest = UInt64(byteCount - done)
-      switch handle.translate(address, byteCount: rest, access: access, in: memory) {
+      switch translate(device, address, byteCount: rest, access: access) {
       case .mapped(let physical, let granted):
         // What leaves RAM is cut there, so that a run is either all memory or none.
         let run = memory.run(at: physical, byteCount: granted)
         let length = Int(run.byteCount)
         var hit = Hit(
-          iova: address..<IOVA(address.rawValue &+ run.byteCount), physical: nil,
+          iova: Self.run(from: address, byteCount: run.byteCount), physical: nil,
           changedByteCount: 0, fault: nil)
         if run.isBacked {
           let result = transfer(memory, physical, done..<(done + length))
@@ -128,15 +186,15 @@ public struct DMABus {
       case .interruptMessage:
         record.hits.append(
           Hit(
-            iova: address..<(address.advanced(byBytes: rest) ?? address), physical: nil,
-            changedByteCount: 0, fault: nil))
+            iova: Self.run(from: address, byteCount: rest), physical: nil, changedByteCount: 0,
+            fault: nil))
         done = byteCount
       case .fault(let fault):
         // The platform splits at 4 KiB; each part is stopped by itself.
         let length = min(rest, PageCount.pageByteCount - address.offsetInPage)
         record.hits.append(
           Hit(
-            iova: address..<IOVA(address.rawValue &+ length), physical: nil, changedByteCount: 0,
+            iova: Self.run(from: address, byteCount: length), physical: nil, changedByteCount: 0,
             fault: fault))
         done += Int(length)
       }

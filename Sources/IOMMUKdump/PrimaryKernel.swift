@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUTranslation
 
 /// How a machine is built and which of the five cases its primary kernel runs.
@@ -12,6 +13,10 @@ public struct MachineConfiguration: Sendable {
   public var secondStageLevels: Int
   /// VT-d: the unit has 2 MiB and 1 GiB pages.
   public var hasLargePages: Bool
+  /// VT-d: invalidations go through a queue rather than registers.
+  public var hasInvalidationQueue: Bool
+  /// VT-d: what the unit remembers between two requests.
+  public var caches: CacheConfiguration
   /// Which pages the identity map uses.
   public var pageSize: PageSizePolicy
   /// swiotlb: bytes of bounce buffers.
@@ -22,6 +27,7 @@ public struct MachineConfiguration: Sendable {
   public init(
     mode: TranslationMode, map: MemoryMap, devices: [Device] = Device.usual,
     tceTableSize: Calgary.TableSize? = nil, secondStageLevels: Int = 4, hasLargePages: Bool = true,
+    hasInvalidationQueue: Bool = false, caches: CacheConfiguration = .hardware,
     pageSize: PageSizePolicy = .largest, bouncePoolByteCount: UInt64 = 64 << 20
   ) {
     precondition(3...5 ~= secondStageLevels, "a second-stage table has three to five levels")
@@ -31,8 +37,25 @@ public struct MachineConfiguration: Sendable {
     self.tceTableSize = tceTableSize
     self.secondStageLevels = secondStageLevels
     self.hasLargePages = hasLargePages
+    self.hasInvalidationQueue = hasInvalidationQueue
+    self.caches = caches
     self.pageSize = pageSize
     self.bouncePoolByteCount = bouncePoolByteCount
+  }
+}
+
+extension MachineConfiguration {
+  /// VT-d: a unit of version 1 with eight fault records and the tables that are asked for.
+  var remappingUnit: RemappingUnitConfiguration {
+    RemappingUnitConfiguration(
+      version: VTd.Version(major: 1, minor: 0),
+      capability: VTd.Capability(
+        levels: secondStageLevels...secondStageLevels,
+        guestAddressWidth: 12 + 9 * secondStageLevels, has2MiBPages: hasLargePages,
+        has1GiBPages: hasLargePages
+      ).withRegisters(faultRecordCount: 8, maximumAddressMask: 18),
+      extendedCapability: VTd.ExtendedCapability(hasQueue: hasInvalidationQueue),
+      hostAddressWidth: 52, caches: caches)
   }
 }
 
@@ -76,6 +99,8 @@ public final class PrimaryKernel {
   public private(set) var mapped: [MappedBuffer] = []
   /// The history of all numbers.
   public private(set) var events: [AllocatorEvent] = []
+  /// VT-d: PCI, the remapping unit and firmware's table; they outlive the kernel.
+  public private(set) var platform: RemappingPlatform?
   private let driver: any DMADriver
   private let pages: PagePool
 
@@ -102,9 +127,14 @@ public final class PrimaryKernel {
         pages: pages, map: configuration.map, devices: configuration.devices,
         tableSize: configuration.tceTableSize)
     case .vtd:
+      let platform = try RemappingPlatform(
+        configuration.remappingUnit, memory: memory,
+        requesters: configuration.devices.map(\.requester))
+      self.platform = platform
       driver = try VTdDriver(
-        pages: pages, levels: configuration.secondStageLevels,
-        hasLargePages: configuration.hasLargePages)
+        pages: pages, platform: platform,
+        device: configuration.devices.first?.requester ?? Requester(rawValue: 0),
+        levels: configuration.secondStageLevels)
     }
   }
 
@@ -160,6 +190,30 @@ public final class PrimaryKernel {
     self.mapped.append(mapped)
     events.append(.mapped(requester: device.requester, range: mapped.iovas))
     return mapped
+  }
+
+  /// Hands a page to a device at a number that somebody else has chosen, as for a guest's device.
+  ///
+  /// - Parameters:
+  ///   - page: 4 KiB aligned, in RAM.
+  ///   - iova: 4 KiB aligned.
+  /// - Precondition: the mode is VT-d.
+  public func map(
+    page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer {
+    guard let driver = driver as? VTdDriver else {
+      preconditionFailure("numbers can be chosen with VT-d alone")
+    }
+    let mapped = try driver.map(page: page, at: iova, for: device, direction: direction)
+    self.mapped.append(mapped)
+    events.append(.mapped(requester: device.requester, range: mapped.iovas))
+    return mapped
+  }
+
+  /// The bus that devices' DMA takes: through the unit and its caches where the mode has one.
+  public func makeBus() -> DMABus {
+    platform.map { DMABus(memory: memory, platform: $0) }
+      ?? DMABus(memory: memory, machine: machine)
   }
 
   /// Takes a buffer back from a device.

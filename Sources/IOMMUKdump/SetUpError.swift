@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUHardware
 
 /// Why a machine or the Rule on it cannot be set up. Thrown before anything is changed.
 public enum SetUpError: Error, Equatable, CustomStringConvertible {
@@ -18,6 +19,10 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case inHole(name: String, range: Range<PhysicalAddress>, hole: Range<UInt64>)
   /// An IOVA in the range is in use for something else.
   case conflict(name: String, iova: IOVA, mappedTo: PhysicalAddress?)
+  /// A remapping unit that cannot be as its capability registers say.
+  case remappingUnit(RemappingUnitConfigurationError)
+  /// The DMAR table cannot be read, or names no unit above a device.
+  case dmarTable(String)
   /// No RAM is left for tables.
   case outOfMemory(what: String)
   /// Firmware's tables do not tell a kernel what it has to know.
@@ -51,6 +56,10 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
       let use = target.map { "is mapped to \($0)" } ?? "is reserved"
       return "IOVA \(iova) of \(name) \(use) already; "
         + "apply the Rule before drivers map, or unmap it first; nothing was changed"
+    case .remappingUnit(let error):
+      return "remapping unit: \(error)"
+    case .dmarTable(let problem):
+      return "DMAR table: \(problem)"
     case .firmware(let error):
       return "\(error); no Calgary chip can be found without it"
     case .outOfMemory(let what):

@@ -88,7 +88,7 @@ public struct DeviceHandle: Sendable {
   ///
   /// A message is a doubleword; whoever knows the length refuses other writes with the same fault.
   @inlinable
-  static func interruptAnswer(
+  public static func interruptAnswer(
     _ operation: VTdRequest.Operation, at address: UInt64
   ) -> Translation {
     switch operation {
@@ -158,7 +158,7 @@ extension DeviceHandle.Route {
   }
 
   /// Passes a translated request: its tables were asked when the device asked for the translation.
-  func pass(_ address: UInt64, byteCount: UInt64, hostAddressWidth: Int) -> Translation {
+  public func pass(_ address: UInt64, byteCount: UInt64, hostAddressWidth: Int) -> Translation {
     switch self {
     case .untranslated: .mapped(PhysicalAddress(address), byteCount: byteCount)
     case .blocked(let fault): .fault(fault)

@@ -38,13 +38,35 @@ public struct InterruptFault: Hashable, Sendable {
   }
 }
 
+/// An interrupt for a posted descriptor.
+public struct PostedInterrupt: Hashable, Sendable {
+  /// Where the descriptor lies; 64-byte aligned.
+  public var descriptor: PhysicalAddress
+  public var vector: UInt8
+  /// The processor is told even while it asks not to be.
+  public var isUrgent: Bool
+  /// The entry that posts it, for a fault record.
+  public var index: UInt16
+  /// False when FPD of the entry suppresses records.
+  public var isReported: Bool
+
+  public init(
+    descriptor: PhysicalAddress, vector: UInt8, isUrgent: Bool, index: UInt16, isReported: Bool
+  ) {
+    self.descriptor = descriptor
+    self.vector = vector
+    self.isUrgent = isUrgent
+    self.index = index
+    self.isReported = isReported
+  }
+}
+
 /// What interrupt remapping makes of a request.
 public enum InterruptDecision: Hashable, Sendable {
   /// Passes as it stands, in compatibility format.
   case passed
   case delivered(InterruptDelivery)
-  /// To be set in the descriptor at this address.
-  case posted(PhysicalAddress, vector: UInt8, isUrgent: Bool)
+  case posted(PostedInterrupt)
   case blocked(InterruptFault)
 }
 
@@ -145,7 +167,10 @@ public struct InterruptRemapping: Sendable, Hashable {
     }
     guard entry.admits(requester) else { return blocked(.interruptSourceRefused) }
     if entry.isPosted {
-      return .posted(entry.postedDescriptor, vector: entry.vector, isUrgent: entry.isUrgent)
+      return .posted(
+        PostedInterrupt(
+          descriptor: entry.postedDescriptor, vector: entry.vector, isUrgent: entry.isUrgent,
+          index: index, isReported: !entry.suppressesFaultReports))
     }
     return .delivered(
       InterruptDelivery(

@@ -33,6 +33,8 @@ public enum Fault: Hashable, Sendable {
   case beyondDeviceMask
   /// Intel VT-d, with the manual's number. `isRecorded` is false when FPD suppresses the record.
   case vtd(VTd.FaultReason, isRecorded: Bool)
+  /// The address lies in a protected memory region of an Intel VT-d unit: dropped without a word.
+  case protectedMemory
   /// AMD GART.
   case gart(GARTFault)
   /// IBM Calgary and CalIOC2.
@@ -46,7 +48,7 @@ public enum Fault: Hashable, Sendable {
   /// Whether hardware keeps anything that tells software of the fault.
   public var isRecorded: Bool {
     switch self {
-    case .beyondDeviceMask: false
+    case .beyondDeviceMask, .protectedMemory: false
     case .vtd(_, let isRecorded): isRecorded
     // GartPteErr is set by the walk itself.
     case .gart: true
@@ -60,6 +62,7 @@ public enum Fault: Hashable, Sendable {
     switch self {
     case .beyondDeviceMask: "the device has no address lines for this address"
     case .vtd(let reason, _): reason.meaning
+    case .protectedMemory: "the address lies in a protected memory region"
     case .gart(let fault): fault.rawValue
     case .calgary(let fault): fault.rawValue
     }

@@ -179,6 +179,30 @@ import Testing
     }
   }
 
+  /// Offsets of `Elf32_Ehdr` and `Elf32_Phdr`, as the System V ABI gives them.
+  @Test func `a core of a 32-bit kernel is read`() throws {
+    func little(_ value: UInt64, _ count: Int) -> [UInt8] { TinyELF.little(value, count) }
+    var bytes: [UInt8] = [0x7f, 0x45, 0x4c, 0x46, 1, 1, 1] + [UInt8](repeating: 0, count: 9)
+    bytes += little(4, 2) + little(3, 2) + little(1, 4) + little(0, 4) + little(52, 4)
+    bytes += little(0, 4) + little(0, 4) + little(52, 2) + little(32, 2) + little(2, 2)
+    bytes += [UInt8](repeating: 0, count: 6)
+    // Type, offset, virtual and physical address, size in the file, in memory, flags, alignment.
+    for header: [UInt64] in [
+      [1, 116, 0xc000_1000, 0x1000, 8, 16, 7, 0], [1, 0, 0xf800_0000, 0xffff_ffff, 0, 64, 7, 0],
+    ] {
+      for word in header { bytes += little(word, 4) }
+    }
+    bytes += [1, 2, 3, 4, 5, 6, 7, 8]
+    let image = try MemoryImage(path: scratch.file("core32", bytes))
+    #expect(image.format == .elfCore)
+    #expect(image.backedRanges == [.physical(0x1000..<0x1010)])
+    #expect(image.quadword(at: PhysicalAddress(0x1000)) == 0x0807_0605_0403_0201)
+    #expect(image.quadword(at: PhysicalAddress(0x1008)) == 0)
+    for count in 1..<bytes.count { exercise(Array(bytes[..<count])) }
+    bytes[42] = 56
+    #expect(message(bytes).contains("program headers of 56 bytes, where ELF32 has 32"))
+  }
+
   // MARK: Hostile files
 
   static let small = TinyELF([

@@ -217,7 +217,10 @@ import Testing
     remapping.canPost = true
     #expect(
       try Self.decide(entry, by: remapping)
-        == .posted(PhysicalAddress(0x12_3440), vector: 0x55, isUrgent: true))
+        == .posted(
+          PostedInterrupt(
+            descriptor: PhysicalAddress(0x12_3440), vector: 0x55, isUrgent: true, index: 0x17,
+            isReported: true)))
     #expect(try Self.decide(entry) == Self.blocked(0x24), "a unit that cannot post")
     for bit in [2, 4, 7, 12, 24, 32, 37, 84, 95] {
       var broken = entry

@@ -29,6 +29,11 @@ static inline bool ciommu_compare_exchange64(void *p, uint64_t *expected, uint64
                                      __ATOMIC_ACQUIRE);
 }
 
+// Sequentially consistent: what comes after it in the program is not done before it.
+static inline uint64_t ciommu_exchange64(void *p, uint64_t value) {
+  return __atomic_exchange_n((uint64_t *)p, value, __ATOMIC_SEQ_CST);
+}
+
 // Asks for the cache line at p, and does not wait for it. Any address is allowed; nothing is read.
 static inline void ciommu_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
 

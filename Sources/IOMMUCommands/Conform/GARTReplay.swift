@@ -69,7 +69,7 @@ struct GARTReplay {
       case .phase(let name): enter(name, event)
       case .register(let access):
         log.add("seq \(event.sequence): register \(access.name) of a chip, in a trace of a GART")
-      case .cacheFlush, .housekeeping: break
+      case .cacheFlush, .tableAllocation, .housekeeping: break
       }
     }
     if nodesAtCrash == nil { finishRun() }

@@ -14,23 +14,36 @@ extension VTd.Capability {
   public static var specification: StaticString { "Intel VT-d 11.4.2" }
 
   static var nd: BitField { BitField(0...2, "ND") }
+  static var afl: BitField { BitField(3...3, "AFL") }
+  static var rwbf: BitField { BitField(4...4, "RWBF") }
+  static var plmr: BitField { BitField(5...5, "PLMR") }
+  static var phmr: BitField { BitField(6...6, "PHMR") }
+  static var cm: BitField { BitField(7...7, "CM") }
   static var sagaw: BitField { BitField(8...12, "SAGAW") }
   static var mgaw: BitField { BitField(16...21, "MGAW") }
   static var zlr: BitField { BitField(22...22, "ZLR") }
+  static var fro: BitField { BitField(24...33, "FRO") }
   static var sslps: BitField { BitField(34...37, "SSLPS") }
+  static var psi: BitField { BitField(39...39, "PSI") }
+  static var nfr: BitField { BitField(40...47, "NFR") }
+  static var mamv: BitField { BitField(48...53, "MAMV") }
   static var fs1gp: BitField { BitField(56...56, "FS1GP") }
+  static var pi: BitField { BitField(59...59, "PI") }
   static var fs5lp: BitField { BitField(60...60, "FS5LP") }
+  static var ecmds: BitField { BitField(61...61, "ECMDS") }
+  static var esirtps: BitField { BitField(62...62, "ESIRTPS") }
+  static var esrtps: BitField { BitField(63...63, "ESRTPS") }
 
   public static func fields(_: OnlyVariant) -> [BitField] {
     [
-      nd, BitField(3...3, "AFL"), BitField(4...4, "RWBF"), BitField(5...5, "PLMR"),
-      BitField(6...6, "PHMR"), BitField(7...7, "CM"), sagaw, .reserved(13...15), mgaw,
-      zlr, BitField(23...23, "DEP", .ignored), BitField(24...33, "FRO"), sslps,
-      .reserved(38...38), BitField(39...39, "PSI"), BitField(40...47, "NFR"),
-      BitField(48...53, "MAMV"), BitField(54...54, "DWD"), BitField(55...55, "DRD"),
-      fs1gp, .reserved(57...58), BitField(59...59, "PI"),
-      fs5lp, BitField(61...61, "ECMDS"), BitField(62...62, "ESIRTPS"),
-      BitField(63...63, "ESRTPS"),
+      nd, afl, rwbf, plmr,
+      phmr, cm, sagaw, .reserved(13...15), mgaw,
+      zlr, BitField(23...23, "DEP", .ignored), fro, sslps,
+      .reserved(38...38), psi, nfr,
+      mamv, BitField(54...54, "DWD"), BitField(55...55, "DRD"),
+      fs1gp, .reserved(57...58), pi,
+      fs5lp, ecmds, esirtps,
+      esrtps,
     ]
   }
 
@@ -65,9 +78,15 @@ extension VTd.ExtendedCapability {
   public static var name: StaticString { "ECAP_REG" }
   public static var specification: StaticString { "Intel VT-d 11.4.3" }
 
+  static var qi: BitField { BitField(1...1, "QI") }
   static var dt: BitField { BitField(2...2, "DT") }
+  static var ir: BitField { BitField(3...3, "IR") }
+  static var eim: BitField { BitField(4...4, "EIM") }
   static var pt: BitField { BitField(6...6, "PT") }
   static var sc: BitField { BitField(7...7, "SC") }
+  static var iro: BitField { BitField(8...17, "IRO") }
+  static var mhmv: BitField { BitField(20...23, "MHMV") }
+  static var ecs: BitField { BitField(24...24, "ECS", .ignored) }
   static var mts: BitField { BitField(25...25, "MTS") }
   static var nest: BitField { BitField(26...26, "NEST") }
   static var prs: BitField { BitField(29...29, "PRS") }
@@ -77,29 +96,36 @@ extension VTd.ExtendedCapability {
   static var eafs: BitField { BitField(34...34, "EAFS") }
   static var pss: BitField { BitField(35...39, "PSS") }
   static var pasid: BitField { BitField(40...40, "PASID") }
+  static var dit: BitField { BitField(41...41, "DIT") }
+  static var pds: BitField { BitField(42...42, "PDS") }
   static var smts: BitField { BitField(43...43, "SMTS") }
+  static var vcs: BitField { BitField(44...44, "VCS") }
   static var ssads: BitField { BitField(45...45, "SSADS") }
   static var ssts: BitField { BitField(46...46, "SSTS") }
   static var fsts: BitField { BitField(47...47, "FSTS") }
   static var smpwcs: BitField { BitField(48...48, "SMPWCS") }
   static var rps: BitField { BitField(49...49, "RPS") }
+  static var pms: BitField { BitField(51...51, "PMS") }
   static var adms: BitField { BitField(52...52, "ADMS") }
   static var rprivs: BitField { BitField(53...53, "RPRIVS") }
   static var hpts: BitField { BitField(55...55, "HPTS") }
   static var ptrs: BitField { BitField(56...56, "PTRS") }
   static var ssirws: BitField { BitField(57...57, "SSIRWS") }
+  static var rdts: BitField { BitField(60...60, "RDTS") }
+  static var eimer: BitField { BitField(61...61, "EIMER") }
+  static var irreq: BitField { BitField(62...62, "IRREQ") }
 
   public static func fields(_: OnlyVariant) -> [BitField] {
     [
-      BitField(0...0, "C"), BitField(1...1, "QI"), dt, BitField(3...3, "IR"),
-      BitField(4...4, "EIM"), .ignored(5...5), pt, sc, BitField(8...17, "IRO"),
-      .ignored(18...19), BitField(20...23, "MHMV"), BitField(24...24, "ECS", .ignored), mts, nest,
+      BitField(0...0, "C"), qi, dt, ir,
+      eim, .ignored(5...5), pt, sc, iro,
+      .ignored(18...19), mhmv, ecs, mts, nest,
       BitField(27...27, "DIS", .ignored), .ignored(28...28), prs, ers, srs,
-      BitField(32...32, "POT", .ignored), nwfs, eafs, pss, pasid, BitField(41...41, "DIT"),
-      BitField(42...42, "PDS"), smts, BitField(44...44, "VCS"), ssads, ssts, fsts, smpwcs, rps,
-      BitField(50...50, "TDXCS"), BitField(51...51, "PMS"), adms, rprivs, .ignored(54...54), hpts,
+      BitField(32...32, "POT", .ignored), nwfs, eafs, pss, pasid, dit,
+      pds, smts, vcs, ssads, ssts, fsts, smpwcs, rps,
+      BitField(50...50, "TDXCS"), pms, adms, rprivs, .ignored(54...54), hpts,
       ptrs, ssirws, BitField(58...58, "SMS"), BitField(59...59, "HPT1GPS"),
-      BitField(60...60, "RDTS"), BitField(61...61, "EIMER"), BitField(62...62, "IRREQ"),
+      rdts, eimer, irreq,
       .ignored(63...63),
     ]
   }

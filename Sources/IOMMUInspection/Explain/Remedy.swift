@@ -18,6 +18,7 @@ struct Remedy {
       text = "another number: this one has no TCE"
     case .gart(.invalidEntry): text = "a GATT entry with the buffer's page, valid and coherent"
     case .beyondDeviceMask: text = "a number that the device has address lines for"
+    case .protectedMemory: text = "a buffer outside the protected regions of PMEN_REG"
     case .calgary, .gart: text = nil
     }
   }

@@ -145,7 +145,7 @@ extension Fault {
   /// The fault says that no memory answered where a table should be.
   var isSilence: Bool {
     switch self {
-    case .beyondDeviceMask: false
+    case .beyondDeviceMask, .protectedMemory: false
     case .gart(let fault): fault == .tableUnreadable
     case .calgary(let fault): fault == .tableUnreadable
     case .vtd(let reason, _): reason.isSilence

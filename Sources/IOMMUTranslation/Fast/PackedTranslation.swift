@@ -27,6 +27,7 @@ extension PackedTranslation {
   enum Kind: UInt64 {
     case beyondDeviceMask = 1
     case vtdRecorded, vtdUnrecorded, gart, calgary, interruptMessage, addressTooWide
+    case protectedMemory
   }
 
   init(kind: Kind, _ detail: UInt8 = 0) {
@@ -44,6 +45,7 @@ extension PackedTranslation {
       self = physical.rawValue >> 52 == 0 ? Self(rawValue: physical.rawValue) : .addressTooWide
     case .interruptMessage: self.init(kind: .interruptMessage)
     case .fault(.beyondDeviceMask): self.init(kind: .beyondDeviceMask)
+    case .fault(.protectedMemory): self.init(kind: .protectedMemory)
     case .fault(.vtd(let reason, let isRecorded)):
       self.init(kind: isRecorded ? .vtdRecorded : .vtdUnrecorded, reason.rawValue)
     case .fault(.gart(let fault)): self.init(kind: .gart, Self.code(of: fault))
@@ -57,6 +59,7 @@ extension PackedTranslation {
     let detail = UInt8(truncatingIfNeeded: rawValue)
     switch Kind(rawValue: rawValue >> 8 & 0xff) {
     case .beyondDeviceMask: return .fault(.beyondDeviceMask)
+    case .protectedMemory: return .fault(.protectedMemory)
     case .vtdRecorded:
       return .fault(.vtd(VTd.FaultReason(rawValue: detail), isRecorded: true))
     case .vtdUnrecorded:

@@ -78,6 +78,22 @@ import Testing
     #expect(larger.contains("a record that runs past the end of the file"))
   }
 
+  @Test func `a stream cut anywhere is refused or read, never trapped on`() {
+    let bytes = TinyFlattened(records: [(8, [1, 2, 3]), (0, [4, 5]), (100, [6])]).bytes
+    var opened: [Int] = []
+    for count in Array(12..<40) + Array(4090...bytes.count) {
+      guard let image = try? MemoryImage(path: scratch.file("cut", Array(bytes[..<count]))) else {
+        continue
+      }
+      opened.append(count)
+      for address in stride(from: UInt64(0), to: 110, by: 3) {
+        _ = image.quadword(at: PhysicalAddress(address))
+      }
+    }
+    // After each record, and after the end mark.
+    #expect(opened == [4115, 4133, 4150, 4166])
+  }
+
   @Test func `the highest offsets are reached without overflow`() throws {
     let image = try image(TinyFlattened(records: [(.max, [7]), (0, [1])]))
     #expect(image.quadword(at: PhysicalAddress(UInt64(Int64.max) - 7)) == 7 << 56)

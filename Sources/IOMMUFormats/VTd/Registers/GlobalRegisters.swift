@@ -29,7 +29,7 @@ extension VTd.Version {
   }
 
   /// - Precondition: both are below 16.
-  public init(major: Int, minor: Int) {
+  public init(major: Int, minor: Int = 0) {
     self.init(rawValue: 0)
     self[Self.majorField] = UInt64(major)
     self[Self.minorField] = UInt64(minor)

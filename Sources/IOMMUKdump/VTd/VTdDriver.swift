@@ -4,8 +4,9 @@ import IOMMUTranslation
 /// The primary kernel on Intel VT-d in legacy mode: a domain for each device, made when it first
 /// maps.
 ///
-/// Behaves as Linux 2.6.27: IOVAs from the top of 4 GiB downwards, aligned to their size, the
-/// interrupt range kept out. Source: Linux 2.6.27 `intel-iommu.c`, `iova.c`.
+/// Finds its unit through firmware's DMAR table and knows it by its registers alone. Behaves as
+/// Linux 2.6.27: IOVAs from the top of 4 GiB downwards, aligned to their size, the interrupt range
+/// kept out. Source: Linux 2.6.27 `intel-iommu.c`, `iova.c`.
 final class VTdDriver: DMADriver {
   /// One device's second-stage tables and IOVAs.
   struct Domain {
@@ -17,80 +18,58 @@ final class VTdDriver: DMADriver {
     var identity: [Range<UInt64>] = []
   }
 
-  static let base = PhysicalAddress(0xfed9_0000)
-  private static let iovaSpace: Range<UInt64> = 0x1000..<0x1_0000_0000
+  static let iovaSpace: Range<UInt64> = 0x1000..<0x1_0000_0000
+  /// Never given out: a store there is an interrupt.
+  static let interruptAddresses: Range<UInt64> = 0xfee0_0000..<0xfef0_0000
 
   private let pages: PagePool
-  private let format: SecondStageFormat
+  private let unit: RemappingUnitDriver
   private let limits: VTd.Limits
-  private let rootTable: PhysicalAddress
-  private var contextTables: [UInt8: PhysicalAddress] = [:]
+  private let writer: SecondStageWriter
+  private var format: SecondStageFormat { writer.format }
+  private var contexts: ContextTables
   private var domains: [Requester: Domain] = [:]
 
-  /// - Parameter levels: Levels of the second-stage tables, 3 to 5.
-  init(pages: PagePool, levels: Int, hasLargePages: Bool) throws(SetUpError) {
+  /// Finds the unit, gives it an empty root table, and switches it on.
+  ///
+  /// - Parameters:
+  ///   - device: One that the unit stands above.
+  ///   - levels: Levels of the second-stage tables, 3 to 5.
+  init(
+    pages: PagePool, platform: RemappingPlatform, device: Requester, levels: Int
+  ) throws(SetUpError) {
     self.pages = pages
-    limits = VTd.Limits(
-      capability: VTd.Capability(
-        levels: levels...levels, guestAddressWidth: 12 + 9 * levels, has2MiBPages: hasLargePages,
-        has1GiBPages: hasLargePages),
-      extendedCapability: VTd.ExtendedCapability(rawValue: 0), hostAddressWidth: 52)
-    format = SecondStageFormat(levels: levels, limits: limits)
-    rootTable = try pages.allocateTable(4096, what: "the VT-d root table")
+    unit = try RemappingUnitDriver(for: device, on: platform, memory: pages.memory)
+    limits = unit.limits
+    writer = SecondStageWriter(
+      pages: pages, format: SecondStageFormat(levels: levels, limits: limits))
+    contexts = try ContextTables(pages: pages)
+    if unit.extendedCapability.hasQueue {
+      unit.enableQueue(
+        in: try pages.allocateTable(
+          RemappingUnitDriver.queueByteCount, what: "the VT-d invalidation queue"))
+    }
+    unit.setRootTable(contexts.rootTable)
+    unit.switchTranslation(on: true)
   }
 
-  var units: [TranslationUnit] {
-    [
-      .vtd(
-        VTdUnit(
-          base: Self.base, rootTableAddress: VTd.RootTableAddress(rootTable: rootTable),
-          status: VTd.GlobalStatus(translates: true), limits: limits))
-    ]
-  }
+  var units: [TranslationUnit] { [.vtd(unit.unit)] }
 
   /// The device's domain; made, with its root and context entry, when there is none yet.
   private func domain(of requester: Requester) throws(SetUpError) -> Domain {
     if let domain = domains[requester] { return domain }
-    let contextTable: PhysicalAddress
-    if let table = contextTables[requester.bus] {
-      contextTable = table
-    } else {
-      contextTable = try pages.allocateTable(4096, what: "a VT-d context table")
-      contextTables[requester.bus] = contextTable
-      VTd.RootEntry(contextTable: contextTable)
-        .store(
-          to: pages.memory, at: PhysicalAddress(rootTable.rawValue + UInt64(requester.bus) * 16))
-    }
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [Self.iovaSpace])
-    iovas.reserve(0xfee0_0000..<0xfef0_0000)
+    iovas.reserve(Self.interruptAddresses)
     let domain = Domain(
       id: UInt16(domains.count + 1), requester: requester, root: root, iovas: iovas)
-    VTd.ContextEntry(secondStageTable: root, levels: format.levels, domainID: domain.id)
-      .store(
-        to: pages.memory,
-        at: VTdUnit.contextEntryAddress(
-          in: contextTable, deviceFunction: requester.deviceFunction))
+    try contexts.store(
+      VTd.ContextEntry(secondStageTable: root, levels: format.levels, domainID: domain.id),
+      for: requester)
+    // Entries that were not present are not cached: nothing to invalidate.
+    unit.flushWriteBuffer()
     domains[requester] = domain
     return domain
-  }
-
-  /// Makes the tables down to `level` on the way to `address` and stores `leaf` there.
-  private func store(
-    _ leaf: VTd.SecondStageEntry, at address: UInt64, level: Int, root: PhysicalAddress
-  ) throws(SetUpError) {
-    var table = root
-    for above in stride(from: format.levels, to: level, by: -1) {
-      let place = format.entryAddress(of: address, in: table, level: above)
-      let entry = VTd.SecondStageEntry(from: pages.memory, at: place)!
-      if case .table(let next) = format.kind(of: entry, level: above) {
-        table = next
-      } else {
-        table = try pages.allocateTable(4096, what: "a VT-d page table")
-        VTd.SecondStageEntry(table: table).store(to: pages.memory, at: place)
-      }
-    }
-    leaf.store(to: pages.memory, at: format.entryAddress(of: address, in: table, level: level))
   }
 
   func map(
@@ -109,14 +88,9 @@ final class VTdDriver: DMADriver {
           byteCount, alignment: alignment, below: min(device.dmaMask, (1 << 32) - 1) + 1)
       else { throw MappingFailure.full("IOVAs of \(device.requester)") }
       domains[device.requester] = domain
-      let permissions: Permissions = direction == .toDevice ? .read : .readWrite
-      for page in 0..<count.rawValue {
-        let target = PhysicalAddress(
-          buffer.lowerBound.alignedDown(to: 4096).rawValue + page * 4096)
-        try store(
-          VTd.SecondStageEntry(page: target, level: 1, permissions: permissions),
-          at: iova + page * 4096, level: 1, root: domain.root)
-      }
+      try writer.map(
+        buffer, at: iova, direction == .toDevice ? .read : .readWrite, root: domain.root)
+      unit.flushWriteBuffer()
       return MappedBuffer(
         device: device, iova: IOVA(iova + offset), byteCount: buffer.byteCount,
         direction: direction, buffer: buffer, target: buffer)
@@ -125,6 +99,35 @@ final class VTdDriver: DMADriver {
     } catch {
       throw .full("\(error)")
     }
+  }
+
+  /// Maps a page at a number that somebody else has chosen, as for a guest's device.
+  ///
+  /// - Parameter iova: 4 KiB aligned.
+  /// - Throws: ``MappingFailure/full(_:)`` when the number is in use.
+  func map(
+    page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer {
+    let numbers = iova.rawValue..<(iova.rawValue + 4096)
+    let buffer = page..<PhysicalAddress(page.rawValue + 4096)
+    do {
+      var domain = try domain(of: device.requester)
+      guard domain.iovas.firstTaken(in: numbers) == nil else {
+        throw MappingFailure.full("IOVA \(iova) of \(device.requester)")
+      }
+      domain.iovas.reserve(numbers)
+      domains[device.requester] = domain
+      try writer.map(
+        buffer, at: iova.rawValue, direction == .toDevice ? .read : .readWrite, root: domain.root)
+      unit.flushWriteBuffer()
+    } catch let failure as MappingFailure {
+      throw failure
+    } catch {
+      throw .full("\(error)")
+    }
+    return MappedBuffer(
+      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
+      target: buffer)
   }
 
   func unmap(_ mapped: MappedBuffer) {
@@ -140,20 +143,19 @@ final class VTdDriver: DMADriver {
         VTd.SecondStageEntry(rawValue: 0).store(to: pages.memory, at: walk.entryAddress)
       }
     }
+    // The number may be given out again only when the unit has forgotten it.
+    unit.invalidateIOTLB(IOVA(start)..<IOVA(start + byteCount), domainID: domain.id)
     domain.iovas.free(start..<(start + byteCount))
     domains[mapped.device.requester] = domain
   }
 
   /// Ends the device's domain: the context entry goes first, then the tables.
   func unbind(_ device: Device) {
-    guard let domain = domains.removeValue(forKey: device.requester),
-      let contextTable = contextTables[device.requester.bus]
-    else { return }
-    VTd.ContextEntry()
-      .store(
-        to: pages.memory,
-        at: VTdUnit.contextEntryAddress(
-          in: contextTable, deviceFunction: device.requester.deviceFunction))
+    guard let domain = domains.removeValue(forKey: device.requester) else { return }
+    VTd.ContextEntry().store(to: pages.memory, at: contexts.place(ofKnown: device.requester))
+    // The tables go back to the kernel: neither the entry nor a translation may be left cached.
+    unit.invalidateContexts(.selective, domainID: domain.id, requester: device.requester)
+    unit.invalidateIOTLB(.domain, domainID: domain.id)
     var tables = TableCollector()
     var budget = EnumerationBudget(for: pages.memory)
     do {
@@ -246,13 +248,14 @@ final class VTdDriver: DMADriver {
         let level = largestLevel(
           at: address, end: addresses.upperBound, root: domain.root, pageSize)
         let page = PhysicalAddress(address)
-        try store(
+        try writer.store(
           VTd.SecondStageEntry(page: page, level: level, permissions: .readWrite), at: address,
           level: level, root: domain.root)
         written += 1
         address += 1 << UInt64(format.sizeLog2(level: level))
       }
     }
+    unit.flushWriteBuffer()
     let counts = countLeaves(domain, crashKernel)
     return TableSetUp(
       table: "\(requester)",

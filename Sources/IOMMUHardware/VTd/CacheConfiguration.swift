@@ -1,0 +1,65 @@
+/// How large the caches of a unit's ports are. Specification: Intel VT-d 6.2.
+public struct CacheConfiguration: Hashable, Sendable {
+  /// The shape of one cache.
+  public enum Geometry: Hashable, Sendable {
+    /// Nothing is remembered.
+    case none
+    /// `sets` times `ways` entries; a full set gives up its entries in turn.
+    case fixed(sets: Int, ways: Int)
+    /// Nothing is given up but what an invalidation names.
+    case unbounded
+  }
+
+  /// Context entries, by requester.
+  public var contexts: Geometry
+  /// PASID table entries, by requester and PASID.
+  public var pasids: Geometry
+  /// Pages, by requester, PASID, domain and address.
+  public var iotlb: Geometry
+  /// Pointers to lower tables, by domain (first stage: and PASID) and address.
+  public var pagingStructures: Geometry
+  /// Interrupt remapping entries, by index; one cache for the whole unit.
+  public var interruptEntries: Geometry
+
+  public init(
+    contexts: Geometry, pasids: Geometry, iotlb: Geometry, pagingStructures: Geometry,
+    interruptEntries: Geometry = .none
+  ) {
+    self.contexts = contexts
+    self.pasids = pasids
+    self.iotlb = iotlb
+    self.pagingStructures = pagingStructures
+    self.interruptEntries = interruptEntries
+  }
+
+  /// Every request reads all of its tables.
+  public static let none = CacheConfiguration(
+    contexts: .none, pasids: .none, iotlb: .none, pagingStructures: .none,
+    interruptEntries: .none)
+
+  /// Sizes as a unit may have them (*assumed*: no data sheet tells).
+  public static let hardware = CacheConfiguration(
+    contexts: .fixed(sets: 16, ways: 4), pasids: .fixed(sets: 16, ways: 4),
+    iotlb: .fixed(sets: 64, ways: 4), pagingStructures: .fixed(sets: 16, ways: 4),
+    interruptEntries: .fixed(sets: 32, ways: 4))
+
+  /// Everything the manual lets a unit keep: what software that forgets an invalidation meets at
+  /// worst.
+  public static let everything = CacheConfiguration(
+    contexts: .unbounded, pasids: .unbounded, iotlb: .unbounded,
+    pagingStructures: .unbounded, interruptEntries: .unbounded)
+}
+
+/// What a cache has done since the port was made.
+public struct CacheCounters: Hashable, Sendable {
+  /// Look-ups that found their entry.
+  public var hits: UInt64 = 0
+  /// Look-ups that did not; also those of a cache that keeps nothing.
+  public var misses: UInt64 = 0
+  /// Entries that gave way to others.
+  public var evictions: UInt64 = 0
+  /// Entries that an invalidation dropped.
+  public var invalidations: UInt64 = 0
+
+  public init() {}
+}

@@ -1,0 +1,353 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// Answers requests from a port's caches and, where those do not know, from the tables.
+struct PortEngine {
+  private var state: PortState
+  /// DMA remapping is on.
+  private var isTranslating = false
+  private let caches: UnsafeMutablePointer<PortCaches>
+  /// The address space of the last request, while both caches that it comes from still have it;
+  /// its key is 0 when there is none. Rules and IOTLB key are those of `last`, where a hit needs
+  /// nothing else.
+  private var last: Binding?
+  private var lastKey: UInt64 = 0
+  private var lastRules = VTdRules()
+  private var lastIOTLBKey: UInt64 = 0
+
+  /// What stands between a requester and memory, found by the steps above the page tables.
+  struct Binding {
+    var route: DeviceHandle.Route
+    var rules: VTdRules
+    var space: AddressSpace
+    var iotlbKey: UInt64
+  }
+
+  init(_ state: PortState, caches: UnsafeMutablePointer<PortCaches>) {
+    self.state = state
+    self.caches = caches
+    isTranslating = state.resolver.unit.status.translates
+  }
+
+  mutating func adopt(_ state: PortState) {
+    self.state = state
+    isTranslating = state.resolver.unit.status.translates
+    forgetLast()
+  }
+
+  // MARK: Hits
+
+  /// What tells one address space from another in a request, never zero; `nil` when the request is
+  /// not a plain one.
+  @inline(__always)
+  private static func key(_ request: VTdRequest) -> UInt64? {
+    guard case .untranslated = request.kind else { return nil }
+    var key = UInt64(request.requester.rawValue) | 1 << 63
+    if let pasid = request.pasid {
+      key |= UInt64(pasid.rawValue) << 16 | 1 << 36
+      if request.isPrivileged { key |= 1 << 37 }
+      if request.isExecute { key |= 1 << 38 }
+    }
+    return key
+  }
+
+  /// The answer to a request that the caches know, of a device that was the last to ask.
+  ///
+  /// `nil` for anything else: for misses, for faults, and while memory is protected.
+  @inline(__always)
+  mutating func cachedAnswer(_ request: VTdRequest, byteCount: UInt64) -> Translation? {
+    guard let key = Self.key(request), key == lastKey, state.protectedRegions.isEmpty,
+      !VTd.isInterruptAddress(request.address)
+    else { return nil }
+    return cachedPage(request, byteCount: byteCount)
+  }
+
+  @inline(__always)
+  private mutating func cachedPage(_ request: VTdRequest, byteCount: UInt64) -> Translation? {
+    guard
+      let entry = caches.pointee.iotlb.peek(
+        PortCaches.iotlbTag(lastIOTLBKey, request.address, sizeLog2: 12))
+    else { return nil }
+    let page = entry.page
+    if request.operation.needs.contains(.write), !page.isDirty { return nil }
+    let answer = page.translation(
+      of: request.address, byteCount: byteCount, for: request.operation, under: lastRules)
+    guard case .mapped = answer else { return nil }
+    countBindingHit(lastRules)
+    caches.pointee.iotlb.count(hit: true)
+    return answer
+  }
+
+  @inline(__always)
+  private func countBindingHit(_ rules: VTdRules) {
+    caches.pointee.contexts.count(hit: true)
+    if rules.isScalable { caches.pointee.pasids.count(hit: true) }
+  }
+
+  // MARK: All steps
+
+  /// Answers a request; what it learns goes into the caches.
+  mutating func answer<Observer: WalkObserver>(
+    _ request: VTdRequest, byteCount: UInt64, in memory: FlatMemory, observer: inout Observer
+  ) -> Translation {
+    let answer = remappedAnswer(request, byteCount: byteCount, in: memory, observer: &observer)
+    guard !state.protectedRegions.isEmpty, case .mapped(let physical, let length) = answer else {
+      return answer
+    }
+    let reachable = state.protectedRegions.reachableBytes(
+      from: physical.rawValue, atMost: length)
+    return reachable == 0 ? .fault(.protectedMemory) : .mapped(physical, byteCount: reachable)
+  }
+
+  private mutating func remappedAnswer<Observer: WalkObserver>(
+    _ request: VTdRequest, byteCount: UInt64, in memory: FlatMemory, observer: inout Observer
+  ) -> Translation {
+    guard isTranslating else {
+      return .mapped(PhysicalAddress(request.address), byteCount: byteCount)
+    }
+    if case .untranslated = request.kind, request.pasid == nil,
+      VTd.isInterruptAddress(request.address)
+    {
+      return DeviceHandle.interruptAnswer(request.operation, at: request.address)
+    }
+    var fill = FillObserver(outer: observer, caches: caches)
+    defer { observer = fill.outer }
+    switch bind(request, in: memory, observer: &fill) {
+    case .failure(let fault):
+      return .fault(fault.fault)
+    case .success(let binding):
+      if case .translated = request.kind {
+        return binding.route.pass(
+          request.address, byteCount: byteCount, hostAddressWidth: limits.hostAddressWidth)
+      }
+      return translate(
+        request, byteCount: byteCount, through: binding, in: memory, observer: &fill)
+    }
+  }
+
+  private var limits: VTd.Limits { state.resolver.unit.limits }
+
+  /// The steps above the page tables, through the context and the PASID cache.
+  private mutating func bind<Outer: WalkObserver>(
+    _ request: VTdRequest, in memory: FlatMemory, observer: inout FillObserver<Outer>
+  ) -> Result<Binding, VTdFault> {
+    let key = Self.key(request)
+    if let key, key == lastKey, let last {
+      countBindingHit(last.rules)
+      return .success(last)
+    }
+    if let fault = state.resolver.refusal(of: request) { return .failure(fault) }
+    do throws(VTdFault) {
+      let context = try context(of: request.requester, in: memory, observer: &observer)
+      let pasid = try state.resolver.addressSpace(of: request, admittedBy: context).get()
+      var entry: VTdPASIDEntry?
+      if case .scalable(let scalable) = context {
+        entry = try pasidEntry(
+          of: request.requester, pasid, in: scalable, memory: memory, observer: &observer)
+      }
+      let route = try state.resolver.route(of: request, through: context, entry: entry).get()
+      let binding = binding(of: request, pasid, route, context, entry)
+      if let key, caches.pointee.contexts.keepsEntries,
+        entry == nil || caches.pointee.pasids.keepsEntries
+      {
+        last = binding
+        lastKey = key
+        lastRules = binding.rules
+        lastIOTLBKey = binding.iotlbKey
+      }
+      return .success(binding)
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  private func binding(
+    of request: VTdRequest, _ pasid: PASID, _ route: DeviceHandle.Route, _ context: VTdContext,
+    _ entry: VTdPASIDEntry?
+  ) -> Binding {
+    var space = AddressSpace(domainID: 0, pasid: pasid, usesFirstStage: false)
+    if case .legacy(let legacy) = context { space.domainID = legacy.domainID }
+    if let entry = entry?.entry {
+      space.domainID = entry.domainID
+      space.usesFirstStage = entry.translationType.hasFirstStage
+    }
+    return Binding(
+      route: route, rules: route.rules ?? VTdRules(), space: space,
+      iotlbKey: PortCaches.iotlbKey(
+        request.requester, pasid, hasPASID: request.pasid != nil, domainID: space.domainID,
+        isScalable: entry != nil))
+  }
+
+  private mutating func context<Outer: WalkObserver>(
+    of requester: Requester, in memory: FlatMemory, observer: inout FillObserver<Outer>
+  ) throws(VTdFault) -> VTdContext {
+    let tag = PortCaches.contextTag(requester, isScalable: state.resolver.isScalable)
+    if let known = caches.pointee.contexts.find(tag) { return known }
+    let context = try state.resolver.context(of: requester, in: memory, observer: &observer).get()
+    forgetLast()
+    caches.pointee.contexts.insert(context, under: tag)
+    return context
+  }
+
+  private mutating func pasidEntry<Outer: WalkObserver>(
+    of requester: Requester, _ pasid: PASID, in context: VTd.ScalableContextEntry,
+    memory: FlatMemory, observer: inout FillObserver<Outer>
+  ) throws(VTdFault) -> VTdPASIDEntry {
+    let tag = PortCaches.pasidTag(requester, pasid)
+    if let known = caches.pointee.pasids.find(tag) { return known.entry }
+    let entry = try state.resolver.pasidEntry(
+      of: pasid, in: context, memory: memory, observer: &observer
+    ).get()
+    forgetLast()
+    caches.pointee.pasids.insert(PASIDCacheEntry(entry: entry, pasid: pasid), under: tag)
+    return entry
+  }
+
+  /// Something is about to enter a cache: what it pushes out may be what `last` came from.
+  private mutating func forgetLast() {
+    last = nil
+    lastKey = 0
+  }
+
+  // MARK: Pages
+
+  private mutating func translate<Outer: WalkObserver>(
+    _ request: VTdRequest, byteCount: UInt64, through binding: Binding, in memory: FlatMemory,
+    observer: inout FillObserver<Outer>
+  ) -> Translation {
+    let (address, operation) = (request.address, request.operation)
+    if case .passThrough = binding.route {
+      return binding.route.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: NoMarks(),
+        observer: &observer)
+    }
+    let writes = operation.needs.contains(.write)
+    if let page = caches.pointee.page(binding.iotlbKey, address), !writes || page.isDirty {
+      let answer = page.translation(
+        of: address, byteCount: byteCount, for: operation, under: binding.rules)
+      // A cached page never denies: what it does not allow is asked of the tables once more.
+      if case .mapped = answer { return answer }
+    }
+    observer.domainID = binding.space.domainID
+    observer.pasid = binding.space.pasid
+    switch walk(address, for: operation, through: binding, in: memory, observer: &observer) {
+    case .fault(let reason):
+      return .fault(VTdFault(reason, isReported: binding.rules.isReported).fault)
+    case .page(let page):
+      caches.pointee.keep(page, of: address, binding.iotlbKey, binding.space)
+      return page.translation(
+        of: address, byteCount: byteCount, for: operation, under: binding.rules)
+    }
+  }
+
+  private mutating func walk<Outer: WalkObserver>(
+    _ address: UInt64, for operation: VTdRequest.Operation, through binding: Binding,
+    in memory: FlatMemory, observer: inout FillObserver<Outer>
+  ) -> PageOutcome {
+    let writes = operation.needs.contains(.write)
+    let marker = AtomicMarks(in: memory)
+    let domainID = binding.space.domainID
+    switch binding.route {
+    case .secondStage(let table):
+      guard table.reaches(address) else {
+        return .fault(
+          binding.rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
+      }
+      observer.secondStageRoot = table.root
+      let start = caches.pointee.start(
+        for: address, in: table.start, domainID: domainID, pasid: nil)
+      return table.page(
+        of: address, from: start ?? table.start, for: operation, writes: writes, in: memory,
+        marker: marker, observer: &observer)
+    case .firstStage(let table):
+      guard table.isCanonical(address) else { return .fault(.addressNotCanonical) }
+      observer.firstStageRoot = table.root
+      let start = caches.pointee.start(
+        for: address, in: table.start, domainID: domainID, pasid: binding.space.pasid)
+      return table.page(
+        of: address, from: start ?? table.start, writes: writes, in: memory, marker: marker,
+        observer: &observer)
+    case .nested(let tables):
+      guard tables.firstStage.isCanonical(address) else { return .fault(.addressNotCanonical) }
+      observer.firstStageRoot = tables.firstStage.root
+      observer.secondStageRoot = tables.secondStage.root
+      let start = caches.pointee.start(
+        for: address, in: tables.firstStage.start, domainID: domainID, pasid: binding.space.pasid)
+      return tables.page(
+        of: address, from: start ?? tables.firstStage.start, for: operation, writes: writes,
+        in: memory, marker: marker, observer: &observer)
+    case .untranslated, .passThrough, .gart, .calgary, .blocked:
+      preconditionFailure("a binding is to page tables or passes through")
+    }
+  }
+
+  // MARK: Device TLBs
+
+  /// What the tables say of a page request.
+  enum PageRequestAdmission {
+    case success(CacheInvalidation)
+    case failure(VTdFault?)
+  }
+
+  /// The answer to a translation request, all from the tables.
+  func completion(of request: VTdRequest, in memory: FlatMemory) -> TranslationCompletion {
+    var observer = Unobserved()
+    return state.resolver.completion(
+      of: request, in: memory, marker: AtomicMarks(in: memory), observer: &observer)
+  }
+
+  /// Whether a page request may be queued, and what the unit forgets before it is (6.5.3.1).
+  ///
+  /// Fails with `nil` where there is no fault to report: remapping is off.
+  mutating func admitPageRequest(
+    _ request: VTdRequest, in memory: FlatMemory
+  ) -> PageRequestAdmission {
+    guard isTranslating else { return .failure(nil) }
+    var fill = FillObserver(outer: Unobserved(), caches: caches)
+    switch bind(request, in: memory, observer: &fill) {
+    case .failure(let fault): return .failure(fault)
+    case .success(let binding):
+      let range = PageRange(IOVA(request.address), addressMask: 0, hint: false)
+      switch binding.route {
+      case .firstStage:
+        return .success(
+          .pasidIOTLBPages(
+            domainID: binding.space.domainID, pasid: binding.space.pasid.rawValue, range))
+      case .nested: return .success(.iotlbDomain(binding.space.domainID))
+      default: return .success(.iotlbPages(domainID: binding.space.domainID, range))
+      }
+    }
+  }
+
+  // MARK: Faults
+
+  /// A fault as its record. Specification: Intel VT-d 11.4.7.6.
+  func record(
+    _ reason: VTd.FaultReason, of request: VTdRequest, limits: VTd.Limits
+  ) -> VTd.FaultRecord {
+    let kind: VTd.FaultRecord.RequestKind
+    switch request.operation {
+    case .read, .zeroLengthRead: kind = .read
+    case .write: kind = .write
+    case .atomic: kind = .atomic
+    }
+    var addressType = VTd.FaultRecord.AddressType.untranslated
+    if limits.hasDeviceTLBs {
+      switch request.kind {
+      case .untranslated, .page: break
+      case .translation: addressType = .translationRequest
+      case .translated: addressType = .translated
+      }
+    }
+    var record = VTd.FaultRecord(
+      reason: reason, requester: request.requester,
+      information: request.address & state.faultAddressMask,
+      kind: request.kind == .page ? .pageRequest : kind, addressType: addressType)
+    if let pasid = request.pasid, limits.features.contains(.pasids) {
+      record.setPASID(
+        pasid.rawValue, isPrivileged: request.isPrivileged,
+        isExecute: request.isExecute && kind == .read)
+    }
+    return record
+  }
+}

@@ -1,0 +1,83 @@
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUTranslation
+
+/// The I/O side of a machine with VT-d: PCI, a remapping unit behind its registers, and the table
+/// in which firmware tells of it.
+///
+/// Kernels reach it by ``dmarTable``, ``registers(at:)`` and configuration space; devices by
+/// ``translate(_:_:byteCount:access:)``. It outlives a crash: the kernel after it finds the unit as
+/// the one before has left it.
+public final class RemappingPlatform {
+  public let topology: PCI.Topology
+  /// The DMAR table's bytes, as firmware leaves them in memory.
+  public let dmarTable: [UInt8]
+  private let memory: FlatMemory
+  private let units: [PhysicalAddress: RemappingUnit]
+  /// Where devices' requests enter each unit.
+  private let ports: [PhysicalAddress: TranslationPort]
+  /// What firmware says of the wiring, which is how the devices are wired.
+  private let wiring: RemappingHardware
+
+  /// Where the registers of the one unit lie.
+  public static let base = PhysicalAddress(0xfed9_0000)
+
+  /// A machine with one unit above all its devices.
+  ///
+  /// - Parameter requesters: The devices there are.
+  /// - Throws: ``SetUpError/remappingUnit(_:)`` for a unit that cannot be.
+  public init(
+    _ configuration: RemappingUnitConfiguration, memory: FlatMemory, requesters: [Requester]
+  ) throws(SetUpError) {
+    self.memory = memory
+    topology = PCI.Topology(functionsAt: requesters)
+    let unit: RemappingUnit
+    do {
+      unit = try RemappingUnit(configuration, memory: memory)
+    } catch {
+      throw .remappingUnit(error)
+    }
+    // 2^N pages, with N as the table has it.
+    let pageCount = unit.windowByteCount / 4096
+    let sizeLog2 = UInt64.bitWidth - (pageCount - 1).leadingZeroBitCount
+    let table = VTd.DMAR(
+      header: ACPI.TableHeader(
+        revision: 1, oemID: "IOMMU", oemTableID: "MACHINE", creatorID: "SWFT"),
+      platform: VTd.DMAR.Platform(
+        hostAddressWidth: configuration.hostAddressWidth,
+        remapsInterrupts: configuration.extendedCapability.hasInterruptRemapping),
+      structures: [
+        .hardwareUnit(
+          VTd.DMAR.HardwareUnit(
+            base: Self.base, includesAllPCI: true, pageCountLog2: sizeLog2))
+      ])
+    dmarTable = table.bytes
+    wiring = RemappingHardware(table, topologies: [topology])
+    units = [Self.base: unit]
+    ports = [Self.base: unit.makePort()]
+  }
+
+  /// The registers of the unit at `base`; `nil` where no unit answers.
+  public func registers(at base: PhysicalAddress) -> RemappingUnit? { units[base] }
+
+  /// A device's DMA request on its way to memory.
+  public func translate(
+    _ device: Device, _ address: IOVA, byteCount: UInt64, access: Access
+  ) -> Translation {
+    // A device does not put an address on the bus that it has no lines for.
+    guard address.rawValue <= device.dmaMask else { return .fault(.beyondDeviceMask) }
+    let granted = min(byteCount, (device.dmaMask - address.rawValue).addingSaturated(1))
+    guard let unit = wiring.unit(of: device.requester), let port = ports[unit.base] else {
+      return .mapped(PhysicalAddress(address.rawValue), byteCount: granted)
+    }
+    return port.translate(
+      VTdRequest(device.requester, address, access == .read ? .read : .write), byteCount: granted)
+  }
+}
+
+extension UInt64 {
+  fileprivate func addingSaturated(_ other: UInt64) -> UInt64 {
+    let (sum, overflow) = addingReportingOverflow(other)
+    return overflow ? .max : sum
+  }
+}
