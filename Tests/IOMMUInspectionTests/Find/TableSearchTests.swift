@@ -134,19 +134,6 @@ import Testing
     #expect(certain.isEmpty, "seed \(seed)")
   }
 
-  @Test(.timeLimit(.minutes(1)))
-  func `pages that point at each other as root tables do end the search`() throws {
-    // 512 pages, eight entries each: all of them root, context and page table entries at once.
-    let memory = try FlatMemory(byteCount: 0x20_0000)
-    for page in 0..<512 as Range<UInt64> {
-      let next = (page + 1) % 512 * 4096 + 0x1001
-      for index in stride(from: 0, to: 512, by: 64) as StrideTo<UInt64> {
-        memory.store(next % 0x20_0000 | 1, at: PhysicalAddress(page * 4096 + index * 8))
-      }
-    }
-    _ = TableSearch(in: memory)
-  }
-
   @Test func `the capture kernel's copy is told from the dead kernel's table`() throws {
     // Far apart, and no memory between.
     let memory = try FlatMemory(ram: [
