@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// How a page of a kdump-compressed file is packed, and the system's library that unpacks it.
 ///
@@ -37,7 +38,7 @@ enum PageCodec: UInt32, CaseIterable {
     case .zlib: "uncompress"
     case .lzo: "lzo1x_decompress_safe"
     case .snappy: "snappy_uncompress"
-    case .zstd: "ZSTD_decompress"
+    case .zstd: "ZSTD_decompressDCtx"
     }
   }
 
@@ -63,11 +64,19 @@ struct LoadedCodec: @unchecked Sendable {
   let codec: PageCodec
   private let function: UnsafeMutableRawPointer
   private let library: UnsafeMutableRawPointer
+  /// Zstandard's; the others need none.
+  private let contexts: ContextPool?
 
   fileprivate init?(_ codec: PageCodec) {
     guard let library = dlopen(codec.library, RTLD_NOW | RTLD_LOCAL),
       let function = dlsym(library, codec.symbol)
     else { return nil }
+    switch codec {
+    case .zlib, .lzo, .snappy: contexts = nil
+    case .zstd:
+      guard let create = dlsym(library, "ZSTD_createDCtx") else { return nil }
+      contexts = ContextPool(create: create)
+    }
     self.codec = codec
     self.library = library
     self.function = function
@@ -93,7 +102,7 @@ struct LoadedCodec: @unchecked Sendable {
     ) -> Int32
   private typealias Zstd =
     @convention(c) (
-      UnsafeMutableRawPointer, UInt, UnsafeRawPointer, UInt
+      UnsafeMutableRawPointer, UnsafeMutableRawPointer, UInt, UnsafeRawPointer, UInt
     ) -> UInt
 
   /// Unpacks `source` into `target`; whether it gave exactly as many bytes as `target` has. None
@@ -113,8 +122,10 @@ struct LoadedCodec: @unchecked Sendable {
     case .snappy:
       isGood = unsafeBitCast(function, to: Snappy.self)(from, count, to, &produced) == 0
     case .zstd:
+      guard let context = contexts?.take() else { return false }
       // An error is a number above every size.
-      produced = unsafeBitCast(function, to: Zstd.self)(to, produced, from, count)
+      produced = unsafeBitCast(function, to: Zstd.self)(context, to, produced, from, count)
+      contexts?.giveBack(context)
       isGood = true
     }
     return isGood && produced == UInt(target.count)
@@ -136,5 +147,29 @@ struct LoadedCodec: @unchecked Sendable {
     guard call(to, &produced, from, UInt(source.count), 1) == 0, produced < UInt(source.count)
     else { return nil }
     return Int(produced)
+  }
+}
+
+/// Contexts of a library that are not in use: making one costs more than a page. There are never
+/// more than threads that unpacked at once.
+private final class ContextPool: Sendable {
+  private typealias Create = @convention(c) () -> UnsafeMutableRawPointer?
+  /// Pointers as numbers, which may go from thread to thread.
+  private let free = Mutex<[UInt]>([])
+  private let create: UInt
+
+  init(create: UnsafeMutableRawPointer) { self.create = UInt(bitPattern: create) }
+
+  /// A context that nobody else has until it is given back; `nil` when there is no memory for one.
+  func take() -> UnsafeMutableRawPointer? {
+    if let known = free.withLock({ $0.popLast() }) {
+      return UnsafeMutableRawPointer(bitPattern: known)
+    }
+    return unsafeBitCast(create, to: Create.self)()
+  }
+
+  func giveBack(_ context: UnsafeMutableRawPointer) {
+    let number = UInt(bitPattern: context)
+    free.withLock { $0.append(number) }
   }
 }

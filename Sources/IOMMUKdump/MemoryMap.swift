@@ -67,6 +67,14 @@ public struct MemoryMap: Sendable, Equatable {
     throw .noRoomForCrashKernel(byteCount: byteCount)
   }
 
+  /// Bytes below 4 GiB that Linux 7.0 reserves by itself beside a crash kernel above: room for the
+  /// bounce buffers and 8 MiB, but at least 256 MiB.
+  ///
+  /// - Parameter bouncePool: Bytes of bounce buffers that the capture kernel will have.
+  public static func automaticLowCrashKernel(bouncePool: UInt64) -> UInt64 {
+    max(bouncePool + (8 << 20), 256 << 20)
+  }
+
   /// Whether any byte of `range` belongs to the crash kernel.
   public func crashKernelOverlaps(_ range: Range<PhysicalAddress>) -> Bool {
     crashKernel.contains { $0.overlaps(range) }

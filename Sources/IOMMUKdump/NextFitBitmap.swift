@@ -42,14 +42,17 @@ public struct NextFitBitmap: Sendable {
   /// Takes `length` free entries in one run; `nil` when there are none anywhere.
   ///
   /// - Parameters:
+  ///   - alignment: The run starts at a multiple of this, a power of two.
   ///   - boundary: No run crosses a multiple of this many entries, counted from `offset` before
   ///     entry 0. A power of two.
-  public mutating func allocate(_ length: Int, boundary: Int = 1 << 20, offset: Int = 0) -> Int? {
+  public mutating func allocate(
+    _ length: Int, alignment: Int = 1, boundary: Int = 1 << 20, offset: Int = 0
+  ) -> Int? {
     precondition(length > 0, "an allocation takes at least one entry")
-    var found = search(length, from: hint, boundary: boundary, offset: offset)
+    var found = search(length, alignment, from: hint, boundary: boundary, offset: offset)
     if found == nil {
       wrapCount += 1
-      found = search(length, from: 0, boundary: boundary, offset: offset)
+      found = search(length, alignment, from: 0, boundary: boundary, offset: offset)
     }
     guard let index = found else { return nil }
     set(index..<(index + length), to: true)
@@ -57,10 +60,14 @@ public struct NextFitBitmap: Sendable {
     return index
   }
 
-  private func search(_ length: Int, from start: Int, boundary: Int, offset: Int) -> Int? {
+  private func search(
+    _ length: Int, _ alignment: Int, from start: Int, boundary: Int, offset: Int
+  ) -> Int? {
     var index = start
     // The comparison leaves the last entry unused, as the search of the time does.
-    while index + length < count {
+    while true {
+      index = (index + alignment - 1) & ~(alignment - 1)
+      guard index + length < count else { return nil }
       if isTaken(index) {
         index += 1
         continue
@@ -76,6 +83,5 @@ public struct NextFitBitmap: Sendable {
       }
       return index
     }
-    return nil
   }
 }

@@ -196,4 +196,50 @@ private enum Life {
     #expect(outcome.unreadable == 1)
     #expect(outcome.screen.contains("trace.jsonl: line 4: seq 4 follows 2"))
   }
+
+  @Test func `our own driver takes the same steps, and says where it does not`() throws {
+    let outcome = try play(Life.trace, Life.truth, Life.registers, ["--driver"])
+    // Without a device on the bus our driver leaves it alone.
+    #expect(outcome.failed == 1)
+    #expect(
+      outcome.screen.contains(
+        "trace.jsonl:14: the real driver goes on, at line 3, where ours is done"))
+  }
+
+  @Test func `memory and tables that cannot be are errors of the file`() throws {
+    let noMemory = Life.truth.replacing("[[\"0x0\",\"0x400000\",\"ram\"]]", with: "[]")
+    #expect(try play(Life.trace, noMemory).screen.contains("truth.json: ram: a machine needs"))
+    let fifth = Life.truth.replacing("\"phb\":0", with: "\"phb\":4")
+    #expect(try play(Life.trace, fifth).screen.contains("tables[0].phb: 4: a chip has four PHBs"))
+    let high = Life.truth.replacing("\"pa\":\"0x77000\"", with: "\"pa\":\"0xf000000077000\"")
+    #expect(try play(Life.trace, high).failed == 1)
+  }
+
+  @Test(arguments: [1, 2008, UInt64.random(in: 0 ... .max)])
+  func `no damage to a life stops the program`(seed: UInt64) throws {
+    var state = seed
+    func next(_ limit: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int(state >> 33) % limit
+    }
+    var failed = 0
+    for round in 0..<40 {
+      var trace = Array(Life.trace.utf8)
+      var truth = Array(Life.truth.utf8)
+      for _ in 0...next(3) {
+        // Digits become digits more often than not, so that the damage is read.
+        let digits = Array("0123456789abcdef\"{,".utf8)
+        if round % 2 == 0 {
+          trace[next(trace.count)] = digits[next(digits.count)]
+        } else {
+          truth[next(truth.count)] = digits[next(digits.count)]
+        }
+      }
+      let outcome = try play(
+        String(decoding: trace, as: UTF8.self), String(decoding: truth, as: UTF8.self),
+        Life.registers, round % 4 < 2 ? ["--caches", "on"] : ["--driver"])
+      failed += outcome.failed
+    }
+    #expect(failed > 20, "seed \(seed)")
+  }
 }

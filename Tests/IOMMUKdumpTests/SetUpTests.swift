@@ -192,6 +192,14 @@ import Testing
   }
 }
 
+@Suite struct LowCrashKernelTests {
+  @Test func `a crash kernel above 4 GiB brings 256 MiB below, or 8 MiB more than the pool`() {
+    #expect(MemoryMap.automaticLowCrashKernel(bouncePool: 64 << 20) == 268_435_456)
+    // swiotlb=131072: 256 MiB of bounce buffers.
+    #expect(MemoryMap.automaticLowCrashKernel(bouncePool: 256 << 20) == 276_824_064)
+  }
+}
+
 @Suite struct AllocatorTests {
   // T28, T29: fresh tables with their reserved regions.
   @Test func `a fresh Calgary table gives out 0x20, then 0x21, then 0x100`() {

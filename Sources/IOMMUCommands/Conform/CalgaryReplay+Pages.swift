@@ -58,8 +58,9 @@ extension CalgaryReplay {
     }
     let permissions: Permissions = mapping.direction == .toDevice ? .read : .readWrite
     for index in 0..<mapping.pageCount {
-      let target = PhysicalAddress(
-        mapping.physical.alignedDown(to: 4096).rawValue &+ index * 4096 & (1 << 48 - 1))
+      // A truth file may say anything; an entry has room for 48 bits.
+      let address = mapping.physical.alignedDown(to: 4096).rawValue &+ index &* 4096
+      let target = PhysicalAddress(address & (1 << 48 - 1))
       change(
         key, mapping.iova.pageNumber + index,
         to: Calgary.TranslationControlEntry(page: target, permissions: permissions))

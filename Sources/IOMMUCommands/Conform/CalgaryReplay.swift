@@ -63,7 +63,11 @@ final class CalgaryReplay {
   ) throws {
     self.truth = truth
     self.isThorough = isThorough
-    memory = try FlatMemory(ram: truth.memory)
+    do {
+      memory = try FlatMemory(ram: truth.memory)
+    } catch {
+      throw InputError("\(truth.path): ram: \(error)")
+    }
     ledger = MappingLedger(truth.mappings)
     model =
       truth.functions.contains { $0.vendor == 0x1014 && $0.device == 0x308 }

@@ -77,8 +77,9 @@ package struct ConformCalgary: ParsableCommand {
         if passed { outcome.passed += 1 } else { outcome.failed += 1 }
         total = total + report
       } catch {
-        complain("\(error)")
-        out.write("FAIL \(directory)\n  \(error)\n")
+        let text = (error as? InputError)?.text ?? "\(error)"
+        complain(text)
+        out.write("FAIL \(directory)\n  \(text)\n")
         outcome.failed += 1
         outcome.unreadable += 1
       }

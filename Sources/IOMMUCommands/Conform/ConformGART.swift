@@ -14,9 +14,11 @@ package struct ConformGART: ParsableCommand {
       Each DIR holds trace.jsonl, truth.json, northbridges.json and, of a crash, trace-kdump.jsonl. \
       Register writes go to the model, reads must return what the driver saw, and after every call \
       each mapping in force must lead where the truth says, each page given back to the scratch \
-      page or nowhere. With --caches on, what no flush has dropped may still be found.
+      page or nowhere. What a call cannot have changed is looked at every few calls. With \
+      --caches on, what no flush has dropped may still be found.
 
-      Exits 1 when anything differs.
+      Exits 1 when anything differs, 2 when a file cannot be read; the other directories are played \
+      all the same.
 
       Example: iommu conform gart gart-8g-64m-bios --caches on
       """)
@@ -32,6 +34,16 @@ package struct ConformGART: ParsableCommand {
       "A cache of so many sets and ways instead of one without a limit, such as 8x4.",
       valueName: "sets"))
   package var cacheSets: CacheSetsArgument?
+
+  @Flag(
+    help: """
+      Run our own driver beside the recording: it has to make the same register writes, give out the \
+      same numbers and leave the same table.
+      """)
+  package var driver = false
+
+  @Flag(help: "Look at every page after every call, however many there are.")
+  package var thorough = false
 
   @Option(help: "How many differences to show for each trace.")
   package var show = 5
@@ -51,32 +63,42 @@ package struct ConformGART: ParsableCommand {
 
   package func run() throws {
     var screen = StandardOutput()
-    guard try report(to: &screen) else { throw ExitCode(1) }
+    let outcome = try report(to: &screen)
+    for error in outcome.errors { complain(error) }
+    if !outcome.errors.isEmpty { throw ExitCode(2) }
+    if outcome.failed > 0 { throw ExitCode(1) }
   }
 
   /// Plays all directories.
   ///
-  /// - Returns: Whether everything agreed.
-  package func report(to out: inout some TextOutputStream) throws -> Bool {
-    try readingInput {
-      let geometry: GARTCache.Geometry =
-        caches == .off ? .off : cacheSets?.geometry ?? .unlimited
-      var results: [GARTConformance.Result] = []
-      for directory in directories {
-        let conformance = GARTConformance(
-          directory: directory, cache: geometry, differenceLimit: show)
-        for result in try conformance.results() {
-          results.append(result)
-          if format == .text { write(result, to: &out) }
-        }
+  /// - Returns: How many traces passed and failed, and what could not be read.
+  package func report(
+    to out: inout some TextOutputStream
+  ) throws -> (passed: Int, failed: Int, errors: [String]) {
+    let geometry: GARTCache.Geometry = caches == .off ? .off : cacheSets?.geometry ?? .unlimited
+    var results: [GARTConformance.Result] = []
+    let clock = ContinuousClock()
+    let start = clock.now
+    for directory in directories {
+      let conformance = GARTConformance(
+        directory: directory, cache: geometry, differenceLimit: show, runsDriver: driver,
+        isThorough: thorough)
+      let played: [GARTConformance.Result]
+      do {
+        played = try conformance.results()
+      } catch {
+        played = [GARTConformance.Result(trace: directory, error: "\(error)")]
       }
-      if format == .json {
-        try writeJSON(Summary(results), to: &out)
-      } else {
-        write(Summary(results), to: &out)
-      }
-      return results.allSatisfy(\.passed)
+      results += played
+      if format == .text { for result in played { write(result, to: &out) } }
     }
+    let summary = Summary(results, took: clock.now - start)
+    if format == .json {
+      try writeJSON(summary, to: &out)
+    } else {
+      write(summary, to: &out)
+    }
+    return (summary.passed, summary.failed, results.compactMap(\.error))
   }
 
   private struct Summary: Encodable {
@@ -84,12 +106,17 @@ package struct ConformGART: ParsableCommand {
     var totals = GARTTotals()
     var passed: Int
     var failed: Int
+    /// Of all traces together.
+    var eventsPerSecond: Int
 
-    init(_ results: [GARTConformance.Result]) {
+    init(_ results: [GARTConformance.Result], took duration: Duration) {
       self.results = results
       passed = results.count { $0.passed }
       failed = results.count - passed
       for result in results { totals += result.totals }
+      let (seconds, attoseconds) = duration.components
+      let time = max(1e-6, Double(seconds) + Double(attoseconds) / 1e18)
+      eventsPerSecond = Int(Double(totals.events) / time)
     }
   }
 
@@ -99,6 +126,7 @@ package struct ConformGART: ParsableCommand {
     out.write(
       "\(verdict) \(result.trace): \(totals.events) events, \(totals.reads) reads and "
         + "\(totals.mappings) mappings compared, \(result.differenceCount) differences\n")
+    if let error = result.error { out.write("       \(error)\n") }
     for difference in result.differences { out.write("       \(difference)\n") }
   }
 
@@ -106,7 +134,7 @@ package struct ConformGART: ParsableCommand {
     let totals = summary.totals
     out.write(
       """
-      events              \(totals.events)
+      events              \(totals.events), \(summary.eventsPerSecond) a second
       register writes     \(totals.writes), \(totals.flushes) flushes
       reads compared      \(totals.reads), and \(totals.firmwareReads) of what firmware left
       entries stored      \(totals.stores)
@@ -114,6 +142,7 @@ package struct ConformGART: ParsableCommand {
       mappings compared   \(totals.mappings), page by page \(totals.pages) times
       pages given back    compared \(totals.freedPages) times, \(totals.staleHits) still in a cache
       beside the traces   \(totals.tableBytes) bytes of table, \(totals.imagePages) pages of buffers
+      our own driver      \(totals.driverSteps) steps compared
       differences         \(summary.results.reduce(0) { $0 + $1.differenceCount })
       \(summary.passed) passed, \(summary.failed) failed
 

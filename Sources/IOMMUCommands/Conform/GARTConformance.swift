@@ -10,13 +10,15 @@ struct GARTConformance {
   /// How one trace came out.
   struct Result: Encodable {
     var trace: String
-    var passed: Bool { differenceCount == 0 }
-    var differenceCount: Int
+    var passed: Bool { differenceCount == 0 && error == nil }
+    var differenceCount = 0
     /// The first ones.
-    var differences: [String]
-    var totals: GARTTotals
+    var differences: [String] = []
+    /// What could not be read.
+    var error: String?
+    var totals = GARTTotals()
 
-    enum CodingKeys: CodingKey { case trace, passed, differenceCount, differences, totals }
+    enum CodingKeys: CodingKey { case trace, passed, differenceCount, differences, error, totals }
 
     func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
@@ -24,6 +26,7 @@ struct GARTConformance {
       try container.encode(passed, forKey: .passed)
       try container.encode(differenceCount, forKey: .differenceCount)
       try container.encode(differences, forKey: .differences)
+      try container.encodeIfPresent(error, forKey: .error)
       try container.encode(totals, forKey: .totals)
     }
   }
@@ -31,8 +34,14 @@ struct GARTConformance {
   let directory: String
   let cache: GARTCache.Geometry
   let differenceLimit: Int
+  /// Whether our own driver runs beside the recording.
+  let runsDriver: Bool
+  /// Whether all pages are compared after every call.
+  let isThorough: Bool
 
-  private func path(_ file: String) -> String { "\(directory)/\(file)" }
+  private func path(_ file: String) -> String {
+    directory + (directory.hasSuffix("/") ? "" : "/") + file
+  }
 
   private func exists(_ file: String) -> Bool { access(path(file), F_OK) == 0 }
 
@@ -44,16 +53,23 @@ struct GARTConformance {
     let states = try NorthbridgeStates(path: path("northbridges.json"))
     let hasSecondKernel = exists("trace-kdump.jsonl")
     let kdumpTruth = hasSecondKernel ? try TraceTruth(path: path("truth-kdump.json")) : nil
-    let memory = try FlatMemory(
-      ram: joined(truth.memory + (kdumpTruth?.memory ?? [])))
+    let ram = joined(truth.memory + (kdumpTruth?.memory ?? []))
+    let memory = try FlatMemory(ram: ram)
     let machine = RecordedMachine(
       memory: memory, functions: states.nodes.map(\.function), cache: cache)
 
-    var first = try replay(machine, truth, "")
+    let gart = try GARTTruth(path: path("truth.json"))
+    let ours =
+      runsDriver
+      ? GARTDriverReplay(
+        memory: try FlatMemory(ram: ram), states: states, truth: truth, gart: gart) : nil
+    var first = GARTReplay(
+      machine: machine, truth: truth, gart: gart, cache: cache, differenceLimit: differenceLimit,
+      isThorough: isThorough, beside: ours)
     var reader = try TraceReader(path: path("trace.jsonl"))
     try first.play(&reader)
     let nodes = first.nodesAtCrash ?? []
-    try compareFiles(&first, nodes, states, suffix: "")
+    try compareFiles(&first, nodes, states, truth, gart, suffix: "")
     if exists("northbridges-after-shutdown.json") {
       let after = try NorthbridgeStates(path: path("northbridges-after-shutdown.json"))
       let final = first.machine.hardware.nodes
@@ -62,7 +78,11 @@ struct GARTConformance {
     var results = [result(first, "trace.jsonl")]
     if let kdumpTruth {
       first.machine.restore(nodes)
-      var second = try replay(first.machine, kdumpTruth, "-kdump")
+      let kdumpGART = try GARTTruth(path: path("truth-kdump.json"))
+      ours?.start(truth: kdumpTruth, gart: kdumpGART)
+      var second = GARTReplay(
+        machine: first.machine, truth: kdumpTruth, gart: kdumpGART, cache: cache,
+        differenceLimit: differenceLimit, isThorough: isThorough, beside: ours)
       reader = try TraceReader(path: path("trace-kdump.jsonl"))
       try second.play(&reader)
       if second.lastSequence <= first.lastSequence {
@@ -72,19 +92,11 @@ struct GARTConformance {
       }
       try compareFiles(
         &second, second.nodesAtCrash ?? [],
-        try NorthbridgeStates(path: path("northbridges-kdump.json")), suffix: "-kdump")
+        try NorthbridgeStates(path: path("northbridges-kdump.json")), kdumpTruth, kdumpGART,
+        suffix: "-kdump")
       results.append(result(second, "trace-kdump.jsonl"))
     }
     return results
-  }
-
-  /// - Parameter suffix: `-kdump` for the second kernel.
-  private func replay(
-    _ machine: RecordedMachine, _ truth: TraceTruth, _ suffix: String
-  ) throws -> GARTReplay {
-    GARTReplay(
-      machine: machine, truth: truth, gart: try GARTTruth(path: path("truth\(suffix).json")),
-      cache: cache, differenceLimit: differenceLimit)
   }
 
   private func result(_ replay: GARTReplay, _ trace: String) -> Result {
@@ -110,11 +122,12 @@ struct GARTConformance {
   // MARK: What lies beside a trace
 
   /// Registers, table and image at the crash.
+  ///
+  /// - Parameter suffix: `-kdump` for the second kernel.
   private func compareFiles(
-    _ replay: inout GARTReplay, _ nodes: [Northbridge], _ states: NorthbridgeStates, suffix: String
+    _ replay: inout GARTReplay, _ nodes: [Northbridge], _ states: NorthbridgeStates,
+    _ truth: TraceTruth, _ gart: GARTTruth, suffix: String
   ) throws {
-    let truth = try TraceTruth(path: path("truth\(suffix).json"))
-    let gart = try GARTTruth(path: path("truth\(suffix).json"))
     let machine = replay.machine
     try replay.compare { log, totals in
       log.compare(truth.kernel, suffix.isEmpty ? 1 : 2, "kernel")

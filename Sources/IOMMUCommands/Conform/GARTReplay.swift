@@ -6,8 +6,9 @@ import IOMMUTranslation
 /// Plays one kernel's trace against the northbridges and compares as it goes.
 ///
 /// After every call that ends, what began and ended with it and every page whose entry was stored
-/// is compared: an answer can change by nothing else. All pages are compared when registers other
-/// than 0x9c were written, every ``sweepInterval`` calls, and at the end.
+/// is compared: no other answer can have changed. All pages in force and all that were given back
+/// are compared when a register other than 0x9c was written, every fourth call with a table of 64
+/// KiB and less often in proportion with a larger one, and at the end.
 struct GARTReplay {
   static let sweepInterval = 1
 
@@ -21,9 +22,18 @@ struct GARTReplay {
 
   private let truth: TraceTruth
   private let gart: GARTTruth
+  /// Our own driver beside the recording.
+  private let ours: GARTDriverReplay?
   private var ledger: MappingLedger
   private var call: TraceCall?
   private var storedWordCount = 0
+  /// Entries stored since the last call ended.
+  private var touched: [Range<Int>] = []
+  private var registersChanged = false
+  /// Calls since all pages were compared.
+  private var callsSinceSweep = 0
+  /// Compare all pages after every call.
+  private let isThorough: Bool
   /// Truth mappings of AGP by the entry that binds them, in the order of binding.
   private var agpBindings: [Int: ArraySlice<TraceMapping>] = [:]
   /// The function that AGP's mappings are for.
@@ -36,11 +46,13 @@ struct GARTReplay {
 
   init(
     machine: RecordedMachine, truth: TraceTruth, gart: GARTTruth, cache: GARTCache.Geometry,
-    differenceLimit: Int
+    differenceLimit: Int, isThorough: Bool, beside ours: GARTDriverReplay? = nil
   ) {
     self.machine = machine
     self.truth = truth
     self.gart = gart
+    self.ours = ours
+    self.isThorough = isThorough
     log = DifferenceLog(limit: differenceLimit)
     mappings = GARTMappings(
       truth: gart, nodeCount: machine.hardware.nodes.count, cache: cache)
@@ -71,8 +83,13 @@ struct GARTReplay {
         log.add("seq \(event.sequence): register \(access.name) of a chip, in a trace of a GART")
       case .cacheFlush, .tableAllocation, .housekeeping: break
       }
+      ours?.observe(event, on: machine)
     }
     if nodesAtCrash == nil { finishRun() }
+    guard let ours else { return }
+    ours.finish(on: machine)
+    totals.driverSteps = ours.stepCount
+    if let difference = ours.difference { log.add(difference) }
   }
 
   // MARK: Events
@@ -94,9 +111,13 @@ struct GARTReplay {
     }
     machine.write(access)
     guard let node else { return }
-    guard access.offset == GART.RegisterOffset.cacheControl,
-      GART.CacheControl(rawValue: UInt32(truncatingIfNeeded: access.value)).invalidates
-    else { return }
+    guard access.offset == GART.RegisterOffset.cacheControl else {
+      registersChanged = true
+      return
+    }
+    guard GART.CacheControl(rawValue: UInt32(truncatingIfNeeded: access.value)).invalidates else {
+      return
+    }
     flushCount += 1
     mappings.flushed(node: node)
   }
@@ -109,6 +130,10 @@ struct GARTReplay {
     if written != bytes.count {
       log.add("seq \(event.sequence): a store to \(store.address), where the truth has no RAM")
     }
+    let offset = store.address.rawValue &- machine.table.rawValue
+    guard offset < gart.aperture.entryCount * 4 else { return }
+    let end = min(offset + UInt64(bytes.count) + 3, gart.aperture.entryCount * 4)
+    touched.append(Int(offset / 4)..<Int(end / 4))
   }
 
   private mutating func enter(_ phase: String, _ event: TraceEvent) {
@@ -129,11 +154,15 @@ struct GARTReplay {
     totals.calls += 1
     totals.mappings += begun.count
     endedCount += UInt64(ended.count)
+    var begunOrBound = begun.sorted { $0.identifier < $1.identifier }
     switch call.function {
-    case .bindAGP: bind(call, ret, place)
+    case .bindAGP: begunOrBound = bind(call, ret, place)
     case .unbindAGP: unbind(call, place)
-    default: compare(call, ret, begun: Array(begun), ended: ended, place)
+    default: compare(call, ret, begun: begunOrBound, ended: ended, place)
     }
+    ours?.run(
+      call, ret, begun: begunOrBound, ended: ended.sorted { $0.identifier < $1.identifier },
+      on: machine, place)
     for mapping in ended + begun
     where mapping.firstSequence != event.sequence &+ 1
       && mapping.endSequence != event.sequence &+ 1
@@ -142,7 +171,15 @@ struct GARTReplay {
     }
     for mapping in ended { mappings.end(mapping, on: machine, &log) }
     for mapping in begun { mappings.begin(mapping, on: machine, &log) }
-    mappings.sweep(on: machine, &log)
+    for range in touched { mappings.check(entries: range, on: machine, &log) }
+    touched.removeAll(keepingCapacity: true)
+    callsSinceSweep += 1
+    let interval = isThorough ? 1 : Int(gart.aperture.entryCount / 4096)
+    if registersChanged || callsSinceSweep >= interval {
+      mappings.sweep(on: machine, &log)
+      registersChanged = false
+      callsSinceSweep = 0
+    }
   }
 
   // MARK: Calls against the truth
@@ -279,11 +316,15 @@ struct GARTReplay {
 
   // MARK: AGP
 
-  private mutating func bind(_ call: TraceCall, _ ret: TraceReturn, _ place: String) {
+  /// - Returns: The mappings that it made.
+  private mutating func bind(
+    _ call: TraceCall, _ ret: TraceReturn, _ place: String
+  ) -> [TraceMapping] {
     guard ret.result == 0 else {
       log.compare(storedWordCount, 0, "\(place), refused: entries stored")
-      return
+      return []
     }
+    var bound: [TraceMapping] = []
     for index in agpEntries(of: call, place) {
       guard let mapping = agpBindings[index]?.popFirst() else {
         log.add("\(place): the truth does not know that entry \(index) is bound")
@@ -294,8 +335,10 @@ struct GARTReplay {
       log.compare(mapping.device, agpDevice ?? mapping.device, "\(place): the device")
       agpDevice = mapping.device
       boundAGP[index] = mapping
+      bound.append(mapping)
       mappings.begin(entry: index, target: mapping.physical.pageNumber, on: machine, &log)
     }
+    return bound
   }
 
   /// The entries that a call of AGP is about; none when they are not all in the table.
@@ -420,6 +463,8 @@ struct GARTTotals: Encodable {
   /// Bytes of table and pages of buffers compared with what lies beside the trace.
   var tableBytes = 0
   var imagePages = 0
+  /// Calls, register writes and boots that our own driver had to take too.
+  var driverSteps = 0
 
   mutating func add(_ mappings: GARTMappings) {
     pages += mappings.pageCount
@@ -441,5 +486,6 @@ struct GARTTotals: Encodable {
     left.staleHits += right.staleHits
     left.tableBytes += right.tableBytes
     left.imagePages += right.imagePages
+    left.driverSteps += right.driverSteps
   }
 }

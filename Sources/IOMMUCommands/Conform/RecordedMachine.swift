@@ -83,6 +83,42 @@ struct RecordedMachine {
     }
   }
 
+  /// What firmware left in a GART register; zeros where nobody has looked.
+  func firmwareRegister(of function: Requester, at offset: UInt64) -> UInt32 {
+    (0..<4).reduce(0) { value, index in
+      let place = RegisterByte(function: function, offset: offset + UInt64(index))
+      return value | UInt32(firmware[place] ?? 0) << UInt32(8 * index)
+    }
+  }
+
+  /// The functions that the driver has looked at, with what it has seen of them; the northbridges
+  /// left out. Every bus is a root bus.
+  func otherFunctions() -> PCI.Topology {
+    var topology = PCI.Topology()
+    var buses: [UInt8: PCI.Topology.Bus] = [:]
+    let places = Dictionary(grouping: plain.keys.filter { $0.offset < 256 }, by: \.function)
+    for function in places.keys.sorted()
+    where !hardware.nodes.contains(where: { $0.function == function }) {
+      var space = PCI.ConfigurationSpace(vendorID: 0, deviceID: 0, classCode: 0)
+      for place in places[function] ?? [] {
+        let doubleword = Int(place.offset & ~3)
+        // A bridge's header layout would ask for a bus below it; nothing here depends on one.
+        guard doubleword != PCI.RegisterOffset.headerType else { continue }
+        space.store(firmwareValue(of: function, at: doubleword), at: doubleword)
+      }
+      var header = PCI.HeaderType(layout: .endpoint)
+      header.isMultiFunction =
+        PCI.HeaderType(
+          rawValue: firmwareValue(of: function, at: PCI.RegisterOffset.headerType)
+        ).isMultiFunction
+      space.store(header.rawValue, at: PCI.RegisterOffset.headerType)
+      let bus = buses[function.bus] ?? topology.addRootBus(function.bus)
+      buses[function.bus] = bus
+      topology.add(space, device: function.device, function: function.function, on: bus)
+    }
+    return topology
+  }
+
   /// A doubleword of a function that the driver has looked at; zeros where it has not.
   func firmwareValue(of function: Requester, at offset: Int) -> UInt32 {
     (0..<4).reduce(0) { value, index in

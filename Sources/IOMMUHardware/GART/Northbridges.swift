@@ -10,7 +10,7 @@ public final class Northbridges {
   /// Node 0 first.
   public private(set) var nodes: [Northbridge]
   /// All other functions; an AGP bridge is one of them.
-  public private(set) var topology: PCI.Topology
+  public var topology: PCI.Topology
   /// Configuration writes so far: how a kernel that was to keep its hands off shows.
   public private(set) var configurationWrites: [ConfigurationWrite] = []
 
@@ -20,6 +20,13 @@ public final class Northbridges {
     public var offset: Int
     public var byteCount: Int
     public var value: UInt64
+
+    public init(function: Requester, offset: Int, byteCount: Int, value: UInt64) {
+      self.function = function
+      self.offset = offset
+      self.byteCount = byteCount
+      self.value = value
+    }
   }
 
   /// - Precondition: No two northbridges are the same function.

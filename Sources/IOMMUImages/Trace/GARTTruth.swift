@@ -65,6 +65,10 @@ public struct GARTTruth: Sendable {
   /// Whether the kdump kernel switched the GART on; `nil` in the truth of a first kernel.
   public var secondKernelUsesGART: Bool?
 
+  /// The words of `iommu=`; empty for none.
+  public var option: String
+  /// Half-open, whole pages.
+  public var crashKernel: [Range<PhysicalAddress>]
   public var aperture: Aperture
   public var counts: Counts
   /// By the mapping's identifier.
@@ -85,6 +89,15 @@ public struct GARTTruth: Sendable {
         file: path, place: "aperture", found: "is none that a GART can have",
         remedy: "at most 2 GiB below 1 TiB, and four bytes of table for each 4 KiB")
     }
+    option = document.iommu_option
+    guard document.crashkernel.count % 2 == 0 else {
+      throw ImageError(file: path, place: "crashkernel", found: "is no start and end")
+    }
+    crashKernel = TraceTruth.wholePages(
+      stride(from: 0, to: document.crashkernel.count, by: 2).compactMap {
+        let (start, end) = (document.crashkernel[$0].value, document.crashkernel[$0 + 1].value)
+        return start < end ? start..<end : nil
+      })
     counts = document.counts.value
     secondKernelUsesGART = document.second_kernel_uses_gart
     details = [:]
@@ -100,6 +113,8 @@ public struct GARTTruth: Sendable {
 // MARK: The JSON as it stands
 
 private struct GARTTruthDocument: Decodable {
+  var iommu_option: String
+  var crashkernel: [Number]
   var aperture: Aperture
   var counts: Counts
   var second_kernel_uses_gart: Bool?

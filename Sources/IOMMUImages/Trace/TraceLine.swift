@@ -133,7 +133,7 @@ extension TraceFields {
       throw error(.op, quoted(operation) + " is no access of \(byteCount) bytes")
     }
     let chip = try integer(.chip)
-    guard chip < 256 else { throw error(.chip, "\(chip) is no number of a chip") }
+    guard chip < 32 else { throw error(.chip, "\(chip) is no number of a chip") }
     let bytes = try byteString(.busBytes, count: byteCount)
     return RegisterAccess(
       isWrite: operation.hasPrefix("write"), byteCount: byteCount, chip: Int(chip),

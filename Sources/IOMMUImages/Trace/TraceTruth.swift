@@ -202,7 +202,7 @@ private struct TruthDocument: Decodable {
           forKey: .dir, in: container, debugDescription: quoted(directionName) + " is no direction")
       }
       let pages = try container.decode(UInt64.self, forKey: .pages)
-      guard pages <= 1 << 26 else {
+      guard pages <= 1 << 20 else {
         throw DecodingError.dataCorruptedError(
           forKey: .pages, in: container, debugDescription: "\(pages) pages")
       }
@@ -242,10 +242,15 @@ private struct TruthDocument: Decodable {
       let hardware = try container.decodeIfPresent(Number.self, forKey: .hardwareTable)?.value ?? 0
       let driver =
         try container.decodeIfPresent(Number.self, forKey: .driverTable)?.value ?? hardware
+      let phb = Int(try container.decode(UInt8.self, forKey: .phb))
+      guard phb < Calgary.hostBridgeCount else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .phb, in: container, debugDescription: "\(phb): a chip has four PHBs")
+      }
       value = TraceTable(
         bus: try container.decode(UInt8.self, forKey: .bus),
         chip: Int(try container.decode(UInt8.self, forKey: .chip)),
-        phb: Int(try container.decode(UInt8.self, forKey: .phb)),
+        phb: phb,
         isTranslated: try container.decode(Bool.self, forKey: .translated),
         hardwareTable: PhysicalAddress(hardware), driverTable: PhysicalAddress(driver),
         entryCount: try container.decodeIfPresent(UInt64.self, forKey: .entries) ?? 0,

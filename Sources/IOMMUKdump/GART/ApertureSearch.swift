@@ -51,7 +51,7 @@ struct ApertureSearch {
   let map: MemoryMap
   let options: GARTOptions
   /// RAM that is in use already, besides the crash kernel.
-  let pages: PagePool
+  let pages: any GARTPages
 
   // MARK: Looking
 

@@ -10,13 +10,13 @@ import IOMMUTranslation
 /// ``GARTDriverVersion``. A kernel that boots after a crash is the same driver on other memory.
 ///
 /// Source: Linux `pci-gart_64.c`, later `amd_gart_64.c`.
-final class GARTDriver: DMADriver {
+package final class GARTDriver {
   static let emergencyPageCount = 32
   /// The window ends at a multiple of this.
   static let windowAlignment: UInt64 = 2 << 20
 
   /// Why a kernel leaves the GART alone.
-  enum Idleness: Equatable {
+  package enum Idleness: Equatable {
     case noNorthbridge
     /// `iommu=off`, or all memory lies below 4 GiB.
     case notNeeded
@@ -43,16 +43,18 @@ final class GARTDriver: DMADriver {
     var firstIndex: Int { Int((window.lowerBound - aperture.base) / 4096) }
   }
 
-  let options: GARTOptions
-  let hardware: Northbridges
+  package let options: GARTOptions
+  package let hardware: Northbridges
   /// Function 3 of every northbridge.
   let functions: [Requester]
-  private(set) var idleness: Idleness?
-  private(set) var active: Active?
-  private let pages: PagePool
+  package private(set) var idleness: Idleness?
+  var active: Active?
+  let memory: FlatMemory
+  private let pages: any GARTPages
   /// 0x9c as it was at boot: every flush writes it back with InvGart set, a walk error included.
   private let savedCacheControl: [GART.CacheControl]
-  private var needsFlush = false
+  /// The cache may hold what the table no longer says: the next mapping flushes.
+  var needsFlush = false
 
   /// Boots: looks for what is there, lays an aperture over RAM if there is none, and starts the
   /// GART if memory needs it.
@@ -60,10 +62,12 @@ final class GARTDriver: DMADriver {
   /// - Parameters:
   ///   - pages: The memory of this kernel.
   ///   - map: What this kernel takes for RAM.
-  init(
-    pages: PagePool, map: MemoryMap, hardware: Northbridges, options: GARTOptions = GARTOptions()
+  package init(
+    pages: any GARTPages, map: MemoryMap, hardware: Northbridges,
+    options: GARTOptions = GARTOptions()
   ) throws(SetUpError) {
     self.pages = pages
+    memory = pages.memory
     self.hardware = hardware
     self.options = options
     let search = ApertureSearch(hardware: hardware, map: map, options: options, pages: pages)
@@ -96,28 +100,36 @@ final class GARTDriver: DMADriver {
     _ aperture: ApertureSearch.Aperture, sharesWithAGP: Bool
   ) throws(SetUpError) {
     let count = Int(aperture.byteCount / 4096)
-    let table = try pages.allocateTable(UInt64(count) * 4, what: "the GATT")
-    let scratch = try pages.allocateTable(4096, what: "the GART's scratch page")
     let window = window(in: aperture, sharesWithAGP: sharesWithAGP)
-    var bitmap = NextFitBitmap(count: Int(window.upperBound - window.lowerBound) / 4096)
-    if options.version.hasEmergencyPages { bitmap.reserve(0..<Self.emergencyPageCount) }
-    var agpScratch = GART.GATTEntry(rawValue: 0)
-    if sharesWithAGP {
-      let page = try pages.allocateTable(4096, what: "AGP's scratch page")
-      agpScratch = GART.GATTEntry(rawValue: GART.GATTEntry(page: page).rawValue & ~3)
-      for index in 0..<count { agpScratch.store(to: pages.memory, at: entryAddress(table, index)) }
-    }
-    let active = Active(
+    let table = try pages.allocate(.table, byteCount: UInt64(count) * 4)
+    let scratch = try pages.allocate(.scratchPage, byteCount: 4096)
+    var active = Active(
       aperture: aperture, table: table, scratch: GART.GATTEntry(page: scratch), window: window,
-      bitmap: bitmap, sharesWithAGP: sharesWithAGP, agpScratch: agpScratch)
-    self.active = active
-    enable()
-    if options.version.fillsWithScratch {
-      for page in Self.emergencyPageCount..<bitmap.count { store(active.scratch, page: page) }
-    } else if sharesWithAGP {
-      for page in 0..<bitmap.count { store(GART.GATTEntry(rawValue: 0), page: page) }
+      bitmap: NextFitBitmap(count: Int(window.upperBound - window.lowerBound) / 4096),
+      sharesWithAGP: sharesWithAGP, agpScratch: GART.GATTEntry(rawValue: 0))
+    if options.version.hasEmergencyPages { active.bitmap.reserve(0..<Self.emergencyPageCount) }
+    if sharesWithAGP {
+      let page = try pages.allocate(.agpScratchPage, byteCount: 4096)
+      active.agpScratch = GART.GATTEntry(rawValue: GART.GATTEntry(page: page).rawValue & ~3)
     }
-    flush()
+    self.active = active
+    if sharesWithAGP { startAGP() }
+    if !sharesWithAGP || options.version.enablesBesideAGP { enable() }
+    if options.version.flushesBeforeFilling { flush() }
+    fill()
+    if !options.version.flushesBeforeFilling { flush() }
+  }
+
+  /// The entries of the window before anything is mapped.
+  private func fill() {
+    guard let active else { return }
+    if options.version.fillsWithScratch {
+      for page in Self.emergencyPageCount..<active.bitmap.count {
+        store(active.scratch, page: page)
+      }
+    } else if active.sharesWithAGP {
+      for page in 0..<active.bitmap.count { store(GART.GATTEntry(rawValue: 0), page: page) }
+    }
   }
 
   /// All of the aperture, or its upper half with AGP, or as much as asked for; it ends at a multiple
@@ -136,7 +148,7 @@ final class GARTDriver: DMADriver {
   // MARK: Registers
 
   /// Points every northbridge to the table and switches it on, for the CPU and for devices.
-  private func enable() {
+  func enable() {
     guard let active else { return }
     for function in functions {
       write(GART.TableBase(table: active.table).rawValue, .tableBase, function)
@@ -150,7 +162,7 @@ final class GARTDriver: DMADriver {
   }
 
   /// Drops the TLB of every node and waits until that is done.
-  func flush() {
+  package func flush() {
     for (function, saved) in zip(functions, savedCacheControl) {
       var command = saved
       command.invalidates = true
@@ -166,7 +178,7 @@ final class GARTDriver: DMADriver {
 
   /// Power came back after suspend to RAM: the aperture again where the kernel had made it, then
   /// table, enable and flush.
-  func resume() {
+  package func resume() {
     guard let active else { return }
     if active.aperture.isFixed {
       ApertureSearch.write(active.aperture, to: functions, of: hardware)
@@ -177,7 +189,7 @@ final class GARTDriver: DMADriver {
 
   /// Orderly shutdown or kexec: GartEn is cleared, the table base stays. The crash path does not
   /// come here.
-  func shutDown() {
+  package func shutDown() {
     guard let active else { return }
     if active.sharesWithAGP, options.version.keepsAGPAtShutdown { return }
     for function in functions {
@@ -207,148 +219,15 @@ final class GARTDriver: DMADriver {
     hardware.writeConfiguration(UInt64(value), to: function, at: register.offset)
   }
 
-  var units: [TranslationUnit] { hardware.units }
-
   // MARK: The table
 
-  private func entryAddress(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
+  func entryAddress(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
     PhysicalAddress(table.rawValue + UInt64(index) * 4)
   }
 
   /// Stores an entry for a page of the window.
-  private func store(_ entry: GART.GATTEntry, page: Int) {
+  func store(_ entry: GART.GATTEntry, page: Int) {
     guard let active else { return }
-    entry.store(to: pages.memory, at: entryAddress(active.table, active.firstIndex + page))
+    entry.store(to: memory, at: entryAddress(active.table, active.firstIndex + page))
   }
-
-  // MARK: The DMA API
-
-  private var rule: MappingRule {
-    options.version == .linux2_6_27 ? .gartAndNommuLinux2_6_27 : .linux7_0
-  }
-
-  func map(
-    _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
-  ) throws(MappingFailure) -> MappedBuffer {
-    let isOutOfReach = rule.needsHelp(buffer, mask: device.dmaMask)
-    var iova = buffer.lowerBound.rawValue
-    if isOutOfReach || (options.isForced && active != nil) {
-      guard active != nil else {
-        throw .beyondDeviceMask(buffer.lowerBound, mask: device.dmaMask)
-      }
-      if let remapped = try remap(buffer, direction: direction) {
-        iova = remapped
-      } else if isOutOfReach {
-        throw fullWindow(buffer.byteCount, direction)
-      }
-    }
-    return MappedBuffer(
-      device: device, iova: IOVA(iova), byteCount: buffer.byteCount, direction: direction,
-      buffer: buffer, target: buffer)
-  }
-
-  /// Takes entries of the window for a buffer; `nil` when there are none.
-  private func remap(
-    _ buffer: Range<PhysicalAddress>, direction: DMADirection
-  ) throws(MappingFailure) -> UInt64? {
-    guard !options.version.refusesBeyondEntries || buffer.upperBound.rawValue <= GART.physicalLimit
-    else { throw .beyondDeviceMask(buffer.lowerBound, mask: GART.physicalLimit - 1) }
-    let offset = buffer.lowerBound.offsetInPage
-    guard let window = active?.window,
-      let count = PageCount(coveringBytes: buffer.byteCount, atOffset: offset),
-      count.rawValue > 0, let first = allocate(count)
-    else { return nil }
-    for page in 0..<Int(count.rawValue) {
-      let target = PhysicalAddress(buffer.lowerBound.rawValue + UInt64(page) * 4096)
-      // 2.6.27 does not look whether the entry can name the page.
-      store(.wrapping(page: target), page: first + page)
-    }
-    if needsFlush { flush() }
-    return window.lowerBound + UInt64(first) * 4096 + offset
-  }
-
-  /// Entries in one run, none across 4 GiB of bus addresses.
-  private func allocate(_ count: PageCount) -> Int? {
-    guard var active, let length = Int(exactly: count.rawValue), length < active.bitmap.count else {
-      return nil
-    }
-    self.active = nil
-    defer { self.active = active }
-    let wraps = active.bitmap.wrapCount
-    let base = Int(active.window.lowerBound / 4096 & 0xf_ffff)
-    let first = active.bitmap.allocate(length, boundary: 1 << 20, offset: base)
-    if options.flushesEveryMapping || active.bitmap.wrapCount != wraps { needsFlush = true }
-    return first
-  }
-
-  /// What Linux does when the window is full: up to 128 KiB the driver is told by an address whose
-  /// entries are invalid; beyond that, device and memory would part ways, and the kernel stops.
-  private func fullWindow(_ byteCount: UInt64, _ direction: DMADirection) -> MappingFailure {
-    if options.panicsWhenFull { return .panic("the GART window is full") }
-    guard options.version.hasEmergencyPages, byteCount > UInt64(Self.emergencyPageCount) * 4096
-    else { return .full("GART aperture") }
-    return .panic(
-      direction == .toDevice
-        ? "random memory would be sent to the device" : "memory would be corrupted")
-  }
-
-  /// What a driver is told in place of an address when a mapping fails.
-  var errorAddress: IOVA {
-    guard options.version.hasEmergencyPages, let active else { return IOVA(.max) }
-    return IOVA(active.window.lowerBound)
-  }
-
-  func unmap(_ mapped: MappedBuffer) {
-    guard var active,
-      let count = PageCount(coveringBytes: mapped.byteCount, atOffset: mapped.iova.offsetInPage)
-    else { return }
-    let emergency = options.version.hasEmergencyPages ? UInt64(Self.emergencyPageCount) * 4096 : 0
-    let start = mapped.iova.rawValue
-    guard start >= active.window.lowerBound + emergency, start < active.window.upperBound else {
-      return
-    }
-    let first = Int((start - active.window.lowerBound) / 4096)
-    let end = first + Int(count.rawValue)
-    for page in first..<end { store(active.scratch, page: page) }
-    self.active = nil
-    active.bitmap.free(first..<end)
-    if options.version.movesHintOnFree, first >= active.bitmap.hint { active.bitmap.setHint(end) }
-    self.active = active
-  }
-
-  // MARK: AGP
-
-  /// AGP binds pages of memory from an entry of the aperture on, then flushes.
-  ///
-  /// - Returns: Whether it did: not into the IOMMU's part, and not over pages that are bound.
-  func bindAGP(_ memory: [PhysicalAddress], at firstEntry: Int) -> Bool {
-    guard let active, active.sharesWithAGP, firstEntry >= 0, !memory.isEmpty,
-      memory.count <= active.firstIndex - min(firstEntry, active.firstIndex),
-      memory.indices.allSatisfy({ agpEntry(firstEntry + $0)?.isValid == false })
-    else { return false }
-    for (index, page) in memory.enumerated() {
-      GART.GATTEntry(page: page)
-        .store(to: pages.memory, at: entryAddress(active.table, firstEntry + index))
-    }
-    flush()
-    return true
-  }
-
-  /// AGP gives entries back: they hold its scratch page again, without the valid bit; then a flush.
-  func unbindAGP(_ entries: Range<Int>) {
-    guard let active, active.sharesWithAGP else { return }
-    for index in entries.clamped(to: 0..<active.firstIndex) {
-      active.agpScratch.store(to: pages.memory, at: entryAddress(active.table, index))
-    }
-    flush()
-  }
-
-  private func agpEntry(_ index: Int) -> GART.GATTEntry? {
-    active.flatMap { GART.GATTEntry(from: pages.memory, at: entryAddress($0.table, index)) }
-  }
-
-  /// Nothing: the aperture is no part of the crash kernel, and addresses outside it pass unchanged.
-  func prepare(
-    crashKernel _: [Range<PhysicalAddress>], for _: [Device], pageSize _: PageSizePolicy
-  ) throws(SetUpError) -> [TableSetUp] { [] }
 }

@@ -24,6 +24,12 @@ public enum GARTDriverVersion: String, Sendable, CaseIterable, Codable {
   /// Freeing above the next-fit hint moves the hint along (since December 2008).
   var movesHintOnFree: Bool { self != .linux2_6_27 }
 
+  /// Flushes when the GART is on and before free entries are filled, or after.
+  var flushesBeforeFilling: Bool { self != .linux2_6_27 }
+
+  /// Writes table base and GartEn again where the AGP driver has done so already.
+  var enablesBesideAGP: Bool { self != .linux2_6_27 }
+
   /// An aperture over RAM is looked for from 512 MiB up, or from 4 GiB down.
   var placesApertureLow: Bool { self == .linux2_6_27 }
 
@@ -47,6 +53,9 @@ public struct GARTOptions: Sendable, Hashable {
   public var apertureOrder: Int?
   /// `noagp`: take no notice of an AGP bridge. Also what a kernel without an AGP driver does.
   public var ignoresAGP = false
+  /// `merge`: neighbours in a scatter list become one segment for the device. Any word of `iommu=`
+  /// turns it on, before the words are read.
+  public var mergesLists = false
   /// `panic`: stop when the window is full.
   public var panicsWhenFull = false
   /// Not a word of Linux: start also where all memory lies below 4 GiB and nothing has to be
@@ -54,4 +63,45 @@ public struct GARTOptions: Sendable, Hashable {
   public var startsWithoutNeed = false
 
   public init(version: GARTDriverVersion = .linux2_6_27) { self.version = version }
+
+  /// Reads the words of `iommu=`, separated by commas; others than the GART's are passed over.
+  public mutating func read(_ words: String) {
+    guard !words.isEmpty else { return }
+    mergesLists = true
+    for word in words.split(separator: ",") {
+      switch word {
+      case "off": isOff = true
+      case "force": isForced = true
+      case "noforce": (isForced, mergesLists) = (false, false)
+      case "merge", "biomerge": (mergesLists, isForced) = (true, true)
+      case "nomerge": mergesLists = false
+      case "fullflush": flushesEveryMapping = true
+      case "nofullflush": flushesEveryMapping = false
+      case "noagp": ignoresAGP = true
+      case "panic": panicsWhenFull = true
+      case "nopanic": panicsWhenFull = false
+      case "memaper": apertureOrder = 1
+      default:
+        if word.hasPrefix("memaper="), let order = Int(word.dropFirst(8)), 0...7 ~= order {
+          apertureOrder = order
+        } else if let size = Self.byteCount(word) {
+          windowByteCount = size
+        }
+      }
+    }
+  }
+
+  /// Bytes, with K, M or G as the kernel reads them.
+  private static func byteCount(_ word: Substring) -> UInt64? {
+    let shift: UInt64 =
+      switch word.last {
+      case "k", "K": 10
+      case "m", "M": 20
+      case "g", "G": 30
+      default: 0
+      }
+    let digits = shift == 0 ? word : word.dropLast()
+    guard let count = UInt64(digits), count <= UInt64.max >> shift else { return nil }
+    return count << shift
+  }
 }

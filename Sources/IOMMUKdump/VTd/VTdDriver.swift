@@ -61,8 +61,12 @@ final class VTdDriver: DMADriver {
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [Self.iovaSpace])
     iovas.reserve(Self.interruptAddresses)
-    let domain = Domain(
-      id: UInt16(domains.count + 1), requester: requester, root: root, iovas: iovas)
+    // The lowest that no other device has: cached translations are told apart by it.
+    let used = Set(domains.values.map(\.id))
+    guard let id = (1...UInt16.max).first(where: { !used.contains($0) }) else {
+      throw .outOfMemory(what: "a VT-d domain: the unit has no domain-id left")
+    }
+    let domain = Domain(id: id, requester: requester, root: root, iovas: iovas)
     try contexts.store(
       VTd.ContextEntry(secondStageTable: root, levels: format.levels, domainID: domain.id),
       for: requester)

@@ -37,6 +37,25 @@ import Testing
     #expect(scratch[0] & 3 == 3)
   }
 
+  @Test func `after unmapping the example's entries name the scratch page at 0x7abc000`() throws {
+    let machine = try GARTMachine()
+    let pages = PlacedPages(
+      memory: machine.memory, map: machine.map,
+      places: [.table: PhysicalAddress(0x1a4_0000), .scratchPage: PhysicalAddress(0x7ab_c000)])
+    let driver = try GARTDriver(pages: pages, map: machine.map, hardware: machine.hardware)
+    #expect(machine.registers(0x98) == [0x0001_a400])
+    let mapped = try driver.map(0x1_2345_6abc, 0x1800)
+    driver.unmap(mapped)
+    #expect(
+      machine.bytes(at: 0x1a4_0080, count: 12)
+        == flat("03 c0 ab 07 03 c0 ab 07 03 c0 ab 07"))
+    #expect(throws: SetUpError.outOfMemory(what: "the GATT")) {
+      try GARTDriver(
+        pages: PlacedPages(memory: machine.memory, map: machine.map, places: [:]),
+        map: machine.map, hardware: machine.hardware)
+    }
+  }
+
   @Test func `a device reads the example's page through entry 0x2003`() throws {
     let (machine, _, table) = try example()
     machine.memory.store(0x2345_6013 as UInt32, at: PhysicalAddress(table + 0x800c))
@@ -208,6 +227,110 @@ import Testing
     }
     #expect(machine.bytes(at: table.rawValue, count: 128) == [UInt8](repeating: 0, count: 128))
     #expect(machine.bytes(at: table.rawValue + 128, count: 4) == flat("13 00 00 40"))
+  }
+
+  // Scatter lists
+
+  private func list(_ buffers: [(UInt64, UInt64)]) -> [Range<PhysicalAddress>] {
+    buffers.map { PhysicalAddress($0.0)..<PhysicalAddress($0.0 + $0.1) }
+  }
+
+  @Test func `without merging each buffer is a segment, and what is reached goes as it is`() throws
+  {
+    let machine = try GARTMachine()
+    let driver = try machine.primary()
+    let mapped = try driver.map(
+      list: list([(0x1_4000_0000, 4096), (0x1000_0abc, 100), (0x1_5000_0800, 4096)]),
+      for: GARTMachine.controller, direction: .toDevice)
+    #expect(
+      mapped == [
+        ListedBuffer(iova: IOVA(0xd002_0000), segment: 0),
+        ListedBuffer(iova: IOVA(0x1000_0abc), segment: 1),
+        ListedBuffer(iova: IOVA(0xd002_1800), segment: 2),
+      ])
+    // One flush for the list, one at boot.
+    #expect(machine.hardware.nodes[0].flushCount == 2)
+  }
+
+  @Test func `merged buffers follow each other on the bus, up to 64 KiB`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary { $0.mergesLists = true }
+    let mapped = try driver.map(
+      list: list([
+        (0x1_4000_0800, 0x800), (0x1_5000_0000, 0x1000), (0x1_6000_0000, 0x100),
+        // Starts inside a page; follows one that ends inside a page; too long together.
+        (0x1_7000_0100, 0xf00), (0x1_8000_0000, 0xe000), (0x1_9000_0000, 0x2000),
+      ]), for: GARTMachine.controller, direction: .fromDevice)
+    #expect(
+      mapped == [
+        ListedBuffer(iova: IOVA(0xd002_0800), segment: 0),
+        ListedBuffer(iova: IOVA(0xd002_1000), segment: 0),
+        ListedBuffer(iova: IOVA(0xd002_2000), segment: 0),
+        ListedBuffer(iova: IOVA(0xd002_3100), segment: 1),
+        ListedBuffer(iova: IOVA(0xd002_4000), segment: 1),
+        ListedBuffer(iova: IOVA(0xd003_2000), segment: 2),
+      ])
+    for (address, target) in [
+      (0xd002_0800 as UInt64, 0x1_4000_0800 as UInt64), (0xd002_1fff, 0x1_5000_0fff),
+      (0xd002_3100, 0x1_7000_0100), (0xd003_1fff, 0x1_8000_dfff),
+    ] {
+      #expect(
+        machine.hardware.translate(
+          IOVA(address), byteCount: 1, access: .read, in: machine.memory)
+          == .mapped(PhysicalAddress(target), byteCount: 1))
+    }
+  }
+
+  @Test func `a list that does not fit merged is tried buffer by buffer, or not at all`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary {
+      $0.windowByteCount = 2 << 20
+      $0.mergesLists = true
+    }
+    // Leaves every second page of 32 free: no two in a row.
+    var live: [MappedBuffer] = []
+    while let mapped = try? driver.map(0x1_4000_0000, 4096) { live.append(mapped) }
+    for index in stride(from: 0, to: 32, by: 2) { driver.unmap(live[index]) }
+    let buffers = list([(0x1_4000_0000, 4096), (0x1_5000_0000, 4096)])
+    let mapped = try driver.map(list: buffers, for: GARTMachine.controller, direction: .toDevice)
+    #expect(mapped.map(\.segment) == [0, 1])
+    #expect(mapped.map(\.iova) == [live[0].iova, live[2].iova])
+    let many = list((0..<20).map { (0x1_4000_0000 + $0 * 0x10_0000, 4096) })
+    #expect(throws: MappingFailure.full("GART aperture")) {
+      try driver.map(list: many, for: GARTMachine.controller, direction: .toDevice)
+    }
+    // Nothing of the failed list is left.
+    #expect(try driver.map(0x1_4000_0000, 4096).iova == live[4].iova)
+  }
+
+  @Test func `forced coherent memory is aligned to its size`() throws {
+    let machine = try GARTMachine()
+    let driver = try machine.primary { $0.isForced = true }
+    _ = try driver.map(0x1000_0000, 4096)
+    let buffer = PhysicalAddress(0x1010_0000)..<PhysicalAddress(0x1010_5000)
+    // Five pages go to a multiple of eight: entry 40.
+    #expect(try driver.mapCoherent(buffer, for: GARTMachine.disk).iova == IOVA(0xd002_8000))
+    let free = try GARTMachine().primary()
+    #expect(
+      try free.mapCoherent(buffer, for: GARTMachine.disk).iova == IOVA(0x1010_0000))
+  }
+
+  @Test func `iommu= is read word by word`() {
+    var options = GARTOptions()
+    options.read("")
+    #expect(options == GARTOptions())
+    options.read("nofullflush,memaper=3,16M,noagp,panic,unknown")
+    #expect(options.mergesLists && !options.isForced && !options.flushesEveryMapping)
+    #expect(options.apertureOrder == 3 && options.windowByteCount == 16 << 20)
+    #expect(options.ignoresAGP && options.panicsWhenFull)
+    options.read("merge,memaper,fullflush,nopanic")
+    #expect(options.isForced && options.apertureOrder == 1 && options.flushesEveryMapping)
+    #expect(!options.panicsWhenFull)
+    options.read("noforce,off,67108864")
+    #expect(!options.isForced && !options.mergesLists && options.isOff)
+    #expect(options.windowByteCount == 64 << 20)
+    options.read("99999999999999999999,memaper=9,nomerge")
+    #expect(options.windowByteCount == 64 << 20 && options.apertureOrder == 1)
   }
 
   // Flushes

@@ -79,6 +79,39 @@ import Testing
         == .vtd(.contextEntryNotPresent, isRecorded: true))
   }
 
+  @Test func `two devices never have one domain-id`() throws {
+    let kernel = try Self.kernel(hasQueue: false)
+    let (disk, nic, controller) = (Device.usual[0], Device.usual[1], Device.usual[2])
+    for device in [disk, nic] {
+      _ = try kernel.mapNewBuffer(byteCount: 4096, for: device, direction: .fromDevice)
+    }
+    // The id that the disk gives back is free, the NIC's is not.
+    kernel.unbind(disk)
+    let mapped = try [controller, disk].map {
+      try kernel.mapNewBuffer(byteCount: 4096, for: $0, direction: .fromDevice)
+    }
+    guard case .vtd(let unit) = kernel.machine.units[0] else { return }
+    let ids = try [disk, nic, controller].map { device -> UInt16 in
+      let table = try #require(
+        unit.contextTables(bus: device.requester.bus, in: kernel.memory)(
+          device.requester.deviceFunction))
+      return try #require(
+        VTd.ContextEntry(
+          from: kernel.memory,
+          at: VTdUnit.contextEntryAddress(
+            in: table, deviceFunction: device.requester.deviceFunction))
+      ).domainID
+    }
+    #expect(ids == [3, 2, 1])
+    // The same number of two devices ends in two buffers.
+    #expect(mapped[0].iova == mapped[1].iova)
+    var bus = kernel.makeBus()
+    for buffer in mapped {
+      let record = bus.write([1], by: buffer.device, at: buffer.iova)
+      #expect(record.hits.first?.physical?.lowerBound == buffer.target.lowerBound)
+    }
+  }
+
   @Test(arguments: [false, true])
   func `through the unit and by its registers alone the answers are the same`(
     hasQueue: Bool
