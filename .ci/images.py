@@ -127,6 +127,12 @@ def check_source(image, reference, work):
     print("ok   %s: %d pages, %d neighbours" % (" ".join(image), len(pages), len(outside)))
 
 
+def clear(folder):
+    """makedumpfile writes over nothing."""
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
+
+
 def split(path, work, cut):
     """The two parts that makedumpfile --split would make of a kdump-compressed file."""
     data = open(path, "rb").read()
@@ -162,7 +168,6 @@ def check_split(path, work):
     for files in parts, [whole]:
         must(ranges_of(files)[0] == ranges, "%s: the parts have other ranges" % path)
     check_source(parts[::-1], path, work)
-    os.unlink(whole)
 
 
 with tempfile.TemporaryDirectory() as work:
@@ -174,8 +179,8 @@ with tempfile.TemporaryDirectory() as work:
             reference = os.path.join(work, "reference")
             run("/bin/sh", "-c", 'makedumpfile -R "$1" < "$2"', "sh", reference, path)
         check_source([path], reference, work)
-        for name in os.listdir(work):
-            os.unlink(os.path.join(work, name))
+        clear(work)
     for path in sorted(glob.glob(vtd + "/crash48/vmcore.makedumpfile-[lpsz]*.trim")):
         check_split(path, work)
+        clear(work)
 print("%d checks passed" % checks)

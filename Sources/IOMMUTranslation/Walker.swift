@@ -139,44 +139,38 @@ extension TableFormat {
       }
       observer.read(entry, at: host, level: level)
       let allowed = permissions.intersection(self.permissions(of: entry, level: level))
+      func ended(_ end: Walk.End) -> Walk {
+        Walk(end, level: level, entryAddress: host, entry: entry.low, permissions: allowed)
+      }
       let kind = self.kind(of: entry, level: level)
-      let end: Walk.End
+      let use = EntryUse(place: place, host: host, level: level, kind: kind, permissions: allowed)
       switch kind {
       case .empty:
-        end = .empty
-      case .malformed:
-        end = .malformed
-      case .table where level <= 1:
-        end = .malformed
-      case .table, .page:
-        let use = EntryUse(
-          place: place, host: host, level: level, kind: kind, permissions: allowed)
+        return ended(.empty)
+      case .table(let next) where level > 1:
         switch access.use(entry.low, use, observer: &observer) {
         case .again: continue
-        case .refused:
-          return Walk(
-            .refused, level: level, entryAddress: host, entry: entry.low, permissions: allowed)
+        case .refused: return ended(.refused)
+        case .proceed: break
+        }
+        table = next
+        level &-= 1
+        permissions = allowed
+        observer.descend(
+          to: WalkStart(table: next, level: level, permissions: allowed), for: address,
+          through: Entry.self)
+      case .malformed, .table:
+        return ended(.malformed)
+      case .page(let page, let sizeLog2):
+        switch access.use(entry.low, use, observer: &observer) {
+        case .again: continue
+        case .refused: return ended(.refused)
         case .proceed(let marked):
-          switch kind {
-          case .table(let next):
-            table = next
-            level &-= 1
-            permissions = allowed
-            observer.descend(
-              to: WalkStart(table: next, level: level, permissions: allowed), for: address,
-              through: Entry.self)
-            continue
-          case .page(let page, let sizeLog2):
-            return Walk(
-              .page, level: level, entryAddress: host, entry: marked, permissions: allowed,
-              page: page, sizeLog2: sizeLog2)
-          case .empty, .malformed:
-            end = .malformed
-          }
+          return Walk(
+            .page, level: level, entryAddress: host, entry: marked, permissions: allowed,
+            page: page, sizeLog2: sizeLog2)
         }
       }
-      return Walk(
-        end, level: level, entryAddress: host, entry: entry.low, permissions: allowed)
     }
   }
 }

@@ -465,6 +465,25 @@ import Testing
     }
   }
 
+  @Test func `a scalable-mode machine comes back equal`() throws {
+    for (features, pasidBits, majorVersion) in [
+      (.all, 20, 1), ([.scalableMode, .firstStage, .walkSnoop], 7, 6),
+    ] as [(VTd.Features, Int, Int)] {
+      try roundTrip([
+        .vtd(
+          VTdUnit(
+            base: PhysicalAddress(0xfed9_0000),
+            rootTableAddress: VTd.RootTableAddress(rawValue: 0x1234_5400),
+            status: VTd.GlobalStatus(translates: true),
+            limits: VTd.Limits(
+              hostAddressWidth: 46, maximumGuestAddressWidth: 57, supportedWidths: 0b01110,
+              has2MiBPages: true, has1GiBPages: true, domainIDBits: 16, hasSnoopControl: true,
+              hasPassThrough: true, hasDeviceTLBs: true, hasTransientMappings: false,
+              features: features, pasidBits: pasidBits, majorVersion: majorVersion)))
+      ])
+    }
+  }
+
   @Test func `a VT-d machine comes back equal, whatever its limits`() throws {
     var limits: [VTd.Limits] = [.permissive]
     for bits in 0..<64 {

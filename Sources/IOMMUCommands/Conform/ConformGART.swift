@@ -14,7 +14,8 @@ package struct ConformGART: ParsableCommand {
       Each DIR holds trace.jsonl, truth.json, northbridges.json and, of a crash, trace-kdump.jsonl. \
       Register writes go to the model, reads must return what the driver saw, and after every call \
       each mapping in force must lead where the truth says, each page given back to the scratch \
-      page or nowhere. With --caches on, what no flush has dropped may still be found.
+      page or nowhere. What a call cannot have changed is looked at every few calls. With \
+      --caches on, what no flush has dropped may still be found.
 
       Exits 1 when anything differs, 2 when a file cannot be read; the other directories are played \
       all the same.
@@ -40,6 +41,9 @@ package struct ConformGART: ParsableCommand {
       same numbers and leave the same table.
       """)
   package var driver = false
+
+  @Flag(help: "Look at every page after every call, however many there are.")
+  package var thorough = false
 
   @Option(help: "How many differences to show for each trace.")
   package var show = 5
@@ -77,7 +81,8 @@ package struct ConformGART: ParsableCommand {
     let start = clock.now
     for directory in directories {
       let conformance = GARTConformance(
-        directory: directory, cache: geometry, differenceLimit: show, runsDriver: driver)
+        directory: directory, cache: geometry, differenceLimit: show, runsDriver: driver,
+        isThorough: thorough)
       let played: [GARTConformance.Result]
       do {
         played = try conformance.results()

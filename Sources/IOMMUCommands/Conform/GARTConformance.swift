@@ -36,6 +36,8 @@ struct GARTConformance {
   let differenceLimit: Int
   /// Whether our own driver runs beside the recording.
   let runsDriver: Bool
+  /// Whether all pages are compared after every call.
+  let isThorough: Bool
 
   private func path(_ file: String) -> String {
     directory + (directory.hasSuffix("/") ? "" : "/") + file
@@ -63,7 +65,7 @@ struct GARTConformance {
         memory: try FlatMemory(ram: ram), states: states, truth: truth, gart: gart) : nil
     var first = GARTReplay(
       machine: machine, truth: truth, gart: gart, cache: cache, differenceLimit: differenceLimit,
-      beside: ours)
+      isThorough: isThorough, beside: ours)
     var reader = try TraceReader(path: path("trace.jsonl"))
     try first.play(&reader)
     let nodes = first.nodesAtCrash ?? []
@@ -80,7 +82,7 @@ struct GARTConformance {
       ours?.start(truth: kdumpTruth, gart: kdumpGART)
       var second = GARTReplay(
         machine: first.machine, truth: kdumpTruth, gart: kdumpGART, cache: cache,
-        differenceLimit: differenceLimit, beside: ours)
+        differenceLimit: differenceLimit, isThorough: isThorough, beside: ours)
       reader = try TraceReader(path: path("trace-kdump.jsonl"))
       try second.play(&reader)
       if second.lastSequence <= first.lastSequence {

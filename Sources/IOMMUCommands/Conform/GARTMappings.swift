@@ -112,11 +112,19 @@ struct GARTMappings {
 
   /// Compares all that is in force, and all that was given back.
   mutating func sweep(on machine: RecordedMachine, _ log: inout DifferenceLog) {
+    check(entries: targets.indices, on: machine, &log)
+    for mapping in identity.values { check(identity: mapping, on: machine, &log) }
+  }
+
+  /// Compares those of some entries that are in force or were given back.
+  mutating func check(
+    entries: Range<Int>, on machine: RecordedMachine, _ log: inout DifferenceLog
+  ) {
     let table = machine.table
-    for index in targets.indices where targets[index] != Self.nowhere || isFreed[index] {
+    for index in entries.clamped(to: targets.indices)
+    where targets[index] != Self.nowhere || isFreed[index] {
       check(entry: index, table: table, on: machine, &log)
     }
-    for mapping in identity.values { check(identity: mapping, on: machine, &log) }
   }
 
   /// Compares one page, in force or given back, at every node.

@@ -6,8 +6,9 @@ import IOMMUTranslation
 /// Plays one kernel's trace against the northbridges and compares as it goes.
 ///
 /// After every call that ends, what began and ended with it and every page whose entry was stored
-/// is compared: an answer can change by nothing else. All pages are compared when registers other
-/// than 0x9c were written, every ``sweepInterval`` calls, and at the end.
+/// is compared: no other answer can have changed. All pages in force and all that were given back
+/// are compared when a register other than 0x9c was written, every fourth call with a table of 64
+/// KiB and less often in proportion with a larger one, and at the end.
 struct GARTReplay {
   static let sweepInterval = 1
 
@@ -26,6 +27,13 @@ struct GARTReplay {
   private var ledger: MappingLedger
   private var call: TraceCall?
   private var storedWordCount = 0
+  /// Entries stored since the last call ended.
+  private var touched: [Range<Int>] = []
+  private var registersChanged = false
+  /// Calls since all pages were compared.
+  private var callsSinceSweep = 0
+  /// Compare all pages after every call.
+  private let isThorough: Bool
   /// Truth mappings of AGP by the entry that binds them, in the order of binding.
   private var agpBindings: [Int: ArraySlice<TraceMapping>] = [:]
   /// The function that AGP's mappings are for.
@@ -38,12 +46,13 @@ struct GARTReplay {
 
   init(
     machine: RecordedMachine, truth: TraceTruth, gart: GARTTruth, cache: GARTCache.Geometry,
-    differenceLimit: Int, beside ours: GARTDriverReplay? = nil
+    differenceLimit: Int, isThorough: Bool, beside ours: GARTDriverReplay? = nil
   ) {
     self.machine = machine
     self.truth = truth
     self.gart = gart
     self.ours = ours
+    self.isThorough = isThorough
     log = DifferenceLog(limit: differenceLimit)
     mappings = GARTMappings(
       truth: gart, nodeCount: machine.hardware.nodes.count, cache: cache)
@@ -102,9 +111,13 @@ struct GARTReplay {
     }
     machine.write(access)
     guard let node else { return }
-    guard access.offset == GART.RegisterOffset.cacheControl,
-      GART.CacheControl(rawValue: UInt32(truncatingIfNeeded: access.value)).invalidates
-    else { return }
+    guard access.offset == GART.RegisterOffset.cacheControl else {
+      registersChanged = true
+      return
+    }
+    guard GART.CacheControl(rawValue: UInt32(truncatingIfNeeded: access.value)).invalidates else {
+      return
+    }
     flushCount += 1
     mappings.flushed(node: node)
   }
@@ -117,6 +130,10 @@ struct GARTReplay {
     if written != bytes.count {
       log.add("seq \(event.sequence): a store to \(store.address), where the truth has no RAM")
     }
+    let offset = store.address.rawValue &- machine.table.rawValue
+    guard offset < gart.aperture.entryCount * 4 else { return }
+    let end = min(offset + UInt64(bytes.count) + 3, gart.aperture.entryCount * 4)
+    touched.append(Int(offset / 4)..<Int(end / 4))
   }
 
   private mutating func enter(_ phase: String, _ event: TraceEvent) {
@@ -154,7 +171,15 @@ struct GARTReplay {
     }
     for mapping in ended { mappings.end(mapping, on: machine, &log) }
     for mapping in begun { mappings.begin(mapping, on: machine, &log) }
-    mappings.sweep(on: machine, &log)
+    for range in touched { mappings.check(entries: range, on: machine, &log) }
+    touched.removeAll(keepingCapacity: true)
+    callsSinceSweep += 1
+    let interval = isThorough ? 1 : Int(gart.aperture.entryCount / 4096)
+    if registersChanged || callsSinceSweep >= interval {
+      mappings.sweep(on: machine, &log)
+      registersChanged = false
+      callsSinceSweep = 0
+    }
   }
 
   // MARK: Calls against the truth

@@ -70,7 +70,7 @@ private func conform(
   static let directory = "\(Examples.directory)/gart-trace"
 
   @Test(arguments: [
-    [], ["--caches", "on"], ["--caches", "on", "--cache-sets", "8x4"], ["--driver"],
+    [], ["--caches", "on"], ["--caches", "on", "--cache-sets", "8x4"], ["--driver"], ["--thorough"],
   ])
   func `the recorded life of a driver comes out as it was`(options: [String]) throws {
     var text = ""
