@@ -43,7 +43,8 @@ let package = Package(
       swiftSettings: settings),
     // Tables and addresses that measurements and tests translate.
     .target(
-      name: "IOMMUWorkloads", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      name: "IOMMUWorkloads",
+      dependencies: ["CIOMMUAtomics", "IOMMUFormats", "IOMMUTranslation", "IOMMUHardware"],
       swiftSettings: settings),
     // Floor 4: the command line.
     .target(

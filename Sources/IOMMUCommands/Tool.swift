@@ -16,7 +16,7 @@ public struct Tool: ParsableCommand {
     subcommands: [
       Play.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self, Verify.self,
       Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self, Image.self,
-      Conform.self,
+      Conform.self, Replay.self, Bench.self,
     ],
     defaultSubcommand: Play.self)
 

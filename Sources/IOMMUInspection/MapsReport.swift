@@ -21,7 +21,12 @@ public struct MapsReport: Sendable {
       tables = all
       return
     }
-    tables = all.filter { $0.name == name }
+    // A device in any form that people type has its own name, and that of each of its PASIDs.
+    let device = Requester(lenient: name).map { "\($0)" }
+    tables = all.filter { table in
+      table.name == name
+        || device.map { table.name == $0 || table.name.hasPrefix($0 + "/") } == true
+    }
     guard !tables.isEmpty else { throw .noSuchTable(name, available: all.map(\.name)) }
   }
 

@@ -13,6 +13,15 @@ public func byteCountText(_ byteCount: UInt64) -> String {
   return "\(value) TiB"
 }
 
+/// A number of bytes for a glance, with one decimal: `54.4 MiB`.
+func approximateByteCountText(_ byteCount: UInt64) -> String {
+  let units: [(shift: UInt64, name: String)] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")]
+  guard let unit = units.first(where: { byteCount >> $0.shift > 0 }) else {
+    return "\(byteCount) bytes"
+  }
+  return "\(decimal(Double(byteCount) / Double(UInt64(1) << unit.shift))) \(unit.name)"
+}
+
 /// `1 run`, `2 runs`.
 func countText(_ count: some BinaryInteger, _ noun: String, plural: String? = nil) -> String {
   "\(count) " + (count == 1 ? noun : plural ?? noun + "s")

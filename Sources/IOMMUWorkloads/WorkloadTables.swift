@@ -18,6 +18,10 @@ public final class WorkloadTables: Sendable {
   private let root2MiB: PhysicalAddress
   private let root1GiB: PhysicalAddress
   public let gattTable: PhysicalAddress
+  /// Where the pages of VT-d tables begin, and how many entries they hold: what a load with a known
+  /// place may read.
+  public let firstLeaf: PhysicalAddress
+  public let leafCount: UInt64
 
   /// The GART's aperture, 2 GiB.
   public static let aperture = Range(start: IOVA(0x8000_0000), byteCount: 2 << 30)!
@@ -38,6 +42,8 @@ public final class WorkloadTables: Sendable {
     memory = try FlatMemory(byteCount: base + flatByteCount + tableCount << 12)
     tceTables = (0..<UInt64(tceTableCount)).map { PhysicalAddress(base + $0 << 23) }
     gattTable = PhysicalAddress(base + UInt64(tceTableCount) << 23)
+    firstLeaf = PhysicalAddress(base + flatByteCount)
+    leafCount = tableCount << 9
 
     var generator = SeededGenerator(seed: seed)
     var pages = (0..<tableCount).map { PhysicalAddress(base + flatByteCount + $0 << 12) }

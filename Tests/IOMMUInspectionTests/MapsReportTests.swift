@@ -63,6 +63,13 @@ import Testing
     #expect(screen == "#table\tiova\tbytes\tphysical\taccess\n00:04.0\t*\t*\tpass-through\trw\n")
   }
 
+  @Test(arguments: ["0000:00:04.0", "00:04:0", "[00:04.0]", "0x20"])
+  func `a device's table can be asked for in every form that people type`(name: String) throws {
+    let small = try SmallMachine()
+    let report = try MapsReport(small.machine, in: small.memory, table: name)
+    #expect(report.tables.map(\.name) == ["00:04.0"])
+  }
+
   @Test func `a name that no table has is answered with those there are`() throws {
     let small = try SmallMachine()
     let error = #expect(throws: MapsError.self) {

@@ -16,6 +16,9 @@ struct FlatTableJudge<Memory: PhysicalMemory> {
     endOfMemory = memory.backedRanges.last?.upperBound.rawValue ?? 0
   }
 
+  /// Places looked at: each may cost a look at 16 MiB, and machines have a dozen tables.
+  private static var startLimit: Int { 1024 }
+
   // MARK: TCE tables
 
   /// The TCE tables among pages that look like parts of one.
@@ -32,7 +35,7 @@ struct FlatTableJudge<Memory: PhysicalMemory> {
     let beginnings = starts.filter(isBeginning)
     var candidates: [TableCandidate] = []
     var covered: UInt64 = 0
-    for start in starts where start >= covered {
+    for start in starts.prefix(Self.startLimit) where start >= covered {
       let next = beginnings.partitioningIndex { $0 > start }
       let limit = next < beginnings.count ? beginnings[next] : .max
       // A driver aligns a table to its size, and the next one begins after it.
@@ -85,7 +88,7 @@ struct FlatTableJudge<Memory: PhysicalMemory> {
       score += 10
       reasons.append("lies at a multiple of its size")
     }
-    if count.used < 8 { score = min(score, 40) }
+    if count.used < 16 { score = min(score, 40) }
     if count.strange > 0 { score -= 10 }
     return TableCandidate(
       kind: .tceTable, address: start, byteCount: size.byteCount, score: Int(score.rounded()),

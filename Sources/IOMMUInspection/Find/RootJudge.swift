@@ -9,23 +9,37 @@ import IOMMUTranslation
 struct RootJudge<Memory: PhysicalMemory> {
   let memory: Memory
 
+  /// Context entries and page tables that may still be read. An honest dump needs a fraction; one
+  /// made of pages that look like root tables would take days.
+  private var contextEntriesLeft = 1 << 26
+  private var tablesLeft = EnumerationBudget(remainingTables: 1 << 20)
+
   /// Page tables looked at for one candidate; more say nothing new.
   private static var treeLimit: Int { 64 }
   private static var tableBudget: UInt64 { 8192 }
 
-  /// The better of the two modes; `nil` for a page that leads to no device.
-  func candidate(at page: PhysicalAddress) -> RootCandidate? {
-    let modes = [(TableCandidate.Kind.rootTable), .scalableRootTable]
-    return modes.compactMap { judge(page, as: $0) }.max { $0.candidate.score < $1.candidate.score }
+  init(memory: Memory) { self.memory = memory }
+
+  /// Some pages were not followed any more.
+  var isExhausted: Bool { contextEntriesLeft <= 0 || tablesLeft.remainingTables == 0 }
+
+  /// The better of the two modes; `nil` for a page that leads to no device, and for every page when
+  /// too much has been read.
+  mutating func candidate(at page: PhysicalAddress) -> RootCandidate? {
+    let legacy = judge(page, as: .rootTable)
+    let scalable = judge(page, as: .scalableRootTable)
+    guard let legacy, let scalable else { return legacy ?? scalable }
+    return legacy.candidate.score >= scalable.candidate.score ? legacy : scalable
   }
 
-  private func judge(
+  private mutating func judge(
     _ page: PhysicalAddress, as kind: TableCandidate.Kind
   ) -> RootCandidate? {
     let shell = TableCandidate(
       kind: kind, address: page, byteCount: PageCount.pageByteCount, score: 0, reasons: [])
-    guard case .vtd(let unit) = shell.unit else { return nil }
+    guard !isExhausted, case .vtd(let unit) = shell.unit else { return nil }
     let requesters = unit.requesters(in: memory)
+    contextEntriesLeft -= 256 + 256 * Set(requesters.map(\.bus)).count + 64 * requesters.count
     guard !requesters.isEmpty else { return nil }
     let machine = Machine(name: "", units: [.vtd(unit)])
     let tables = machine.tables(in: memory)
@@ -35,7 +49,9 @@ struct RootJudge<Memory: PhysicalMemory> {
     let contexts = contextTables(of: requesters, machine: machine)
     let stray = contexts.reduce(0) { $0 + strayBytes(in: $1, isPresent: $1 != page) }
     var trees = TreeSurvey()
-    var budget = EnumerationBudget(remainingTables: Self.tableBudget)
+    let share = min(Self.tableBudget, tablesLeft.remainingTables)
+    var budget = EnumerationBudget(remainingTables: share)
+    defer { tablesLeft.remainingTables -= share - budget.remainingTables }
     var seen: Set<TableIdentity> = []
     for table in tables {
       guard let identity = TableIdentity(table), seen.insert(identity).inserted else { continue }

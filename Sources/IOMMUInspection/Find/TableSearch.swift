@@ -16,6 +16,8 @@ public struct TableSearch: Sendable {
   /// Everything found: tables that translate before the firmware's, the higher score first, and of
   /// equals the capture kernel's, which is in force later.
   public let candidates: [TableCandidate]
+  /// More pages look like root tables than any machine has: not all of them were followed.
+  public let isExhausted: Bool
   /// Bytes of memory that were there to be searched.
   public let byteCount: UInt64
 
@@ -34,9 +36,15 @@ public struct TableSearch: Sendable {
   ) {
     var sweep = MemorySweep()
     byteCount = sweep.run(over: memory, progress: progress)
-    let judge = RootJudge(memory: memory)
-    let roots = sweep.rootPages.compactMap { judge.candidate(at: PhysicalAddress($0 * 4096)) }
-      .filter { $0.candidate.score >= Self.lowestScore }
+    var judge = RootJudge(memory: memory)
+    var roots: [RootCandidate] = []
+    for page in sweep.rootPages {
+      guard let root = judge.candidate(at: PhysicalAddress(page * 4096)),
+        root.candidate.score >= Self.lowestScore
+      else { continue }
+      roots.append(root)
+    }
+    isExhausted = judge.isExhausted
     let flat = FlatTableJudge(memory: memory)
     var found = OwnerJudge(crashKernel: crashKernel).judged(roots)
     found += flat.tceTables(pages: sweep.tcePages)
@@ -63,7 +71,8 @@ public struct TableSearch: Sendable {
   public static func rootTable(
     at address: PhysicalAddress, in memory: some PhysicalMemory
   ) -> TableCandidate {
-    RootJudge(memory: memory).candidate(at: address)?.candidate
+    var judge = RootJudge(memory: memory)
+    return judge.candidate(at: address)?.candidate
       ?? TableCandidate(
         kind: .rootTable, address: address, byteCount: PageCount.pageByteCount, score: 0,
         reasons: ["leads to no device"])
@@ -73,7 +82,8 @@ public struct TableSearch: Sendable {
   public static func owner(
     ofRootTable address: PhysicalAddress, in memory: some PhysicalMemory
   ) -> TableCandidate.Owner? {
-    guard let root = RootJudge(memory: memory).candidate(at: address) else { return nil }
+    var judge = RootJudge(memory: memory)
+    guard let root = judge.candidate(at: address) else { return nil }
     return root.looksCopied ? .captureKernel : nil
   }
 
@@ -247,7 +257,7 @@ private struct MemorySweep {
       let entry = VTd.RootEntry(
         low: UInt64(littleEndian: page.loadUnaligned(fromByteOffset: offset, as: UInt64.self)))
       guard entry.low != 0 else { continue }
-      guard entry.isPresent else { return false }
+      guard entry.isPresent, entry.contextTable.rawValue != 0 else { return false }
       isUsed = true
     }
     return isUsed

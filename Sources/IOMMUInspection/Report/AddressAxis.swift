@@ -13,7 +13,7 @@ struct AddressAxis {
   private(set) var windows: [Window] = []
 
   /// Windows at most: more cannot be told apart.
-  private static let limit = 12
+  private static let limit = 9
   private static let gap = 14.0
   /// Clusters grow to whole mebibytes.
   private static let granule: UInt64 = 1 << 20

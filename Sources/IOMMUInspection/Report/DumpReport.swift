@@ -94,7 +94,7 @@ public struct DumpReport: Sendable {
     let bytes = distinct.reduce(0) { $0 &+ $1.byteCount }
     fact("\(summary.rows.count)", "devices or buses with a table", to: &out)
     fact("\(mapping.count)", "of them with mappings", to: &out)
-    fact(byteCountText(bytes), "mapped, shared tables once", to: &out)
+    fact(approximateByteCountText(bytes), "mapped, shared tables once", to: &out)
     fact("\(tables.count)", "table pages and tables", to: &out)
     let crash = machine.crashKernel.reduce(0) { $0 &+ $1.byteCount }
     fact(crash == 0 ? "not known" : byteCountText(crash), "crash kernel", to: &out)
@@ -140,10 +140,19 @@ public struct DumpReport: Sendable {
   private func writeFindings(to out: inout some TextOutputStream) {
     guard !findings.isEmpty else { return }
     out.write("<h2 id=\"findings\">Findings</h2>\n<div class=\"card\"><ol class=\"findings\">\n")
-    for (index, (rule, finding)) in findings.enumerated() {
-      out.write("<li><b>\(rule)</b> <code>\(escaped(finding.device))</code> ")
-      out.write(escaped(finding.text))
-      if finding.walk != nil { out.write(" <a href=\"#walk-\(index + 1)\">The walk</a>") }
+    // Devices with the same trouble are one finding; each has its own walk.
+    var isWritten = [Bool](repeating: false, count: findings.count)
+    for (index, (rule, finding)) in findings.enumerated() where !isWritten[index] {
+      out.write("<li><b>\(rule)</b> \(escaped(finding.text)):")
+      for (other, entry) in findings.enumerated()
+      where entry.rule == rule && entry.finding.text == finding.text {
+        isWritten[other] = true
+        let device = escaped(entry.finding.device)
+        out.write(
+          entry.finding.walk == nil
+            ? " <code>\(device)</code>"
+            : " <a class=\"mono\" href=\"#walk-\(other + 1)\">\(device)</a>")
+      }
       out.write("</li>\n")
     }
     out.write("</ol></div>\n")

@@ -30,7 +30,7 @@ struct SpaceDrawing {
     open(height, "I/O address space: a lane for each device", to: &out)
     for window in axis.windows {
       rectangle("lane", window.x, 22, window.width, height - 26, to: &out)
-      text("", window.x, 12, shortHexadecimal(window.range.lowerBound), to: &out)
+      text("", window.x, 12, Self.label(window.range.lowerBound, width: window.width), to: &out)
     }
     crashNumbers(axis, height: height, to: &out)
     for (index, map) in drawn.enumerated() {
@@ -116,7 +116,7 @@ struct SpaceDrawing {
       text("", span.x, 12, "crash kernel \(range.text)", to: &out)
     }
     text("", Self.left, 134, "0", to: &out)
-    let last = shortHexadecimal(end)
+    let last = hexadecimal(end)
     text("", Self.width - 7 * Double(last.count) - 4, 134, last, to: &out)
     out.write("</svg>\n")
     key(
@@ -132,8 +132,11 @@ struct SpaceDrawing {
     range.lowerBound.rawValue...max(range.lowerBound.rawValue, range.upperBound.rawValue &- 1)
   }
 
-  private func shortHexadecimal(_ value: UInt64) -> String {
-    value > 0 && value % (1 << 20) == 0 ? byteCountText(value) : hexadecimal(value)
+  /// An address, cut where its window has no room for it.
+  private static func label(_ address: UInt64, width: Double) -> String {
+    let text = hexadecimal(address)
+    let room = max(4, Int((width + 10) / 6.7))
+    return text.count <= room ? text : text.prefix(room - 1) + "…"
   }
 
   private func open(_ height: Double, _ title: String, to out: inout some TextOutputStream) {

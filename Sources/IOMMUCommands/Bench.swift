@@ -1,0 +1,113 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUImages
+import IOMMUInspection
+import IOMMUWorkloads
+
+extension TableKind: ExpressibleByArgument {}
+
+/// Measures translation on this machine.
+package struct Bench: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Measure translations per second by table, pattern, method and threads.",
+    discussion: """
+      Tables of every kind are built over the same addresses, and walked in turn: one call for \
+      each request, in batches, and in batches with a region cache. Times are CPU time of one \
+      thread, the median of rounds; with several threads they are time on the wall. Machines are \
+      noisy: compare within one run.
+
+      Example: iommu bench --table vtd4 --plot cost.svg
+
+      Takes less than a minute.
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "Only this kind of table: vtd3, vtd4, vtd5, vtd4-2m, vtd4-1g, tce or gatt.",
+      valueName: "kind"))
+  package var table: TableKind?
+
+  @Option(help: ArgumentHelp("Bytes of IOVA that VT-d tables map, whole GiB up to 64G."))
+  package var span = ByteSize(4 << 30)
+
+  @Option(help: "Threads that translate at the same time, at most.")
+  package var threads = 2
+
+  @Option(help: "Rounds of each measurement.")
+  package var rounds = 7
+
+  @Option(help: "How to print the result: text, json or csv.")
+  package var format = TableFormat.text
+
+  @Option(
+    help: ArgumentHelp(
+      "Draw the cost over 2 MiB to 128 MiB of leaf tables.", valueName: "file.svg"))
+  package var plot: String?
+
+  package init() {}
+
+  package mutating func validate() throws {
+    guard span.rawValue >= 1 << 30, span.rawValue <= 64 << 30, span.rawValue % (1 << 30) == 0
+    else { throw ValidationError("--span: whole GiB, 1G to 64G") }
+    guard 1...64 ~= threads else { throw ValidationError("--threads: 1 to 64") }
+    guard 1...99 ~= rounds else { throw ValidationError("--rounds: 1 to 99") }
+  }
+
+  package func run() throws {
+    var screen = StandardOutput()
+    try report(to: &screen)
+  }
+
+  package func report(to out: inout some TextOutputStream) throws {
+    let rows = try readingInput {
+      let kinds = table.map { [$0] } ?? TableKind.allCases
+      return try BenchRun(kinds: kinds, span: span.rawValue, rounds: rounds).rows(
+        patterns: AddressPattern.allCases, threads: Array(1...threads))
+    }
+    switch format {
+    case .json: try writeJSON(rows, to: &out)
+    case .csv: Self.writeCSV(rows, to: &out)
+    case .text: Self.writeText(rows, rounds: rounds, to: &out)
+    }
+    guard let plot else { return }
+    try readingInput {
+      var svg = ""
+      try BenchRun(kinds: [.vtd4Levels], span: 64 << 30, rounds: rounds).plot().write(to: &svg)
+      let file = try OutputFile(path: plot)
+      try file.write(Array(svg.utf8))
+      try file.commit()
+    }
+  }
+
+  private static func writeCSV(_ rows: [BenchRow], to out: inout some TextOutputStream) {
+    out.write("table,page_size,footprint_bytes,pattern,method,threads,ns,translations_per_second\n")
+    for row in rows {
+      out.write(
+        "\"\(row.table)\",\(row.pageSize),\(row.footprintBytes),\(row.pattern),\"\(row.method)\","
+          + "\(row.threads),\(fixed(row.nanoseconds, digits: 3)),"
+          + "\(fixed(row.translationsPerSecond, digits: 0))\n")
+    }
+  }
+
+  private static func writeText(
+    _ rows: [BenchRow], rounds: Int, to out: inout some TextOutputStream
+  ) {
+    out.write("median of \(rounds) rounds; one thread: CPU time, several: time on the wall\n")
+    var table = ""
+    for row in rows {
+      if row.table != table {
+        table = row.table
+        out.write("\n\(table)\n")
+        out.write(
+          "  pattern     leaf entries  threads  method                    ns   millions/s\n")
+      }
+      let method = row.method + String(repeating: " ", count: max(0, 20 - row.method.count))
+      let pattern = row.pattern + String(repeating: " ", count: max(0, 10 - row.pattern.count))
+      out.write(
+        "  \(pattern)" + right(ByteSize.text(row.footprintBytes), 14)
+          + right("\(row.threads)", 9) + "  \(method)"
+          + right(fixed(row.nanoseconds, digits: 2), 8)
+          + right(fixed(row.translationsPerSecond / 1e6, digits: 1), 13) + "\n")
+    }
+  }
+}

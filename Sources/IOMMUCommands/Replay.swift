@@ -1,0 +1,250 @@
+import ArgumentParser
+import FoundationEssentials
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUImages
+import IOMMUInspection
+
+/// Replays traces of DMA against caches of translations.
+package struct Replay: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Replay a DMA trace against an IOTLB and paging-structure caches of any geometry.",
+    discussion: """
+      A trace is a table 'requester,iova,bytes,r|w|u' (commas or tabs; u for an unmap; a fifth \
+      column may say 4k, 2m or 1g), a log of QEMU's vtd_* trace events, or Linux's ftrace text \
+      of iommu:map, iommu:unmap and dma:*. What is mapped there is taken to be used once, and \
+      what is unmapped to be invalidated.
+
+      A cache is 64 (fully associative) or 64x4 (sets of four). With --sweep every size is \
+      replayed in one pass. Shards are pieces of the file; their JSON results are added up by \
+      --merge.
+
+      Example: iommu replay trace.csv --iotlb 64x4 --policy plru --paging-caches 16
+               iommu replay trace.csv --sweep entries=16:1024 --plot hits.svg
+
+      Exits 0, or 2 for a trace that cannot be read.
+      """)
+
+  @Argument(help: "The trace; with --merge, the JSON results of all shards.")
+  package var files: [String]
+
+  @Option(help: "How the trace is written: auto, table, qemu or ftrace.")
+  package var traceFormat = TraceFormatArgument.auto
+
+  @Option(help: ArgumentHelp("The IOTLB.", valueName: "entries[xways]"))
+  package var iotlb = CacheArgument(entries: 64, ways: 4)
+
+  @Option(help: "Which entry of a full set goes: lru, plru, fifo or random.")
+  package var policy = CacheGeometry.Policy.lru
+
+  @Option(
+    help: ArgumentHelp(
+      "A paging-structure cache for each level; without it every miss walks from the root.",
+      valueName: "entries[xways]"))
+  package var pagingCaches: CacheArgument?
+
+  @Option(help: "Levels of the tables, 3 to 5.")
+  package var levels = 4
+
+  @Option(help: ArgumentHelp("IOVAs of more bits are faults.", valueName: "bits"))
+  package var addressWidth = 48
+
+  @Option(help: "The pages' size where the trace does not say it: 4k, 2m or 1g.")
+  package var pageSize = PageSizeArgument.kib4
+
+  @Flag(help: "A miss takes in the next page's entry too.")
+  package var prefetch = false
+
+  @Option(help: ArgumentHelp("What a lookup costs.", valueName: "ns"))
+  package var hitLatency = 2.0
+
+  @Option(help: ArgumentHelp("What reading one entry from memory costs.", valueName: "ns"))
+  package var readLatency = 60.0
+
+  @Option(
+    help: ArgumentHelp(
+      "Replay IOTLBs of each size, doubling.", valueName: "entries=16:1024"))
+  package var sweep: SweepArgument?
+
+  @Option(help: ArgumentHelp("Draw the sweep's hit rates.", valueName: "file.svg"))
+  package var plot: String?
+
+  @Option(help: ArgumentHelp("Replay one piece of the trace only.", valueName: "i/n"))
+  package var shard: ShardArgument?
+
+  @Option(
+    help: ArgumentHelp(
+      "Fill the caches from so many bytes before the shard.", valueName: "bytes"))
+  package var warmUp = ByteSize(1 << 20)
+
+  @Flag(help: "Add up the results of all shards.")
+  package var merge = false
+
+  @Flag(help: "Pass over lines that cannot be read, and count them.")
+  package var skipBad = false
+
+  @Option(help: "How to print the result: text, json or csv.")
+  package var format = TableFormat.text
+
+  package init() {}
+
+  package mutating func validate() throws {
+    guard 3...5 ~= levels else { throw ValidationError("--levels: 3 to 5") }
+    guard 12...57 ~= addressWidth else { throw ValidationError("--address-width: 12 to 57 bits") }
+    guard hitLatency >= 0, readLatency >= 0, hitLatency.isFinite, readLatency.isFinite else {
+      throw ValidationError("a latency is a number of nanoseconds")
+    }
+    guard merge || files.count == 1 else {
+      throw ValidationError("one trace at a time; several files are for --merge")
+    }
+    guard plot == nil || sweep != nil || merge else {
+      throw ValidationError("--plot draws a sweep; give --sweep entries=16:1024")
+    }
+    _ = try options()
+    _ = try geometries()
+  }
+
+  private func options() throws -> ReplayOptions {
+    ReplayOptions(
+      iotlb: try iotlb.geometry(policy, option: "--iotlb"),
+      pagingCaches: try pagingCaches?.geometry(policy, option: "--paging-caches"),
+      levels: levels, addressWidth: addressWidth, pageSizeLog2: pageSize.log2,
+      prefetchesNextPage: prefetch)
+  }
+
+  /// The sweep's caches: with the IOTLB's ways where those were given, else fully associative.
+  private func geometries() throws -> [CacheGeometry] {
+    let isDefault = iotlb == CacheArgument(entries: 64, ways: 4)
+    return try (sweep?.entries ?? []).map { entries in
+      let ways = isDefault ? nil : iotlb.ways.map { min($0, entries) }
+      return try CacheArgument(entries: entries, ways: ways).geometry(policy, option: "--sweep")
+    }
+  }
+
+  package func run() throws {
+    var screen = StandardOutput()
+    try report(to: &screen)
+  }
+
+  package func report(to out: inout some TextOutputStream) throws {
+    let result = try readingInput { try merge ? merged() : replayed() }
+    try result.write(format, to: &out)
+    guard let plot else { return }
+    var svg = ""
+    result.plot.write(to: &svg)
+    try readingInput {
+      let file = try OutputFile(path: plot)
+      try file.write(Array(svg.utf8))
+      try file.commit()
+    }
+  }
+
+  private func merged() throws -> ReplayResult {
+    try ReplayResult.merge(
+      files.map { file in
+        do {
+          let bytes = try DMATraceFile(path: file).contents()
+          return (file, try JSONDecoder().decode(ReplayResult.self, from: Data(bytes)))
+        } catch let error as DecodingError {
+          throw InputError("\(file): no result of iommu replay --format json (\(error.brief))")
+        }
+      })
+  }
+
+  private func replayed() throws -> ReplayResult {
+    let options = try options()
+    let geometries = try geometries()
+    var player = TracePlayer(
+      options: options, geometries: geometries, dialect: traceFormat.dialect)
+    try player.play(
+      files[0], shard: shard?.shard, warmUpByteCount: Int(clamping: warmUp.rawValue),
+      skipsBadLines: skipBad)
+    return ReplayResult(
+      shard: shard?.index, shards: shard?.count,
+      configuration: ReplayResult.Configuration(
+        iotlb: options.iotlb.text, policy: policy.rawValue,
+        pagingCaches: options.pagingCaches?.text, levels: levels, addressWidth: addressWidth,
+        pageSize: pageSize.rawValue, prefetch: prefetch, hitLatencyNs: hitLatency,
+        readLatencyNs: readLatency),
+      counts: player.replay.counts, skippedLines: player.skippedLines,
+      sweep: player.sweep?.results.map {
+        ReplayResult.SweepPoint(
+          entries: $0.geometry.entries, ways: $0.geometry.ways,
+          policy: $0.geometry.policy.rawValue, lookups: $0.lookups, hits: $0.hits)
+      } ?? [])
+  }
+}
+
+extension DecodingError {
+  /// Which key is wrong, in a few words.
+  fileprivate var brief: String {
+    switch self {
+    case .keyNotFound(let key, _): "no '\(key.stringValue)'"
+    case .typeMismatch(_, let context), .valueNotFound(_, let context):
+      "'\(context.codingPath.map(\.stringValue).joined(separator: "."))' is of another kind"
+    default: "no JSON"
+    }
+  }
+}
+
+/// Feeds a trace's events to a replay and, where there is one, to a sweep.
+struct TracePlayer {
+  var replay: TraceReplay
+  var sweep: ReplaySweep?
+  var skippedLines = 0
+  private var parser: DMATraceParser
+
+  init(options: ReplayOptions, geometries: [CacheGeometry], dialect: DMATraceDialect?) {
+    replay = TraceReplay(options)
+    sweep = geometries.isEmpty ? nil : ReplaySweep(geometries, options: options)
+    parser = DMATraceParser(dialect: dialect)
+  }
+
+  mutating func play(
+    _ path: String, shard: DMATraceFile.Shard?, warmUpByteCount: Int, skipsBadLines: Bool
+  ) throws {
+    var line = 0
+    var isWarm = true
+    let isWhole = shard == nil || shard?.index == 1
+    try DMATraceFile(path: path).forEachLine(
+      of: shard ?? DMATraceFile.Shard(index: 1, count: 1),
+      warmUpByteCount: shard == nil ? 0 : warmUpByteCount
+    ) { bytes, offset, isWarmUp in
+      line += 1
+      if isWarm, !isWarmUp {
+        isWarm = false
+        replay.resetCounts()
+        sweep?.resetCounts()
+        skippedLines = 0
+      }
+      do {
+        for event in try parser.events(in: bytes) { take(event) }
+      } catch {
+        guard skipsBadLines else {
+          let place = isWhole ? "line \(line)" : "byte \(offset)"
+          throw InputError("\(path): \(place): \(error); --skip-bad passes over such lines")
+        }
+        skippedLines += 1
+      }
+    }
+  }
+
+  private mutating func take(_ event: DMATraceEvent) {
+    switch event {
+    case .request(let source, let iova, let byteCount, _, let pageSizeLog2):
+      replay.request(
+        source: source.number, iova: iova, byteCount: byteCount, pageSizeLog2: pageSizeLog2)
+      sweep?.request(
+        source: source.number, iova: iova, byteCount: byteCount, pageSizeLog2: pageSizeLog2)
+    case .invalidate(let source, let iova, let byteCount):
+      replay.invalidate(source: source.number, iova: iova, byteCount: byteCount)
+      sweep?.invalidate(source: source.number, iova: iova, byteCount: byteCount)
+    case .invalidateSource(let source):
+      replay.invalidate(source: source.number)
+      sweep?.invalidate(source: source.number)
+    case .invalidateAll:
+      replay.invalidateAll()
+      sweep?.invalidateAll()
+    }
+  }
+}

@@ -1,0 +1,173 @@
+import FoundationEssentials
+import IOMMUHardware
+import IOMMUImages
+import IOMMUInspection
+
+/// What a replay found: its file form, and what shards are merged from.
+struct ReplayResult: Codable, Equatable {
+  struct Configuration: Codable, Equatable {
+    var iotlb: String
+    var policy: String
+    var pagingCaches: String?
+    var levels: Int
+    var addressWidth: Int
+    var pageSize: String
+    var prefetch: Bool
+    var hitLatencyNs: Double
+    var readLatencyNs: Double
+  }
+
+  struct SweepPoint: Codable, Equatable {
+    var entries: Int
+    var ways: Int
+    var policy: String
+    var lookups: Int
+    var hits: Int
+
+    var hitRate: Double { lookups == 0 ? 0 : Double(hits) / Double(lookups) }
+  }
+
+  /// Both `nil` for a whole trace.
+  var shard: Int?
+  var shards: Int?
+  var configuration: Configuration
+  var counts: ReplayCounts
+  var skippedLines: Int
+  /// Empty without a sweep.
+  var sweep: [SweepPoint]
+
+  var hitRate: Double {
+    counts.lookups == 0 ? 0 : Double(counts.hits) / Double(counts.lookups)
+  }
+
+  /// A lookup costs its latency, and every entry read its own, one after the other.
+  var latencyNs: Double {
+    Double(counts.lookups) * configuration.hitLatencyNs
+      + Double(counts.entriesRead.reduce(0, +) - counts.prefetches) * configuration.readLatencyNs
+  }
+
+  /// Adds up shards of one trace.
+  ///
+  /// - Throws: ``InputError`` when they are not all of one trace, each once.
+  static func merge(_ results: [(file: String, result: ReplayResult)]) throws -> ReplayResult {
+    guard var merged = results.first?.result, let first = results.first else {
+      throw InputError("nothing to merge; name the shards' JSON files")
+    }
+    var seen: Set<Int> = []
+    for (file, result) in results {
+      guard let shard = result.shard, let shards = result.shards else {
+        throw InputError("\(file): result of a whole trace; merge those of --shard I/N")
+      }
+      guard result.configuration == merged.configuration, shards == merged.shards,
+        result.sweep.map(\.entries) == merged.sweep.map(\.entries)
+      else {
+        throw InputError(
+          "\(file): other caches or another number of shards than \(first.file); "
+            + "replay all shards alike")
+      }
+      guard seen.insert(shard).inserted else {
+        throw InputError("\(file): shard \(shard)/\(shards) is there already")
+      }
+    }
+    if let shards = merged.shards, seen.count < shards {
+      let missing = (1...shards).first { !seen.contains($0) }!
+      throw InputError("shard \(missing)/\(shards) is missing; merge all of them")
+    }
+    for (_, result) in results.dropFirst() {
+      merged.counts = merged.counts + result.counts
+      merged.skippedLines += result.skippedLines
+      for index in merged.sweep.indices {
+        merged.sweep[index].lookups += result.sweep[index].lookups
+        merged.sweep[index].hits += result.sweep[index].hits
+      }
+    }
+    merged.shard = nil
+    merged.shards = nil
+    return merged
+  }
+
+  func write(_ format: TableFormat, to out: inout some TextOutputStream) throws {
+    switch format {
+    case .json: try writeJSON(self, to: &out)
+    case .csv: writeCSV(to: &out)
+    case .text: writeText(to: &out)
+    }
+  }
+
+  private func writeCSV(to out: inout some TextOutputStream) {
+    guard sweep.isEmpty else {
+      out.write("entries,ways,policy,lookups,hits,misses,hit_rate\n")
+      for point in sweep {
+        out.write(
+          "\(point.entries),\(point.ways),\(point.policy),\(point.lookups),\(point.hits),"
+            + "\(point.lookups - point.hits),\(fixed(point.hitRate, digits: 6))\n")
+      }
+      return
+    }
+    out.write(
+      "iotlb,policy,requests,lookups,hits,misses,faults,invalidations,prefetches,"
+        + "useful_prefetches,read_l1,read_l2,read_l3,read_l4,read_l5,latency_ns,skipped_lines\n")
+    let numbers =
+      [
+        counts.requests, counts.lookups, counts.hits, counts.misses, counts.faults,
+        counts.invalidations, counts.prefetches, counts.usefulPrefetches,
+      ] + counts.entriesRead
+    out.write(
+      "\(configuration.iotlb),\(configuration.policy),"
+        + numbers.map(String.init).joined(separator: ",")
+        + ",\(fixed(latencyNs, digits: 0)),\(skippedLines)\n")
+  }
+
+  private func writeText(to out: inout some TextOutputStream) {
+    let skipped = skippedLines == 0 ? "" : ", \(grouped(skippedLines)) lines skipped"
+    out.write(
+      "\(grouped(counts.requests)) requests, \(grouped(counts.lookups)) pages looked up, "
+        + "\(grouped(counts.invalidations)) invalidations, \(grouped(counts.faults)) beyond "
+        + "\(configuration.addressWidth) bits\(skipped)\n")
+    guard sweep.isEmpty else {
+      out.write("\n   entries  ways        hits      misses  hit rate\n")
+      for point in sweep {
+        out.write(
+          right("\(point.entries)", 10) + right("\(point.ways)", 6)
+            + right(grouped(point.hits), 12) + right(grouped(point.lookups - point.hits), 12)
+            + right(fixed(100 * point.hitRate, digits: 2) + " %", 10) + "\n")
+      }
+      return
+    }
+    out.write(
+      "IOTLB \(configuration.iotlb) \(configuration.policy): \(grouped(counts.hits)) hits "
+        + "(\(fixed(100 * hitRate, digits: 2)) %), \(grouped(counts.misses)) misses\n")
+    if configuration.prefetch {
+      out.write(
+        "prefetched: \(grouped(counts.prefetches)) entries, "
+          + "\(grouped(counts.usefulPrefetches)) of them used\n")
+    }
+    out.write("entries read")
+    for level in stride(from: configuration.levels, through: 1, by: -1) {
+      out.write("\(level == configuration.levels ? ": " : ", ")level \(level) ")
+      out.write(grouped(counts.entriesRead[level - 1]))
+    }
+    out.write(
+      "\npaging-structure caches: \(configuration.pagingCaches ?? "none")\nmodelled latency: "
+        + "\(fixed(latencyNs / 1000, digits: 1)) us, "
+        + "\(fixed(counts.lookups == 0 ? 0 : latencyNs / Double(counts.lookups), digits: 1)) ns a "
+        + "lookup (\(fixed(configuration.hitLatencyNs, digits: 0)) ns each, "
+        + "\(fixed(configuration.readLatencyNs, digits: 0)) ns an entry read)\n")
+  }
+
+  /// The hit rate over the size of a sweep.
+  var plot: LinePlot {
+    LinePlot(
+      title: "IOTLB hit rate", xLabel: "entries", yLabel: "hits, percent",
+      series: [
+        LinePlot.Series(
+          sweep.first.map { "\($0.policy)" } ?? "",
+          sweep.map { (x: Double($0.entries), y: 100 * $0.hitRate) })
+      ])
+  }
+}
+
+/// Fills with blanks on the left.
+func right(_ text: String, _ width: Int) -> String {
+  String(repeating: " ", count: max(0, width - text.count)) + text
+}

@@ -1,0 +1,127 @@
+import IOMMUFormats
+
+/// Goes along the bytes of one line; never past its end.
+struct LineScanner {
+  private let bytes: UnsafeRawBufferPointer
+  private(set) var position = 0
+
+  init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+
+  var peek: UInt8? { position < bytes.count ? bytes[position] : nil }
+  var isAtEnd: Bool { position >= bytes.count }
+
+  func hasPrefix(_ text: StaticString) -> Bool { matches(text, at: position) }
+
+  func contains(_ text: StaticString) -> Bool {
+    var copy = self
+    return copy.skip(past: text)
+  }
+
+  private func matches(_ text: StaticString, at place: Int) -> Bool {
+    let count = text.utf8CodeUnitCount
+    guard place + count <= bytes.count else { return false }
+    for index in 0..<count where bytes[place + index] != text.utf8Start[index] { return false }
+    return true
+  }
+
+  /// Goes on behind the next occurrence of `text`; stays when there is none.
+  mutating func skip(past text: StaticString) -> Bool {
+    var place = position
+    while place + text.utf8CodeUnitCount <= bytes.count {
+      if matches(text, at: place) {
+        position = place + text.utf8CodeUnitCount
+        return true
+      }
+      place += 1
+    }
+    return false
+  }
+
+  mutating func skipBlanks() {
+    while let byte = peek, byte == UInt8(ascii: " ") || byte == 9 || byte == 13 { position += 1 }
+  }
+
+  /// The bytes up to one of `ends`, which stays, or to the end of the line.
+  mutating func word(until ends: StaticString) -> UnsafeRawBufferPointer {
+    let start = position
+    while let byte = peek {
+      let isEnd = ends.withUTF8Buffer { $0.contains(byte) }
+      if isEnd { break }
+      position += 1
+    }
+    return UnsafeRawBufferPointer(rebasing: bytes[start..<position])
+  }
+
+  /// A number in hexadecimal, with or without 0x.
+  mutating func hexadecimal() -> UInt64? {
+    if hasPrefix("0x") { position += 2 }
+    return digits(radix: 16)
+  }
+
+  mutating func decimal() -> UInt64? { digits(radix: 10) }
+
+  private mutating func digits(radix: UInt64) -> UInt64? {
+    var value: UInt64 = 0
+    let start = position
+    while let byte = peek {
+      let digit: UInt64
+      switch byte {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = UInt64(byte) - 48
+      case UInt8(ascii: "a")...UInt8(ascii: "f") where radix == 16: digit = UInt64(byte) - 87
+      case UInt8(ascii: "A")...UInt8(ascii: "F") where radix == 16: digit = UInt64(byte) - 55
+      default: return position > start ? value : nil
+      }
+      let (product, overflow) = value.multipliedReportingOverflow(by: radix)
+      let (sum, carry) = product.addingReportingOverflow(digit)
+      guard !overflow, !carry else { return nil }
+      value = sum
+      position += 1
+    }
+    return position > start ? value : nil
+  }
+
+  /// `00:1f.2`, `0000:00:1f.2`, or with two digits of function as QEMU writes it.
+  mutating func requester() -> Requester? {
+    guard var bus = hexadecimal(), peek == UInt8(ascii: ":") else { return nil }
+    position += 1
+    guard var device = hexadecimal() else { return nil }
+    if peek == UInt8(ascii: ":") {
+      position += 1
+      bus = device
+      guard let next = hexadecimal() else { return nil }
+      device = next
+    }
+    guard peek == UInt8(ascii: ".") else { return nil }
+    position += 1
+    guard let function = hexadecimal(), bus < 256, device < 32, function < 8 else { return nil }
+    return Requester(rawValue: UInt16(bus << 8 | device << 3 | function))
+  }
+
+  /// The number behind `key`, anywhere in the rest of the line; the scanner stays where it is.
+  func hexadecimal(after key: StaticString) -> UInt64? {
+    var copy = self
+    return copy.skip(past: key) ? copy.hexadecimal() : nil
+  }
+
+  func decimal(after key: StaticString) -> UInt64? {
+    var copy = self
+    return copy.skip(past: key) ? copy.decimal() : nil
+  }
+
+  /// The numbers of `{0x1,0x2}` behind `key`.
+  func list(after key: StaticString) -> [UInt64]? {
+    var copy = self
+    guard copy.skip(past: key), copy.peek == UInt8(ascii: "{") else { return nil }
+    copy.position += 1
+    var values: [UInt64] = []
+    while let byte = copy.peek, byte != UInt8(ascii: "}") {
+      if byte == UInt8(ascii: ",") || byte == UInt8(ascii: " ") {
+        copy.position += 1
+        continue
+      }
+      guard let value = copy.hexadecimal() else { return nil }
+      values.append(value)
+    }
+    return copy.isAtEnd ? nil : values
+  }
+}
