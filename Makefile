@@ -4,7 +4,8 @@ export IOMMU_STRICT = 1
 SWIFT  ?= swift
 PREFIX ?= /usr/local
 IOMMU   = .build/release/iommu
-SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
+SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources \
+          Fuzz/Package.swift Fuzz/Shared Fuzz/Sources
 
 .PHONY: run build test bench fuzz lint format docs install clean
 
@@ -56,8 +57,17 @@ docs:
 	  --additional-symbol-graph-dir "$$($(SWIFT) build --show-bin-path)/../symbolgraph" \
 	  --output-path .build/docs
 
+# The tool, its manual pages (written by python3 from its own help) and completions.
+SHARE = $(DESTDIR)$(PREFIX)/share
 install: build
 	install -D -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/iommu
+	python3 docs/manpages.py $(IOMMU) .build/man
+	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
+	  $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	install -m 644 .build/man/*.1 $(SHARE)/man/man1
+	$(IOMMU) --generate-completion-script bash > $(SHARE)/bash-completion/completions/iommu
+	$(IOMMU) --generate-completion-script zsh > $(SHARE)/zsh/site-functions/_iommu
+	$(IOMMU) --generate-completion-script fish > $(SHARE)/fish/vendor_completions.d/iommu.fish
 
 clean:
 	rm -rf .build Benchmarks/.build out

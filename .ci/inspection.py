@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks find, walk, maps, who, diff, verify and explain against dumps of real machines.
 
-Usage: inspect.py TOOL ORACLE WORKDIR. One line per check; exits 1 when any fails.
+Usage: inspection.py TOOL ORACLE WORKDIR. One line per check; exits 1 when any fails.
 """
 import glob
 import gzip

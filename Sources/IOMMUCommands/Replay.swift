@@ -19,10 +19,9 @@ package struct Replay: ParsableCommand {
       replayed in one pass. Shards are pieces of the file; their JSON results are added up by \
       --merge.
 
-      Example: iommu replay trace.csv --iotlb 64x4 --policy plru --paging-caches 16
-               iommu replay trace.csv --sweep entries=16:1024 --plot hits.svg
-
       Exits 0, or 2 for a trace that cannot be read.
+
+      Example: iommu replay Examples/dma-trace/qemu.log --iotlb 64x4 --policy plru
       """)
 
   @Argument(help: "The trace; with --merge, the JSON results of all shards.")
