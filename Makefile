@@ -7,7 +7,7 @@ IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources \
           Fuzz/Package.swift Fuzz/Shared Fuzz/Sources
 
-.PHONY: run build test bench fuzz lint format docs install clean
+.PHONY: run build test bench bench-check fuzz lint format docs install clean
 
 run: build
 	@$(IOMMU)
@@ -21,6 +21,11 @@ test:
 # Ratios against plain C in one run. Times are for reading, not for judging a change.
 bench:
 	@$(SWIFT) run --package-path Benchmarks --configuration release goals
+
+# What one translation takes, counted by callgrind: fails when it has become more.
+bench-check:
+	@$(SWIFT) build --package-path Benchmarks --configuration release --product counts
+	@python3 Benchmarks/check.py Benchmarks/.build/release/counts
 
 # Each target for FUZZ_SECONDS; what ends badly is kept in Fuzz/Regressions, which `make test` replays.
 FUZZ_SECONDS ?= 60

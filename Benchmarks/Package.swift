@@ -20,6 +20,11 @@ let package = Package(
         .product(name: "IOMMUWorkloads", package: "swift-iommu"),
       ]),
     .executableTarget(name: "goals", dependencies: ["BenchmarkSupport"], path: "Sources/Goals"),
+    // Every hot function, for check.py to count its instructions and calls. Linked without debug
+    // information: valgrind does not read all that Swift writes.
+    .executableTarget(
+      name: "counts", dependencies: ["BenchmarkSupport"], path: "Sources/Counts",
+      linkerSettings: [.unsafeFlags(["-Xlinker", "--strip-debug"])]),
     .executableTarget(
       name: "unit",
       dependencies: [

@@ -57,7 +57,9 @@ package struct Find: ParsableCommand {
         bar.update($0.doneByteCount, of: $0.byteCount)
       }
       bar.finish()
-      if search.isExhausted { warn("not every page that looks like a root table was followed") }
+      if search.isExhausted {
+        warn("more places look like tables than any machine has; not all were followed")
+      }
       let shown = search.candidates.filter { all || $0.isCertain }
       switch format {
       case .text:

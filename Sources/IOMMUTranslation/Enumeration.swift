@@ -52,11 +52,11 @@ public struct EnumerationBudget: Sendable {
 
   public init(remainingTables: UInt64) { self.remainingTables = remainingTables }
 
-  /// 16,384 tables, and 16 for every page that may hold one: devices that share tables reach them
-  /// once each.
+  /// 16,384 tables, and 4 for every page that may hold one: devices that share tables reach them
+  /// once each, and of all pages few hold tables.
   public init(for memory: some PhysicalMemory) {
     // Safe: there are fewer than 2^52 pages.
-    remainingTables = 16_384 + 16 * memory.storedPageCount
+    remainingTables = 16_384 + 4 * memory.storedPageCount
   }
 }
 

@@ -1,5 +1,6 @@
 import IOMMUFormats
 import IOMMUTranslation
+import Synchronization
 
 /// 1 MiB of RAM with tables of every kind, and the two machines that they belong to.
 ///
@@ -84,6 +85,31 @@ struct SeededGenerator: RandomNumberGenerator {
     word = (word ^ word >> 27) &* 0x94d0_49bb_1331_11eb
     return word ^ word >> 31
   }
+}
+
+/// Memory that counts how often an entry is read from it.
+struct CountedMemory: PhysicalMemory {
+  final class Count: Sendable {
+    private let words = Atomic<Int>(0)
+    var value: Int { words.load(ordering: .relaxed) }
+    func add() { words.wrappingAdd(1, ordering: .relaxed) }
+  }
+
+  let base: FlatMemory
+  let count = Count()
+
+  func quadword(at address: PhysicalAddress) -> UInt64? {
+    count.add()
+    return base.quadword(at: address)
+  }
+  func doubleword(at address: PhysicalAddress) -> UInt32? {
+    count.add()
+    return base.doubleword(at: address)
+  }
+  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    base.read(at: address, into: buffer)
+  }
+  var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
 }
 
 /// Memory that answers in some places only.

@@ -19,7 +19,7 @@ extension CalgaryReplay {
   /// The registers that the driver touched hold what the trace's own register file holds.
   func compare(_ file: RegisterStates) {
     for state in file.states where state.wasAccessed {
-      report.finalStatesCompared += 1
+      report.totals.finalStates += 1
       let place = "\(file.path): chip \(state.chip) \(state.name)"
       guard state.chip < units.count, let unit = units[state.chip], unit.base == state.base else {
         report.differ(place, "the chip does not appear in the trace")
@@ -42,7 +42,7 @@ extension CalgaryReplay {
   /// The tables are where and what the truth says.
   func compareTables() {
     for table in truth.tables {
-      report.finalStatesCompared += 1
+      report.totals.finalStates += 1
       let place = "\(truth.path): bus \(table.bus)"
       guard table.chip < units.count, let unit = units[table.chip],
         table.phb < Calgary.hostBridgeCount
@@ -93,7 +93,7 @@ extension CalgaryReplay {
     for page in storedPages.sorted() {
       let address = PhysicalAddress(page << 12)
       guard let theirs = image.bytes(at: address, count: 4096) else { continue }
-      report.finalStatesCompared += 1
+      report.totals.finalStates += 1
       if memory.bytes(at: address, count: 4096) != theirs {
         report.differ(image.path, "the page at \(address) is another here")
       }

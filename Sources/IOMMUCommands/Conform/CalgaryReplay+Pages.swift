@@ -41,7 +41,7 @@ extension CalgaryReplay {
   }
 
   func begin(_ mapping: TraceMapping) {
-    report.mappings += 1
+    report.totals.mappings += 1
     guard let key = key(of: mapping) else {
       untranslated[mapping.identifier] = mapping
       checkUntranslated(mapping)
@@ -103,7 +103,7 @@ extension CalgaryReplay {
   }
 
   private func checkUntranslated(_ mapping: TraceMapping) {
-    report.translationsCompared += 1
+    report.totals.pages += 1
     guard mapping.iova.rawValue == mapping.physical.rawValue else {
       return differ("mapping \(mapping.identifier): no table, and the IOVA is no physical address")
     }
@@ -162,13 +162,13 @@ extension CalgaryReplay {
     for access in Access.allCases {
       let answer = unit.answer(key.phb, page << 12, 1, access, in: memory)
       if state.entry.permissions.isEmpty {
-        report.freedCompared += 1
+        report.totals.freedPages += 1
       } else {
-        report.translationsCompared += 1
+        report.totals.pages += 1
       }
       if Self.agrees(answer, with: state.entry, access) { continue }
       if state.stale.contains(where: { Self.agrees(answer, with: $0, access) }) {
-        report.staleHits += 1
+        report.totals.staleHits += 1
         continue
       }
       differ(
@@ -203,7 +203,7 @@ extension CalgaryReplay {
   private func checkBlocked(
     _ unit: CalgaryUnit, _ key: TableKey, _ page: UInt64, _ state: PageState, _ place: UInt64
   ) {
-    report.translationsCompared += 1
+    report.totals.pages += 1
     let answer = unit.answer(key.phb, page << 12, 1, .read, in: memory)
     if answer != .fault(.calgary(.slotsDisabled)) {
       differ(

@@ -93,7 +93,7 @@ final class CalgaryReplay {
     var last = sequence
     while let event = try reader.next() {
       line = event.line
-      report.eventCount += 1
+      report.totals.events += 1
       apply(event)
       observer(event)
       last = event.sequence
@@ -155,7 +155,7 @@ final class CalgaryReplay {
     }
     let known = KnownRegister(chip: access.chip, register: register)
     if access.isWrite {
-      report.writes += 1
+      report.totals.writes += 1
       unit.write(access.processorValue, at: access.offset, byteCount: access.byteCount)
       self.known.insert(known)
       written(register, chip: access.chip)
@@ -163,12 +163,12 @@ final class CalgaryReplay {
     }
     let isFirst = self.known.insert(known).inserted
     if isFirst, !isTransient(access.value, register) {
-      report.firmwareReads += 1
+      report.totals.firmwareReads += 1
       unit.set(register, to: access.value)
     } else if takeFromSurroundings(access, register, unit, isFirst: isFirst) {
-      report.environmentReads += 1
+      report.totals.environmentReads += 1
     } else {
-      report.readsCompared += 1
+      report.totals.reads += 1
     }
     let value = unit.read(at: access.offset, byteCount: access.byteCount)
     if value != access.processorValue {
@@ -252,10 +252,10 @@ final class CalgaryReplay {
     }
     guard access.offset == 0, access.byteCount == 4 else {
       // The truth lists identities and nothing else.
-      report.firmwareReads += 1
+      report.totals.firmwareReads += 1
       return
     }
-    report.readsCompared += 1
+    report.totals.reads += 1
     guard let function = truth.functions.first(where: { $0.requester == access.function }) else {
       return differ("\(access.function) answers and is not in the list of devices")
     }
@@ -268,7 +268,7 @@ final class CalgaryReplay {
   // MARK: Memory
 
   private func apply(_ store: MemoryStore) {
-    report.stores += store.wordCount
+    report.totals.stores += store.wordCount
     let count = UInt64(store.byteCount)
     guard memory.isBacked(store.address, byteCount: count) else {
       return differ("a store to \(store.address), where no memory is")

@@ -60,22 +60,24 @@ package struct ConformCalgary: ParsableCommand {
     to out: inout some TextOutputStream
   ) -> (passed: Int, failed: Int, unreadable: Int) {
     var outcome = (passed: 0, failed: 0, unreadable: 0)
-    var total = ReplayReport()
+    var totals = ReplayTotals()
+    var differenceCount = 0
     let clock = ContinuousClock()
     let start = clock.now
     for directory in directories {
       do {
         let report = try replay(directory)
-        let passed = report.differenceCount == 0
+        let passed = report.log.count == 0
         out.write("\(passed ? "ok  " : "FAIL") \(directory)\n")
-        report.write(to: &out)
+        report.totals.write(differenceCount: report.log.count, to: &out)
         for note in report.notes { out.write("  \(note)\n") }
-        for difference in report.differences { out.write("  \(difference)\n") }
-        if report.differenceCount > report.differences.count {
-          out.write("  ... \(report.differenceCount - report.differences.count) more\n")
+        for difference in report.log.kept { out.write("  \(difference)\n") }
+        if report.log.count > report.log.kept.count {
+          out.write("  ... \(report.log.count - report.log.kept.count) more\n")
         }
         if passed { outcome.passed += 1 } else { outcome.failed += 1 }
-        total = total + report
+        totals += report.totals
+        differenceCount += report.log.count
       } catch {
         let text = (error as? InputError)?.text ?? "\(error)"
         complain(text)
@@ -90,9 +92,9 @@ package struct ConformCalgary: ParsableCommand {
     out.write(
       """
       all \(directories.count) directories, \
-      \(grouped(Int(Double(total.eventCount) / max(seconds, 1e-9)))) events per second
+      \(grouped(Int(Double(totals.events) / max(seconds, 1e-9)))) events per second
       """ + "\n")
-    total.write(to: &out)
+    totals.write(differenceCount: differenceCount, to: &out)
     out.write("\(outcome.passed) passed, \(outcome.failed) failed\n")
     return outcome
   }
@@ -139,7 +141,7 @@ package struct ConformCalgary: ParsableCommand {
     }
     if let ours {
       ours.finish(line: line)
-      replay.report.driverSteps += ours.platform.stepCount
+      replay.report.totals.driverSteps += ours.platform.stepCount
       if let (line, text) = ours.difference { replay.report.differ("\(path):\(line)", text) }
       if let stop = ours.stop { replay.report.notes.append("\(path): our driver stops: \(stop)") }
     }

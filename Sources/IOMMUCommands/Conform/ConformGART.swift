@@ -103,7 +103,7 @@ package struct ConformGART: ParsableCommand {
 
   private struct Summary: Encodable {
     var results: [GARTConformance.Result]
-    var totals = GARTTotals()
+    var totals = ReplayTotals()
     var passed: Int
     var failed: Int
     /// Of all traces together.

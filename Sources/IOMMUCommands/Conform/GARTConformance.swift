@@ -16,7 +16,7 @@ struct GARTConformance {
     var differences: [String] = []
     /// What could not be read.
     var error: String?
-    var totals = GARTTotals()
+    var totals = ReplayTotals()
 
     enum CodingKeys: CodingKey { case trace, passed, differenceCount, differences, error, totals }
 
@@ -179,7 +179,7 @@ struct GARTConformance {
   /// is a mark and its own address.
   private func compareSamples(
     _ truth: TraceTruth, _ gart: GARTTruth, _ nodes: [Northbridge], _ image: MemoryImage,
-    _ log: inout DifferenceLog, _ totals: inout GARTTotals
+    _ log: inout DifferenceLog, _ totals: inout ReplayTotals
   ) {
     let devices = Northbridges(nodes: nodes)
     for mapping in truth.mappings where gart.details[mapping.identifier]?.isSampled == true {

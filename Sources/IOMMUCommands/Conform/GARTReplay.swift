@@ -14,7 +14,7 @@ struct GARTReplay {
 
   var machine: RecordedMachine
   private(set) var log: DifferenceLog
-  private(set) var totals = GARTTotals()
+  private(set) var totals = ReplayTotals()
   private(set) var lastSequence: UInt64 = 0
   /// The northbridges as the crash left them; `nil` before the end of the run proper.
   private(set) var nodesAtCrash: [Northbridge]?
@@ -438,54 +438,7 @@ struct GARTReplay {
   }
 
   /// Compares something that lies beside the trace.
-  mutating func compare(_ body: (inout DifferenceLog, inout GARTTotals) throws -> Void) rethrows {
+  mutating func compare(_ body: (inout DifferenceLog, inout ReplayTotals) throws -> Void) rethrows {
     try body(&log, &totals)
-  }
-}
-
-/// What a replay has counted.
-struct GARTTotals: Encodable {
-  var events = 0
-  /// Register reads compared; those that told what firmware left are counted apart.
-  var reads = 0
-  var firmwareReads = 0
-  var writes = 0
-  /// Table entries stored.
-  var stores = 0
-  var flushes = 0
-  var calls = 0
-  var mappings = 0
-  /// Pages in force, and pages given back, at every node, each time they were compared.
-  var pages = 0
-  var freedPages = 0
-  /// Answers that a cache gave and the table no longer had.
-  var staleHits = 0
-  /// Bytes of table and pages of buffers compared with what lies beside the trace.
-  var tableBytes = 0
-  var imagePages = 0
-  /// Calls, register writes and boots that our own driver had to take too.
-  var driverSteps = 0
-
-  mutating func add(_ mappings: GARTMappings) {
-    pages += mappings.pageCount
-    freedPages += mappings.freedPageCount
-    staleHits += mappings.staleHitCount
-  }
-
-  static func += (left: inout GARTTotals, right: GARTTotals) {
-    left.events += right.events
-    left.reads += right.reads
-    left.firmwareReads += right.firmwareReads
-    left.writes += right.writes
-    left.stores += right.stores
-    left.flushes += right.flushes
-    left.calls += right.calls
-    left.mappings += right.mappings
-    left.pages += right.pages
-    left.freedPages += right.freedPages
-    left.staleHits += right.staleHits
-    left.tableBytes += right.tableBytes
-    left.imagePages += right.imagePages
-    left.driverSteps += right.driverSteps
   }
 }

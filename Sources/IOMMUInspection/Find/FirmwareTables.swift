@@ -2,13 +2,24 @@ import IOMMUFormats
 
 /// The tables in which firmware says what IOMMUs a machine has.
 enum FirmwareTables {
-  /// An ACPI DMAR table at `address`; `nil` for anything that merely has its signature.
-  static func dmar(at address: PhysicalAddress, in memory: some PhysicalMemory) -> TableCandidate? {
-    guard let header = memory.bytes(at: address, count: 48) else { return nil }
+  /// Bytes of DMAR tables that may still be added up: real ones have a few hundred, and a page may
+  /// hold hundreds of headers that each claim 64 KiB.
+  struct Budget {
+    var bytes = 1 << 22
+    var isExhausted: Bool { bytes <= 0 }
+  }
+
+  /// An ACPI DMAR table at `address`; `nil` for anything that merely has its signature, and when
+  /// the budget is used up.
+  static func dmar(
+    at address: PhysicalAddress, in memory: some PhysicalMemory, budget: inout Budget
+  ) -> TableCandidate? {
+    guard !budget.isExhausted, let header = memory.bytes(at: address, count: 48) else { return nil }
     let length = header[4..<8].reversed().reduce(0) { $0 << 8 | Int($1) }
     guard 48...65_536 ~= length, let bytes = memory.bytes(at: address, count: length) else {
       return nil
     }
+    budget.bytes -= length
     var score = 20
     var reasons = ["signature DMAR, \(countText(length, "byte"))"]
     if bytes.reduce(0, { $0 &+ $1 }) == 0 {

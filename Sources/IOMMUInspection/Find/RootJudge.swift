@@ -9,19 +9,21 @@ import IOMMUTranslation
 struct RootJudge<Memory: PhysicalMemory> {
   let memory: Memory
 
-  /// Context entries and page tables that may still be read. An honest dump needs a fraction; one
-  /// made of pages that look like root tables would take days.
-  private var contextEntriesLeft = 1 << 26
-  private var tablesLeft = EnumerationBudget(remainingTables: 1 << 20)
+  /// What may still be read. An honest dump needs a fraction; one made of pages that look like
+  /// root tables would take days.
+  private var budget: SearchBudget
 
   /// Page tables looked at for one candidate; more say nothing new.
   private static var treeLimit: Int { 64 }
   private static var tableBudget: UInt64 { 8192 }
 
-  init(memory: Memory) { self.memory = memory }
+  init(memory: Memory) {
+    self.memory = memory
+    budget = SearchBudget(for: memory)
+  }
 
   /// Some pages were not followed any more.
-  var isExhausted: Bool { contextEntriesLeft <= 0 || tablesLeft.remainingTables == 0 }
+  var isExhausted: Bool { budget.isExhausted }
 
   /// The better of the two modes; `nil` for a page that leads to no device, and for every page when
   /// too much has been read.
@@ -39,24 +41,25 @@ struct RootJudge<Memory: PhysicalMemory> {
       kind: kind, address: page, byteCount: PageCount.pageByteCount, score: 0, reasons: [])
     guard !isExhausted, case .vtd(let unit) = shell.unit else { return nil }
     let requesters = unit.requesters(in: memory)
-    contextEntriesLeft -= 256 + 256 * Set(requesters.map(\.bus)).count + 64 * requesters.count
+    budget.spend(on: requesters, of: kind)
     guard !requesters.isEmpty else { return nil }
     let machine = Machine(name: "", units: [.vtd(unit)])
     let tables = machine.tables(in: memory)
+    budget.spend(on: tables)
     // A requester has a table of its name, or one for each of its PASIDs.
     let served = Set(tables.compactMap { Requester($0.name.prefix { $0 != "/" }) })
     guard !served.isEmpty else { return nil }
     let contexts = contextTables(of: requesters, machine: machine)
     let stray = contexts.reduce(0) { $0 + strayBytes(in: $1, isPresent: $1 != page) }
     var trees = TreeSurvey()
-    let share = min(Self.tableBudget, tablesLeft.remainingTables)
-    var budget = EnumerationBudget(remainingTables: share)
-    defer { tablesLeft.remainingTables -= share - budget.remainingTables }
+    let share = min(Self.tableBudget, budget.tables)
+    var shareLeft = EnumerationBudget(remainingTables: share)
+    defer { budget.tables -= share - shareLeft.remainingTables }
     var seen: Set<TableIdentity> = []
     for table in tables {
       guard let identity = TableIdentity(table), seen.insert(identity).inserted else { continue }
       guard seen.count <= Self.treeLimit else { break }
-      trees.add(table, in: memory, budget: &budget)
+      trees.add(table, in: memory, budget: &shareLeft)
     }
     return verdict(
       shell, requesters: requesters.count, served: served.count, contexts: contexts, stray: stray,

@@ -16,7 +16,7 @@ public struct TableSearch: Sendable {
   /// Everything found: tables that translate before the firmware's, the higher score first, and of
   /// equals the capture kernel's, which is in force later.
   public let candidates: [TableCandidate]
-  /// More pages look like root tables than any machine has: not all of them were followed.
+  /// More places look like tables than any machine has: not all of them were followed.
   public let isExhausted: Bool
   /// Bytes of memory that were there to be searched.
   public let byteCount: UInt64
@@ -44,14 +44,15 @@ public struct TableSearch: Sendable {
       else { continue }
       roots.append(root)
     }
-    isExhausted = judge.isExhausted
     let flat = FlatTableJudge(memory: memory)
     var found = OwnerJudge(crashKernel: crashKernel).judged(roots)
     found += flat.tceTables(pages: sweep.tcePages)
     found += flat.gatts(pages: sweep.gattPages)
+    var firmware = FirmwareTables.Budget()
     found += sweep.dmarOffsets.compactMap {
-      FirmwareTables.dmar(at: PhysicalAddress($0), in: memory)
+      FirmwareTables.dmar(at: PhysicalAddress($0), in: memory, budget: &firmware)
     }
+    isExhausted = judge.isExhausted || firmware.isExhausted
     if let rio = FirmwareTables.rioTable(in: memory) { found.append(rio) }
     candidates = found.filter { $0.score >= Self.lowestScore }.sorted {
       $0.rank < $1.rank
@@ -104,13 +105,17 @@ extension TableCandidate {
 struct OwnerJudge {
   let crashKernel: [Range<PhysicalAddress>]
 
+  /// Root tables that others are compared with: there is one for each kernel that has run. A dump
+  /// may be made of them.
+  private static let comparedLimit = 32
+
   func judged(_ roots: [RootCandidate]) -> [TableCandidate] {
-    roots.map { root in
+    let certain = roots.filter(\.candidate.isCertain).prefix(Self.comparedLimit)
+    return roots.map { root in
       var candidate = root.candidate
       guard candidate.isCertain else { return candidate }
-      let copies = roots.filter {
-        $0.candidate.address != candidate.address && $0.candidate.isCertain
-          && !$0.trees.isDisjoint(with: root.trees)
+      let copies = certain.filter {
+        $0.candidate.address != candidate.address && !$0.trees.isDisjoint(with: root.trees)
       }
       if !copies.isEmpty {
         candidate.reasons.append(
@@ -237,6 +242,7 @@ private struct MemorySweep {
   private mutating func addSignatures(
     in piece: UnsafeRawBufferPointer, at address: UInt64, _ memory: some PhysicalMemory
   ) {
+    guard dmarOffsets.count < Self.pageLimit else { return }
     for offset in PageSieve.offsets(of: "DMAR", in: piece) {
       dmarOffsets.append(address + UInt64(offset))
     }

@@ -85,13 +85,20 @@ struct ShortPath {
 }
 
 extension ShortPath {
-  /// The physical address, or ``RadixPath/noAnswer``.
+  /// The physical address, or ``RadixPath/noAnswer``, for the kinds that callers have in line: those
+  /// whose code needs no register kept.
   @inlinable @inline(__always)
   func translate(_ address: UInt64) -> UInt64 {
     if isOf(.fourLevels) { return radix.translate(address, levels: 4) }
     if isOf(.tce) { return flat.translateTCE(address) }
-    if isOf(.threeLevels) { return radix.translate(address, levels: 3) }
     if isOf(.gatt) { return flat.translateGATT(address) }
+    return RadixPath.noAnswer
+  }
+
+  /// The same for the kinds that callers have not in line.
+  @inlinable @inline(__always)
+  func translateOutOfLine(_ address: UInt64) -> UInt64 {
+    if isOf(.threeLevels) { return radix.translate(address, levels: 3) }
     if isOf(.fiveLevels) { return radix.translate(address, levels: 5) }
     return RadixPath.noAnswer
   }

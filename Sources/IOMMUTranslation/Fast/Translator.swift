@@ -40,7 +40,7 @@ public struct Translator<Memory: PhysicalMemory>: @unchecked Sendable {
 final class ExactPath<Memory: PhysicalMemory> {
   @usableFromInline let handle: DeviceHandle
   @usableFromInline let memory: Memory
-  let paths: UnsafeMutablePointer<ShortParameters>
+  @usableFromInline let paths: UnsafeMutablePointer<ShortParameters>
 
   init(_ handle: DeviceHandle, _ memory: Memory) {
     self.handle = handle
@@ -60,6 +60,20 @@ final class ExactPath<Memory: PhysicalMemory> {
       exact.handle.translate(IOVA(address), byteCount: 1, access: access, in: exact.memory)
     ).rawValue
   }
+
+  /// What is left when callers have no short way in line: that of tables of three or five levels,
+  /// or else the walker's answer.
+  ///
+  /// One call, the last of its caller: with it the caller keeps nothing, and needs no frame. With
+  /// more ways in line LLVM moves some out by itself, into calls in the middle.
+  @inlinable @inline(never)
+  static func translateOutOfLine(
+    _ address: UInt64, _ access: Access, _ exact: ExactPath
+  ) -> UInt64 {
+    let path = ShortPath(UnsafePointer(access == .read ? exact.paths : exact.paths + 1))
+    let answer = path.translateOutOfLine(address)
+    return likely(answer != RadixPath.noAnswer) ? answer : translate(address, access, exact)
+  }
 }
 
 extension Translator {
@@ -73,7 +87,8 @@ extension Translator {
   public func translate(_ iova: IOVA, _ access: Access) -> PackedTranslation {
     let answer = path(for: access).translate(iova.rawValue)
     guard likely(answer != RadixPath.noAnswer) else {
-      return PackedTranslation(rawValue: ExactPath.translate(iova.rawValue, access, exact))
+      return PackedTranslation(
+        rawValue: ExactPath.translateOutOfLine(iova.rawValue, access, exact))
     }
     return PackedTranslation(rawValue: answer)
   }

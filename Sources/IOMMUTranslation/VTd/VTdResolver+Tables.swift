@@ -38,7 +38,8 @@ extension VTdUnit {
 }
 
 extension VTdResolver {
-  /// More address spaces than this are left out: no machine has so many, a broken dump may.
+  /// More address spaces than this are left out, those that turn out to be broken included: no
+  /// machine has so many, a broken dump may.
   public static let addressSpaceLimit = 1 << 18
 
   /// The tables of some requesters, in their order; in scalable mode one for each PASID.
@@ -59,13 +60,15 @@ extension VTdResolver {
     }
     var tables: [DMATable] = []
     var scan = PASIDScan()
+    var seenCount = 0
     for requester in requesters {
       guard
         case .success(.scalable(let context)) = context(
           of: requester, in: memory, observer: &observer)
       else { continue }
       for pasid in scan.pasids(in: context, of: memory) {
-        guard tables.count < Self.addressSpaceLimit else { return tables }
+        guard seenCount < Self.addressSpaceLimit else { return tables }
+        seenCount += 1
         // Requests without PASID are translated as RID_PASID, all others carry theirs.
         let request = VTdRequest(
           requester, IOVA(0), pasid: pasid == context.requesterPASID ? nil : pasid)

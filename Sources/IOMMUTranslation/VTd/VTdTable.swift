@@ -31,7 +31,7 @@ extension VTdUnit {
   /// Every table above the page tables, once for each who uses it, from the root down.
   ///
   /// Follows present entries whether or not the unit would take them; at most
-  /// ``VTdResolver/addressSpaceLimit`` tables.
+  /// ``VTdResolver/addressSpaceLimit`` tables, and at most 2^24 directory entries.
   public func upperTables(in memory: some PhysicalMemory) -> [VTdTable] {
     let isScalable = rootTableAddress.mode == .scalable
     guard isScalable || rootTableAddress.mode == .legacy else { return [] }
@@ -47,6 +47,7 @@ extension VTdUnit {
       }
     }
     guard isScalable else { return tables }
+    var entriesLeft = 1 << 24
     for requester in requesters(in: memory) {
       guard let start = contextTables(bus: requester.bus, in: memory)(requester.deviceFunction),
         let context = VTd.ScalableContextEntry(
@@ -57,7 +58,8 @@ extension VTdUnit {
       let byteCount = UInt64(context.pasidLimit / 64) * 8
       tables.append(table(.pasidDirectory(requester), context.pasidDirectory, byteCount))
       for index in 0..<context.pasidLimit / 64 {
-        guard tables.count < VTdResolver.addressSpaceLimit else { return tables }
+        guard tables.count < VTdResolver.addressSpaceLimit, entriesLeft > 0 else { return tables }
+        entriesLeft -= 1
         let first = PASID(index * 64)
         let place = Self.directoryEntryAddress(in: context.pasidDirectory, first)
         guard let entry = VTd.PASIDDirectoryEntry(from: memory, at: place), entry.isPresent else {

@@ -1,0 +1,57 @@
+import BenchmarkSupport
+import IOMMUFormats
+import IOMMUTranslation
+import IOMMUWorkloads
+
+// Every hot function, twice over the same 65,536 random addresses of 1 GiB: once to bring caches and
+// lazy binding to rest, and once to be counted by callgrind (see check.py), which tells the passes
+// apart by `passEnded`.
+
+/// Says which pass is over; its name in the machine code is where callgrind writes down its counts.
+@inline(never)
+func passEnded(_ name: String) {
+  print(name)
+}
+
+func run() throws {
+  let translations = 1 << 16
+  let tables = try WorkloadTables(span: 1 << 30)
+  let pattern = AddressPattern.random.addresses(count: translations, span: 1 << 30)
+  var answers = [PackedTranslation](repeating: .addressTooWide, count: translations)
+
+  func count(_ name: String, _ kind: TableKind, _ way: (Device) -> Run) {
+    let first = tables.firstAddress(kind).rawValue
+    let addresses = pattern.map { IOVA($0.rawValue + first) }
+    let pass = way(Device(tables.translator(kind)))
+    for ended in ["first pass", name] {
+      addresses.withUnsafeBufferPointer { addresses in
+        answers.withUnsafeMutableBufferPointer { pass(addresses, $0) }
+      }
+      passEnded(ended)
+    }
+    for (address, answer) in zip(addresses, answers) {
+      precondition(
+        answer.physical == tables.expected(address, kind: kind), "\(name): wrong for \(address)")
+    }
+  }
+
+  count("call", .vtd4Levels, \.calls)
+  count("call-3-levels", .vtd3Levels, \.calls)
+  count("call-5-levels", .vtd5Levels, \.calls)
+  count("call-2m", .vtd2MiB, \.calls)
+  count("call-1g", .vtd1GiB, \.calls)
+  count("inlined", .vtd4Levels, \.inlined)
+  count("batch", .vtd4Levels, \.batch)
+  count("batch-3-levels", .vtd3Levels, \.batch)
+  count("batch-5-levels", .vtd5Levels, \.batch)
+  count("batch-2m", .vtd2MiB, \.batch)
+  count("batch-regions", .vtd4Levels, \.batchRegions)
+  count("tce-call", .tce, \.calls)
+  count("tce-inlined", .tce, \.inlined)
+  count("tce-batch", .tce, \.batch)
+  count("gatt-call", .gatt, \.calls)
+  count("gatt-inlined", .gatt, \.inlined)
+  count("gatt-batch", .gatt, \.batch)
+}
+
+try run()

@@ -1,0 +1,35 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// How much a search may still follow, in proportion to the memory that is searched.
+///
+/// A candidate that has been begun is finished: what it took is subtracted afterwards, and the next
+/// one is not begun when nothing is left. What one candidate takes has bounds of its own: the 2^16
+/// requesters of a root table, ``VTdResolver/addressSpaceLimit``, and a share of the tables.
+struct SearchBudget: Equatable {
+  /// Entries of root, context and PASID tables, or as much work.
+  var entries: Int
+  /// Page tables.
+  var tables: UInt64
+
+  /// 2^20 entries and 256 for each page, 1024 tables and 4 for each page; never more than a search
+  /// of 1 GiB may take of entries, or one of 256 MiB of tables.
+  init(for memory: some PhysicalMemory) {
+    let pages = min(memory.storedPageCount, 1 << 18)
+    entries = min(1 << 26, 1 << 20 + 256 * Int(pages))
+    tables = min(1 << 18, 1024 + 4 * pages)
+  }
+
+  var isExhausted: Bool { entries <= 0 || tables == 0 }
+
+  /// The entries that had to be read to find the requesters, and those to find their tables: a
+  /// context entry of scalable mode leads to a directory of up to 2^14 entries.
+  mutating func spend(on requesters: [Requester], of kind: TableCandidate.Kind) {
+    let tablesRead = Set(requesters.map(\.bus)).count
+    let following = kind == .scalableRootTable ? 1024 : 64
+    entries -= 256 + 256 * tablesRead + following * requesters.count
+  }
+
+  /// The address spaces that the requesters have.
+  mutating func spend(on tables: [DMATable]) { entries -= 64 * tables.count }
+}
