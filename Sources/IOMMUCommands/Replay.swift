@@ -158,6 +158,11 @@ package struct Replay: ParsableCommand {
     try player.play(
       files[0], shard: shard?.shard, warmUpByteCount: Int(clamping: warmUp.rawValue),
       skipsBadLines: skipBad)
+    // A shard of a short trace may be empty; a whole trace without a request is the wrong file.
+    guard shard != nil || player.replay.counts.requests > 0 else {
+      throw InputError(
+        "\(files[0]): no DMA request in it; see 'iommu replay --help' for the traces that are read")
+    }
     return ReplayResult(
       shard: shard?.index, shards: shard?.count,
       configuration: ReplayResult.Configuration(

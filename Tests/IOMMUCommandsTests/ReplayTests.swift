@@ -78,6 +78,12 @@ import Testing
     }
   }
 
+  @Test func `a trace without a request is the wrong file`() throws {
+    try Self.withFiles(["empty.csv": ""]) { directory in
+      #expect(Self.output(["\(directory)/empty.csv"]).contains("empty.csv: no DMA request in it"))
+    }
+  }
+
   @Test func `a bad line is named, or passed over and counted`() throws {
     let bad = Self.trace + "00:03.0,nowhere,64,r\n"
     try Self.withFiles(["trace.csv": bad]) { directory in
