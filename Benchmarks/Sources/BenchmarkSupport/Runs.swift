@@ -11,15 +11,7 @@ public final class Device {
 
   public init(_ translator: Translator<FlatMemory>) { self.translator = translator }
 
-  public var calls: Run {
-    { [translator] addresses, answers in
-      for index in addresses.indices {
-        answers[index] = PackedTranslation(
-          rawValue: hotTranslateCall(translator, addresses[index].rawValue))
-      }
-    }
-  }
-
+  public var calls: Run { { [translator] in callEach(translator, $0, $1) } }
   public var inlined: Run { { [translator] in hotTranslateInlined(translator, $0, $1) } }
   public var batch: Run { { [translator] in hotTranslateBatch(translator, $0, $1) } }
 

@@ -57,6 +57,21 @@ public func hotTranslateCall(
   translator.translate(IOVA(address), .read).rawValue
 }
 
+/// Calls it for each address, in the loop that the C reference has.
+@inline(never)
+func callEach(
+  _ translator: borrowing Translator<FlatMemory>, _ addresses: UnsafeBufferPointer<IOVA>,
+  _ answers: UnsafeMutableBufferPointer<PackedTranslation>
+) {
+  guard let source = addresses.baseAddress, let target = answers.baseAddress else { return }
+  var index = 0
+  while index < addresses.count {
+    target[index] = PackedTranslation(
+      rawValue: hotTranslateCall(translator, source[index].rawValue))
+    index &+= 1
+  }
+}
+
 /// One call each, inlined into the loop.
 @inline(never)
 public func hotTranslateInlined(

@@ -7,13 +7,13 @@ import IOMMUFormats
 /// entries that allow the access. Everything else has no answer here.
 @frozen
 public struct FlatPath: Sendable {
-  /// Moved so that entry n lies at n times its size.
+  /// From the entry for the first address on.
   @usableFromInline let entries: MemoryWindow
   /// A multiple of 4 KiB.
   @usableFromInline let firstAddress: UInt64
   /// Bytes of address from the first on.
   @usableFromInline let byteCount: UInt64
-  /// What a TCE has to allow, in its lowest bits.
+  /// The bit of a TCE that has to be set.
   @usableFromInline let permission: UInt64
 
   /// A way on which nothing is found.
@@ -38,7 +38,7 @@ public struct FlatPath: Sendable {
     let pages = min(
       (addresses.upperBound - start) >> 12, (window.byteCount - entry.rawValue) / entryByteCount)
     guard pages > 0 else { return nil }
-    entries = window.moved(by: entry.rawValue &- (start >> 12) &* entryByteCount)
+    entries = window.moved(by: entry.rawValue)
     firstAddress = start
     byteCount = pages << 12
     permission = UInt64(access.permission.rawValue)
@@ -46,86 +46,122 @@ public struct FlatPath: Sendable {
 }
 
 extension FlatPath {
-  @inlinable @inline(__always)
-  func contains(_ address: UInt64) -> Bool { likely(address &- firstAddress < byteCount) }
-
   /// The physical address for `address` by a TCE, or `noAnswer`.
   @inlinable @inline(__always)
   func translateTCE(_ address: UInt64) -> UInt64 {
-    guard contains(address) else { return RadixPath.noAnswer }
-    let word = entries.quadword(unchecked: (address &>> 12) &* 8).byteSwapped
-    guard likely(word & permission == permission) else { return RadixPath.noAnswer }
-    return Calgary.TranslationControlEntry(rawValue: word).page.rawValue | address & 0xfff
+    let offset = address &- firstAddress
+    guard likely(offset < byteCount) else { return RadixPath.noAnswer }
+    let word = tce(offset)
+    guard likely(word & permission != 0) else { return RadixPath.noAnswer }
+    return Self.physical(tce: word, address)
   }
 
   /// The physical address for `address` by a GATT entry, or `noAnswer`.
   @inlinable @inline(__always)
   func translateGATT(_ address: UInt64) -> UInt64 {
-    guard contains(address) else { return RadixPath.noAnswer }
-    let entry = GART.GATTEntry(rawValue: entries.doubleword(unchecked: (address &>> 12) &* 4))
+    let offset = address &- firstAddress
+    guard likely(offset < byteCount) else { return RadixPath.noAnswer }
+    let entry = gattEntry(offset)
     guard likely(entry.isValid) else { return RadixPath.noAnswer }
     return entry.page.rawValue | address & 0xfff
   }
 
-  /// Translates a block by TCEs. Answers that have no short way are `noAnswer`.
-  ///
-  /// - Returns: All answers, combined with OR: bit 63 says that one of them is `noAnswer`.
+  @inlinable @inline(__always)
+  func tce(_ offset: UInt64) -> UInt64 {
+    entries.quadword(unchecked: (offset &>> 12) &* 8).byteSwapped
+  }
+
+  @inlinable @inline(__always)
+  static func physical(tce word: UInt64, _ address: UInt64) -> UInt64 {
+    Calgary.TranslationControlEntry(rawValue: word).page.rawValue | address & 0xfff
+  }
+
+  @inlinable @inline(__always)
+  func gattEntry(_ offset: UInt64) -> GART.GATTEntry {
+    GART.GATTEntry(rawValue: entries.doubleword(unchecked: (offset &>> 12) &* 4))
+  }
+
+  /// Translates a block by TCEs: bounds and permissions of all at once, and one by one only when
+  /// that says that something is wrong.
   @inlinable @inline(__always)
   func translateTCE(
     block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>
-  ) -> UInt64 {
-    prefetch(block: addresses, count: count, entryByteCountLog2: 3)
-    var all: UInt64 = 0
-    for index in 0..<count {
-      let answer = translateTCE(addresses[index])
-      answers[index] = answer
-      all |= answer
+  ) -> BatchPart {
+    guard prepare(block: addresses, count: count, entryByteCountLog2: 3) else {
+      return translate(block: addresses, count: count, into: answers) { translateTCE($0) }
     }
-    return all
+    var all = permission
+    for index in 0..<count {
+      let address = addresses[index]
+      let word = tce(address &- firstAddress)
+      all &= word
+      answers[index] = Self.physical(tce: word, address)
+    }
+    guard likely(all != 0) else {
+      return translate(block: addresses, count: count, into: answers) { translateTCE($0) }
+    }
+    return BatchPart(count: count, isComplete: true)
   }
 
   /// Translates a block by GATT entries; as for TCEs.
   @inlinable @inline(__always)
   func translateGATT(
     block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>
-  ) -> UInt64 {
-    prefetch(block: addresses, count: count, entryByteCountLog2: 2)
+  ) -> BatchPart {
+    guard prepare(block: addresses, count: count, entryByteCountLog2: 2) else {
+      return translate(block: addresses, count: count, into: answers) { translateGATT($0) }
+    }
+    var all = GART.GATTEntry(rawValue: .max)
+    for index in 0..<count {
+      let address = addresses[index]
+      let entry = gattEntry(address &- firstAddress)
+      all.rawValue &= entry.rawValue
+      answers[index] = entry.page.rawValue | address & 0xfff
+    }
+    guard likely(all.isValid) else {
+      return translate(block: addresses, count: count, into: answers) { translateGATT($0) }
+    }
+    return BatchPart(count: count, isComplete: true)
+  }
+
+  /// Translates a block, each address for itself.
+  @inlinable @inline(__always)
+  func translate(
+    block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
+    _ translate: (UInt64) -> UInt64
+  ) -> BatchPart {
     var all: UInt64 = 0
     for index in 0..<count {
-      let answer = translateGATT(addresses[index])
+      let answer = translate(addresses[index])
       answers[index] = answer
       all |= answer
     }
-    return all
+    return BatchPart(count: count, isComplete: all &>> 63 == 0)
   }
 
-  /// Asks for the entries of a block, unless a look at some of its addresses says that the caches
-  /// have them: then the prefetches cost more than they bring.
+  /// Whether all addresses of a block are translated by entries of the table; asks for those entries
+  /// when they lie far apart.
   ///
-  /// - Parameter entryByteCountLog2: 3 for TCEs, 2 for GATT entries.
+  /// Where no two addresses are 64 MiB apart their entries fit a second-level cache, and prefetches
+  /// would cost more than they bring.
+  ///
+  /// - Parameters:
+  ///   - count: At least 1.
+  ///   - entryByteCountLog2: 3 for TCEs, 2 for GATT entries.
   @inlinable @inline(__always)
-  func prefetch(
+  func prepare(
     block addresses: UnsafePointer<UInt64>, count: Int, entryByteCountLog2: UInt64
-  ) {
-    guard isScattered(addresses, count: count) else { return }
-    for index in 0..<count {
-      // Outside the table a prefetch reads nothing and harms nothing.
-      entries.prefetch((addresses[index] &>> 12) &<< entryByteCountLog2)
+  ) -> Bool {
+    let first = addresses[0] &- firstAddress
+    // Bits in which two addresses differ: no offset is more than the first one with all of them set.
+    var differing: UInt64 = 0
+    for index in 0..<count { differing |= (addresses[index] &- firstAddress) ^ first }
+    guard likely(first | differing < byteCount) else { return false }
+    if differing >= 64 << 20 {
+      for index in 0..<count {
+        entries.prefetch(((addresses[index] &- firstAddress) &>> 12) &<< entryByteCountLog2)
+      }
     }
-  }
-
-  /// Whether eight addresses of the block lie further apart than 64 MiB, whose entries fit a
-  /// second-level cache.
-  @inlinable @inline(__always)
-  func isScattered(_ addresses: UnsafePointer<UInt64>, count: Int) -> Bool {
-    let step = max(1, count &>> 3)
-    let first = addresses[0]
-    var index = 0
-    while index < count {
-      // Within 64 MiB to either side.
-      if addresses[index] &- first &+ 0x400_0000 >= 0x800_0000 { return true }
-      index &+= step
-    }
-    return false
+    return true
   }
 }

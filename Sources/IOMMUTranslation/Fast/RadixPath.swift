@@ -91,11 +91,19 @@ extension RadixPath {
   /// No answer on the short way. No address and no packed answer looks like it.
   @inlinable static var noAnswer: UInt64 { .max }
 
-  /// In the low bits of a large leaf's place.
-  @inlinable static var is2MiB: UInt64 { 1 }
-  @inlinable static var is1GiB: UInt64 { 2 }
   /// Not found on the short way. As a place to prefetch it is harmless.
   @inlinable static var unresolved: UInt64 { 7 }
+
+  /// The size of a large page, as it stands in the low bits of its entry's place.
+  @frozen
+  @usableFromInline
+  enum LargePage: UInt64 {
+    case size2MiB = 1
+    case size1GiB = 2
+
+    @inlinable @inline(__always)
+    var sizeLog2: Int { self == .size2MiB ? 21 : 30 }
+  }
 
   /// Bits 51:12, where first-stage and second-stage entries keep the address.
   @inlinable @inline(__always)
@@ -125,25 +133,23 @@ extension RadixPath {
       pointer = parameters.pointee.pointer
     }
 
-    /// Whether `entry` leads to a table inside the window.
+    /// Whether the table that `entry` points to lies inside the window.
     @inlinable @inline(__always)
-    func leads(_ entry: UInt64) -> Bool {
-      likely(pointer.passes(entry)) && likely(RadixPath.addressBits(entry) <= lastTable)
-    }
+    func reaches(_ entry: UInt64) -> Bool { likely(RadixPath.addressBits(entry) <= lastTable) }
   }
 
-  /// Finds the leaf entry of `address` and goes on with its place in the window.
-  ///
-  /// Places are multiples of eight; that of a large page carries its size in the low bits.
+  /// Finds the leaf entry of `address` and goes on with it.
   ///
   /// - Parameters:
   ///   - levels: 3 to 5; a constant where this is called.
   ///   - descent: Made of these parameters.
   ///   - elsewhere: The result when the leaf is not found on the short way.
+  ///   - small: Given the place of the entry of a 4 KiB page, a multiple of eight.
+  ///   - large: Given an entry that leads to no table, and so may map a large page, with its place.
   @inlinable @inline(__always)
   func locate(
     _ address: UInt64, levels: Int, _ descent: Descent, elsewhere: UInt64,
-    small: (UInt64) -> UInt64, large: (UInt64) -> UInt64
+    small: (UInt64) -> UInt64, large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
   ) -> UInt64 {
     guard likely(address <= parameters.pointee.lastAddress),
       likely(!VTd.isInterruptAddress(address))
@@ -153,24 +159,22 @@ extension RadixPath {
     var table = parameters.pointee.root
     if levels >= 5 {
       let entry = descent.window.quadword(unchecked: Self.place(address, in: table, level: 5))
-      guard descent.leads(entry) else { return elsewhere }
+      guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
       table = Self.addressBits(entry)
     }
     if levels >= 4 {
       let entry = descent.window.quadword(unchecked: Self.place(address, in: table, level: 4))
-      guard descent.leads(entry) else { return elsewhere }
+      guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
       table = Self.addressBits(entry)
     }
     let upper = Self.place(address, in: table, level: 3)
     var entry = descent.window.quadword(unchecked: upper)
-    guard descent.leads(entry) else {
-      return parameters.pointee.page1GiB.passes(entry) ? large(upper | Self.is1GiB) : elsewhere
-    }
+    guard likely(descent.pointer.passes(entry)) else { return large(upper, entry, .size1GiB) }
+    guard descent.reaches(entry) else { return elsewhere }
     let middle = Self.place(address, in: Self.addressBits(entry), level: 2)
     entry = descent.window.quadword(unchecked: middle)
-    guard descent.leads(entry) else {
-      return parameters.pointee.page2MiB.passes(entry) ? large(middle | Self.is2MiB) : elsewhere
-    }
+    guard likely(descent.pointer.passes(entry)) else { return large(middle, entry, .size2MiB) }
+    guard descent.reaches(entry) else { return elsewhere }
     return small(Self.place(address, in: Self.addressBits(entry), level: 1))
   }
 
@@ -198,23 +202,20 @@ extension RadixPath {
     }
   }
 
-  /// Reads the leaf of a large page at `place` and answers; `noAnswer` unless all is well with it.
-  ///
-  /// Judges the entry again: it may have changed since it was located.
+  /// Answers by an entry that may map a large page; `noAnswer` unless all is well with it.
   @inlinable @inline(__always)
-  func large(_ place: UInt64, _ address: UInt64) -> UInt64 {
-    let entry = parameters.pointee.window.quadword(unchecked: place & ~7)
-    let physical: UInt64
-    if place & Self.is2MiB != 0 {
-      guard likely(parameters.pointee.page2MiB.passes(entry)) else { return Self.noAnswer }
-      physical = Self.addressBits(entry) & ~0x1f_ffff | address & 0x1f_ffff
-    } else {
-      guard likely(parameters.pointee.page1GiB.passes(entry)) else { return Self.noAnswer }
-      physical = Self.addressBits(entry) & ~0x3fff_ffff | address & 0x3fff_ffff
-    }
-    guard likely(UInt32(truncatingIfNeeded: physical &>> 20) != parameters.pointee.interruptRange)
+  func answer(_ entry: UInt64, _ size: LargePage, _ address: UInt64) -> UInt64 {
+    let offset = (1 &<< UInt64(truncatingIfNeeded: size.sizeLog2)) &- 1
+    let physical = Self.addressBits(entry) & ~offset | address & offset
+    guard likely(test(of: size).passes(entry)),
+      likely(UInt32(truncatingIfNeeded: physical &>> 20) != parameters.pointee.interruptRange)
     else { return Self.noAnswer }
     return physical
+  }
+
+  @inlinable @inline(__always)
+  func test(of size: LargePage) -> EntryTest {
+    size == .size2MiB ? parameters.pointee.page2MiB : parameters.pointee.page1GiB
   }
 
   /// The physical address for `address`, or `noAnswer`.
@@ -226,14 +227,14 @@ extension RadixPath {
       small: {
         LeafTest(parameters).answer(descent.window.quadword(unchecked: $0), address)
       },
-      large: { large($0, address) })
+      large: { _, entry, size in answer(entry, size, address) })
   }
 }
 
-/// What a batch remembers of the upper levels: for a 2 MiB region, where its leaves lie.
+/// What is known of the upper levels before a batch reads them: for a 2 MiB region, where its leaves
+/// lie.
 ///
-/// ``LastRegion`` remembers the region before, for as long as one call lasts; a cache that lives
-/// longer has to obey the unit's invalidations.
+/// ``NoRegions`` knows nothing; a cache has to obey the unit's invalidations.
 public protocol RegionStore {
   /// The place of the leaf of `address`, as a multiple of eight with a size in its low bits;
   /// 7 when the region is not remembered.
@@ -243,28 +244,14 @@ public protocol RegionStore {
   mutating func remember(_ place: UInt64, for address: UInt64)
 }
 
-/// Remembers one region.
+/// Remembers nothing.
 @frozen
-public struct LastRegion: RegionStore {
-  @usableFromInline var region: UInt64 = .max
-  @usableFromInline var table: UInt64 = 0
-  /// The bits of address that choose an entry; none below a large page.
-  @usableFromInline var indexMask: UInt64 = 0
-
+public struct NoRegions: RegionStore {
   @inlinable public init() {}
-
   @inlinable @inline(__always)
-  public func leaf(of address: UInt64) -> UInt64 {
-    guard likely(address &>> 21 == region) else { return RadixPath.unresolved }
-    return table &+ (address &>> 9 & indexMask)
-  }
-
+  public func leaf(of _: UInt64) -> UInt64 { RadixPath.unresolved }
   @inlinable @inline(__always)
-  public mutating func remember(_ place: UInt64, for address: UInt64) {
-    region = address &>> 21
-    indexMask = place & 7 == 0 ? 0xff8 : 0
-    table = place & ~indexMask
-  }
+  public mutating func remember(_: UInt64, for _: UInt64) {}
 }
 
 extension RadixPath {
@@ -275,44 +262,125 @@ extension RadixPath {
     address | 0x1f_ffff <= parameters.pointee.lastAddress && address &>> 21 != 0xfee0_0000 >> 21
   }
 
+  /// Where the leaf of `address` lies, with the size of a large page in its low bits; `unresolved`
+  /// when it is not found on the short way.
+  @inlinable @inline(__always)
+  func resolve(
+    _ address: UInt64, levels: Int, _ descent: Descent, _ regions: inout some RegionStore
+  ) -> UInt64 {
+    var place = regions.leaf(of: address)
+    if place == Self.unresolved {
+      place = locate(
+        address, levels: levels, descent, elsewhere: Self.unresolved, small: { $0 },
+        large: { place, entry, size in
+          test(of: size).passes(entry) ? place | size.rawValue : Self.unresolved
+        })
+      if place != Self.unresolved, isUniform(address) { regions.remember(place, for: address) }
+    }
+    return place
+  }
+
+  /// Translates what a batch begins with: a run of addresses in one region, or a block.
+  @inlinable @inline(__always)
+  func translate(
+    _ addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
+    levels: Int, regions: inout some RegionStore
+  ) -> BatchPart {
+    if Self.beginsWithRun(addresses, count: count) {
+      let run = translate(
+        run: addresses, count: count, into: answers, levels: levels, regions: &regions)
+      if run.count > 0 { return run }
+    }
+    return translate(
+      block: addresses, count: min(count, BatchPart.blockCount), into: answers, levels: levels,
+      regions: &regions)
+  }
+
+  /// Whether the first addresses seem to lie in one region of 2 MiB: a guess, which costs time when it is
+  /// wrong, and nothing else.
+  @inlinable @inline(__always)
+  static func beginsWithRun(_ addresses: UnsafePointer<UInt64>, count: Int) -> Bool {
+    count >= 8 && ((addresses[0] ^ addresses[1]) | (addresses[0] ^ addresses[7])) &>> 21 == 0
+  }
+
+  /// Translates the addresses from the first on that lie in its region: the upper levels are read
+  /// once, each leaf as often as it is asked for.
+  ///
+  /// - Returns: None when the region has no leaf on the short way.
+  @inlinable @inline(__always)
+  func translate(
+    run addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
+    levels: Int, regions: inout some RegionStore
+  ) -> BatchPart {
+    let descent = Descent(parameters)
+    let first = addresses[0]
+    guard isUniform(first) else { return BatchPart(count: 0, isComplete: true) }
+    let place = resolve(first, levels: levels, descent, &regions)
+    guard place != Self.unresolved else { return BatchPart(count: 0, isComplete: true) }
+    // A large page has one entry for all of them.
+    let size = LargePage(rawValue: place & 7)
+    let indexMask: UInt64 = size == nil ? 0xff8 : 0
+    let table = place & ~(indexMask | 7)
+    let test = size.map { self.test(of: $0) } ?? parameters.pointee.page4KiB
+    let offsetMask = (1 &<< UInt64(truncatingIfNeeded: size?.sizeLog2 ?? 12)) &- 1
+    let pageMask = Self.addressBits(.max) & ~offsetMask
+    let interruptRange = parameters.pointee.interruptRange
+    var isComplete = true
+    var index = 0
+    while index < count, likely((addresses[index] ^ first) &>> 21 == 0) {
+      let address = addresses[index]
+      let entry = descent.window.quadword(unchecked: table &+ (address &>> 9 & indexMask))
+      let physical = entry & pageMask | address & offsetMask
+      if likely(test.passes(entry)),
+        likely(UInt32(truncatingIfNeeded: physical &>> 20) != interruptRange)
+      {
+        answers[index] = physical
+      } else {
+        answers[index] = Self.noAnswer
+        isComplete = false
+      }
+      index &+= 1
+    }
+    return BatchPart(count: index, isComplete: isComplete)
+  }
+
   /// Translates a block: first the upper levels of all, with a prefetch of each leaf, then the
   /// leaves.
   ///
-  /// Places wait in `answers` until the second pass, so no other memory is needed. Answers that have
-  /// no short way are `noAnswer`.
-  ///
-  /// - Returns: Bit 63 says that one of the answers is `noAnswer`. Not their OR, as for flat tables:
-  ///   here that costs more than a jump never taken.
+  /// Places wait in `answers` until the second pass, so no other memory is needed.
   @inlinable @inline(__always)
   func translate(
     block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
     levels: Int, regions: inout some RegionStore
-  ) -> UInt64 {
+  ) -> BatchPart {
     let descent = Descent(parameters)
     for index in 0..<count {
-      let address = addresses[index]
-      var place = regions.leaf(of: address)
-      if place == Self.unresolved {
-        place = locate(
-          address, levels: levels, descent, elsewhere: Self.unresolved, small: { $0 },
-          large: { $0 })
-        if place != Self.unresolved, isUniform(address) { regions.remember(place, for: address) }
-      }
+      let place = resolve(addresses[index], levels: levels, descent, &regions)
       answers[index] = place
       descent.window.prefetch(place)
     }
     let leaf = LeafTest(parameters)
-    var all: UInt64 = 0
+    // Not the OR of all answers, as for flat tables: here that costs more than a jump never taken.
+    var isComplete = true
     for index in 0..<count {
       let place = answers[index]
       let address = addresses[index]
       let answer =
         likely(place & 7 == 0)
         ? leaf.answer(descent.window.quadword(unchecked: place), address)
-        : place == Self.unresolved ? Self.noAnswer : large(place, address)
+        : large(place, address)
       answers[index] = answer
-      if !likely(answer != RadixPath.noAnswer) { all = answer }
+      if !likely(answer != RadixPath.noAnswer) { isComplete = false }
     }
-    return all
+    return BatchPart(count: count, isComplete: isComplete)
+  }
+
+  /// Reads the entry of a large page again, since it may have changed, and answers by it;
+  /// `noAnswer` for an unresolved place.
+  @inlinable @inline(__always)
+  func large(_ place: UInt64, _ address: UInt64) -> UInt64 {
+    guard let size = LargePage(rawValue: place & 7) else { return Self.noAnswer }
+    return answer(
+      parameters.pointee.window.quadword(unchecked: place & ~7), size, address)
   }
 }

@@ -4,7 +4,7 @@ import IOMMUFormats
 ///
 /// Plain words behind a pointer, and no enum with payloads: reading one field copies nothing else.
 @frozen
-public struct ShortParameters: Sendable {
+public struct ShortParameters {
   /// One bit each, so that a kind is told by one test; with ordinary cases LLVM makes a table of
   /// jumps, which costs seven instructions for every call.
   @frozen
@@ -20,36 +20,43 @@ public struct ShortParameters: Sendable {
   }
 
   @usableFromInline let kind: UInt8
+  @usableFromInline let access: Access
+  /// The `ExactPath` that these parameters belong to: what has no short way starts from the same
+  /// pointer, and callers keep no second one.
+  @usableFromInline let exact: UnsafeRawPointer
   /// Of VT-d tables; empty otherwise.
   @usableFromInline let radix: RadixParameters
   /// Of TCE tables and GATTs; empty otherwise.
   @usableFromInline let flat: FlatPath
 
-  private init(_ kind: Kind, radix: RadixParameters? = nil, flat: FlatPath? = nil) {
-    self.kind = (radix == nil && flat == nil ? .none : kind).rawValue
-    self.radix = radix ?? RadixParameters()
-    self.flat = flat ?? FlatPath()
-  }
-
   /// The short way of a handle's requests of one kind through a window of memory.
-  init(_ handle: DeviceHandle, _ access: Access, window: MemoryWindow) {
+  init(
+    _ handle: DeviceHandle, _ access: Access, window: MemoryWindow, exact: UnsafeRawPointer
+  ) {
     let dmaMask = handle.dmaMask
+    var kind = Kind.none
+    var radix: RadixParameters?
+    var flat: FlatPath?
     switch handle.route {
     case .secondStage(let table):
-      self.init(
-        Self.kind(levels: table.format.levels),
-        radix: table.path(access, dmaMask: dmaMask, window: window))
+      kind = Self.kind(levels: table.format.levels)
+      radix = table.path(access, dmaMask: dmaMask, window: window)
     case .firstStage(let table):
-      self.init(
-        Self.kind(levels: table.format.levels),
-        radix: table.path(access, dmaMask: dmaMask, window: window))
+      kind = Self.kind(levels: table.format.levels)
+      radix = table.path(access, dmaMask: dmaMask, window: window)
     case .calgary(let table):
-      self.init(.tce, flat: table.path(access, dmaMask: dmaMask, window: window))
+      kind = .tce
+      flat = table.path(access, dmaMask: dmaMask, window: window)
     case .gart(let gart):
-      self.init(.gatt, flat: gart.path(access, dmaMask: dmaMask, window: window))
-    case .untranslated, .passThrough, .nested, .blocked:
-      self.init(.none)
+      kind = .gatt
+      flat = gart.path(access, dmaMask: dmaMask, window: window)
+    case .untranslated, .passThrough, .nested, .blocked: break
     }
+    self.kind = (radix == nil && flat == nil ? .none : kind).rawValue
+    self.access = access
+    self.exact = exact
+    self.radix = radix ?? RadixParameters()
+    self.flat = flat ?? FlatPath()
   }
 
   private static func kind(levels: Int) -> Kind {
@@ -89,8 +96,8 @@ extension ShortPath {
   /// whose code needs no register kept.
   @inlinable @inline(__always)
   func translate(_ address: UInt64) -> UInt64 {
-    if isOf(.fourLevels) { return radix.translate(address, levels: 4) }
-    if isOf(.tce) { return flat.translateTCE(address) }
+    if likely(isOf(.tce)) { return flat.translateTCE(address) }
+    if likely(isOf(.fourLevels)) { return radix.translate(address, levels: 4) }
     if isOf(.gatt) { return flat.translateGATT(address) }
     return RadixPath.noAnswer
   }
@@ -103,30 +110,50 @@ extension ShortPath {
     return RadixPath.noAnswer
   }
 
-  /// Translates a block of addresses.
+  /// Translates what a batch begins with.
   ///
-  /// - Returns: All answers, combined with OR: bit 63 says that one of them is `noAnswer`.
+  /// - Parameter count: At least 1.
   @inlinable @inline(__always)
   func translate(
-    block: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
+    _ addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
     _ regions: inout some RegionStore
-  ) -> UInt64 {
+  ) -> BatchPart {
     if isOf(.fourLevels) {
-      return radix.translate(
-        block: block, count: count, into: answers, levels: 4, regions: &regions)
+      return radix.translate(addresses, count: count, into: answers, levels: 4, regions: &regions)
     }
     if isOf(.threeLevels) {
-      return radix.translate(
-        block: block, count: count, into: answers, levels: 3, regions: &regions)
+      return radix.translate(addresses, count: count, into: answers, levels: 3, regions: &regions)
     }
     if isOf(.fiveLevels) {
-      return radix.translate(
-        block: block, count: count, into: answers, levels: 5, regions: &regions)
+      return radix.translate(addresses, count: count, into: answers, levels: 5, regions: &regions)
     }
-    if isOf(.tce) { return flat.translateTCE(block: block, count: count, into: answers) }
-    if isOf(.gatt) { return flat.translateGATT(block: block, count: count, into: answers) }
+    let blockCount = min(count, BatchPart.blockCount)
+    if isOf(.tce) {
+      return flat.translateTCE(block: addresses, count: blockCount, into: answers)
+    }
+    if isOf(.gatt) {
+      return flat.translateGATT(block: addresses, count: blockCount, into: answers)
+    }
     for index in 0..<count { answers[index] = RadixPath.noAnswer }
-    return RadixPath.noAnswer
+    return BatchPart(count: count, isComplete: false)
+  }
+}
+
+/// The addresses from a batch's start on that were translated together.
+@frozen
+@usableFromInline
+struct BatchPart {
+  /// Enough prefetches to fill the time of one, few enough for the first-level cache.
+  @inlinable static var blockCount: Int { 256 }
+
+  @usableFromInline let count: Int
+  /// None of the answers is `noAnswer`.
+  @usableFromInline let isComplete: Bool
+
+  @inlinable @inline(__always)
+  init(count: Int, isComplete: Bool) {
+    self.count = count
+    self.isComplete = isComplete
   }
 }
 

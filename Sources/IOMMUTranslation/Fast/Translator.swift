@@ -11,19 +11,16 @@ import IOMMUFormats
 /// takes a lock.
 @frozen
 public struct Translator<Memory: PhysicalMemory>: @unchecked Sendable {
-  // Safe to share: neither the ways nor what they belong to ever change.
-  /// The way of reads, and after it that of writes; they live as long as `exact`.
-  @usableFromInline let paths: UnsafePointer<ShortParameters>
+  // Safe to share: what it refers to never changes.
   @usableFromInline let exact: ExactPath<Memory>
 
   /// - Complexity: No entry is read.
   public init(_ handle: DeviceHandle, in memory: Memory) {
-    exact = ExactPath(handle, memory)
-    paths = UnsafePointer(exact.paths)
+    exact = ExactPath.make(handle, memory)
   }
 
-  public var handle: DeviceHandle { exact.handle }
-  public var memory: Memory { exact.memory }
+  public var handle: DeviceHandle { exact.header.handle }
+  public var memory: Memory { exact.header.memory }
 
   /// The root of the VT-d table that requests are translated through; `nil` without one.
   public var tableRoot: PhysicalAddress? {
@@ -35,30 +32,55 @@ public struct Translator<Memory: PhysicalMemory>: @unchecked Sendable {
   }
 }
 
-/// What a translator is made of, behind one reference: copying a translator copies two words.
+/// What a translator is made of, behind one reference: a handle and its memory, and behind them, in
+/// the same piece of memory, the short way of reads and that of writes.
+///
+/// A caller holds one word and finds everything from there, without a load.
 @usableFromInline
-final class ExactPath<Memory: PhysicalMemory> {
-  @usableFromInline let handle: DeviceHandle
-  @usableFromInline let memory: Memory
-  @usableFromInline let paths: UnsafeMutablePointer<ShortParameters>
-
-  init(_ handle: DeviceHandle, _ memory: Memory) {
-    self.handle = handle
-    self.memory = memory
-    paths = .allocate(capacity: 2)
-    paths.initialize(to: ShortParameters(handle, .read, window: memory.window))
-    (paths + 1).initialize(to: ShortParameters(handle, .write, window: memory.window))
+final class ExactPath<Memory: PhysicalMemory>: ManagedBuffer<
+  ExactPath.Header, ShortParameters
+>
+{
+  @usableFromInline
+  struct Header {
+    @usableFromInline let handle: DeviceHandle
+    @usableFromInline let memory: Memory
   }
 
-  deinit { paths.deallocate() }
+  static func make(_ handle: DeviceHandle, _ memory: Memory) -> ExactPath {
+    let made = ExactPath.create(minimumCapacity: 2) { _ in Header(handle: handle, memory: memory) }
+    let exact = unsafeDowncast(made, to: ExactPath.self)
+    let this = UnsafeRawPointer(Unmanaged.passUnretained(exact).toOpaque())
+    exact.withUnsafeMutablePointerToElements { paths in
+      for (index, access) in [Access.read, .write].enumerated() {
+        (paths + index).initialize(
+          to: ShortParameters(handle, access, window: memory.window, exact: this))
+      }
+    }
+    return exact
+  }
+
+  /// The parameters of one kind of access; they live as long as the object.
+  @inlinable @inline(__always)
+  func parameters(for access: Access) -> UnsafePointer<ShortParameters> {
+    withUnsafeMutablePointerToElements { UnsafePointer(access == .read ? $0 : $0 + 1) }
+  }
 
   /// The walker's answer. Not inlined, so that the short way stays short; not a method, so that the
   /// caller needs no register for `self`.
+  ///
+  /// - Parameter parameters: Of the access that is asked for, in the memory of an `ExactPath` that is
+  ///   alive.
   @inlinable @inline(never)
-  static func translate(_ address: UInt64, _ access: Access, _ exact: ExactPath) -> UInt64 {
-    PackedTranslation(
-      exact.handle.translate(IOVA(address), byteCount: 1, access: access, in: exact.memory)
-    ).rawValue
+  static func translate(
+    _ address: UInt64, _ parameters: UnsafePointer<ShortParameters>
+  ) -> UInt64 {
+    Unmanaged<ExactPath>.fromOpaque(parameters.pointee.exact)._withUnsafeGuaranteedRef { exact in
+      PackedTranslation(
+        exact.header.handle.translate(
+          IOVA(address), byteCount: 1, access: parameters.pointee.access, in: exact.header.memory)
+      ).rawValue
+    }
   }
 
   /// What is left when callers have no short way in line: that of tables of three or five levels,
@@ -68,29 +90,31 @@ final class ExactPath<Memory: PhysicalMemory> {
   /// more ways in line LLVM moves some out by itself, into calls in the middle.
   @inlinable @inline(never)
   static func translateOutOfLine(
-    _ address: UInt64, _ access: Access, _ exact: ExactPath
+    _ address: UInt64, _ parameters: UnsafePointer<ShortParameters>
   ) -> UInt64 {
-    let path = ShortPath(UnsafePointer(access == .read ? exact.paths : exact.paths + 1))
-    let answer = path.translateOutOfLine(address)
-    return likely(answer != RadixPath.noAnswer) ? answer : translate(address, access, exact)
+    let answer = ShortPath(parameters).translateOutOfLine(address)
+    return likely(answer != RadixPath.noAnswer) ? answer : translate(address, parameters)
   }
 }
 
 extension Translator {
   @inlinable @inline(__always)
   func path(for access: Access) -> ShortPath {
-    ShortPath(access == .read ? paths : paths + 1)
+    ShortPath(exact.parameters(for: access))
   }
 
   /// Translates the first byte of one request.
   @inlinable @inline(__always)
   public func translate(_ iova: IOVA, _ access: Access) -> PackedTranslation {
-    let answer = path(for: access).translate(iova.rawValue)
-    guard likely(answer != RadixPath.noAnswer) else {
-      return PackedTranslation(
-        rawValue: ExactPath.translateOutOfLine(iova.rawValue, access, exact))
+    withExtendedLifetime(exact) {
+      let path = path(for: access)
+      let answer = path.translate(iova.rawValue)
+      guard likely(answer != RadixPath.noAnswer) else {
+        return PackedTranslation(
+          rawValue: ExactPath<Memory>.translateOutOfLine(iova.rawValue, path.parameters))
+      }
+      return PackedTranslation(rawValue: answer)
     }
-    return PackedTranslation(rawValue: answer)
   }
 
   /// Translates a batch of requests of one kind; answers are those of single calls.
@@ -105,7 +129,7 @@ extension Translator {
   public func translate(
     _ addresses: Span<IOVA>, _ access: Access, into answers: inout MutableSpan<PackedTranslation>
   ) {
-    var regions = LastRegion()
+    var regions = NoRegions()
     translate(addresses, access, into: &answers, remembering: &regions)
   }
 
@@ -123,10 +147,6 @@ extension Translator {
     }
   }
 
-  /// Addresses in a block: enough prefetches to fill the time of one, few enough for the first-level
-  /// cache.
-  @inlinable static var blockCount: Int { 256 }
-
   @inlinable @inline(__always)
   func translate(
     _ addresses: UnsafeBufferPointer<IOVA>, _ access: Access,
@@ -137,18 +157,18 @@ extension Translator {
     let source = UnsafeRawPointer(input).assumingMemoryBound(to: UInt64.self)
     let target = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt64.self)
     let path = path(for: access)
-    var start = 0
-    while start < addresses.count {
-      let count = min(Self.blockCount, addresses.count &- start)
-      let block = source + start
-      let results = target + start
-      let all = path.translate(block: block, count: count, into: results, &regions)
-      if all &>> 63 != 0 {
-        for index in 0..<count where results[index] == RadixPath.noAnswer {
-          results[index] = ExactPath.translate(block[index], access, exact)
+    withExtendedLifetime(exact) {
+      var start = 0
+      while start < addresses.count {
+        let part = path.translate(
+          source + start, count: addresses.count &- start, into: target + start, &regions)
+        if !part.isComplete {
+          for index in start..<(start &+ part.count) where target[index] == RadixPath.noAnswer {
+            target[index] = ExactPath<Memory>.translate(source[index], path.parameters)
+          }
         }
+        start &+= part.count
       }
-      start &+= count
     }
   }
 }

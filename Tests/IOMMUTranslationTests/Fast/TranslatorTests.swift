@@ -18,10 +18,16 @@ import Testing
       }
       let expected = answers.map { PackedTranslation($0) }
       #expect(iovas.map { translator.translate($0, access) } == expected)
-      var batch = [PackedTranslation](repeating: PackedTranslation(rawValue: 0), count: iovas.count)
-      var span = batch.mutableSpan
-      translator.translate(iovas.span, access, into: &span)
-      #expect(batch == expected)
+      for batch in Self.batches(addresses) {
+        var answers = [PackedTranslation](
+          repeating: PackedTranslation(rawValue: 0), count: batch.count)
+        var span = answers.mutableSpan
+        translator.translate(batch.span, access, into: &span)
+        let alone = batch.map {
+          PackedTranslation(handle.translate($0, byteCount: 1, access: access, in: memory))
+        }
+        #expect(answers == alone)
+      }
       for answer in answers {
         // Addresses differ from run to run; which of them were reached does not matter here.
         if case .mapped = answer {
@@ -31,6 +37,17 @@ import Testing
         }
       }
     }
+  }
+
+  /// The same addresses in orders that batches have ways of their own for.
+  static func batches(_ addresses: [UInt64]) -> [[IOVA]] {
+    // One region, and part of the next, for many of them in turn.
+    var runs: [UInt64] = []
+    for (index, address) in addresses.enumerated() where index % 16 == 0 {
+      runs += (0..<9 + UInt64(index % 40)).map { address ^ ($0 &* 0x3_7123) & 0x1f_ffff }
+      runs.append(address ^ 0x20_0000)
+    }
+    return [addresses, addresses.sorted(), runs].map { $0.map { IOVA($0) } }
   }
 
   @Test(arguments: seeds, 3...5)
@@ -291,6 +308,74 @@ import Testing
     #expect(outcomes[PackedTranslation(.fault(.gart(.invalidEntry))), default: 0] > 100)
     #expect(outcomes[PackedTranslation(.fault(.gart(.tableUnreadable))), default: 0] > 0)
     #expect(outcomes[PackedTranslation(.to(0)), default: 0] > 1000)
+  }
+
+  /// A batch goes through a region of 2 MiB by its first address; here others of the region are
+  /// translated differently.
+  @Test func `a run ends where its region is not all alike`() throws {
+    let memory = try FlatMemory(byteCount: 1 << 20)
+    var builder = TableBuilder(in: memory, root: 0x1000, levels: 3)
+    for page: UInt64 in 0..<512 {
+      builder.set(page << 12 | 0x7000_0003, for: page << 12, level: 1)
+      // Pages for addresses in the interrupt range, where none are asked for; one goes there.
+      builder.set(page << 12 | 0xfed8_0003, for: 0xfee0_0000 + page << 12, level: 1)
+    }
+    builder.set(0xfee0_0083, for: 0x20_0000, level: 2)
+    var outcomes: [PackedTranslation: Int] = [:]
+    for start: UInt64 in [0xfef0_0000, 0x20_0000, 0] {
+      let pages = (0..<600).map { start ^ ($0 % 512 * 4096) }
+      // The second mask cuts the first region in two.
+      for dmaMask: UInt64 in [.max, 0xf_ffff] {
+        let handle = DeviceHandle(
+          requester: device, dmaMask: dmaMask, route: Self.threeLevels().route)
+        Self.check(handle, in: memory, pages, &outcomes)
+      }
+    }
+    #expect(outcomes[PackedTranslation(.interruptMessage), default: 0] > 100)
+    #expect(outcomes[PackedTranslation(.fault(.beyondDeviceMask)), default: 0] > 100)
+    #expect(outcomes[PackedTranslation(.to(0)), default: 0] > 1000)
+    let reached = Fault.vtd(.interruptAddressReached, isRecorded: true)
+    #expect(outcomes[PackedTranslation(.fault(reached)), default: 0] > 100)
+  }
+
+  /// A batch judges a block of flat tables as a whole first.
+  @Test(arguments: [0, 100, 255] as [Int])
+  func `one bad entry or address in a block of good ones is found`(position: Int) throws {
+    let memory = try FlatMemory(byteCount: 0x4_0000)
+    // 32 MiB of TCEs for both kinds of access, and behind them of GATT entries.
+    for index: UInt64 in 0..<8192 {
+      memory.store((0x1234_5003 + index << 12).byteSwapped, at: index * 8)
+    }
+    for index: UInt64 in 0..<4096 {
+      memory.store(0x2345_6001_1234_5001 as UInt64, at: 0x1_0000 + index * 8)
+    }
+    memory.store(0x2345_6000_1234_5001 as UInt64, at: 0x1_1000)
+    memory.store(UInt64(0x1234_5000).byteSwapped, at: 0x1000)
+    memory.store(UInt64(0x1234_5001).byteSwapped, at: 0x1008)
+    let noHoles = TCETable.Holes(legacy: 0..<0, memory1: 0..<0x10_0000, memory2: 0..<0)
+    let routes: [(DeviceHandle.Route, first: UInt64, bad: [UInt64])] = [
+      (
+        .calgary(
+          TCETable(
+            table: PhysicalAddress(0), size: .kib64, refusesDualAddressCycles: true,
+            holes: noHoles)), 0x10_0000, [0xf_f000, 0x200_0000, 0x20_0000, 0x20_1000]
+      ),
+      (
+        .gart(
+          GARTWindow(base: 0x4000_0000, byteCount: 32 << 20, table: PhysicalAddress(0x1_0000))),
+        0x4000_0000, [0x3fff_f000, 0x4200_0000, 0x4040_1000]
+      ),
+    ]
+    for (route, first, bad) in routes {
+      let handle = DeviceHandle(requester: device, route: route)
+      for wrong in bad {
+        var outcomes: [PackedTranslation: Int] = [:]
+        var addresses = (0..<256).map { first + $0 << 12 }
+        addresses[position] = wrong
+        Self.check(handle, in: memory, addresses, &outcomes)
+        #expect(outcomes[PackedTranslation(.to(0)), default: 0] >= 255 * 2)
+      }
+    }
   }
 
   @Test func `routes without a table answer as their handles do`() throws {
