@@ -46,12 +46,14 @@ public struct FlatPath: Sendable {
 }
 
 extension FlatPath {
+  @inlinable @inline(__always)
+  func contains(_ address: UInt64) -> Bool { likely(address &- firstAddress < byteCount) }
+
   /// The physical address for `address` by a TCE, or `noAnswer`.
   @inlinable @inline(__always)
   func translateTCE(_ address: UInt64) -> UInt64 {
-    let offset = address &- firstAddress
-    guard likely(offset < byteCount) else { return RadixPath.noAnswer }
-    let word = tce(offset)
+    guard contains(address) else { return RadixPath.noAnswer }
+    let word = tce(address &- firstAddress)
     guard likely(word & permission != 0) else { return RadixPath.noAnswer }
     return Self.physical(tce: word, address)
   }
@@ -59,9 +61,8 @@ extension FlatPath {
   /// The physical address for `address` by a GATT entry, or `noAnswer`.
   @inlinable @inline(__always)
   func translateGATT(_ address: UInt64) -> UInt64 {
-    let offset = address &- firstAddress
-    guard likely(offset < byteCount) else { return RadixPath.noAnswer }
-    let entry = gattEntry(offset)
+    guard contains(address) else { return RadixPath.noAnswer }
+    let entry = gattEntry(address &- firstAddress)
     guard likely(entry.isValid) else { return RadixPath.noAnswer }
     return entry.page.rawValue | address & 0xfff
   }

@@ -4,7 +4,7 @@ import IOMMUFormats
 ///
 /// Plain words behind a pointer, and no enum with payloads: reading one field copies nothing else.
 @frozen
-public struct ShortParameters {
+public struct ShortParameters: Sendable {
   /// One bit each, so that a kind is told by one test; with ordinary cases LLVM makes a table of
   /// jumps, which costs seven instructions for every call.
   @frozen
@@ -20,23 +20,19 @@ public struct ShortParameters {
   }
 
   @usableFromInline let kind: UInt8
-  @usableFromInline let access: Access
-  /// The `ExactPath` that these parameters belong to: what has no short way starts from the same
-  /// pointer, and callers keep no second one.
-  @usableFromInline let exact: UnsafeRawPointer
   /// Of VT-d tables; empty otherwise.
   @usableFromInline let radix: RadixParameters
-  /// Of TCE tables and GATTs; empty otherwise.
-  @usableFromInline let flat: FlatPath
+  /// Of TCE tables, and of GATTs; without an address otherwise.
+  @usableFromInline let tce: FlatPath
+  @usableFromInline let gatt: FlatPath
 
   /// The short way of a handle's requests of one kind through a window of memory.
-  init(
-    _ handle: DeviceHandle, _ access: Access, window: MemoryWindow, exact: UnsafeRawPointer
-  ) {
+  init(_ handle: DeviceHandle, _ access: Access, window: MemoryWindow) {
     let dmaMask = handle.dmaMask
     var kind = Kind.none
     var radix: RadixParameters?
-    var flat: FlatPath?
+    var tce: FlatPath?
+    var gatt: FlatPath?
     switch handle.route {
     case .secondStage(let table):
       kind = Self.kind(levels: table.format.levels)
@@ -46,17 +42,16 @@ public struct ShortParameters {
       radix = table.path(access, dmaMask: dmaMask, window: window)
     case .calgary(let table):
       kind = .tce
-      flat = table.path(access, dmaMask: dmaMask, window: window)
+      tce = table.path(access, dmaMask: dmaMask, window: window)
     case .gart(let gart):
       kind = .gatt
-      flat = gart.path(access, dmaMask: dmaMask, window: window)
+      gatt = gart.path(access, dmaMask: dmaMask, window: window)
     case .untranslated, .passThrough, .nested, .blocked: break
     }
-    self.kind = (radix == nil && flat == nil ? .none : kind).rawValue
-    self.access = access
-    self.exact = exact
+    self.kind = (radix == nil && tce == nil && gatt == nil ? .none : kind).rawValue
     self.radix = radix ?? RadixParameters()
-    self.flat = flat ?? FlatPath()
+    self.tce = tce ?? FlatPath()
+    self.gatt = gatt ?? FlatPath()
   }
 
   private static func kind(levels: Int) -> Kind {
@@ -88,7 +83,9 @@ struct ShortPath {
   }
 
   @inlinable @inline(__always)
-  var flat: FlatPath { parameters.pointee.flat }
+  var tce: FlatPath { parameters.pointee.tce }
+  @inlinable @inline(__always)
+  var gatt: FlatPath { parameters.pointee.gatt }
 }
 
 extension ShortPath {
@@ -96,9 +93,10 @@ extension ShortPath {
   /// whose code needs no register kept.
   @inlinable @inline(__always)
   func translate(_ address: UInt64) -> UInt64 {
-    if likely(isOf(.tce)) { return flat.translateTCE(address) }
+    // A TCE call is the shortest: that its table has the address says that it is one.
+    if likely(tce.contains(address)) { return tce.translateTCE(address) }
     if likely(isOf(.fourLevels)) { return radix.translate(address, levels: 4) }
-    if isOf(.gatt) { return flat.translateGATT(address) }
+    if isOf(.gatt) { return gatt.translateGATT(address) }
     return RadixPath.noAnswer
   }
 
@@ -129,10 +127,10 @@ extension ShortPath {
     }
     let blockCount = min(count, BatchPart.blockCount)
     if isOf(.tce) {
-      return flat.translateTCE(block: addresses, count: blockCount, into: answers)
+      return tce.translateTCE(block: addresses, count: blockCount, into: answers)
     }
     if isOf(.gatt) {
-      return flat.translateGATT(block: addresses, count: blockCount, into: answers)
+      return gatt.translateGATT(block: addresses, count: blockCount, into: answers)
     }
     for index in 0..<count { answers[index] = RadixPath.noAnswer }
     return BatchPart(count: count, isComplete: false)

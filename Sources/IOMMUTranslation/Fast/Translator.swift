@@ -50,11 +50,9 @@ final class ExactPath<Memory: PhysicalMemory>: ManagedBuffer<
   static func make(_ handle: DeviceHandle, _ memory: Memory) -> ExactPath {
     let made = ExactPath.create(minimumCapacity: 2) { _ in Header(handle: handle, memory: memory) }
     let exact = unsafeDowncast(made, to: ExactPath.self)
-    let this = UnsafeRawPointer(Unmanaged.passUnretained(exact).toOpaque())
     exact.withUnsafeMutablePointerToElements { paths in
       for (index, access) in [Access.read, .write].enumerated() {
-        (paths + index).initialize(
-          to: ShortParameters(handle, access, window: memory.window, exact: this))
+        (paths + index).initialize(to: ShortParameters(handle, access, window: memory.window))
       }
     }
     return exact
@@ -68,32 +66,26 @@ final class ExactPath<Memory: PhysicalMemory>: ManagedBuffer<
 
   /// The walker's answer. Not inlined, so that the short way stays short; not a method, so that the
   /// caller needs no register for `self`.
-  ///
-  /// - Parameter parameters: Of the access that is asked for, in the memory of an `ExactPath` that is
-  ///   alive.
   @inlinable @inline(never)
-  static func translate(
-    _ address: UInt64, _ parameters: UnsafePointer<ShortParameters>
-  ) -> UInt64 {
-    Unmanaged<ExactPath>.fromOpaque(parameters.pointee.exact)._withUnsafeGuaranteedRef { exact in
-      PackedTranslation(
-        exact.header.handle.translate(
-          IOVA(address), byteCount: 1, access: parameters.pointee.access, in: exact.header.memory)
-      ).rawValue
-    }
+  static func translate(_ exact: ExactPath, _ address: UInt64, _ access: Access) -> UInt64 {
+    PackedTranslation(
+      exact.header.handle.translate(
+        IOVA(address), byteCount: 1, access: access, in: exact.header.memory)
+    ).rawValue
   }
 
   /// What is left when callers have no short way in line: that of tables of three or five levels,
   /// or else the walker's answer.
   ///
-  /// One call, the last of its caller: with it the caller keeps nothing, and needs no frame. With
-  /// more ways in line LLVM moves some out by itself, into calls in the middle.
+  /// One call, the last of its caller, with the caller's own arguments in the same order: with it
+  /// the caller keeps nothing, and needs no frame. With more ways in line LLVM moves some out by
+  /// itself, into calls in the middle.
   @inlinable @inline(never)
   static func translateOutOfLine(
-    _ address: UInt64, _ parameters: UnsafePointer<ShortParameters>
+    _ exact: ExactPath, _ address: UInt64, _ access: Access
   ) -> UInt64 {
-    let answer = ShortPath(parameters).translateOutOfLine(address)
-    return likely(answer != RadixPath.noAnswer) ? answer : translate(address, parameters)
+    let answer = ShortPath(exact.parameters(for: access)).translateOutOfLine(address)
+    return likely(answer != RadixPath.noAnswer) ? answer : translate(exact, address, access)
   }
 }
 
@@ -111,7 +103,7 @@ extension Translator {
       let answer = path.translate(iova.rawValue)
       guard likely(answer != RadixPath.noAnswer) else {
         return PackedTranslation(
-          rawValue: ExactPath<Memory>.translateOutOfLine(iova.rawValue, path.parameters))
+          rawValue: ExactPath.translateOutOfLine(exact, iova.rawValue, access))
       }
       return PackedTranslation(rawValue: answer)
     }
@@ -164,7 +156,7 @@ extension Translator {
           source + start, count: addresses.count &- start, into: target + start, &regions)
         if !part.isComplete {
           for index in start..<(start &+ part.count) where target[index] == RadixPath.noAnswer {
-            target[index] = ExactPath<Memory>.translate(source[index], path.parameters)
+            target[index] = ExactPath.translate(exact, source[index], access)
           }
         }
         start &+= part.count
