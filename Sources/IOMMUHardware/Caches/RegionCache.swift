@@ -20,7 +20,7 @@ public final class RegionCache: @unchecked Sendable {
   /// last cleared, plus one, and the root of the table that the cache serves.
   ///
   /// A region's word: bits 63:61 the number of flushes when it was written; bits 60:47 bits 47:34 of
-  /// the IOVA; bits 46:12 those of the leaf table's place. A word of zeros matches no address.
+  /// the IOVA; bits 46:12 those of the leaf table's place, bits 2:0 its low bits. A word of zeros matches no address.
   @usableFromInline let words: UnsafeMutablePointer<UInt64>
 
   @usableFromInline static var wordCount: Int { 2 << regionCountLog2 }
@@ -77,16 +77,21 @@ public final class RegionCache: @unchecked Sendable {
 
   /// The cache as one batch uses it; it must not outlive the cache.
   @inlinable @inline(__always)
-  func regions(for access: Access) -> Regions { Regions(self, access) }
+  func regions(for access: Access, keepingLowBits: Bool = false) -> Regions {
+    Regions(self, access, keepsLowBits: keepingLowBits)
+  }
 
   @frozen
   @usableFromInline
   struct Regions: RegionStore {
     @usableFromInline let words: UnsafeMutablePointer<UInt64>
     @usableFromInline let generation: UInt64
+    /// Places have something to keep in their low bits; else these say that a page is large.
+    @usableFromInline let keepsLowBits: Bool
 
     @inlinable @inline(__always)
-    init(_ cache: RegionCache, _ access: Access) {
+    init(_ cache: RegionCache, _ access: Access, keepsLowBits: Bool) {
+      self.keepsLowBits = keepsLowBits
       words = cache.words + (access == .read ? 0 : 1 &<< RegionCache.regionCountLog2)
       generation = ciommu_load64(cache.words + RegionCache.wordCount) &<< 14
     }
@@ -102,12 +107,12 @@ public final class RegionCache: @unchecked Sendable {
       let word = ciommu_load64(word(of: address))
       // An address of 2^48 or more makes a number that no word of this or an older generation has.
       guard word &>> 47 == address &>> 34 &+ generation else { return 7 }
-      return word & 0x7fff_ffff_f000 &+ (address &>> 9 & 0xff8)
+      return word & 0x7fff_ffff_f007 &+ (address &>> 9 & 0xff8)
     }
 
     @inlinable @inline(__always)
     func remember(_ place: UInt64, for address: UInt64) {
-      guard place & 7 == 0, address &>> 48 == 0 else { return }
+      guard place & 7 == 0 || keepsLowBits, address &>> 48 == 0 else { return }
       let stamp = address &>> 34 &+ generation
       ciommu_store64(word(of: address), stamp &<< 47 | place & ~0xff8)
     }

@@ -12,11 +12,11 @@ extension PortCaches {
       pasids.invalidate { $1.entry.entry.domainID == domain && $1.pasid.rawValue == pasid }
     case .iotlbGlobal: dropAllTranslations()
     case .iotlbDomain(let domain):
-      iotlb.invalidate { $1.domainID == domain }
+      iotlb.invalidate { $0.space.domainID == domain }
       structures.invalidate { $1.domainID == domain }
     case .iotlbPages(let domain, let range): dropPages(of: domain, range)
     case .pasidIOTLB(let domain, let pasid):
-      iotlb.invalidate { $1.domainID == domain && $1.pasid.rawValue == pasid }
+      iotlb.invalidate { $0.space.domainID == domain && $0.space.pasid.rawValue == pasid }
       structures.invalidate { $1.domainID == domain && $1.pasid?.rawValue == pasid }
     case .pasidIOTLBPages(let domain, let pasid, let range):
       dropPages(of: domain, PASID(pasid), range)
@@ -45,16 +45,13 @@ extension PortCaches {
   private mutating func dropAllTranslations() {
     iotlb.invalidateAll()
     structures.invalidateAll()
-    has2MiBPages = false
-    has1GiBPages = false
   }
 
   /// Page-selective in a domain: second-stage pages of the range, and every first-stage one.
   private mutating func dropPages(of domain: UInt16, _ range: PageRange) {
-    iotlb.invalidate { tag, entry in
-      entry.domainID == domain
-        && (entry.usesFirstStage
-          || range.overlaps(tag.high & ~0xfff, sizeLog2: entry.page.sizeLog2))
+    iotlb.invalidate { entry in
+      entry.space.domainID == domain
+        && (entry.usesFirstStage || range.overlaps(entry.address, sizeLog2: entry.page.sizeLog2))
     }
     structures.invalidate { _, entry in
       entry.domainID == domain
@@ -65,9 +62,9 @@ extension PortCaches {
 
   /// Page-selective in a PASID: first-stage and nested pages of the range.
   private mutating func dropPages(of domain: UInt16, _ pasid: PASID, _ range: PageRange) {
-    iotlb.invalidate { tag, entry in
-      entry.domainID == domain && entry.pasid == pasid && entry.usesFirstStage
-        && range.overlaps(tag.high & ~0xfff, sizeLog2: entry.page.sizeLog2)
+    iotlb.invalidate { entry in
+      entry.space.domainID == domain && entry.space.pasid == pasid && entry.usesFirstStage
+        && range.overlaps(entry.address, sizeLog2: entry.page.sizeLog2)
     }
     guard range.includesStructures else { return }
     structures.invalidate { _, entry in

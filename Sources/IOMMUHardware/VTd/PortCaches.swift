@@ -1,15 +1,6 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// A page in the IOTLB, with what invalidations ask for.
-struct IOTLBEntry {
-  var page: MappedPage
-  var domainID: UInt16
-  var pasid: PASID
-  /// First stage or nested; otherwise second stage.
-  var usesFirstStage: Bool
-}
-
 /// A pointer to a lower table, with what invalidations ask for.
 struct PagingStructureEntry {
   var start: WalkStart
@@ -38,17 +29,14 @@ struct PASIDCacheEntry {
 struct PortCaches {
   var contexts: TaggedCache<VTdContext>
   var pasids: TaggedCache<PASIDCacheEntry>
-  var iotlb: TaggedCache<IOTLBEntry>
+  var iotlb: IOTLB
   var structures: TaggedCache<PagingStructureEntry>
-  /// Pages larger than 4 KiB that were ever kept: only their sizes are looked up.
-  var has2MiBPages = false
-  var has1GiBPages = false
   var entriesRead = EntryCounters()
 
   init(_ configuration: CacheConfiguration) {
     contexts = TaggedCache(configuration.contexts)
     pasids = TaggedCache(configuration.pasids)
-    iotlb = TaggedCache(configuration.iotlb)
+    iotlb = IOTLB(configuration.iotlb)
     structures = TaggedCache(configuration.pagingStructures)
   }
 
@@ -69,20 +57,6 @@ struct PortCaches {
     CacheTag(UInt64(requester.rawValue), UInt64(pasid.rawValue))
   }
 
-  /// The first word of an IOTLB tag: everything but the address.
-  static func iotlbKey(
-    _ requester: Requester, _ pasid: PASID, hasPASID: Bool, domainID: UInt16, isScalable: Bool
-  ) -> UInt64 {
-    UInt64(requester.rawValue) | UInt64(domainID) << 16 | UInt64(pasid.rawValue) << 32
-      | (hasPASID ? 1 << 52 : 0) | (isScalable ? 1 << 53 : 0)
-  }
-
-  @inline(__always)
-  static func iotlbTag(_ key: UInt64, _ address: UInt64, sizeLog2: Int) -> CacheTag {
-    let shift = UInt64(truncatingIfNeeded: sizeLog2)
-    return CacheTag(key, (address &>> shift) &<< shift | shift)
-  }
-
   static func structureTag(
     domainID: UInt16, pasid: PASID?, address: UInt64, level: Int
   ) -> CacheTag {
@@ -91,41 +65,12 @@ struct PortCaches {
     return CacheTag(key, (address >> shift) << shift | UInt64(level))
   }
 
-  // MARK: The IOTLB
-
-  /// The page of an address, whatever its size; counts one hit or miss.
-  @inline(__always)
-  mutating func page(_ key: UInt64, _ address: UInt64) -> MappedPage? {
-    if let entry = iotlb.peek(Self.iotlbTag(key, address, sizeLog2: 12)) {
-      iotlb.count(hit: true)
-      return entry.page
-    }
-    let large = has2MiBPages || has1GiBPages ? largePage(key, address) : nil
-    iotlb.count(hit: large != nil)
-    return large
-  }
-
-  @inline(never)
-  private func largePage(_ key: UInt64, _ address: UInt64) -> MappedPage? {
-    if has2MiBPages, let entry = iotlb.peek(Self.iotlbTag(key, address, sizeLog2: 21)) {
-      return entry.page
-    }
-    guard has1GiBPages else { return nil }
-    return iotlb.peek(Self.iotlbTag(key, address, sizeLog2: 30))?.page
-  }
-
-  mutating func keep(_ page: MappedPage, of address: UInt64, _ key: UInt64, _ space: AddressSpace) {
-    guard iotlb.keepsEntries else { return }
-    if page.sizeLog2 == 21 { has2MiBPages = true }
-    if page.sizeLog2 == 30 { has1GiBPages = true }
-    iotlb.insert(
-      IOTLBEntry(
-        page: page, domainID: space.domainID, pasid: space.pasid,
-        usesFirstStage: space.usesFirstStage),
-      under: Self.iotlbTag(key, address, sizeLog2: page.sizeLog2))
-  }
-
   // MARK: Paging structures
+
+  /// A page that the IOTLB does not know is found by reading all of its tables and nothing else.
+  var hasPlainWalks: Bool {
+    iotlb.keepsEntries && !structures.keepsEntries && !iotlb.hasLargePages
+  }
 
   /// The lowest table that is known for an address; counts one hit or miss.
   mutating func start(
@@ -175,8 +120,8 @@ public struct EntryCounters: Hashable, Sendable {
 
   public init() {}
 
-  mutating func count(level: Int, isFirstStage: Bool) {
-    counts[min(15, isFirstStage ? 10 + level : level)] &+= 1
+  mutating func count(level: Int, isFirstStage: Bool, times: UInt64 = 1) {
+    counts[min(15, isFirstStage ? 10 + level : level)] &+= times
   }
 
   /// Second-stage entries of `level`, 1 to 5; at 6 to 9 PASID table, PASID directory, context and

@@ -13,14 +13,33 @@ struct PortEngine {
   private var last: Binding?
   private var lastKey: UInt64 = 0
   private var lastRules = VTdRules()
-  private var lastIOTLBKey: UInt64 = 0
+  private var lastNumber: UInt64 = 0
+  /// Of the last request's address space, like `lastKey`, where a page's packed word in the IOTLB
+  /// answers a plain DMA; else 0.
+  private var packedKey: UInt64 = 0
+  /// Answers by packed words that are in no counter yet.
+  private var packedHits: UInt64 = 0
+  /// Pages that went from `pages` into the IOTLB and are in no counter yet.
+  private var packedFills: UInt64 = 0
+  /// Looks up pages in the last tables that a batch went through.
+  private var pages: (table: SecondStageTable, translator: Translator<FlatMemory>)?
 
   /// What stands between a requester and memory, found by the steps above the page tables.
-  struct Binding {
-    var route: DeviceHandle.Route
-    var rules: VTdRules
-    var space: AddressSpace
-    var iotlbKey: UInt64
+  ///
+  /// A reference: a route is too large to be handed from step to step.
+  final class Binding {
+    let route: DeviceHandle.Route
+    let rules: VTdRules
+    let space: AddressSpace
+    /// Of the space in the IOTLB.
+    let number: UInt64
+
+    init(route: DeviceHandle.Route, space: AddressSpace, number: UInt64) {
+      self.route = route
+      rules = route.rules ?? VTdRules()
+      self.space = space
+      self.number = number
+    }
   }
 
   init(_ state: PortState, caches: UnsafeMutablePointer<PortCaches>) {
@@ -33,6 +52,7 @@ struct PortEngine {
     self.state = state
     isTranslating = state.resolver.unit.status.translates
     forgetLast()
+    pages = nil
   }
 
   // MARK: Hits
@@ -53,35 +73,124 @@ struct PortEngine {
 
   /// The answer to a request that the caches know, of a device that was the last to ask.
   ///
-  /// `nil` for anything else: for misses, for faults, and while memory is protected.
+  /// `nil` for anything else: for misses, large pages and faults, and while memory is protected.
   @inline(__always)
   mutating func cachedAnswer(_ request: VTdRequest, byteCount: UInt64) -> Translation? {
     guard let key = Self.key(request), key == lastKey, state.protectedRegions.isEmpty,
       !VTd.isInterruptAddress(request.address)
     else { return nil }
-    return cachedPage(request, byteCount: byteCount)
+    let page = caches.pointee.iotlb.packedPage(lastNumber, request.address)
+    guard page.allows(request.operation.needs) else { return nil }
+    packedHits &+= 1
+    return .mapped(
+      page.translation(of: IOVA(request.address)).physical!,
+      byteCount: min(byteCount, 0x1000 - request.address & 0xfff))
   }
 
   @inline(__always)
-  private mutating func cachedPage(_ request: VTdRequest, byteCount: UInt64) -> Translation? {
-    guard
-      let entry = caches.pointee.iotlb.peek(
-        PortCaches.iotlbTag(lastIOTLBKey, request.address, sizeLog2: 12))
-    else { return nil }
-    let page = entry.page
-    if request.operation.needs.contains(.write), !page.isDirty { return nil }
-    let answer = page.translation(
-      of: request.address, byteCount: byteCount, for: request.operation, under: lastRules)
-    guard case .mapped = answer else { return nil }
-    countBindingHit(lastRules)
-    caches.pointee.iotlb.count(hit: true)
-    return answer
+  private func countBindingHits(_ rules: VTdRules, _ count: UInt64) {
+    caches.pointee.contexts.count(hit: true, times: count)
+    if rules.isScalable { caches.pointee.pasids.count(hit: true, times: count) }
   }
 
+  // MARK: Packed answers
+
+  private static func key(of requester: Requester) -> UInt64 {
+    UInt64(requester.rawValue) | 1 << 63
+  }
+
+  /// The answer to a plain DMA that the IOTLB knows, of a device that was the last to ask; `nil` for
+  /// anything else.
   @inline(__always)
-  private func countBindingHit(_ rules: VTdRules) {
-    caches.pointee.contexts.count(hit: true)
-    if rules.isScalable { caches.pointee.pasids.count(hit: true) }
+  mutating func packedAnswer(
+    _ iova: IOVA, _ access: Access, of requester: Requester
+  ) -> PackedTranslation? {
+    // Interrupt addresses have no page in the IOTLB without a PASID.
+    guard packedKey == Self.key(of: requester) else { return nil }
+    let page = caches.pointee.iotlb.packedPage(lastNumber, iova.rawValue)
+    guard page.allows(access.permission) else { return nil }
+    packedHits &+= 1
+    return page.translation(of: iova)
+  }
+
+  /// Puts the answers by packed words among the others.
+  mutating func settleCounters() {
+    countBindingHits(lastRules, packedHits &+ packedFills)
+    caches.pointee.iotlb.count(hit: true, times: packedHits)
+    caches.pointee.iotlb.count(hit: false, times: packedFills)
+    caches.pointee.structures.count(hit: false, times: packedFills)
+    if packedFills > 0, let pages {
+      for level in 1...pages.table.format.levels {
+        caches.pointee.entriesRead.count(level: level, isFirstStage: false, times: packedFills)
+      }
+    }
+    packedHits = 0
+    packedFills = 0
+  }
+
+  /// Whether packed words answer requests of a device now.
+  @inline(__always)
+  func hasPackedAnswers(of requester: Requester) -> Bool { packedKey == Self.key(of: requester) }
+
+  /// Looks up where the requests of a block go, all at once, in the IOTLB as it is.
+  ///
+  /// - Parameters:
+  ///   - answers: Those that the IOTLB knows; the others are left without a meaning.
+  ///   - misses: The numbers of those others, in order.
+  /// - Returns: How many those are.
+  /// - Precondition: Packed words answer requests of the device.
+  @inline(never)
+  mutating func lookUp(
+    _ addresses: UnsafePointer<IOVA>, count: Int, _ access: Access,
+    into answers: UnsafeMutablePointer<PackedTranslation>, misses: UnsafeMutablePointer<Int>
+  ) -> Int {
+    let missCount = caches.pointee.iotlb.lookUp(
+      addresses, count: count, lastNumber, access.permission, into: answers, misses: misses)
+    packedHits &+= UInt64(count &- missCount)
+    return missCount
+  }
+
+  /// The pages of a block's misses, all read at once; `false` when their tables have no such way, or
+  /// a paging-structure cache has to be asked one by one.
+  mutating func readPages(
+    _ block: BatchBlock, count: Int, _ access: Access, in memory: FlatMemory
+  ) -> Bool {
+    guard caches.pointee.hasPlainWalks, lastNumber != .max,
+      case .secondStage(let table)? = last?.route
+    else { return false }
+    if pages.map({ $0.table.isSame(as: table) }) != true {
+      settleCounters()
+      block.forgetRegions()
+      let handle = DeviceHandle(requester: Requester(rawValue: 0), route: .secondStage(table))
+      pages = (table, Translator(handle, in: memory))
+    }
+    let addresses = UnsafeBufferPointer(start: block.addresses, count: count)
+    let found = UnsafeMutableBufferPointer(start: block.pages, count: count)
+    if let regions = block.regions {
+      var store = regions.regions(for: access, keepingLowBits: true)
+      pages!.translator.pages(of: addresses, for: access, into: found, remembering: &store)
+    } else {
+      var none = NoRegions()
+      pages!.translator.pages(of: addresses, for: access, into: found, remembering: &none)
+    }
+    return true
+  }
+
+  /// Answers misses of a block in their order by pages that were read for them; what it learns goes
+  /// into the IOTLB.
+  ///
+  /// - Parameter next: The number of the first of the misses to answer; afterwards that of one that
+  ///   needs all steps, or of one behind the last.
+  /// - Precondition: Packed words answer requests of the device.
+  @inline(never)
+  mutating func fill(
+    _ block: BatchBlock, next: inout Int, count: Int, _ access: Access,
+    into answers: UnsafeMutablePointer<PackedTranslation>
+  ) {
+    let done = caches.pointee.iotlb.fill(
+      block, next: &next, count: count, lastNumber, access.permission, into: answers)
+    packedHits &+= done.hits
+    packedFills &+= done.fills
   }
 
   // MARK: All steps
@@ -133,7 +242,7 @@ struct PortEngine {
   ) -> Result<Binding, VTdFault> {
     let key = Self.key(request)
     if let key, key == lastKey, let last {
-      countBindingHit(last.rules)
+      countBindingHits(last.rules, 1)
       return .success(last)
     }
     if let fault = state.resolver.refusal(of: request) { return .failure(fault) }
@@ -150,10 +259,13 @@ struct PortEngine {
       if let key, caches.pointee.contexts.keepsEntries,
         entry == nil || caches.pointee.pasids.keepsEntries
       {
+        settleCounters()
         last = binding
         lastKey = key
         lastRules = binding.rules
-        lastIOTLBKey = binding.iotlbKey
+        lastNumber = binding.number
+        packedKey =
+          request.pasid == nil && state.protectedRegions.isEmpty ? key : 0
       }
       return .success(binding)
     } catch {
@@ -161,7 +273,7 @@ struct PortEngine {
     }
   }
 
-  private func binding(
+  private mutating func binding(
     of request: VTdRequest, _ pasid: PASID, _ route: DeviceHandle.Route, _ context: VTdContext,
     _ entry: VTdPASIDEntry?
   ) -> Binding {
@@ -172,10 +284,11 @@ struct PortEngine {
       space.usesFirstStage = entry.translationType.hasFirstStage
     }
     return Binding(
-      route: route, rules: route.rules ?? VTdRules(), space: space,
-      iotlbKey: PortCaches.iotlbKey(
-        request.requester, pasid, hasPASID: request.pasid != nil, domainID: space.domainID,
-        isScalable: entry != nil))
+      route: route, space: space,
+      number: caches.pointee.iotlb.number(
+        of: IOTLBSpace(
+          requester: request.requester, domainID: space.domainID, pasid: pasid,
+          hasPASID: request.pasid != nil, isScalable: entry != nil)))
   }
 
   private mutating func context<Outer: WalkObserver>(
@@ -205,8 +318,10 @@ struct PortEngine {
 
   /// Something is about to enter a cache: what it pushes out may be what `last` came from.
   private mutating func forgetLast() {
+    settleCounters()
     last = nil
     lastKey = 0
+    packedKey = 0
   }
 
   // MARK: Pages
@@ -222,7 +337,7 @@ struct PortEngine {
         observer: &observer)
     }
     let writes = operation.needs.contains(.write)
-    if let page = caches.pointee.page(binding.iotlbKey, address), !writes || page.isDirty {
+    if let page = caches.pointee.iotlb.page(binding.number, address), !writes || page.isDirty {
       let answer = page.translation(
         of: address, byteCount: byteCount, for: operation, under: binding.rules)
       // A cached page never denies: what it does not allow is asked of the tables once more.
@@ -234,7 +349,8 @@ struct PortEngine {
     case .fault(let reason):
       return .fault(VTdFault(reason, isReported: binding.rules.isReported).fault)
     case .page(let page):
-      caches.pointee.keep(page, of: address, binding.iotlbKey, binding.space)
+      caches.pointee.iotlb.insert(
+        page, usesFirstStage: binding.space.usesFirstStage, of: address, binding.number)
       return page.translation(
         of: address, byteCount: byteCount, for: operation, under: binding.rules)
     }
@@ -349,5 +465,14 @@ struct PortEngine {
         isExecute: request.isExecute && kind == .read)
     }
     return record
+  }
+}
+
+extension SecondStageTable {
+  /// Whether walks through both read the same entries alike; both are of one unit, whose registers
+  /// have not changed in between.
+  fileprivate func isSame(as other: SecondStageTable) -> Bool {
+    root == other.root && format.levels == other.format.levels
+      && addressWidth == other.addressWidth && marks == other.marks
   }
 }

@@ -30,27 +30,13 @@ struct TaggedCache<Value> {
   private let grows: Bool
   private var nextVictim = 0
 
-  /// More entries than this are not kept, whatever the geometry says.
-  static var limit: Int { 1 << 20 }
-
   init(_ geometry: CacheConfiguration.Geometry) {
-    var sets = 0
-    switch geometry {
-    case .none:
-      (sets, ways, grows) = (0, 1, false)
-    case .fixed(let wanted, let wantedWays):
-      precondition(
-        wanted > 0 && wanted & (wanted - 1) == 0 && 1...64 ~= wantedWays
-          && wanted <= Self.limit / wantedWays,
-        "a cache has a power of two of sets, and 1 to 64 ways")
-      (sets, ways, grows) = (wanted, wantedWays, false)
-    case .unbounded:
-      (sets, ways, grows) = (64, 8, true)
-    }
-    setMask = sets - 1
-    slots = .allocate(capacity: max(1, sets * ways))
-    occupied = .allocate(capacity: max(1, sets * ways))
-    occupied.initialize(repeating: false, count: max(1, sets * ways))
+    let shape = CacheShape(geometry)
+    (ways, grows) = (shape.ways, shape.grows)
+    setMask = shape.sets - 1
+    slots = .allocate(capacity: max(1, shape.sets * ways))
+    occupied = .allocate(capacity: max(1, shape.sets * ways))
+    occupied.initialize(repeating: false, count: max(1, shape.sets * ways))
   }
 
   func deallocate() {
@@ -95,10 +81,10 @@ struct TaggedCache<Value> {
     place(of: tag).map { slots[$0].value }
   }
 
-  /// Counts a look-up that was answered, or not, without this cache being asked.
+  /// Counts look-ups that were answered, or not, without this cache being asked.
   @inline(__always)
-  mutating func count(hit: Bool) {
-    if hit { counters.hits &+= 1 } else { counters.misses &+= 1 }
+  mutating func count(hit: Bool, times: UInt64 = 1) {
+    if hit { counters.hits &+= times } else { counters.misses &+= times }
   }
 
   /// Whether the cache keeps anything at all.
@@ -112,7 +98,7 @@ struct TaggedCache<Value> {
       return
     }
     while !insertIntoFreeSlot(value, under: tag) {
-      if grows, slotCount * 2 <= Self.limit {
+      if grows, slotCount * 2 <= CacheShape.limit {
         doubleSets()
       } else {
         evict(from: firstSlot(of: tag))

@@ -14,6 +14,10 @@ public final class TranslationPort: @unchecked Sendable {
   let mailbox: PortMailbox
   let caches: UnsafeMutablePointer<PortCaches>
   let engine: UnsafeMutablePointer<PortEngine>
+  /// What a block of a batch needs; made when there is one.
+  private var block: BatchBlock?
+  /// Faults of batches in the transaction that is on its way.
+  private var pendingFaults: [VTd.FaultRecord] = []
 
   init(_ unit: RemappingUnit, mailbox: PortMailbox) {
     self.unit = unit
@@ -64,11 +68,135 @@ public final class TranslationPort: @unchecked Sendable {
     return answer
   }
 
+  // MARK: Packed answers
+
+  /// Translates the first byte of a plain DMA, without PASID; in a word what
+  /// ``translate(_:byteCount:)`` says of it.
+  @inline(__always)
+  public func translate(
+    _ iova: IOVA, _ access: Access, of requester: Requester
+  ) -> PackedTranslation {
+    synchroniseIfNeeded()
+    return engine.pointee.packedAnswer(iova, access, of: requester)
+      ?? packedAnswer(iova, access, of: requester, isInBatch: false)
+  }
+
+  /// The same by all steps, without a look into the mailbox.
+  ///
+  /// - Parameter isInBatch: Inside a transaction a fault waits, since recording it would end the time
+  ///   that answers of the batch hold for.
+  @inline(never)
+  private func packedAnswer(
+    _ iova: IOVA, _ access: Access, of requester: Requester, isInBatch: Bool
+  ) -> PackedTranslation {
+    let request = VTdRequest(requester, iova, VTdRequest.Operation(access))
+    var observer = Unobserved()
+    let answer = engine.pointee.answer(request, byteCount: 1, in: memory, observer: &observer)
+    if case .fault(let fault) = answer {
+      if isInBatch, mailbox.isInTurn {
+        if let record = record(of: fault, request) { pendingFaults.append(record) }
+      } else {
+        report(fault, of: request)
+      }
+    }
+    return PackedTranslation(answer)
+  }
+
+  /// Translates the first bytes of plain DMAs of one device, without PASID.
+  ///
+  /// At most 256 requests at a time are on their way together, as in a unit that goes on while
+  /// misses wait for memory: all of them look into the IOTLB; then those that found nothing are
+  /// answered in their order, by entries that have all been asked for at once. A page that comes in
+  /// for one of them is a hit for the next that asked for it.
+  ///
+  /// Answers are those of single calls, faults are recorded in the same order, and each request
+  /// counts as one hit or one miss. Which pages stay in a full IOTLB depends on the order, and may be
+  /// others. Registers and invalidations reach the port before the first request, and not again until
+  /// the call returns; in a transaction all answers hold until its end or the next translation. As
+  /// with ``Translator``, the upper levels of a 2 MiB region may be read once for all that
+  /// a call asks of it.
+  ///
+  /// - Parameter answers: As many as addresses.
+  public func translate(
+    _ addresses: Span<IOVA>, _ access: Access, of requester: Requester,
+    into answers: inout MutableSpan<PackedTranslation>
+  ) {
+    precondition(addresses.count == answers.count, "a batch has one answer for each address")
+    addresses.withUnsafeBufferPointer { source in
+      answers.withUnsafeMutableBufferPointer { target in
+        let block = self.block ?? BatchBlock()
+        self.block = block
+        block.begin(count: source.count)
+        recordPendingFaults()
+        synchroniseIfNeeded()
+        var start = 0
+        while start < source.count {
+          let end = min(start + BatchBlock.capacity, source.count)
+          translate(
+            UnsafeBufferPointer(rebasing: source[start..<end]), block, access, of: requester,
+            into: UnsafeMutableBufferPointer(rebasing: target[start..<end]))
+          start = end
+        }
+      }
+    }
+  }
+
+  private func translate(
+    _ addresses: UnsafeBufferPointer<IOVA>, _ block: BatchBlock, _ access: Access,
+    of requester: Requester,
+    into answers: UnsafeMutableBufferPointer<PackedTranslation>
+  ) {
+    guard let source = addresses.baseAddress, let target = answers.baseAddress else { return }
+    var first = 0
+    if !engine.pointee.hasPackedAnswers(of: requester) {
+      // Finds the device's tables, too.
+      target[0] = packedAnswer(source[0], access, of: requester, isInBatch: true)
+      first = 1
+      guard engine.pointee.hasPackedAnswers(of: requester) else {
+        for index in 1..<max(1, addresses.count) {
+          target[index] = packedAnswer(source[index], access, of: requester, isInBatch: true)
+        }
+        return
+      }
+    }
+    let answers = target + first
+    let missCount = engine.pointee.lookUp(
+      source + first, count: addresses.count - first, access, into: answers, misses: block.misses)
+    guard missCount > 0 else { return }
+    for number in 0..<missCount { block.addresses[number] = source[first + block.misses[number]] }
+    let areRead = engine.pointee.readPages(block, count: missCount, access, in: memory)
+    var next = 0
+    while next < missCount {
+      if areRead, engine.pointee.hasPackedAnswers(of: requester) {
+        engine.pointee.fill(block, next: &next, count: missCount, access, into: answers)
+        if next == missCount { return }
+      }
+      answers[block.misses[next]] = packedAnswer(
+        block.addresses[next], access, of: requester, isInBatch: true)
+      next += 1
+    }
+  }
+
+  // MARK: Faults
+
   /// Writes a fault down where software finds it.
   func report(_ fault: Fault, of request: VTdRequest) {
-    guard case .vtd(let reason, isRecorded: true) = fault else { return }
-    let record = engine.pointee.record(reason, of: request, limits: unit.limits)
+    guard let record = record(of: fault, request) else { return }
+    recordPendingFaults()
     outsideTurn { unit.locked { unit.record(record) } }
+  }
+
+  private func record(of fault: Fault, _ request: VTdRequest) -> VTd.FaultRecord? {
+    guard case .vtd(let reason, isRecorded: true) = fault else { return nil }
+    return engine.pointee.record(reason, of: request, limits: unit.limits)
+  }
+
+  /// Writes down what batches in a transaction have left.
+  private func recordPendingFaults() {
+    guard !pendingFaults.isEmpty else { return }
+    let records = pendingFaults
+    pendingFaults = []
+    outsideTurn { unit.locked { for record in records { unit.record(record) } } }
   }
 
   // MARK: Transactions
@@ -79,11 +207,15 @@ public final class TranslationPort: @unchecked Sendable {
   /// before it are over: what a translation answered may be used until the next translation or the
   /// end of `body`, and memory is not touched through it afterwards.
   ///
-  /// `body` must not call the unit's registers: they may wait for its end.
+  /// `body` must not call the unit's registers: they may wait for its end. Faults of batches are
+  /// recorded when `body` is over, or sooner.
   public func transaction<Result>(_ body: () throws -> Result) rethrows -> Result {
     precondition(!mailbox.isInTurn, "a transaction does not begin inside another")
     mailbox.beginTurn()
-    defer { mailbox.endTurn() }
+    defer {
+      mailbox.endTurn()
+      recordPendingFaults()
+    }
     return try body()
   }
 
@@ -114,7 +246,8 @@ public final class TranslationPort: @unchecked Sendable {
 
   /// What the caches have done; to be read by the thread that uses the port.
   public var counters: PortCounters {
-    PortCounters(
+    engine.pointee.settleCounters()
+    return PortCounters(
       contexts: caches.pointee.contexts.counters, pasids: caches.pointee.pasids.counters,
       iotlb: caches.pointee.iotlb.counters,
       pagingStructures: caches.pointee.structures.counters,

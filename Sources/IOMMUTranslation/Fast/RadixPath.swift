@@ -26,6 +26,7 @@ struct EntryTests {
   var page4KiB: EntryTest
   var page2MiB: EntryTest
   var page1GiB: EntryTest
+  var dirty: UInt64
 }
 
 /// What the short way of one kind of access through VT-d tables goes by.
@@ -44,6 +45,8 @@ public struct RadixParameters: Sendable {
   @usableFromInline let page4KiB: EntryTest
   @usableFromInline let page2MiB: EntryTest
   @usableFromInline let page1GiB: EntryTest
+  /// What the leaf of a page that was written has set; 0 where nothing is.
+  @usableFromInline let dirty: UInt64
 
   /// For a way on which nothing is found.
   init() {
@@ -53,6 +56,7 @@ public struct RadixParameters: Sendable {
     lastAddress = 0
     let nothing = EntryTest(set: 0, clear: 0)
     (pointer, page4KiB, page2MiB, page1GiB) = (nothing, nothing, nothing, nothing)
+    dirty = 0
   }
 
   init?(window: MemoryWindow, root: PhysicalAddress, lastAddress: UInt64, tests: EntryTests) {
@@ -67,6 +71,7 @@ public struct RadixParameters: Sendable {
     page4KiB = tests.page4KiB
     page2MiB = tests.page2MiB
     page1GiB = tests.page1GiB
+    dirty = tests.dirty
   }
 }
 
@@ -144,12 +149,14 @@ extension RadixPath {
   ///   - levels: 3 to 5; a constant where this is called.
   ///   - descent: Made of these parameters.
   ///   - elsewhere: The result when the leaf is not found on the short way.
-  ///   - small: Given the place of the entry of a 4 KiB page, a multiple of eight.
+  ///   - small: Given the place of the entry of a 4 KiB page, a multiple of eight, and the bits that
+  ///     all entries above it have.
   ///   - large: Given an entry that leads to no table, and so may map a large page, with its place.
   @inlinable @inline(__always)
   func locate(
     _ address: UInt64, levels: Int, _ descent: Descent, elsewhere: UInt64,
-    small: (UInt64) -> UInt64, large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
+    small: (_ place: UInt64, _ common: UInt64) -> UInt64,
+    large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
   ) -> UInt64 {
     guard likely(address <= parameters.pointee.lastAddress),
       likely(!VTd.isInterruptAddress(address))
@@ -157,25 +164,29 @@ extension RadixPath {
       return elsewhere
     }
     var table = parameters.pointee.root
+    var common = UInt64.max
     if levels >= 5 {
       let entry = descent.window.quadword(unchecked: Self.place(address, in: table, level: 5))
       guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
       table = Self.addressBits(entry)
+      common &= entry
     }
     if levels >= 4 {
       let entry = descent.window.quadword(unchecked: Self.place(address, in: table, level: 4))
       guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
       table = Self.addressBits(entry)
+      common &= entry
     }
     let upper = Self.place(address, in: table, level: 3)
     var entry = descent.window.quadword(unchecked: upper)
     guard likely(descent.pointer.passes(entry)) else { return large(upper, entry, .size1GiB) }
     guard descent.reaches(entry) else { return elsewhere }
+    common &= entry
     let middle = Self.place(address, in: Self.addressBits(entry), level: 2)
     entry = descent.window.quadword(unchecked: middle)
     guard likely(descent.pointer.passes(entry)) else { return large(middle, entry, .size2MiB) }
     guard descent.reaches(entry) else { return elsewhere }
-    return small(Self.place(address, in: Self.addressBits(entry), level: 1))
+    return small(Self.place(address, in: Self.addressBits(entry), level: 1), common & entry)
   }
 
   /// What is needed at the leaf of a 4 KiB page.
@@ -224,8 +235,8 @@ extension RadixPath {
     let descent = Descent(parameters)
     return locate(
       address, levels: levels, descent, elsewhere: Self.noAnswer,
-      small: {
-        LeafTest(parameters).answer(descent.window.quadword(unchecked: $0), address)
+      small: { place, _ in
+        LeafTest(parameters).answer(descent.window.quadword(unchecked: place), address)
       },
       large: { _, entry, size in answer(entry, size, address) })
   }
@@ -268,13 +279,24 @@ extension RadixPath {
   func resolve(
     _ address: UInt64, levels: Int, _ descent: Descent, _ regions: inout some RegionStore
   ) -> UInt64 {
+    resolve(
+      address, levels: levels, descent, &regions, small: { place, _ in place },
+      large: { place, entry, size in
+        test(of: size).passes(entry) ? place | size.rawValue : Self.unresolved
+      })
+  }
+
+  /// The same, with the low bits that the caller gives it.
+  @inlinable @inline(__always)
+  func resolve(
+    _ address: UInt64, levels: Int, _ descent: Descent, _ regions: inout some RegionStore,
+    small: (_ place: UInt64, _ common: UInt64) -> UInt64,
+    large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
+  ) -> UInt64 {
     var place = regions.leaf(of: address)
     if place == Self.unresolved {
       place = locate(
-        address, levels: levels, descent, elsewhere: Self.unresolved, small: { $0 },
-        large: { place, entry, size in
-          test(of: size).passes(entry) ? place | size.rawValue : Self.unresolved
-        })
+        address, levels: levels, descent, elsewhere: Self.unresolved, small: small, large: large)
       if place != Self.unresolved, isUniform(address) { regions.remember(place, for: address) }
     }
     return place

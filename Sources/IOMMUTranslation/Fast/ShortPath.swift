@@ -20,6 +20,8 @@ public struct ShortParameters: Sendable {
   }
 
   @usableFromInline let kind: UInt8
+  /// The tables are second-stage tables: R and W are all that their entries allow or not.
+  @usableFromInline let hasSecondStage: Bool
   /// Of VT-d tables; empty otherwise.
   @usableFromInline let radix: RadixParameters
   /// Of TCE tables, and of GATTs; without an address otherwise.
@@ -31,12 +33,14 @@ public struct ShortParameters: Sendable {
     let dmaMask = handle.dmaMask
     var kind = Kind.none
     var radix: RadixParameters?
+    var hasSecondStage = false
     var tce: FlatPath?
     var gatt: FlatPath?
     switch handle.route {
     case .secondStage(let table):
       kind = Self.kind(levels: table.format.levels)
       radix = table.path(access, dmaMask: dmaMask, window: window)
+      hasSecondStage = radix != nil
     case .firstStage(let table):
       kind = Self.kind(levels: table.format.levels)
       radix = table.path(access, dmaMask: dmaMask, window: window)
@@ -49,6 +53,7 @@ public struct ShortParameters: Sendable {
     case .untranslated, .passThrough, .nested, .blocked: break
     }
     self.kind = (radix == nil && tce == nil && gatt == nil ? .none : kind).rawValue
+    self.hasSecondStage = hasSecondStage
     self.radix = radix ?? RadixParameters()
     self.tce = tce ?? FlatPath()
     self.gatt = gatt ?? FlatPath()
@@ -208,7 +213,7 @@ extension EntryTests {
       pointer: EntryTest(set: pointer, clear: reservedInPointers | pageSize),
       page4KiB: EntryTest(set: page, clear: reservedInPages.0),
       page2MiB: EntryTest(set: page | pageSize, clear: reservedInPages.1),
-      page1GiB: EntryTest(set: page | pageSize, clear: reservedInPages.2))
+      page1GiB: EntryTest(set: page | pageSize, clear: reservedInPages.2), dirty: marks.dirty)
   }
 }
 

@@ -27,7 +27,9 @@ import Testing
 
   /// The driver moves a page between two frames; after each wait it takes the old frame back and
   /// writes to it. No device's write may land in a frame that is the driver's.
-  @Test(arguments: [CacheConfiguration.none, .hardware, .everything])
+  @Test(arguments: [
+    CacheConfiguration.none, .hardware, .everything, PackedAnswerTests.withIOTLB(.unbounded),
+  ])
   func `after a wait no device writes through the old entry`(caches: CacheConfiguration) throws {
     let bench = try Bench.scalable(caches)
     let (memory, unit) = (bench.memory, bench.unit)
@@ -43,8 +45,23 @@ import Testing
         let request = VTdRequest(
           Bench.nic, IOVA(0x1234_5000 + UInt64(device) * 8), .write,
           pasid: device == 1 ? PASID(5) : nil)
+        let addresses = [IOVA](repeating: IOVA(request.address), count: 300)
+        var answers = [PackedTranslation](repeating: .addressTooWide, count: 300)
         while !isDone.with({ $0 }) {
           port.transaction {
+            // One device asks in batches.
+            if device == 2 {
+              var span = answers.mutableSpan
+              port.translate(addresses.span, .write, of: Bench.nic, into: &span)
+              for answer in answers {
+                if let address = answer.physical {
+                  memory.store(UInt64(0xd0), at: address)
+                } else {
+                  failures.with { $0.append("batch: the page is always mapped") }
+                }
+              }
+              return
+            }
             switch port.translate(request, byteCount: 8) {
             case .mapped(let address, _): memory.store(UInt64(0xd0), at: address)
             case .interruptMessage, .fault:
