@@ -1,0 +1,32 @@
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUTranslation
+import IOMMUWorkloads
+
+/// Translations of one run, by Swift or by C: what a contender does to addresses.
+public typealias Run = (UnsafeBufferPointer<IOVA>, UnsafeMutableBufferPointer<PackedTranslation>) ->
+  Void
+
+/// A translator as a caller that keeps one has it.
+public final class Device {
+  let translator: Translator<FlatMemory>
+  let cache = RegionCache()
+
+  public init(_ translator: Translator<FlatMemory>) { self.translator = translator }
+
+  public var calls: Run {
+    { [translator] addresses, answers in
+      for index in addresses.indices {
+        answers[index] = PackedTranslation(
+          rawValue: hotTranslateCall(translator, addresses[index].rawValue))
+      }
+    }
+  }
+
+  public var inlined: Run { { [translator] in hotTranslateInlined(translator, $0, $1) } }
+  public var batch: Run { { [translator] in hotTranslateBatch(translator, $0, $1) } }
+
+  public var batchRegions: Run {
+    { [translator, cache] in hotTranslateBatchRegions(translator, $0, $1, cache) }
+  }
+}
