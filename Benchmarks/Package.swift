@@ -7,7 +7,10 @@ let strict: [SwiftSetting] =
 let settings: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny")] + strict
 
 /// Each is a target of ordo-one's benchmark plugin, which looks for them directly in `Benchmarks`.
-let subjects = ["Walk", "Batch", "TCE", "GART"]
+let subjects = [
+  "Walk", "Batch", "IOTLB", "TCE", "GART", "Mapping", "Invalidate", "Maps", "Dumps", "Unit",
+  "Threads",
+]
 
 // A package of its own, so that nobody who uses the libraries builds the measurements.
 let package = Package(

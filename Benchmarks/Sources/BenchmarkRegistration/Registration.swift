@@ -24,7 +24,7 @@ private func register(_ comparison: Comparison) {
       polarity: ratio.isOfThroughputs ? .prefersLarger : .prefersSmaller, useScalingFactor: false)
   }
   let times = comparison.contenders.map { contender in
-    BenchmarkMetric.custom("\(contender.name), ps a \(comparison.unit)", useScalingFactor: false)
+    BenchmarkMetric.custom("\(contender.name), ps per \(comparison.unit)", useScalingFactor: false)
   }
   let names = comparison.contenders.map(\.name)
   // All digits, whatever the size of the number.

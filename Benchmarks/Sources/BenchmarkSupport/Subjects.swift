@@ -3,7 +3,9 @@ extension Subject {
   ///
   /// - Parameter dumps: Paths of dumps that are read beside those that the benchmark makes.
   public static func all(dumps: [String] = []) -> [Subject] {
-    [walk, batch, tce, gart]
+    [
+      walk, batch, iotlb, tce, gart, mapping, invalidate, maps, .dumps(dumps), unit, threads,
+    ]
   }
 
   /// The subject of a name, whatever the case of its letters; `nil` when there is none.

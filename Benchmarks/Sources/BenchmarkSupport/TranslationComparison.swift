@@ -81,8 +81,7 @@ extension Suite {
 }
 
 /// Addresses and room for their answers.
-final class AddressBlock: @unchecked Sendable {
-  // Sendable: threads that share a block write answers of their own part alone.
+final class AddressBlock {
   let source: UnsafeBufferPointer<IOVA>
   let answers: UnsafeMutableBufferPointer<PackedTranslation>
 

@@ -20,22 +20,23 @@ struct GoalsReport {
     let measured = Rounds(
       comparison.contenders, units: comparison.units, rounds: rounds, clock: comparison.clock)
     print(
-      "  \(comparison.title): ns a \(comparison.unit), \(comparison.clock.title), "
-        + "median of \(rounds) rounds of \(grouped(comparison.units))")
+      "  \(comparison.title): ns per \(comparison.unit), \(comparison.clock.title); "
+        + "\(grouped(comparison.units)) in one run, median of \(rounds) "
+        + (rounds == 1 ? "round" : "rounds"))
     for note in comparison.notes { print("    \(note)") }
-    for name in measured.names { row(name, digits(measured.time(name)!)) }
+    for name in measured.names { row(name, time(measured.time(name)!)) }
     for ratio in comparison.ratios {
       let value = ratio.value(in: measured)
       guard let bound = bound(ratio) else {
-        row(ratio.title, hundredths(value))
+        row(ratio.title, fixed(value, 3))
         continue
       }
       let isMet = ratio.isMet(by: value)
-      row(ratio.title, hundredths(value), "  \(bound)  \(isMet ? "met" : "missed")")
+      row(ratio.title, fixed(value, 3), "  \(bound)  \(isMet ? "met" : "missed")")
       goalCount += 1
       if !isMet {
         missed.append(
-          "\(subject.name), \(comparison.title): \(ratio.title) is \(hundredths(value)), "
+          "\(subject.name), \(comparison.title): \(ratio.title) is \(fixed(value, 3)), "
             + "should be \(bound)")
       }
     }
@@ -55,22 +56,25 @@ struct GoalsReport {
   /// Such as `<= 1.05`; `nil` without a goal.
   private func bound(_ ratio: Ratio) -> String? {
     switch ratio.goal {
-    case .atMost(let bound): "<= \(hundredths(bound))"
-    case .atLeast(let bound): ">= \(hundredths(bound))"
+    case .atMost(let bound): "<= \(fixed(bound, 2))"
+    case .atLeast(let bound): ">= \(fixed(bound, 2))"
     case nil: nil
     }
   }
 }
 
-/// `1.05`.
-private func hundredths(_ value: Double) -> String {
-  let scaled = Int((value * 100).rounded())
-  return "\(scaled / 100)." + (scaled % 100 < 10 ? "0" : "") + "\(scaled % 100)"
+/// With so many digits after the point, such as `1.05`.
+private func fixed(_ value: Double, _ digits: Int) -> String {
+  var scale = 1
+  for _ in 0..<digits { scale *= 10 }
+  let scaled = Int((value * Double(scale)).rounded())
+  let fraction = String(scaled % scale)
+  return "\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
 }
 
 /// Hundredths of short times, whole numbers of long ones.
-private func digits(_ nanoseconds: Double) -> String {
-  nanoseconds < 1000 ? hundredths(nanoseconds) : grouped(Int(nanoseconds.rounded()))
+private func time(_ nanoseconds: Double) -> String {
+  nanoseconds < 1000 ? fixed(nanoseconds, 2) : grouped(Int(nanoseconds.rounded()))
 }
 
 /// `262,144`.

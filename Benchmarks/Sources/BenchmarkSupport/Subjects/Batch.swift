@@ -6,14 +6,14 @@ extension Subject {
     "Batch", "batches through VT-d tables of four levels"
   ) {
     let suite = try Suite.shared()
-    let device = Device(suite.tables.translator(.vtd4Levels))
+    let runs = TranslatorRuns(suite.tables.translator(.vtd4Levels))
     let walkers = [
       Walker.bareLoad(suite.c(reference_bare_load)),
       Walker("C walk", suite.c(reference_walk)),
       Walker("C batch", suite.c(reference_walk_batch)),
       Walker("C batch, regions", suite.c(reference_walk_batch_regions)),
-      Walker("batch", device.batch),
-      Walker("batch, regions", device.batchRegions),
+      Walker("batch", runs.batch),
+      Walker("batch, regions", runs.batchRegions),
     ]
     func ratios(toLoad batch: Double?, _ regions: Double?, toWalk walk: Double?) -> [Ratio] {
       [

@@ -6,12 +6,12 @@ extension Subject {
   /// The GART's flat table.
   public static let gart = Subject("GART", "AMD GATTs, calls and batches") {
     let suite = try Suite.shared()
-    let device = Device(suite.tables.translator(.gatt))
+    let runs = TranslatorRuns(suite.tables.translator(.gatt))
     let walkers = [
       Walker("C loop", suite.c(reference_gatt)),
       Walker("C call", suite.c(reference_gatt_call)),
-      Walker("call", device.calls),
-      Walker("batch", device.batch),
+      Walker("call", runs.calls),
+      Walker("batch", runs.batch),
     ]
     let first = suite.tables.firstAddress(.gatt).rawValue
     return try [("hot page", AddressPattern.hot), ("sequential 1 GiB", .sequential)].map {

@@ -7,9 +7,9 @@ extension Subject {
   /// Calgary's flat tables.
   public static let tce = Subject("TCE", "Calgary TCE tables, calls and batches") {
     let suite = try Suite.shared()
-    let device = Device(suite.tables.translator(.tce))
+    let runs = TranslatorRuns(suite.tables.translator(.tce))
     let near = suite.tceWalkers(
-      calls: device.calls, inlined: device.inlined, batch: device.batch)
+      calls: runs.calls, inlined: runs.inlined, batch: runs.batch)
     let nearRatios = [
       Ratio("call", to: "C call", .atMost(1.05)), Ratio("batch", to: "C loop", .atMost(1.2)),
     ]
@@ -46,14 +46,14 @@ extension Suite {
   /// the four as one table.
   fileprivate func farTCEs() throws -> Comparison {
     let blockCount = 256
-    let devices = tables.tceTables.indices.map {
-      Device(tables.translator(.tce, tceTable: $0))
+    let tableRuns = tables.tceTables.indices.map {
+      TranslatorRuns(tables.translator(.tce, tceTable: $0))
     }
     let offsets = AddressPattern.random.addresses(count: Self.count, span: 4 << 30)
     // What the four tables are asked: without the table's number.
     let local = AddressBlock(offsets)
-    func each(_ run: (Device) -> Run) -> Run {
-      let runs = devices.map(run)
+    func each(_ run: (TranslatorRuns) -> Run) -> Run {
+      let runs = tableRuns.map(run)
       return { _, answers in
         for (number, start) in stride(from: 0, to: Self.count, by: blockCount).enumerated() {
           let block = start..<start + blockCount
@@ -64,7 +64,7 @@ extension Suite {
       }
     }
     let addresses = offsets.enumerated().map { index, offset in
-      IOVA(offset.rawValue | UInt64(index / blockCount % devices.count) << 32)
+      IOVA(offset.rawValue | UInt64(index / blockCount % tableRuns.count) << 32)
     }
     return try comparison(
       Workload("random 16 GiB", addresses, .tce),

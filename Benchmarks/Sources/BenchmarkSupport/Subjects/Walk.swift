@@ -6,14 +6,14 @@ extension Subject {
     "Walk", "single calls through VT-d tables of four levels"
   ) {
     let suite = try Suite.shared()
-    let device = Device(suite.tables.translator(.vtd4Levels))
+    let runs = TranslatorRuns(suite.tables.translator(.vtd4Levels))
     let peer = AddrxlatPeer(suite.tables.memory, root: suite.tables.root)
     var walkers = [
       Walker("C walk", suite.c(reference_walk)),
       Walker("C walk, call", suite.c(reference_walk_call)),
       Walker("C checked walk, call", suite.c(reference_checked_walk_call)),
-      Walker("call", device.calls),
-      Walker("inlined", device.inlined),
+      Walker("call", runs.calls),
+      Walker("inlined", runs.inlined),
     ]
     var ratios = [
       Ratio("call", to: "C walk, call", .atMost(1.05)),

@@ -7,10 +7,11 @@ import IOMMUWorkloads
 public typealias Run = (UnsafeBufferPointer<IOVA>, UnsafeMutableBufferPointer<PackedTranslation>) ->
   Void
 
-/// A translator as a caller that keeps one has it.
-public final class Device {
-  let translator: Translator<FlatMemory>
-  let cache = RegionCache()
+/// Every way through a translator, as a caller that keeps one has it.
+public final class TranslatorRuns {
+  private let translator: Translator<FlatMemory>
+  /// Made when a run first wants it.
+  private lazy var cache = RegionCache()
 
   public init(_ translator: Translator<FlatMemory>) { self.translator = translator }
 

@@ -1,0 +1,45 @@
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUTranslation
+import IOMMUWorkloads
+
+/// A remapping unit in front of the workloads' tables, and one port of it.
+final class RemappedPort {
+  let unit: RemappingUnit
+  let port: TranslationPort
+
+  init(_ tables: WorkloadTables, _ caches: CacheConfiguration) throws {
+    var configuration = RemappingUnitConfiguration.qemu
+    configuration.caches = caches
+    unit = try RemappingUnit(configuration, memory: tables.memory)
+    unit.write(
+      VTd.RootTableAddress(rootTable: tables.rootTable).rawValue,
+      at: VTd.RegisterOffset.rootTableAddress, byteCount: 8)
+    var command = VTd.GlobalCommand(rawValue: 0)
+    command.setsRootTablePointer = true
+    command.enablesTranslation = true
+    unit.write(UInt64(command.rawValue), at: VTd.RegisterOffset.globalCommand, byteCount: 4)
+    port = unit.makePort()
+  }
+
+  /// Where the device's read of `address` goes; `nil` when it goes nowhere.
+  @inline(__always)
+  func translate(_ address: IOVA) -> PhysicalAddress? {
+    guard
+      case .mapped(let physical, _) = port.translate(
+        VTdRequest(WorkloadTables.requester, address))
+    else { return nil }
+    return physical
+  }
+
+  /// One request each.
+  var calls: Run {
+    { [self] addresses, answers in
+      for index in addresses.indices {
+        answers[index] =
+          translate(addresses[index]).map { PackedTranslation(rawValue: $0.rawValue) }
+          ?? .addressTooWide
+      }
+    }
+  }
+}
