@@ -1,4 +1,4 @@
-// swift-tools-version: 6.2
+// swift-tools-version: 6.3
 import PackageDescription
 
 // `make` sets IOMMU_STRICT: the project's own builds refuse warnings.
@@ -12,7 +12,8 @@ let subjects = [
   "Threads",
 ]
 
-// A package of its own, so that nobody who uses the libraries builds the measurements.
+// A package of its own, so that nobody who uses the libraries builds the measurements. Older toolchains
+// than 6.3 get an ordo-one package that wants another swift-argument-parser than the tool does.
 let package = Package(
   name: "benchmarks",
   dependencies: [

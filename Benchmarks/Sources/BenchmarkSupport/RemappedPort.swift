@@ -32,14 +32,19 @@ final class RemappedPort {
     return physical
   }
 
-  /// One request each.
-  var calls: Run {
-    { [self] addresses, answers in
-      for index in addresses.indices {
-        answers[index] =
-          translate(addresses[index]).map { PackedTranslation(rawValue: $0.rawValue) }
-          ?? .addressTooWide
-      }
+  /// Requests with all that a bus transaction says, one call each.
+  var requests: Run { { [self] in translate($0, into: $1) } }
+
+  /// One loop in the machine code, whoever runs it.
+  @inline(never)
+  private func translate(
+    _ addresses: UnsafeBufferPointer<IOVA>,
+    into answers: UnsafeMutableBufferPointer<PackedTranslation>
+  ) {
+    for index in addresses.indices {
+      answers[index] =
+        translate(addresses[index]).map { PackedTranslation(rawValue: $0.rawValue) }
+        ?? .addressTooWide
     }
   }
 }

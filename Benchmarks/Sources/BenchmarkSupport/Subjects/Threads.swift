@@ -5,7 +5,7 @@ import IOMMUWorkloads
 extension Subject {
   /// The same work by one thread and by two.
   public static let threads = Subject(
-    "Threads", "two threads that share the work of one, single calls through the same tables"
+    "Threads", "single calls by two threads that share the work of one"
   ) {
     let suite = try Suite.shared()
     return try [

@@ -11,18 +11,20 @@ extension Subject {
     let suite = try Suite.shared()
     let handle = suite.tables.handle(.vtd4Levels)
     let memory = suite.tables.memory
-    let walkers = [
-      Walker("handle") { walkExactly(handle, memory, $0, $1) },
-      Walker("unit, caches as hardware", try RemappedPort(suite.tables, .hardware).calls),
-      Walker("unit, no caches", try RemappedPort(suite.tables, .none).calls),
-    ]
-    let ratios = [
-      Ratio("unit, caches as hardware", to: "handle"), Ratio("unit, no caches", to: "handle"),
-    ]
     return try [
       Workload.hotPage, .vtd("random 256 KiB", .random, 256 << 10),
       .vtd("random 64 MiB", .random, 64 << 20),
-    ].map { try suite.comparison($0, walkers, ratios) }
+    ].map { workload in
+      // Units of its own: what a cache holds, and in which way, is of this workload.
+      let walkers = [
+        Walker("handle") { walkExactly(handle, memory, $0, $1) },
+        Walker("unit, caches as hardware", try RemappedPort(suite.tables, .hardware).requests),
+        Walker("unit, no caches", try RemappedPort(suite.tables, .none).requests),
+      ]
+      return try suite.comparison(
+        workload, walkers,
+        [Ratio("unit, caches as hardware", to: "handle"), Ratio("unit, no caches", to: "handle")])
+    }
   }
 }
 
