@@ -5,7 +5,7 @@ SWIFT  ?= swift
 PREFIX ?= /usr/local
 IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources \
-          Fuzz/Package.swift Fuzz/Shared Fuzz/Sources
+          $(wildcard Benchmarks/*/*.swift) Fuzz/Package.swift Fuzz/Shared Fuzz/Sources
 
 .PHONY: run build test bench bench-check fuzz lint format docs install clean
 
@@ -18,9 +18,11 @@ build:
 test:
 	$(SWIFT) test
 
-# Ratios against plain C in one run. Times are for reading, not for judging a change.
+# Ratios against plain C in one run, of all subjects or of SUBJECT: `make bench SUBJECT=Walk`. Times are
+# for reading, not for judging a change.
 bench:
-	@$(SWIFT) run --package-path Benchmarks --configuration release goals
+	@$(SWIFT) run --package-path Benchmarks --configuration release goals \
+	  $(SUBJECT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # What one translation takes, counted by callgrind: fails when it has become more.
 bench-check:

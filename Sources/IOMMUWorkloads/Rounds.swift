@@ -1,10 +1,20 @@
 import Glibc
 
-/// CPU time of the calling thread, in nanoseconds.
-public func threadNanoseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+/// What time is read from.
+public enum Clock: Sendable {
+  /// CPU time of the calling thread: what neighbours take away does not count.
+  case threadCPU
+  /// The clock on the wall, for work that several threads share.
+  case wall
+
+  public var nanoseconds: UInt64 {
+    var time = timespec()
+    clock_gettime(self == .wall ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+
+  /// In words, for a table's heading.
+  public var title: String { self == .wall ? "wall clock" : "thread CPU time" }
 }
 
 /// The middle value; the mean of the two middle ones of an even number. 0 of none.
@@ -18,11 +28,14 @@ public func median(_ values: [Double]) -> Double {
 /// Something whose time is compared with that of others.
 public struct Contender {
   public var name: String
+  /// Done before each run, and not timed.
+  public var reset: () -> Void
   /// Does the work once.
   public var run: () -> Void
 
-  public init(_ name: String, run: @escaping () -> Void) {
+  public init(_ name: String, reset: @escaping () -> Void = {}, run: @escaping () -> Void) {
     self.name = name
+    self.reset = reset
     self.run = run
   }
 }
@@ -34,22 +47,40 @@ public struct Contender {
 /// of a busy machine cancels.
 public struct Rounds {
   public let names: [String]
-  /// By contender and round, nanoseconds of thread CPU time for one unit of work.
+  /// By contender and round, nanoseconds for one unit of work.
   public private(set) var times: [[Double]]
 
   /// - Parameter units: Units of work in one run: translations, pages, bytes.
-  public init(_ contenders: [Contender], units: Int, rounds: Int) {
+  public init(
+    _ contenders: [Contender], units: Int, rounds: Int, clock: Clock = .threadCPU
+  ) {
     names = contenders.map(\.name)
     times = contenders.map { _ in [] }
-    for round in 0..<rounds {
-      let order = Array(contenders.indices)
-      for index in round % 2 == 0 ? order : order.reversed() {
-        contenders[index].run()
-        let start = threadNanoseconds()
-        contenders[index].run()
-        times[index].append(Double(threadNanoseconds() - start) / Double(units))
-      }
+    for number in 0..<rounds {
+      let round = Self.round(number, of: contenders, units: units, clock: clock)
+      for (index, time) in round.enumerated() { times[index].append(time) }
     }
+  }
+
+  /// Runs one round.
+  ///
+  /// - Parameter number: An odd round goes backwards.
+  /// - Returns: By contender, nanoseconds for one unit of work.
+  public static func round(
+    _ number: Int, of contenders: [Contender], units: Int, clock: Clock = .threadCPU
+  ) -> [Double] {
+    var times = [Double](repeating: 0, count: contenders.count)
+    let order = Array(contenders.indices)
+    for index in number % 2 == 0 ? order : order.reversed() {
+      let contender = contenders[index]
+      contender.reset()
+      contender.run()
+      contender.reset()
+      let start = clock.nanoseconds
+      contender.run()
+      times[index] = Double(clock.nanoseconds - start) / Double(units)
+    }
+    return times
   }
 
   /// The median time; `nil` for a contender that did not take part.

@@ -74,20 +74,14 @@ public func translationsPerSecond(
       repeating: PackedTranslation(rawValue: 0), count: addresses.count)
     translateAll(addresses, by: method, translator, cache, into: &answers)
     gate.wait()
-    let start = wallNanoseconds()
+    let start = Clock.wall.nanoseconds
     for _ in 0..<passes {
       translateAll(addresses, by: method, translator, cache, into: &answers)
     }
-    return Double(wallNanoseconds() - start)
+    return Double(Clock.wall.nanoseconds - start)
   }
   // Each thread's own rate: they start together, and none waits for the last.
   return elapsed.reduce(0) { $0 + Double(addresses.count * passes) * 1e9 / max(1, $1) }
-}
-
-func wallNanoseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }
 
 /// Lets threads start together: each waits until all are there.

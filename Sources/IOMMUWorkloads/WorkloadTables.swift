@@ -18,11 +18,16 @@ public final class WorkloadTables: Sendable {
   private let root2MiB: PhysicalAddress
   private let root1GiB: PhysicalAddress
   public let gattTable: PhysicalAddress
+  /// A root table in legacy mode by which ``requester`` is translated through the table of four
+  /// levels, in domain 1.
+  public let rootTable: PhysicalAddress
   /// Where the pages of VT-d tables begin, and how many entries they hold: what a load with a known
   /// place may read.
   public let firstLeaf: PhysicalAddress
   public let leafCount: UInt64
 
+  /// The device that the tables translate for.
+  public static let requester = Requester(bus: 0, device: 3, function: 0)
   /// The GART's aperture, 2 GiB.
   public static let aperture = Range(start: IOVA(0x8000_0000), byteCount: 2 << 30)!
 
@@ -53,9 +58,15 @@ public final class WorkloadTables: Sendable {
     func link(_ table: PhysicalAddress, _ index: UInt64, _ entry: VTd.SecondStageEntry) {
       entry.store(to: memory, at: PhysicalAddress(table.rawValue + index * 8))
     }
-    let roots = (0..<8).map { _ in table() }
+    let roots = (0..<9).map { _ in table() }
     (root, root5, root2MiB, root1GiB) = (roots[0], roots[1], roots[2], roots[3])
-    root3 = roots[4]
+    (root3, rootTable) = (roots[4], roots[7])
+    VTd.RootEntry(contextTable: roots[8]).store(to: memory, at: rootTable)
+    VTd.ContextEntry(secondStageTable: root, levels: 4, domainID: 1)
+      .store(
+        to: memory,
+        at: VTdUnit.contextEntryAddress(
+          in: roots[8], deviceFunction: Self.requester.deviceFunction))
     let (middle2MiB, middle1GiB) = (roots[5], roots[6])
     link(root, 0, .init(table: root3))
     link(root5, 0, .init(table: root))
@@ -129,7 +140,7 @@ public final class WorkloadTables: Sendable {
   /// - Parameter tceTable: Which of the Calgary tables.
   public func handle(_ kind: TableKind, tceTable: Int = 0) -> DeviceHandle {
     DeviceHandle(
-      requester: Requester(bus: 0, device: 3, function: 0), route: route(kind, tceTable: tceTable))
+      requester: Self.requester, route: route(kind, tceTable: tceTable))
   }
 
   public func translator(_ kind: TableKind, tceTable: Int = 0) -> Translator<FlatMemory> {

@@ -1,29 +1,33 @@
 import CReference
 import IOMMUFormats
-import IOMMUHardware
 import IOMMUTranslation
 import IOMMUWorkloads
 
-/// Translations of one run, by Swift or by C: what a contender does to addresses.
-public typealias Run = (UnsafeBufferPointer<IOVA>, UnsafeMutableBufferPointer<PackedTranslation>) ->
-  Void
-
-/// The tables all walks of one process share, and every way through them.
-public final class Suite {
-  public let tables: WorkloadTables
-  let reference: UnsafeMutablePointer<reference_tables>
+/// The tables that all walks of one process share, and C's way through them.
+final class Suite: @unchecked Sendable {
+  // Sendable: neither the tables nor what C is told of them ever changes.
+  let tables: WorkloadTables
+  private let reference: UnsafeMutablePointer<reference_tables>
 
   /// 16 GiB of IOVA: 32 MiB of leaf entries of each kind.
-  public static let span: UInt64 = 16 << 30
+  static let span: UInt64 = 16 << 30
 
-  public init() throws {
+  /// Translations of one run.
+  static let count = 1 << 18
+
+  private static let made = Result { try Suite() }
+
+  /// The tables, made when first asked for.
+  static func shared() throws -> Suite { try made.get() }
+
+  private init() throws {
     tables = try WorkloadTables(span: Self.span, tceTableCount: 4)
     reference = .allocate(capacity: 1)
     reference.initialize(
       to: reference_tables(
-        memory: UnsafePointer(tables.memory.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)),
-        byte_count: UInt64(tables.memory.bytes.count), root: tables.root.rawValue,
-        last_address: 1 << 48 - 1, tce_table: tables.tceTables[0].rawValue, tce_count: 4 << 20,
+        memory: tables.memory.start, byte_count: UInt64(tables.memory.bytes.count),
+        root: tables.root.rawValue, last_address: 1 << 48 - 1,
+        tce_table: tables.tceTables[0].rawValue, tce_count: 4 << 20,
         gatt_table: tables.gattTable.rawValue,
         gatt_base: WorkloadTables.aperture.lowerBound.rawValue,
         gatt_byte_count: WorkloadTables.aperture.byteCount))
@@ -38,65 +42,29 @@ public final class Suite {
         UnsafePointer<reference_tables>?, UnsafePointer<UInt64>?, UnsafeMutablePointer<UInt64>?, Int
       ) -> UInt64
   ) -> Run {
-    { [reference] addresses, answers in
-      let source = UnsafeRawPointer(addresses.baseAddress!).assumingMemoryBound(to: UInt64.self)
-      let target = UnsafeMutableRawPointer(answers.baseAddress!)
-        .assumingMemoryBound(to: UInt64.self)
-      _ = function(reference, source, target, addresses.count)
+    { [self] addresses, answers in
+      _ = function(reference, addresses.words, answers.words, addresses.count)
     }
   }
 }
 
-// The hot loops, each a function of its own that can be found in the machine code by its name.
-
-/// One call each, not inlined.
-@inline(never)
-public func hotTranslateCall(
-  _ translator: borrowing Translator<FlatMemory>, _ address: UInt64
-) -> UInt64 {
-  translator.translate(IOVA(address), .read).rawValue
-}
-
-/// Calls it for each address, in the loop that the C reference has.
-@inline(never)
-func callEach(
-  _ translator: borrowing Translator<FlatMemory>, _ addresses: UnsafeBufferPointer<IOVA>,
-  _ answers: UnsafeMutableBufferPointer<PackedTranslation>
-) {
-  guard let source = addresses.baseAddress, let target = answers.baseAddress else { return }
-  var index = 0
-  while index < addresses.count {
-    target[index] = PackedTranslation(
-      rawValue: hotTranslateCall(translator, source[index].rawValue))
-    index &+= 1
+extension FlatMemory {
+  /// Physical address 0, for C.
+  var start: UnsafeMutablePointer<UInt8> {
+    bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
   }
 }
 
-/// One call each, inlined into the loop.
-@inline(never)
-public func hotTranslateInlined(
-  _ translator: borrowing Translator<FlatMemory>, _ addresses: UnsafeBufferPointer<IOVA>,
-  _ answers: UnsafeMutableBufferPointer<PackedTranslation>
-) {
-  for index in addresses.indices {
-    answers[index] = translator.translate(addresses[index], .read)
+extension UnsafeBufferPointer<IOVA> {
+  /// An IOVA is one word.
+  var words: UnsafePointer<UInt64> {
+    UnsafeRawPointer(baseAddress!).assumingMemoryBound(to: UInt64.self)
   }
 }
 
-@inline(never)
-public func hotTranslateBatch(
-  _ translator: borrowing Translator<FlatMemory>, _ addresses: UnsafeBufferPointer<IOVA>,
-  _ answers: UnsafeMutableBufferPointer<PackedTranslation>
-) {
-  var span = answers.mutableSpan
-  translator.translate(addresses.span, .read, into: &span)
-}
-
-@inline(never)
-public func hotTranslateBatchRegions(
-  _ translator: borrowing Translator<FlatMemory>, _ addresses: UnsafeBufferPointer<IOVA>,
-  _ answers: UnsafeMutableBufferPointer<PackedTranslation>, _ cache: RegionCache
-) {
-  var span = answers.mutableSpan
-  translator.translate(addresses.span, .read, into: &span, through: cache)
+extension UnsafeMutableBufferPointer<PackedTranslation> {
+  /// A packed answer is one word.
+  var words: UnsafeMutablePointer<UInt64> {
+    UnsafeMutableRawPointer(baseAddress!).assumingMemoryBound(to: UInt64.self)
+  }
 }

@@ -19,10 +19,10 @@ func run() throws {
   let pattern = AddressPattern.random.addresses(count: translations, span: 1 << 30)
   var answers = [PackedTranslation](repeating: .addressTooWide, count: translations)
 
-  func count(_ name: String, _ kind: TableKind, _ way: (Device) -> Run) {
+  func count(_ name: String, _ kind: TableKind, _ way: (TranslatorRuns) -> Run) {
     let first = tables.firstAddress(kind).rawValue
     let addresses = pattern.map { IOVA($0.rawValue + first) }
-    let pass = way(Device(tables.translator(kind)))
+    let pass = way(TranslatorRuns(tables.translator(kind)))
     for ended in ["first pass", name] {
       addresses.withUnsafeBufferPointer { addresses in
         answers.withUnsafeMutableBufferPointer { pass(addresses, $0) }

@@ -1,0 +1,107 @@
+import CReference
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUTranslation
+import IOMMUWorkloads
+
+extension Subject {
+  /// Finding every mapping of a table.
+  public static let maps = Subject(
+    "Maps", "runs of mappings out of full tables, against one look at their bytes"
+  ) {
+    let tables = try IdentityTables()
+    let calgary = try CalgaryBus()
+    calgary.driver.installIdentity(0..<CalgaryBus.pageCount, on: 0)
+    let scattered = try WorkloadTables(span: 1 << 30)
+    return try [
+      comparison(
+        "VT-d, 4 KiB, 16 GiB mapped to itself", tables.dmaTable, tables.memory,
+        bytes: tables.bytes, entryCount: IdentityTables.pageCount, runCount: 1, goal: .atMost(2)),
+      comparison(
+        "TCE, 4 GiB mapped to itself", calgary.dmaTable, calgary.memory,
+        bytes: UnsafeBufferPointer(start: calgary.table, count: CalgaryBus.pageCount * 8),
+        entryCount: CalgaryBus.pageCount, runCount: 1, goal: .atMost(2)),
+      comparison(
+        "VT-d, 4 KiB, 1 GiB, every page elsewhere",
+        legacyTable(rootTable: scattered.rootTable, scattered.memory), scattered.memory,
+        bytes: UnsafeBufferPointer(
+          start: scattered.memory.start + Int(scattered.firstLeaf.rawValue), count: 2 << 20),
+        entryCount: 1 << 18, runCount: 1 << 18, goal: nil),
+    ]
+  }
+}
+
+/// - Parameters:
+///   - bytes: What C looks at: as many as the entries have.
+///   - runCount: How many runs there are.
+private func comparison(
+  _ title: String, _ table: DMATable, _ memory: FlatMemory, bytes: UnsafeBufferPointer<UInt8>,
+  entryCount: Int, runCount: Int, goal: Ratio.Goal?
+) throws -> Comparison {
+  let result = Sink()
+  func runs() throws -> [MappingRun] {
+    var budget = EnumerationBudget(for: memory)
+    return try table.runs(in: memory, budget: &budget)
+  }
+  let found = try runs()
+  let pages = found.reduce(0) { $0 + $1.iova.byteCount / 4096 }
+  guard found.count == runCount, pages == entryCount, found[0].iova.lowerBound == IOVA(0) else {
+    throw WrongAnswer("runs", "\(title): \(found.count) runs of \(pages) pages")
+  }
+  return Comparison(
+    title, unit: "entry", units: entryCount,
+    contenders: [
+      Contender("C, one look") { result.add(reference_stream(bytes.baseAddress, bytes.count)) },
+      Contender("runs") {
+        do {
+          result.add(UInt64(try runs().count))
+        } catch {
+          preconditionFailure("the table could be read before: \(error)")
+        }
+      },
+    ],
+    ratios: [Ratio("runs", to: "C, one look", goal)])
+}
+
+/// Tables of four levels that map 16 GiB to themselves: 32 MiB of leaf entries.
+private final class IdentityTables {
+  let memory: FlatMemory
+  private let rootTable = PhysicalAddress(0)
+  private let contextTable = PhysicalAddress(0x1000)
+  private let root: UInt64 = 0x2000
+  private let firstTable: UInt64 = 0x3000
+
+  static let pageCount = 4 << 20
+
+  init() throws {
+    memory = try FlatMemory(byteCount: 40 << 20)
+    VTd.RootEntry(contextTable: contextTable).store(to: memory, at: rootTable)
+    VTd.ContextEntry(secondStageTable: PhysicalAddress(root), levels: 4, domainID: 1)
+      .store(
+        to: memory,
+        at: VTdUnit.contextEntryAddress(
+          in: contextTable, deviceFunction: WorkloadTables.requester.deviceFunction))
+    var next = firstTable
+    reference_store_second_stage(memory.start, root, &next, 0, Self.pageCount)
+  }
+
+  var dmaTable: DMATable { legacyTable(rootTable: rootTable, memory) }
+
+  /// As many bytes as the leaf entries have: tables, from the first one on.
+  var bytes: UnsafeBufferPointer<UInt8> {
+    UnsafeBufferPointer(start: memory.start + Int(firstTable), count: Self.pageCount * 8)
+  }
+}
+
+/// The table of the one device that a root table in legacy mode knows.
+private func legacyTable(rootTable: PhysicalAddress, _ memory: FlatMemory) -> DMATable {
+  Machine(
+    name: "VT-d",
+    units: [
+      .vtd(
+        VTdUnit(
+          base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rootTable: rootTable),
+          status: VTd.GlobalStatus(translates: true), limits: .permissive))
+    ]
+  ).tables(in: memory)[0]
+}

@@ -1,0 +1,21 @@
+#ifndef CPEERS_H
+#define CPEERS_H
+
+// Walks of the same tables by other people's libraries, where they are installed.
+
+#include <stddef.h>
+#include <stdint.h>
+
+// A four-level table, walked by libkdumpfile's addrxlat_walk.
+typedef struct addrxlat_peer addrxlat_peer;
+
+// memory holds physical addresses from 0; root is the table's. NULL where this was built without
+// libkdumpfile's header, or where its library is not there or refuses to begin.
+addrxlat_peer *addrxlat_peer_make(const uint8_t *memory, size_t byte_count, uint64_t root);
+void addrxlat_peer_free(addrxlat_peer *peer);
+
+// One walk for each address; all ones is the answer of a walk that fails.
+void addrxlat_peer_walk(const addrxlat_peer *peer, const uint64_t *addresses, uint64_t *answers,
+                        size_t count);
+
+#endif
