@@ -109,6 +109,13 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     return count
   }
 
+  /// The bytes from `address` to the end of its RAM range.
+  public func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer? {
+    guard let range = ram.first(where: { $0.contains(address) }) else { return nil }
+    return UnsafeRawBufferPointer(
+      start: pointer(to: address), count: Int(range.upperBound.rawValue - address.rawValue))
+  }
+
   public var backedRanges: [Range<PhysicalAddress>] { ram }
 
   /// All of the reservation: holes in it read as zeros, which is an empty entry in every format.
