@@ -21,10 +21,30 @@ public struct NextFitBitmap: Sendable {
     words[index >> 6] >> UInt64(index & 63) & 1 != 0
   }
 
+  /// The first entry of a range that is taken; `nil` when all are free.
+  ///
+  /// - Precondition: the range lies within the bitmap.
+  public func firstTaken(in indices: Range<Int>) -> Int? {
+    var index = indices.lowerBound
+    while index < indices.upperBound {
+      let rest = words[index >> 6] >> UInt64(index & 63)
+      if rest != 0 {
+        let taken = index + rest.trailingZeroBitCount
+        return taken < indices.upperBound ? taken : nil
+      }
+      index = (index | 63) + 1
+    }
+    return nil
+  }
+
   private mutating func set(_ indices: Range<Int>, to taken: Bool) {
-    for index in indices {
-      let bit = UInt64(1) << UInt64(index & 63)
-      if taken { words[index >> 6] |= bit } else { words[index >> 6] &= ~bit }
+    var index = indices.lowerBound
+    while index < indices.upperBound {
+      // To the end of the word, or of the range.
+      let bits = ~UInt64(0) >> UInt64(64 - min(64 - index & 63, indices.upperBound - index))
+      let mask = bits << UInt64(index & 63)
+      if taken { words[index >> 6] |= mask } else { words[index >> 6] &= ~mask }
+      index = (index | 63) + 1
     }
   }
 
@@ -77,7 +97,7 @@ public struct NextFitBitmap: Sendable {
         index = (first + 1) * boundary - offset
         continue
       }
-      if let taken = (index..<(index + length)).first(where: { isTaken($0) }) {
+      if let taken = firstTaken(in: index..<(index + length)) {
         index = taken + 1
         continue
       }

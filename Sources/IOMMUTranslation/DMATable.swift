@@ -19,6 +19,13 @@ public struct DMATable: Sendable {
   public var content: Content
   /// What the VT-d unit allows in entries; `nil` for tables of other hardware.
   public var limits: VTd.Limits?
+
+  /// - Parameter limits: Of the VT-d unit whose table this is.
+  public init(name: String, content: Content, limits: VTd.Limits? = nil) {
+    self.name = name
+    self.content = content
+    self.limits = limits
+  }
 }
 
 extension DMATable.Content {
@@ -144,20 +151,27 @@ struct RunCollector: TableVisitor {
   }
 
   mutating func leaf(_ leaf: Leaf) {
+    add(leaf, byteCount: 1 << UInt64(leaf.sizeLog2))
+  }
+
+  mutating func leaves(_ run: LeafRun) { add(run.first, byteCount: run.byteCount) }
+
+  private mutating func add(_ leaf: Leaf, byteCount: UInt64) {
     // U/S says who may, not what: whoever may do nothing else has no mapping.
     let permissions = leaf.permissions.intersection(.readWrite)
     guard !permissions.isEmpty else { return }
     append(
       MappingRun(
-        iova: range(of: leaf), physical: leaf.page, permissions: permissions))
+        iova: range(from: leaf.address, byteCount: byteCount), physical: leaf.page,
+        permissions: permissions))
   }
 
-  /// The addresses that a leaf maps, half-open; the last page of all ends one byte short, because
-  /// no address follows it.
-  func range(of leaf: Leaf) -> Range<IOVA> {
-    var start = base &+ leaf.address
+  /// The addresses of leaves, half-open; the last page of all ends one byte short, because no
+  /// address follows it.
+  func range(from address: UInt64, byteCount: UInt64) -> Range<IOVA> {
+    var start = base &+ address
     if let signBit, start >> UInt64(signBit) & 1 != 0 { start |= ~0 << UInt64(signBit) }
-    let end = start &+ 1 << UInt64(leaf.sizeLog2)
+    let end = start &+ byteCount
     return IOVA(start)..<IOVA(end < start ? .max : end)
   }
 

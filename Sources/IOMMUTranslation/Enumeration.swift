@@ -13,6 +13,31 @@ public struct Leaf: Sendable {
   public var level: Int
 }
 
+/// Leaves next to each other in one table: address and page both go on, with the same permissions.
+public struct LeafRun: Sendable {
+  public var first: Leaf
+  /// At least 1.
+  public var count: UInt64
+  /// Bytes from one entry to the next.
+  public var entryByteCount: UInt64
+
+  /// One of the leaves, from 0.
+  ///
+  /// - Precondition: `index` is below ``count``.
+  public subscript(index: UInt64) -> Leaf {
+    precondition(index < count, "a run has no more leaves than it counts")
+    var leaf = first
+    // Safe: the entries lie in one table, and their pages below 2^52.
+    leaf.address &+= index &<< UInt64(first.sizeLog2)
+    leaf.page = PhysicalAddress(first.page.rawValue &+ index &<< UInt64(first.sizeLog2))
+    leaf.entryAddress = PhysicalAddress(first.entryAddress.rawValue &+ index &* entryByteCount)
+    return leaf
+  }
+
+  /// Bytes that all leaves map together.
+  public var byteCount: UInt64 { count &<< UInt64(first.sizeLog2) }
+}
+
 /// Sees the tables and leaves of a whole tree, in ascending order of address.
 public protocol TableVisitor {
   /// A table of `level` at `table`, reached for addresses from `address` on. Called before its
@@ -20,6 +45,9 @@ public protocol TableVisitor {
   mutating func enter(table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64)
   /// An entry that maps a page.
   mutating func leaf(_ leaf: Leaf)
+  /// Entries next to each other of which each maps the page after the one before. Who is only told
+  /// of single leaves need not say what becomes of a run.
+  mutating func leaves(_ run: LeafRun)
   /// An entry that no walk gets past: a reserved bit, or no memory answers where the entry is. Of
   /// entries missing in a row, the first.
   mutating func obstacle(
@@ -30,6 +58,9 @@ extension TableVisitor {
   public mutating func enter(
     table _: PhysicalAddress, byteCount _: UInt64, level _: Int, address _: UInt64
   ) {}
+  public mutating func leaves(_ run: LeafRun) {
+    for index in 0..<run.count { leaf(run[index]) }
+  }
   public mutating func obstacle(
     _: Walk.End, entryAddress _: PhysicalAddress, level _: Int, address _: UInt64
   ) {}
@@ -68,68 +99,5 @@ public struct EnumerationExhausted: Error, Equatable, CustomStringConvertible {
   public var description: String {
     "tables from root \(root): the table at \(table) (level \(level)) is reached too often; "
       + "they point at each other"
-  }
-}
-
-extension TableFormat {
-  /// Goes through every entry of the tree at `root`, below `limit` bytes of address.
-  ///
-  /// - Parameter limit: Addresses at and above it are left out; `nil` for the whole tree.
-  /// - Complexity: O(entries of all tables reached).
-  public func forEachEntry(
-    from root: PhysicalAddress, in memory: some PhysicalMemory, below limit: UInt64? = nil,
-    budget: inout EnumerationBudget, visitor: inout some TableVisitor
-  ) throws(EnumerationExhausted) {
-    var reaches: [PhysicalAddress: Int] = [:]
-    try visit(
-      table: root, root: root, level: levels, address: 0, permissions: .readWrite, memory: memory,
-      limit: limit ?? .max, budget: &budget, reaches: &reaches, visitor: &visitor)
-  }
-
-  private func visit(
-    table: PhysicalAddress, root: PhysicalAddress, level: Int, address: UInt64,
-    permissions: Permissions, memory: some PhysicalMemory, limit: UInt64,
-    budget: inout EnumerationBudget, reaches: inout [PhysicalAddress: Int],
-    visitor: inout some TableVisitor
-  ) throws(EnumerationExhausted) {
-    reaches[table, default: 0] += 1
-    guard budget.remainingTables > 0, reaches[table]! <= EnumerationBudget.reachesPerTable else {
-      throw EnumerationExhausted(root: root, table: table, level: level)
-    }
-    budget.remainingTables -= 1
-    let count = entryCount(level: level)
-    let byteCount = UInt64(Entry.byteCount)
-    visitor.enter(table: table, byteCount: count * byteCount, level: level, address: address)
-    let step = UInt64(sizeLog2(level: level))
-    var isAbsent = false
-    for index in 0..<count {
-      let place = PhysicalAddress(table.rawValue &+ index &* byteCount)
-      let start = address &+ index &<< step
-      guard start < limit else { return }
-      guard let entry = Entry(from: memory, at: place) else {
-        // One obstacle for all entries that are missing in a row: a table may be a million of them.
-        if !isAbsent {
-          visitor.obstacle(.unreadable, entryAddress: place, level: level, address: start)
-        }
-        isAbsent = true
-        continue
-      }
-      isAbsent = false
-      let allowed = permissions.intersection(self.permissions(of: entry, level: level))
-      switch kind(of: entry, level: level) {
-      case .empty: continue
-      case .malformed:
-        visitor.obstacle(.malformed, entryAddress: place, level: level, address: start)
-      case .page(let page, let sizeLog2):
-        visitor.leaf(
-          Leaf(
-            address: start, sizeLog2: sizeLog2, page: page, permissions: allowed,
-            entryAddress: place, level: level))
-      case .table(let lower):
-        try visit(
-          table: lower, root: root, level: level - 1, address: start, permissions: allowed,
-          memory: memory, limit: limit, budget: &budget, reaches: &reaches, visitor: &visitor)
-      }
-    }
   }
 }

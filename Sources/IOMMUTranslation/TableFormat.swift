@@ -40,6 +40,14 @@ public protocol TableFormat: Sendable {
   /// What the entry allows; combined with AND over all levels.
   func permissions(of entry: Entry, level: Int) -> Permissions
 
+  /// What the entry at the start of `bytes` and those after it say, up to the first that says
+  /// something else.
+  ///
+  /// - Parameter bytes: Whole entries of one table of `level`, at least one, at a multiple of their
+  ///   size in this process; entries are words of 32 or 64 bits.
+  /// - Complexity: O(entries of the row).
+  func row(in bytes: UnsafeRawBufferPointer, level: Int) -> EntryRow
+
   /// What a table without entries would allow: every permission that the format knows.
   var unrestricted: Permissions { get }
 }

@@ -69,6 +69,74 @@ import Testing
     #expect(report.tables[0].entryName == "SS-PDE+SS-PTE")
   }
 
+  @Test(arguments: PageSizePolicy.allCases, [3, 4, 5])
+  func `a crooked range is mapped to itself to its last page and no further`(
+    policy: PageSizePolicy, levels: Int
+  ) throws {
+    // Two ranges, in one last-level table and over the ends of several.
+    let ranges = [0x201_3000..<0x201_6000, 0x39f_f000..<0x460_1000].map {
+      PhysicalAddress($0.lowerBound)..<PhysicalAddress($0.upperBound)
+    }
+    var configuration = try smallConfiguration(.vtd, crashKernel: ranges)
+    configuration.pageSize = policy
+    configuration.secondStageLevels = levels
+    let primary = try PrimaryKernel(configuration)
+    let report = try primary.applyRule()
+    let pageCount = ranges.reduce(0) { $0 + $1.byteCount / 4096 }
+    // 0x3a00000..<0x4600000 are six pages of 2 MiB.
+    let entryCount = policy == .smallest ? pageCount : pageCount - 6 * 511
+    #expect(report.tables.map(\.identityEntryCount) == [entryCount, entryCount, entryCount])
+    #expect(report.tables.map(\.writtenEntryCount) == [entryCount, entryCount, entryCount])
+    #expect(
+      report.tables.map(\.entryName)
+        == Array(repeating: policy == .smallest ? "SS-PTE" : "SS-PDE+SS-PTE", count: 3))
+    let tables = primary.machine.tables(in: primary.memory)
+    #expect(tables.count == 3)
+    for table in tables {
+      var budget = EnumerationBudget(for: primary.memory)
+      #expect(
+        try table.runs(in: primary.memory, budget: &budget)
+          == ranges.map {
+            MappingRun(
+              iova: $0.mapBounds(to: IOVA.self), physical: $0.lowerBound, permissions: .readWrite)
+          })
+    }
+  }
+
+  @Test func `a crash kernel beyond three levels is refused`() throws {
+    let range = PhysicalAddress(0x7f_fff0_0000)..<PhysicalAddress(0x80_0010_0000)
+    var configuration = try smallConfiguration(
+      .vtd, crashKernel: [range], ramByteCount: 1 << 40)
+    configuration.secondStageLevels = 3
+    let primary = try PrimaryKernel(configuration)
+    #expect(
+      throws: SetUpError.beyondTable(
+        name: "01:01.0", range: range, coverage: 0x80_0000_0000,
+        wayOut: "use tables with more levels or move the crash kernel down")
+    ) { try primary.applyRule() }
+  }
+
+  @Test func `a kernel without pages for tables says which table it lacks`() throws {
+    let ram = [PhysicalAddress(0)..<PhysicalAddress(0x10_3000)]
+    let pages = PagePool(
+      memory: try FlatMemory(ram: ram), map: try MemoryMap(ram: ram, crashKernel: []))
+    let writer = SecondStageWriter(
+      pages: pages, format: SecondStageFormat(levels: 4, limits: .permissive))
+    let root = try pages.allocateTable(4096, what: "a root")
+    #expect(throws: SetUpError.outOfMemory(what: "a VT-d page table")) {
+      try writer.mapIdentity(PhysicalAddress(0)..<PhysicalAddress(4096), root: root)
+    }
+    #expect(
+      throws: SetUpError.beyondTable(
+        name: "a VT-d domain",
+        range: PhysicalAddress(0xffff_ffff_f000)..<PhysicalAddress(0x1_0000_0000_1000),
+        coverage: 0x1_0000_0000_0000, wayOut: "use tables with more levels")
+    ) {
+      try writer.mapIdentity(
+        PhysicalAddress(0xffff_ffff_f000)..<PhysicalAddress(0x1_0000_0000_1000), root: root)
+    }
+  }
+
   @Test func `1 GiB of crash kernel is one entry`() throws {
     let range = PhysicalAddress(0x4000_0000)..<PhysicalAddress(0x8000_0000)
     let report = try PrimaryKernel(
@@ -243,6 +311,28 @@ import Testing
     var bitmap = NextFitBitmap(count: 1024)
     bitmap.setHint(250)
     #expect(bitmap.allocate(16, boundary: 256) == 256)
+  }
+
+  @Test(arguments: [0x5eed_0002, 2008] as [UInt64])
+  func `a bitmap keeps which entries are taken, one by one`(seed: UInt64) {
+    var generator = SplitMix64(state: seed)
+    var bitmap = NextFitBitmap(count: 500)
+    var taken = Set<Int>()
+    for _ in 0..<400 {
+      let start = Int.random(in: 0...500, using: &generator)
+      let range = start..<Int.random(in: start...500, using: &generator)
+      switch Int.random(in: 0..<3, using: &generator) {
+      case 0 where range.count < 100:
+        bitmap.reserve(range)
+        taken.formUnion(range)
+      case 1:
+        bitmap.free(range)
+        taken.subtract(range)
+      default:
+        #expect(bitmap.firstTaken(in: range) == range.first { taken.contains($0) }, "seed \(seed)")
+      }
+      #expect((0..<500).allSatisfy { bitmap.isTaken($0) == taken.contains($0) }, "seed \(seed)")
+    }
   }
 
   @Test func `a reservation past the end is cut off`() {

@@ -139,11 +139,12 @@ final class ScriptedPlatform: CalgaryPlatform {
   }
 
   func storeEntries(
-    _ entries: [Calgary.TranslationControlEntry], at address: PhysicalAddress
+    from first: Calgary.TranslationControlEntry, count: Int, at address: PhysicalAddress
   ) {
-    for (index, entry) in entries.enumerated() {
+    for index in 0..<UInt64(count) {
       stored.append(
-        StoredWord(address: address.rawValue &+ 8 &* UInt64(index), value: entry.rawValue))
+        StoredWord(
+          address: address.rawValue &+ 8 &* index, value: first.advanced(byPages: index).rawValue))
     }
   }
 

@@ -53,4 +53,32 @@ extension Calgary.TranslationControlEntry {
 
   /// Whether a bit is set that no source gives a meaning.
   public var hasUnusedBits: Bool { self[Self.lowUnused] != 0 || self[Self.highUnused] != 0 }
+
+  /// The entry for the page so many further on, with the same permissions; after the last page that
+  /// an entry has bits for comes page 0.
+  public func advanced(byPages count: UInt64) -> Self {
+    let page = rawValue &+ count &<< PageCount.pageSizeLog2
+    return Self(rawValue: rawValue & ~Self.rpn.mask | page & Self.rpn.mask)
+  }
+
+  /// Stores entries for `count` pages in a row, of which this one is the first's: what maps a range
+  /// of memory, to itself where the first entry of the table for it is meant.
+  ///
+  /// What the entries were before does not matter. Each store is atomic by itself.
+  ///
+  /// - Parameter address: Where the first page's entry lies: table + 8 · (IOVA >> 12).
+  /// - Precondition: `address` is 8-byte aligned, and all entries lie in one RAM range.
+  /// - Complexity: O(`count`), with one check for all of them.
+  public func storeRun(ofPages count: Int, to memory: FlatMemory, at address: PhysicalAddress) {
+    let lastPage = Self.rpn.mask >> PageCount.pageSizeLog2
+    let beforeWrap = Int(min(UInt64(count), lastPage - page.pageNumber + 1))
+    memory.storeSeries(
+      from: rawValue, step: PageCount.pageByteCount, count: beforeWrap, isBigEndian: true,
+      at: address)
+    guard count > beforeWrap else { return }
+    memory.storeSeries(
+      from: advanced(byPages: UInt64(beforeWrap)).rawValue, step: PageCount.pageByteCount,
+      count: count - beforeWrap, isBigEndian: true,
+      at: PhysicalAddress(address.rawValue + UInt64(beforeWrap) * 8))
+  }
 }

@@ -109,6 +109,13 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     return count
   }
 
+  /// The bytes from `address` to the end of its RAM range.
+  public func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer? {
+    guard let range = ram.first(where: { $0.contains(address) }) else { return nil }
+    return UnsafeRawBufferPointer(
+      start: pointer(to: address), count: Int(range.upperBound.rawValue - address.rawValue))
+  }
+
   public var backedRanges: [Range<PhysicalAddress>] { ram }
 
   /// All of the reservation: holes in it read as zeros, which is an empty entry in every format.
@@ -134,6 +141,28 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   @inlinable
   public func store(bigEndian quadword: UInt64, at address: PhysicalAddress) {
     store(quadword.byteSwapped, at: address)
+  }
+
+  /// Stores quadwords in a row, each `step` more than the one before; each by itself atomic.
+  ///
+  /// - Parameter isBigEndian: The byte order of all of them.
+  /// - Precondition: `address` is 8-byte aligned, and all of them lie in one RAM range.
+  @inlinable
+  public func storeSeries(
+    from first: UInt64, step: UInt64, count: Int, isBigEndian: Bool, at address: PhysicalAddress
+  ) {
+    precondition(count >= 0 && count < 1 << 44, "a series has at most as many words as memory")
+    precondition(address.rawValue & 7 == 0, "a quadword is stored at a multiple of eight")
+    precondition(
+      count == 0 || isBacked(address, byteCount: UInt64(count) * 8),
+      "no RAM where the quadwords are to be stored")
+    var place = pointer(to: address)
+    var word = first
+    for _ in 0..<count {
+      ciommu_store64(place, isBigEndian ? word.bigEndian : word.littleEndian)
+      place += 8
+      word &+= step
+    }
   }
 
   /// Stores a little-endian doubleword; atomic.

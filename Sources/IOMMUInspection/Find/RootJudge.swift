@@ -172,6 +172,7 @@ struct TreeSurvey: TableVisitor {
   }
 
   mutating func leaf(_: Leaf) { leafCount += 1 }
+  mutating func leaves(_ run: LeafRun) { leafCount += Int(run.count) }
 
   mutating func obstacle(
     _ end: Walk.End, entryAddress _: PhysicalAddress, level _: Int, address _: UInt64

@@ -132,17 +132,21 @@ private struct LeafCounter: TableVisitor {
   var runCount = 0
   private var last: (end: UInt64, physicalEnd: UInt64, permissions: Permissions)?
 
-  mutating func leaf(_ leaf: Leaf) {
+  mutating func leaf(_ leaf: Leaf) { add(leaf, count: 1) }
+  mutating func leaves(_ run: LeafRun) { add(run.first, count: Int(run.count)) }
+
+  /// Adds leaves in a row.
+  private mutating func add(_ leaf: Leaf, count: Int) {
     // Leaves that let nothing through are no mappings.
     let permissions = leaf.permissions.intersection(.readWrite)
     guard !permissions.isEmpty else { return }
-    let size: UInt64 = 1 << UInt64(leaf.sizeLog2)
-    counts[leaf.sizeLog2, default: 0] += 1
+    let size = UInt64(count) << UInt64(leaf.sizeLog2)
+    counts[leaf.sizeLog2, default: 0] += count
     byteCount &+= size
     switch permissions {
-    case .readWrite: access.readWrite += 1
-    case .read: access.readOnly += 1
-    default: access.writeOnly += 1
+    case .readWrite: access.readWrite += count
+    case .read: access.readOnly += count
+    default: access.writeOnly += count
     }
     let continues = last.map { $0 == (leaf.address, leaf.page.rawValue, permissions) } ?? false
     if !continues { runCount += 1 }

@@ -106,7 +106,7 @@ final class CalgaryDriver: DMADriver {
         throw .inHole(name: name(bus), range: range, hole: hole)
       }
       guard identity[bus.number]?.contains(pageNumbers(range)) != true else { continue }
-      for page in pageNumbers(range) where bus.bitmap.isTaken(page) {
+      if let page = bus.bitmap.firstTaken(in: pageNumbers(range)) {
         let entry = Calgary.TranslationControlEntry(
           from: machine.memory, at: kernel.entryAddress(page, on: index))
         let target = entry.flatMap { $0.permissions.isEmpty ? nil : $0.page }

@@ -15,8 +15,10 @@ public protocol CalgaryPlatform: AnyObject {
     _ value: UInt64, _ base: PhysicalAddress, _ offset: UInt64, byteCount: Int)
   /// Memory for a table, below 4 GiB and aligned to its size.
   func allocateTable(byteCount: UInt64, phb: Int) throws(SetUpError) -> PhysicalAddress
-  /// Stores entries, the first at `address`, and flushes their cache lines.
-  func storeEntries(_ entries: [Calgary.TranslationControlEntry], at address: PhysicalAddress)
+  /// Stores entries for `count` pages in a row, of which `first` is the first's, and flushes their
+  /// cache lines; the first lies at `address`.
+  func storeEntries(
+    from first: Calgary.TranslationControlEntry, count: Int, at address: PhysicalAddress)
   /// Stores `count` empty entries and flushes their cache lines.
   func clearEntries(at address: PhysicalAddress, count: Int)
   /// `count` entries as they lie in memory, 0 where no memory answers.
@@ -76,15 +78,14 @@ public final class CalgaryMachine: CalgaryPlatform {
   }
 
   public func storeEntries(
-    _ entries: [Calgary.TranslationControlEntry], at address: PhysicalAddress
+    from first: Calgary.TranslationControlEntry, count: Int, at address: PhysicalAddress
   ) {
     if address.isAligned(to: 8) {
-      for (index, entry) in entries.enumerated() {
-        entry.store(to: memory, at: PhysicalAddress(address.rawValue + 8 * UInt64(index)))
-      }
+      first.storeRun(ofPages: count, to: memory, at: address)
     } else {
       // Where the driver has lost its way the stores are not aligned; x86 makes them all the same.
-      _ = entries.flatMap(\.bytes).withUnsafeBytes { memory.write($0, at: address) }
+      _ = (0..<UInt64(count)).flatMap { first.advanced(byPages: $0).bytes }
+        .withUnsafeBytes { memory.write($0, at: address) }
     }
   }
 

@@ -316,14 +316,11 @@ public final class LinuxCalgaryDriver {
       count > 0, count < buses[index].size.entryCount,
       let first = allocate(Int(count), on: index)
     else { return nil }
-    let entries = (0..<count).map { page in
-      // The driver does not mask the page; above 2^48 there is no memory.
-      Calgary.TranslationControlEntry(
-        page: PhysicalAddress(
-          (physical.alignedDown(to: 4096).rawValue &+ page * 4096) & (1 << 48 - 1)),
-        permissions: permissions)
-    }
-    platform.storeEntries(entries, at: entryAddress(first, on: index))
+    // The driver does not mask the page; above 2^48 there is no memory.
+    let page = PhysicalAddress(physical.rawValue & (1 << 48 - 1))
+    platform.storeEntries(
+      from: Calgary.TranslationControlEntry(page: page, permissions: permissions),
+      count: Int(count), at: entryAddress(first, on: index))
     return IOVA(UInt64(first) << 12 | physical.offsetInPage)
   }
 
@@ -344,11 +341,10 @@ public final class LinuxCalgaryDriver {
   /// Takes pages out of use and maps each to itself, for reading and writing.
   public func installIdentity(_ pages: Range<Int>, on index: Int) {
     buses[index].bitmap.reserve(pages)
-    let entries = pages.map {
-      Calgary.TranslationControlEntry(
-        page: PhysicalAddress(UInt64($0) << 12), permissions: .readWrite)
-    }
-    platform.storeEntries(entries, at: entryAddress(pages.lowerBound, on: index))
+    platform.storeEntries(
+      from: Calgary.TranslationControlEntry(
+        page: PhysicalAddress(UInt64(pages.lowerBound) << 12), permissions: .readWrite),
+      count: pages.count, at: entryAddress(pages.lowerBound, on: index))
   }
 
   /// Where the driver stores an entry.

@@ -61,31 +61,54 @@ struct SecondStageWriter {
   func store(
     _ leaf: VTd.SecondStageEntry, at address: UInt64, level: Int, root: PhysicalAddress
   ) throws(SetUpError) {
-    var table = root
-    for above in stride(from: format.levels, to: level, by: -1) {
-      let place = format.entryAddress(of: address, in: table, level: above)
-      let entry = VTd.SecondStageEntry(from: pages.memory, at: place)!
-      if case .table(let next) = format.kind(of: entry, level: above) {
-        table = next
-      } else {
-        table = try pages.allocateTable(4096, what: "a VT-d page table")
-        VTd.SecondStageEntry(table: table).store(to: pages.memory, at: place)
-      }
+    do throws(TableMappingError) {
+      let table = try format.table(
+        ofLevel: level, for: IOVA(address), root: root, in: pages.memory,
+        allocateTable: allocateTable)
+      leaf.store(to: pages.memory, at: format.entryAddress(of: address, in: table, level: level))
+    } catch {
+      throw Self.setUpError(error)
     }
-    leaf.store(to: pages.memory, at: format.entryAddress(of: address, in: table, level: level))
   }
 
-  /// Maps `buffer`, page by page, from `iova` on.
+  /// Maps the pages of `buffer` from `iova` on.
   func map(
     _ buffer: Range<PhysicalAddress>, at iova: UInt64, _ permissions: Permissions,
     root: PhysicalAddress
   ) throws(SetUpError) {
-    let first = buffer.lowerBound.pageNumber
-    for page in first...((buffer.upperBound.rawValue - 1) / 4096) {
-      try store(
-        VTd.SecondStageEntry(
-          page: PhysicalAddress(page * 4096), level: 1, permissions: permissions),
-        at: iova + (page - first) * 4096, level: 1, root: root)
+    let end = PhysicalAddress(((buffer.upperBound.rawValue - 1) | 0xfff) + 1)
+    do throws(TableMappingError) {
+      try format.map(
+        buffer.lowerBound.alignedDown(to: 4096)..<end, at: IOVA(iova), permissions, root: root,
+        in: pages.memory, allocateTable: allocateTable)
+    } catch {
+      throw Self.setUpError(error)
+    }
+  }
+
+  /// Maps the pages of `range` to themselves.
+  func mapIdentity(_ range: Range<PhysicalAddress>, root: PhysicalAddress) throws(SetUpError) {
+    do throws(TableMappingError) {
+      try format.mapIdentity(
+        range, root: root, in: pages.memory, allocateTable: allocateTable)
+    } catch {
+      throw Self.setUpError(error)
+    }
+  }
+
+  private static let tableName = "a VT-d page table"
+
+  private func allocateTable() -> PhysicalAddress? {
+    try? pages.allocateTable(4096, what: Self.tableName)
+  }
+
+  private static func setUpError(_ error: TableMappingError) -> SetUpError {
+    switch error {
+    case .noPageForTable: .outOfMemory(what: tableName)
+    case .beyondTable(let range, let reach):
+      .beyondTable(
+        name: "a VT-d domain", range: range.mapBounds(to: PhysicalAddress.self), coverage: reach,
+        wayOut: "use tables with more levels")
     }
   }
 }

@@ -252,6 +252,16 @@ final class VTdDriver: DMADriver {
         let level = largestLevel(
           at: address, end: addresses.upperBound, root: domain.root, pageSize)
         let page = PhysicalAddress(address)
+        guard level > 1 else {
+          // A larger page may start at the next 2 MiB at the earliest.
+          let end = PhysicalAddress(
+            pageSize == .smallest
+              ? addresses.upperBound : min(addresses.upperBound, (address | 0x1f_ffff) + 1))
+          try writer.mapIdentity(page..<end, root: domain.root)
+          written += (end.rawValue - address) / PageCount.pageByteCount
+          address = end.rawValue
+          continue
+        }
         try writer.store(
           VTd.SecondStageEntry(page: page, level: level, permissions: .readWrite), at: address,
           level: level, root: domain.root)
@@ -298,9 +308,14 @@ final class VTdDriver: DMADriver {
         var observer = Unobserved()
         let walk = format.walk(address, from: domain.root, in: pages.memory, observer: &observer)
         let sizeLog2 = walk.end == .page ? walk.sizeLog2 : 12
-        leaves += 1
         names.insert(sizeLog2 == 12 ? "SS-PTE" : sizeLog2 == 21 ? "SS-PDE" : "SS-PDPE")
-        address += 1 << UInt64(sizeLog2)
+        // All entries of one last-level table are of one size.
+        let end =
+          walk.level == 1
+          ? min(range.upperBound.rawValue, (address | 0x1f_ffff) + 1)
+          : address + 1 << UInt64(sizeLog2)
+        leaves += (end - address) >> UInt64(sizeLog2)
+        address = end
       }
     }
     return (leaves, names)

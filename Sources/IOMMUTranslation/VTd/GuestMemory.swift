@@ -45,6 +45,13 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
       at: place, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]))
   }
 
+  /// The bytes from a guest address to the end of its page, where the host's lie in place.
+  public func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer? {
+    guard let (place, byteCount) = host(address), let bytes = memory.bytesInPlace(from: place)
+    else { return nil }
+    return UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(clamping: byteCount)))
+  }
+
   /// One range: what answers in it, each read finds out.
   public var backedRanges: [Range<PhysicalAddress>] {
     [PhysicalAddress(0)..<PhysicalAddress(1 << UInt64(table.addressWidth))]

@@ -22,7 +22,7 @@ extension NestedTables {
     budget: inout EnumerationBudget
   ) throws(EnumerationExhausted) {
     var observer = Unobserved()
-    let range = runs.range(of: leaf)
+    let range = runs.range(from: leaf.address, byteCount: 1 << UInt64(leaf.sizeLog2))
     var offset: UInt64 = 0
     while offset >> UInt64(leaf.sizeLog2) == 0 {
       guard budget.remainingTables > 0 else {

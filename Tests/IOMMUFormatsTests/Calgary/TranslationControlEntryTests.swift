@@ -80,4 +80,40 @@ import Testing
         page: PhysicalAddress(0x1_0000_0000_0000), permissions: .read)
     }
   }
+
+  @Test func `a run is an entry for each page, in the order of the pages`() throws {
+    let memory = try FlatMemory(byteCount: 4096)
+    Entry(page: PhysicalAddress(0xff_e000), permissions: .readWrite)
+      .storeRun(ofPages: 3, to: memory, at: PhysicalAddress(0xfe8))
+    #expect(
+      memory.bytes(at: PhysicalAddress(0xfe0), count: 32)
+        == hexdump(
+          """
+          00 00 00 00 00 00 00 00  00 00 00 00 00 ff e0 03
+          00 00 00 00 00 ff f0 03  00 00 00 00 01 00 00 03
+          """))
+  }
+
+  @Test func `after the last page that an entry has bits for comes page 0`() throws {
+    let memory = try FlatMemory(byteCount: 4096)
+    let last = Entry(rawValue: 0xabcd_ffff_ffff_f0f1)
+    last.storeRun(ofPages: 3, to: memory, at: PhysicalAddress(0))
+    #expect(
+      memory.bytes(at: PhysicalAddress(0), count: 32)
+        == hexdump(
+          """
+          ab cd ff ff ff ff f0 f1  ab cd 00 00 00 00 00 f1
+          ab cd 00 00 00 00 10 f1  00 00 00 00 00 00 00 00
+          """))
+    #expect(last.advanced(byPages: 2).rawValue == 0xabcd_0000_0000_10f1)
+    #expect(last.advanced(byPages: 0) == last)
+  }
+
+  @Test func `a run that ends beyond memory stops the program`() async {
+    await #expect(processExitsWith: .failure) {
+      let memory = try FlatMemory(byteCount: 4096)
+      Calgary.TranslationControlEntry(page: PhysicalAddress(0), permissions: .read)
+        .storeRun(ofPages: 2, to: memory, at: PhysicalAddress(0xff8))
+    }
+  }
 }

@@ -114,6 +114,43 @@ import Testing
     }
   }
 
+  @Test func `bytes in place end where their RAM range does`() throws {
+    let memory = try Self.holed()
+    memory.store(0x1122 as UInt32, at: PhysicalAddress(0x9ff8))
+    let bytes = try #require(memory.bytesInPlace(from: PhysicalAddress(0x9ff8)))
+    #expect([UInt8](bytes) == [0x22, 0x11, 0, 0, 0, 0, 0, 0])
+    #expect(memory.bytesInPlace(from: PhysicalAddress(0xa000)) == nil)
+    #expect(memory.bytesInPlace(from: PhysicalAddress(.max)) == nil)
+  }
+
+  @Test func `a series is stored word by word, in either byte order`() throws {
+    let memory = try FlatMemory(byteCount: 4096)
+    memory.storeSeries(
+      from: 0xfffe, step: 1, count: 3, isBigEndian: false, at: PhysicalAddress(0xfe8))
+    #expect(
+      memory.bytes(at: PhysicalAddress(0xfe0), count: 32)
+        == hexdump(
+          """
+          00 00 00 00 00 00 00 00  fe ff 00 00 00 00 00 00
+          ff ff 00 00 00 00 00 00  00 00 01 00 00 00 00 00
+          """))
+    memory.storeSeries(
+      from: .max, step: 1, count: 2, isBigEndian: true, at: PhysicalAddress(0xff0))
+    #expect(
+      memory.bytes(at: PhysicalAddress(0xfe8), count: 24)
+        == hexdump("fe ff 00 00 00 00 00 00  ff ff ff ff ff ff ff ff  00 00 00 00 00 00 00 00"))
+    // A series of no words needs no memory.
+    memory.storeSeries(from: 1, step: 1, count: 0, isBigEndian: true, at: PhysicalAddress(4096))
+  }
+
+  @Test func `a series into a hole stops the program`() async {
+    await #expect(processExitsWith: .failure) {
+      let memory = try FlatMemoryTests.holed()
+      memory.storeSeries(
+        from: 0, step: 0, count: 2, isBigEndian: false, at: PhysicalAddress(0x9ff8))
+    }
+  }
+
   @Test func `bytes are copied up to the end of their RAM range`() throws {
     let memory = try Self.holed()
     let source = [UInt8](repeating: 0xab, count: 32)

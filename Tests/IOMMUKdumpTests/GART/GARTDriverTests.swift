@@ -442,7 +442,7 @@ import Testing
     }
     var live: [MappedBuffer] = []
     for _ in 0..<600 {
-      if Bool.random(using: &generator), !live.isEmpty {
+      if Bool.random(using: &generator), live.count > 1 {
         driver.unmap(live.remove(at: Int.random(in: 0..<live.count, using: &generator)))
       } else {
         let start = UInt64.random(in: 0x1_0000_0000..<0x1_ffff_0000, using: &generator)
