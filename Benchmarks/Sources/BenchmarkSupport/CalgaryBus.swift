@@ -29,9 +29,6 @@ final class CalgaryBus {
   /// Where the driver's table lies in memory.
   var table: UnsafeMutablePointer<UInt8> { memory.start + Int(driver.buses[0].table.rawValue) }
 
-  /// Room for a table of the same size that nobody knows of.
-  var spareTable: UnsafeMutablePointer<UInt8> { table + Self.pageCount * 8 }
-
   /// The table as those who read tables find it.
   var dmaTable: DMATable {
     Machine(name: "Calgary", units: machine.units.map { .calgary($0.chip) })

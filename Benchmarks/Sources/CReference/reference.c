@@ -231,7 +231,8 @@ REFERENCE(gatt_call) {
 // MARK: Stores and streams
 
 void reference_store_tces(uint8_t *table, uint64_t page, size_t count) {
-  for (size_t i = 0; i < count; i++) {
+  // The loop that clang makes of it by itself, with SIMD, takes three times as long.
+  SCALAR for (size_t i = 0; i < count; i++) {
     uint64_t number = page + i;
     store(table, number * 8, __builtin_bswap64(number << 12 | 3));
   }
@@ -239,8 +240,8 @@ void reference_store_tces(uint8_t *table, uint64_t page, size_t count) {
 
 void reference_store_second_stage(uint8_t *memory, uint64_t root, uint64_t *next, uint64_t page,
                                   size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    uint64_t address = (page + i) << 12, table = root;
+  for (uint64_t end = page + count; page < end;) {
+    uint64_t address = page << 12, table = root;
     for (int shift = 39; shift > 12; shift -= 9) {
       uint64_t place = table + INDEX(shift), entry = load(memory, place);
       if (entry == 0) {
@@ -250,7 +251,9 @@ void reference_store_second_stage(uint8_t *memory, uint64_t root, uint64_t *next
       }
       table = entry & ADDRESS_BITS;
     }
-    store(memory, table + INDEX(12), address | 3);
+    uint64_t stop = (page | 511) + 1;
+    if (stop > end) stop = end;
+    for (; page < stop; page++) store(memory, table + (page & 511) * 8, page << 12 | 3);
   }
 }
 

@@ -39,7 +39,8 @@ REFERENCE(tce_call);
 REFERENCE(gatt);
 REFERENCE(gatt_call);
 
-// Identity mappings: `count` pages from `page` on.
+// Identity mappings: `count` pages from `page` on; second-stage tables are looked for once for each
+// 2 MiB, and made from `*next` on, where all is clear.
 void reference_store_tces(uint8_t *table, uint64_t page, size_t count);
 void reference_store_second_stage(uint8_t *memory, uint64_t root, uint64_t *next, uint64_t page,
                                   size_t count);
