@@ -1,11 +1,12 @@
 import BenchmarkSupport
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUTranslation
 import IOMMUWorkloads
 
-// Every hot function, twice over the same 65,536 random addresses of 1 GiB: once to bring caches and
-// lazy binding to rest, and once to be counted by callgrind (see check.py), which tells the passes
-// apart by `passEnded`.
+// Every hot function, twice over the same 65,536 addresses of 1 GiB, random ones or all the same page:
+// once to bring caches and lazy binding to rest, and once to be counted by callgrind (see check.py),
+// which tells the passes apart by `passEnded`.
 
 /// Says which pass is over; its name in the machine code is where callgrind writes down its counts.
 @inline(never)
@@ -21,8 +22,12 @@ func run() throws {
 
   func count(_ name: String, _ kind: TableKind, _ way: (TranslatorRuns) -> Run) {
     let first = tables.firstAddress(kind).rawValue
-    let addresses = pattern.map { IOVA($0.rawValue + first) }
-    let pass = way(TranslatorRuns(tables.translator(kind)))
+    count(
+      name, pattern.map { IOVA($0.rawValue + first) }, kind,
+      way(TranslatorRuns(tables.translator(kind))))
+  }
+
+  func count(_ name: String, _ addresses: [IOVA], _ kind: TableKind, _ pass: Run) {
     for ended in ["first pass", name] {
       addresses.withUnsafeBufferPointer { addresses in
         answers.withUnsafeMutableBufferPointer { pass(addresses, $0) }
@@ -52,6 +57,15 @@ func run() throws {
   count("gatt-call", .gatt, \.calls)
   count("gatt-inlined", .gatt, \.inlined)
   count("gatt-batch", .gatt, \.batch)
+
+  // A unit's port: hits in the IOTLB, and in batches hits and misses.
+  let hot = AddressPattern.hot.addresses(count: translations, span: 1 << 30)
+  func port() throws -> RemappedPort {
+    try RemappedPort(tables, .withoutPagingStructures())
+  }
+  count("port-call-hit", hot, .vtd4Levels, try port().calls)
+  count("port-batch-hit", hot, .vtd4Levels, try port().batch)
+  count("port-batch-miss", pattern, .vtd4Levels, try port().batch)
 }
 
 try run()

@@ -88,11 +88,11 @@ extension FlatPath {
   func translateTCE(
     block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>
   ) -> BatchPart {
-    guard prepare(block: addresses, count: count, entryByteCountLog2: 3) else {
+    guard let ahead = prefetchDistance(of: addresses, count: count) else {
       return translate(block: addresses, count: count, into: answers) { translateTCE($0) }
     }
     var all = permission
-    for index in 0..<count {
+    visit(addresses, count: count, ahead: ahead, entryByteCountLog2: 3) { index in
       let address = addresses[index]
       let word = tce(address &- firstAddress)
       all &= word
@@ -109,11 +109,11 @@ extension FlatPath {
   func translateGATT(
     block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>
   ) -> BatchPart {
-    guard prepare(block: addresses, count: count, entryByteCountLog2: 2) else {
+    guard let ahead = prefetchDistance(of: addresses, count: count) else {
       return translate(block: addresses, count: count, into: answers) { translateGATT($0) }
     }
     var all = GART.GATTEntry(rawValue: .max)
-    for index in 0..<count {
+    visit(addresses, count: count, ahead: ahead, entryByteCountLog2: 2) { index in
       let address = addresses[index]
       let entry = gattEntry(address &- firstAddress)
       all.rawValue &= entry.rawValue
@@ -140,29 +140,44 @@ extension FlatPath {
     return BatchPart(count: count, isComplete: all &>> 63 == 0)
   }
 
-  /// Whether all addresses of a block are translated by entries of the table; asks for those entries
-  /// when they lie far apart.
+  /// How far ahead of a block's translations its entries should be asked for: 0 where no two
+  /// addresses are 64 MiB apart, since their entries fit a second-level cache and prefetches would
+  /// cost more than they bring. `nil` unless the table has entries for all of them.
   ///
-  /// Where no two addresses are 64 MiB apart their entries fit a second-level cache, and prefetches
-  /// would cost more than they bring.
-  ///
-  /// - Parameters:
-  ///   - count: At least 1.
-  ///   - entryByteCountLog2: 3 for TCEs, 2 for GATT entries.
+  /// - Parameter count: At least 1.
   @inlinable @inline(__always)
-  func prepare(
-    block addresses: UnsafePointer<UInt64>, count: Int, entryByteCountLog2: UInt64
-  ) -> Bool {
+  func prefetchDistance(of addresses: UnsafePointer<UInt64>, count: Int) -> Int? {
     let first = addresses[0] &- firstAddress
     // Bits in which two addresses differ: no offset is more than the first one with all of them set.
     var differing: UInt64 = 0
     for index in 0..<count { differing |= (addresses[index] &- firstAddress) ^ first }
-    guard likely(first | differing < byteCount) else { return false }
-    if differing >= 64 << 20 {
-      for index in 0..<count {
-        entries.prefetch(((addresses[index] &- firstAddress) &>> 12) &<< entryByteCountLog2)
+    guard likely(first | differing < byteCount) else { return nil }
+    // As many lines as are on their way from memory at once.
+    return differing >= 64 << 20 ? 64 : 0
+  }
+
+  /// Goes through a block with prefetches on the way, so that memory is at work while entries that
+  /// have come are translated.
+  @inlinable @inline(__always)
+  func visit(
+    _ addresses: UnsafePointer<UInt64>, count: Int, ahead: Int, entryByteCountLog2: UInt64,
+    _ body: (Int) -> Void
+  ) {
+    func prefetch(_ index: Int) {
+      entries.prefetch(((addresses[index] &- firstAddress) &>> 12) &<< entryByteCountLog2)
+    }
+    var index = 0
+    if ahead > 0 {
+      for next in 0..<min(ahead, count) { prefetch(next) }
+      while index &+ ahead < count {
+        prefetch(index &+ ahead)
+        body(index)
+        index &+= 1
       }
     }
-    return true
+    while index < count {
+      body(index)
+      index &+= 1
+    }
   }
 }
