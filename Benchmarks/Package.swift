@@ -23,11 +23,10 @@ let package = Package(
     .package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: []),
   ],
   targets: [
-    // What plain C reaches on the same tables, at its best: where a call of twenty instructions lies in
-    // its cache line costs up to a fifth of it.
-    .target(name: "CReference", cSettings: [.unsafeFlags(["-O3", "-falign-functions=64"])]),
+    // What plain C reaches on the same tables.
+    .target(name: "CReference", cSettings: [.unsafeFlags(["-O3"])]),
     // Other people's libraries, found when the program runs, and never linked.
-    .target(name: "CPeers", cSettings: [.unsafeFlags(["-O3", "-falign-functions=64"])]),
+    .target(name: "CPeers", cSettings: [.unsafeFlags(["-O3"])]),
     // Every subject's contenders, workloads and goals.
     .target(
       name: "BenchmarkSupport",
