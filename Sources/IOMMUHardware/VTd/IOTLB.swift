@@ -110,6 +110,7 @@ struct IOTLB {
   /// Looks up all requests of a block in the IOTLB as it is; counts nothing.
   ///
   /// - Parameters:
+  ///   - addresses: Below 2^57.
   ///   - answers: Those that are known; the others are left without a meaning.
   ///   - misses: The numbers of those others, in order.
   /// - Returns: How many those are.
@@ -135,7 +136,7 @@ struct IOTLB {
       let address = addresses[index]
       let tag = smallPageTag(number, address.rawValue)
       let word = sets.word(of: tag, from: sets.firstSlot(of: tag, ways: ways), ways: ways)
-      let page = PackedPage(rawValue: address.rawValue &>> 57 == 0 ? word : 0)
+      let page = PackedPage(rawValue: word)
       answers[index] = page.translation(of: address)
       misses[missCount] = index
       // A sum, since a jump would go this way and that.
@@ -177,7 +178,7 @@ struct IOTLB {
       let tag = Self.smallPageTag(number, addresses[index].rawValue)
       let known = PackedPage(rawValue: sets.word(of: tag))
       let page = known == .unknown ? pages[index] : known
-      guard page.lacks(needed) == 0, addresses[index].rawValue &>> 57 == 0 else { break }
+      guard page.lacks(needed) == 0 else { break }
       if known == .unknown {
         insertAbsent(MappedPage.iotlbWord(secondStage: page), under: tag)
         fills &+= 1
@@ -195,15 +196,16 @@ struct IOTLB {
         let address = addresses[index]
         let tag = Self.smallPageTag(number, address.rawValue)
         let first = sets.firstSlot(of: tag, ways: ways)
-        let known = sets.word(of: tag, from: first, ways: ways)
-        let page = known == 0 ? pages[index] : PackedPage(rawValue: known)
-        guard page.lacks(needed) == 0, address.rawValue &>> 57 == 0 else { break }
-        if known == 0 {
+        var page = pages[index]
+        if likely(!sets.hold(tag, from: first, ways: ways)) {
+          guard likely(page.lacks(needed) == 0) else { break }
           victim = Self.next(after: victim, ways: ways)
           sets.tags[first &+ victim] = tag
           sets.pages[first &+ victim] = MappedPage.iotlbWord(secondStage: page)
           evictions &+= 1
         } else {
+          page = PackedPage(rawValue: sets.word(of: tag, from: first, ways: ways))
+          guard page.lacks(needed) == 0 else { break }
           hits &+= 1
         }
         answers[misses[index]] = page.translation(of: address)
@@ -348,6 +350,19 @@ extension IOTLB.Sets {
     var word: UInt64 = 0
     for slot in first..<(first &+ ways) { word |= tags[slot] == tag ? pages[slot] : 0 }
     return word
+  }
+
+  /// Whether there is a page under a tag that hardly ever has one.
+  ///
+  /// Word by word: a load of several words waits for the stores of one that came just before.
+  @inline(__always)
+  func hold(_ tag: UInt64, from first: Int, ways: Int) -> Bool {
+    var way = 0
+    while way < ways {
+      if !likely(tags[first &+ way] != tag) { return true }
+      way &+= 1
+    }
+    return false
   }
 
   /// The page under a tag, 0 when there is none.

@@ -143,36 +143,38 @@ public final class TranslationPort: @unchecked Sendable {
 
   private func translate(
     _ addresses: UnsafeBufferPointer<IOVA>, _ block: BatchBlock, _ access: Access,
-    of requester: Requester,
-    into answers: UnsafeMutableBufferPointer<PackedTranslation>
+    of requester: Requester, into answers: UnsafeMutableBufferPointer<PackedTranslation>
   ) {
     guard let source = addresses.baseAddress, let target = answers.baseAddress else { return }
-    var first = 0
-    if !engine.pointee.hasPackedAnswers(of: requester) {
-      // Finds the device's tables, too.
-      target[0] = packedAnswer(source[0], access, of: requester, isInBatch: true)
-      first = 1
-      guard engine.pointee.hasPackedAnswers(of: requester) else {
-        for index in 1..<max(1, addresses.count) {
-          target[index] = packedAnswer(source[index], access, of: requester, isInBatch: true)
-        }
-        return
-      }
+    func exactly(_ index: Int) {
+      target[index] = packedAnswer(source[index], access, of: requester, isInBatch: true)
     }
-    let answers = target + first
+    // The first request of a device finds its tables, too.
+    let first = engine.pointee.hasPackedAnswers(of: requester) ? 0 : 1
+    if first == 1 { exactly(0) }
+    // Addresses that no table of any kind translates are left to the exact way.
+    var all: UInt64 = 0
+    for address in addresses { all |= address.rawValue }
+    guard engine.pointee.hasPackedAnswers(of: requester), all >> 57 == 0 else {
+      for index in first..<addresses.count { exactly(index) }
+      return
+    }
     let missCount = engine.pointee.lookUp(
-      source + first, count: addresses.count - first, access, into: answers, misses: block.misses)
+      source + first, count: addresses.count - first, access, into: target + first,
+      misses: block.misses)
     guard missCount > 0 else { return }
-    for number in 0..<missCount { block.addresses[number] = source[first + block.misses[number]] }
+    for number in 0..<missCount {
+      block.misses[number] += first
+      block.addresses[number] = source[block.misses[number]]
+    }
     let areRead = engine.pointee.readPages(block, count: missCount, access, in: memory)
     var next = 0
     while next < missCount {
       if areRead, engine.pointee.hasPackedAnswers(of: requester) {
-        engine.pointee.fill(block, next: &next, count: missCount, access, into: answers)
+        engine.pointee.fill(block, next: &next, count: missCount, access, into: target)
         if next == missCount { return }
       }
-      answers[block.misses[next]] = packedAnswer(
-        block.addresses[next], access, of: requester, isInBatch: true)
+      exactly(block.misses[next])
       next += 1
     }
   }

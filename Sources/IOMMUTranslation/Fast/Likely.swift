@@ -3,4 +3,4 @@
 /// Without the hint LLVM joins neighbouring tests into flag arithmetic, which costs a third of a hot
 /// walk. The one place that knows the underscored name.
 @inlinable @inline(__always)
-func likely(_ condition: Bool) -> Bool { _fastPath(condition) }
+package func likely(_ condition: Bool) -> Bool { _fastPath(condition) }
