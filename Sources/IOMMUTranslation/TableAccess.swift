@@ -75,6 +75,9 @@ public protocol TableAccess {
 /// Tables lie where their pointers say, and nothing is set in them.
 @frozen
 public struct PlainAccess: TableAccess {
+  // As in ``Unobserved``.
+  @usableFromInline let place: UInt8 = 0
+
   @inlinable public init() {}
 
   @inlinable @inline(__always)

@@ -258,6 +258,9 @@ public protocol RegionStore {
 /// Remembers nothing.
 @frozen
 public struct NoRegions: RegionStore {
+  // As in ``Unobserved``.
+  @usableFromInline let place: UInt8 = 0
+
   @inlinable public init() {}
   @inlinable @inline(__always)
   public func leaf(of _: UInt64) -> UInt64 { RadixPath.unresolved }
