@@ -57,18 +57,27 @@ let package = Package(
       swiftSettings: settings),
     .executableTarget(name: "iommu", dependencies: ["IOMMUCommands"], swiftSettings: settings),
 
+    // What several test targets need.
+    .target(
+      name: "IOMMUTestSupport", path: "Tests/IOMMUTestSupport", swiftSettings: settings),
     .testTarget(
-      name: "IOMMUFormatsTests", dependencies: ["IOMMUFormats"], swiftSettings: settings),
+      name: "IOMMUFormatsTests", dependencies: ["IOMMUFormats", "IOMMUTestSupport"],
+      swiftSettings: settings),
     .testTarget(
-      name: "IOMMUTranslationTests", dependencies: ["IOMMUTranslation"], swiftSettings: settings),
+      name: "IOMMUTranslationTests", dependencies: ["IOMMUTranslation", "IOMMUTestSupport"],
+      swiftSettings: settings),
     .testTarget(
-      name: "IOMMUImagesTests", dependencies: ["IOMMUImages"], swiftSettings: settings),
+      name: "IOMMUImagesTests", dependencies: ["IOMMUImages", "IOMMUTestSupport"],
+      swiftSettings: settings),
     .testTarget(
-      name: "IOMMUHardwareTests", dependencies: ["IOMMUHardware"], swiftSettings: settings),
+      name: "IOMMUHardwareTests", dependencies: ["IOMMUHardware", "IOMMUTestSupport"],
+      swiftSettings: settings),
     .testTarget(
-      name: "IOMMUKdumpTests", dependencies: ["IOMMUKdump"], swiftSettings: settings),
+      name: "IOMMUKdumpTests", dependencies: ["IOMMUKdump", "IOMMUTestSupport"],
+      swiftSettings: settings),
     .testTarget(
-      name: "IOMMUInspectionTests", dependencies: ["IOMMUInspection", "IOMMUImages"],
+      name: "IOMMUInspectionTests",
+      dependencies: ["IOMMUInspection", "IOMMUImages", "IOMMUTestSupport"],
       swiftSettings: settings),
     // What the fuzz targets found, once more; the targets are a package of their own.
     .testTarget(
@@ -76,7 +85,8 @@ let package = Package(
       dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUImages"], path: "Fuzz/Shared",
       swiftSettings: settings),
     .testTarget(
-      name: "IOMMUCommandsTests", dependencies: ["IOMMUCommands"], swiftSettings: settings),
+      name: "IOMMUCommandsTests", dependencies: ["IOMMUCommands", "IOMMUTestSupport"],
+      swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

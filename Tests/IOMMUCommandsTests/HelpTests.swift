@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import IOMMUImages
+import IOMMUTestSupport
 import Testing
 
 @testable import IOMMUCommands

@@ -3,6 +3,7 @@ import Glibc
 import IOMMUFormats
 import IOMMUImages
 import IOMMUInspection
+import IOMMUTestSupport
 import Testing
 
 @testable import IOMMUCommands

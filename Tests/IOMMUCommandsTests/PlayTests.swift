@@ -3,35 +3,11 @@ import Glibc
 import IOMMUFormats
 import IOMMUImages
 import IOMMUKdump
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
 @testable import IOMMUCommands
-
-/// A directory that is gone when the test is.
-final class TemporaryDirectory {
-  let path: String
-  init() {
-    var template = Array("/tmp/iommu-test-XXXXXX".utf8CString)
-    path = String(cString: mkdtemp(&template)!)
-  }
-  var files: [String] {
-    guard let directory = opendir(path) else { return [] }
-    defer { closedir(directory) }
-    var names: [String] = []
-    while let entry = readdir(directory) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names.sorted()
-  }
-  deinit {
-    for file in files { unlink("\(path)/\(file)") }
-    rmdir(path)
-  }
-}
 
 @Suite struct PlayTests {
   func play(_ arguments: String...) throws -> (holds: Bool, text: String) {

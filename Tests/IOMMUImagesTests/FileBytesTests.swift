@@ -5,7 +5,7 @@ import Testing
 @testable import IOMMUImages
 
 @Suite struct FileBytesTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   @Test(arguments: [true, false])
   func `a file reads the same whether it can be mapped or not`(isMapped: Bool) throws {

@@ -5,7 +5,7 @@ import Testing
 @testable import IOMMUImages
 
 @Suite struct ImageConverterTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   /// The image of `bytes` in another format, and what came of it.
   func converted(
@@ -38,7 +38,7 @@ import Testing
       }
       #expect(image.problem == nil)
     }
-    #expect(scratch.names == ["original", "source", "target"])
+    #expect(scratch.files == ["original", "source", "target"])
   }
 
   @Test func `raw bytes start at address 0 and end where memory does`() throws {
@@ -221,7 +221,7 @@ import Testing
       }
       #expect(scratch.contents("old") == Array("kept".utf8))
     }
-    #expect(scratch.names == ["old", "source"])
+    #expect(scratch.files == ["old", "source"])
   }
 
   @Test func `a dump without memory is not written`() throws {
@@ -260,7 +260,7 @@ import Testing
         #expect(error.found.contains(found), "\(error)")
       }
     }
-    #expect(!scratch.names.contains("none"))
+    #expect(!scratch.files.contains("none"))
   }
 
   @Test func `progress ends at the whole`() throws {

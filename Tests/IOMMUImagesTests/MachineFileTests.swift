@@ -4,7 +4,7 @@ import IOMMUTranslation
 import Testing
 
 @Suite struct MachineFileTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   /// The file with these keys besides the version.
   func file(_ keys: String) throws(ImageError) -> MachineFile {
@@ -26,7 +26,7 @@ import Testing
       Issue.record("no error")
       return ""
     } catch {
-      return "\(error)".replacing("\(scratch.directory)/", with: "")
+      return "\(error)".replacing("\(scratch.path)/", with: "")
     }
   }
 

@@ -4,7 +4,7 @@ import IOMMUImages
 import Testing
 
 @Suite struct MemoryImageTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   func image(_ elf: TinyELF) throws -> MemoryImage {
     try MemoryImage(path: scratch.file("core.elf", elf.bytes))
@@ -12,7 +12,7 @@ import Testing
 
   func message(_ bytes: [UInt8], _ name: String = "vmcore.elf") -> String {
     let error = openingError(scratch.file(name, bytes))
-    return error.map { "\($0)".replacing("\(scratch.directory)/", with: "") } ?? ""
+    return error.map { "\($0)".replacing("\(scratch.path)/", with: "") } ?? ""
   }
 
   // MARK: What an ELF core says
@@ -340,7 +340,7 @@ import Testing
 
   @Test func `what is no readable file is refused in the system's words`() throws {
     #expect(message([], "empty").hasPrefix("empty: is empty; "))
-    #expect("\(try #require(openingError(scratch.directory)))".contains("is a directory"))
+    #expect("\(try #require(openingError(scratch.path)))".contains("is a directory"))
     #expect(
       "\(try #require(openingError("/nonexistent")))"
         == "/nonexistent: cannot be opened: No such file or directory")

@@ -79,7 +79,7 @@ import Testing
 
   /// Under the thread sanitizer this is a test of the locks; without it, of the answers.
   @Test func `threads that read at once get the right pages`() async throws {
-    let scratch = Scratch()
+    let scratch = TemporaryDirectory()
     let pages = (0..<64).map { frame in
       TinyKdump.Page(
         frame: UInt64(frame), data: [UInt8](repeating: UInt8(frame + 1), count: 4096))

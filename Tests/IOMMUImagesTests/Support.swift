@@ -1,72 +1,9 @@
 import Glibc
 import IOMMUFormats
+@_exported import IOMMUTestSupport
 import Testing
 
 @testable import IOMMUImages
-
-/// A directory that goes away with the test.
-final class Scratch: Sendable {
-  let directory: String
-
-  init() {
-    directory = "/tmp/iommu-images-\(UInt64.random(in: 0 ... .max))"
-    mkdir(directory, 0o700)
-  }
-
-  deinit {
-    for name in names { unlink("\(directory)/\(name)") }
-    rmdir(directory)
-  }
-
-  /// What lies in the directory, sorted.
-  var names: [String] {
-    guard let stream = opendir(directory) else { return [] }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let entry = readdir(stream) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) {
-        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-      }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names.sorted()
-  }
-
-  func path(_ name: String) -> String { "\(directory)/\(name)" }
-
-  /// Writes a file, not with the code under test.
-  func file(_ name: String, _ bytes: [UInt8]) -> String {
-    let path = path(name)
-    let stream = fopen(path, "w")!
-    fwrite(bytes, 1, bytes.count, stream)
-    fclose(stream)
-    return path
-  }
-
-  func file(_ name: String, _ text: String) -> String { file(name, Array(text.utf8)) }
-
-  func contents(_ name: String) -> [UInt8] {
-    guard let stream = fopen(path(name), "r") else { return [] }
-    defer { fclose(stream) }
-    var bytes: [UInt8] = []
-    while case let byte = fgetc(stream), byte >= 0 { bytes.append(UInt8(byte)) }
-    return bytes
-  }
-}
-
-/// SplitMix64: the same numbers from the same seed, everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var word = state
-    word = (word ^ word >> 30) &* 0xbf58_476d_1ce4_e5b9
-    word = (word ^ word >> 27) &* 0x94d0_49bb_1331_11eb
-    return word ^ word >> 31
-  }
-}
 
 /// An ELF core, byte by byte; it knows nothing of the writer that it helps to test.
 struct TinyELF {

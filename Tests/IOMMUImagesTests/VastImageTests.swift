@@ -8,7 +8,7 @@ import Testing
 @Suite(.serialized) struct VastImageTests {
   static let byteCount: UInt64 = 256 << 30
   static let pageCount = byteCount / 4096
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   /// A file of a length, holes but for the bytes given at their offsets.
   func sparse(_ name: String, byteCount: UInt64, _ parts: [(UInt64, [UInt8])]) -> String {

@@ -4,7 +4,7 @@ import IOMMUImages
 import Testing
 
 @Suite struct ELFCoreWriterTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   /// 640 KiB, a hole, and RAM from 1 MiB: three pages close together, one far away.
   func memory() throws -> FlatMemory {
@@ -32,7 +32,7 @@ import Testing
     }
     // Headers, then 1 + 4 + 1 pages: the gap of two zero pages is stored, all others are not.
     #expect(scratch.contents("out.elf").count == 7 * 4096)
-    #expect(scratch.names == ["out.elf"])
+    #expect(scratch.files == ["out.elf"])
   }
 
   @Test(.enabled(if: access("/usr/bin/readelf", X_OK) == 0))
@@ -87,7 +87,7 @@ import Testing
 }
 
 @Suite struct OutputFileTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   @Test func `a file appears when it is committed`() throws {
     let file = try OutputFile(path: scratch.path("new"))
@@ -96,9 +96,9 @@ import Testing
     try file.write([UInt8](repeating: 3, count: 100_000))
     try file.skip(byteCount: 1)
     #expect(file.byteCount == 100_005)
-    #expect(!scratch.names.contains("new"))
+    #expect(!scratch.files.contains("new"))
     try file.commit()
-    #expect(scratch.names == ["new"])
+    #expect(scratch.files == ["new"])
     #expect(
       scratch.contents("new") == [1, 2, 0, 0] + [UInt8](repeating: 3, count: 100_000) + [0])
   }
@@ -108,9 +108,9 @@ import Testing
     do {
       let file = try OutputFile(path: path)
       try file.write([UInt8](repeating: 1, count: 1 << 17))
-      #expect(scratch.names.count == 2)
+      #expect(scratch.files.count == 2)
     }
-    #expect(scratch.names == ["old"])
+    #expect(scratch.files == ["old"])
     #expect(scratch.contents("old") == Array("old".utf8))
   }
 
@@ -121,7 +121,7 @@ import Testing
     #expect(
       throws: ImageError(file: path, found: "cannot be written: File too large"),
     ) { try file.skip(byteCount: .max - 5) }
-    #expect(scratch.names == ["old"])
+    #expect(scratch.files == ["old"])
     #expect(scratch.contents("old") == Array("old".utf8))
   }
 
@@ -133,7 +133,7 @@ import Testing
     #expect(throws: ImageError(file: path, found: "cannot be replaced: Is a directory")) {
       try file.commit()
     }
-    #expect(scratch.names == ["name"])
+    #expect(scratch.files == ["name"])
   }
 
   @Test func `permissions and symbolic links stay`() throws {
@@ -156,6 +156,6 @@ import Testing
     ) {
       _ = try OutputFile(path: "/nonexistent/x")
     }
-    #expect(throws: ImageError.self) { _ = try OutputFile(path: scratch.directory) }
+    #expect(throws: ImageError.self) { _ = try OutputFile(path: scratch.path) }
   }
 }

@@ -5,7 +5,7 @@ import Testing
 @testable import IOMMUImages
 
 @Suite struct FlattenedStreamTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   func image(_ stream: TinyFlattened) throws -> MemoryImage {
     try MemoryImage(path: scratch.file("flat", stream.bytes))

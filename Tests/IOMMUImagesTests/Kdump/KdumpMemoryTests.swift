@@ -36,14 +36,14 @@ enum PackedPage {
 }
 
 @Suite struct KdumpMemoryTests {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
 
   func image(_ kdump: TinyKdump, _ name: String = "vmcore") throws -> MemoryImage {
     try MemoryImage(path: scratch.file(name, kdump.bytes))
   }
 
   func text(_ error: ImageError?) -> String {
-    error.map { "\($0)".replacing("\(scratch.directory)/", with: "") } ?? ""
+    error.map { "\($0)".replacing("\(scratch.path)/", with: "") } ?? ""
   }
 
   func message(_ bytes: [UInt8]) -> String { text(openingError(scratch.file("vmcore", bytes))) }

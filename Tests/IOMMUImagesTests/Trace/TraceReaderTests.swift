@@ -6,7 +6,7 @@ import Testing
 
 private func read(_ text: String, after sequence: UInt64? = nil) throws(ImageError) -> [TraceEvent]
 {
-  let scratch = Scratch()
+  let scratch = TemporaryDirectory()
   var reader = try TraceReader(path: scratch.file("trace.jsonl", text), after: sequence)
   var events: [TraceEvent] = []
   while let event = try reader.next() { events.append(event) }
@@ -149,7 +149,7 @@ private func complaint(_ text: String, after sequence: UInt64? = nil) -> String?
         bytes[Int.random(in: 0..<bytes.count, using: &generator)] = UInt8.random(
           in: 0...255, using: &generator)
       }
-      let scratch = Scratch()
+      let scratch = TemporaryDirectory()
       let path = scratch.file("trace.jsonl", bytes)
       do throws(ImageError) {
         var reader = try TraceReader(path: path)
@@ -181,7 +181,7 @@ private func complaint(_ text: String, after sequence: UInt64? = nil) -> String?
     """
 
   @Test func `mappings, tables, functions and memory are read`() throws {
-    let scratch = Scratch()
+    let scratch = TemporaryDirectory()
     let truth = try TraceTruth(path: scratch.file("truth.json", Self.text))
     #expect(truth.memory == [.physical(0..<0x4000_0000)])
     #expect(truth.mappings.map(\.identifier) == [1, 2])
@@ -195,7 +195,7 @@ private func complaint(_ text: String, after sequence: UInt64? = nil) -> String?
   }
 
   @Test func `a field that is missing is named with its place`() {
-    let scratch = Scratch()
+    let scratch = TemporaryDirectory()
     let path = scratch.file(
       "truth.json", Self.text.replacing("\"pa\":\"0x1687e000\",", with: ""))
     let error = #expect(throws: ImageError.self) { try TraceTruth(path: path) }
@@ -204,7 +204,7 @@ private func complaint(_ text: String, after sequence: UInt64? = nil) -> String?
   }
 
   @Test func `the ledger tells what begins and ends at each place`() throws {
-    let scratch = Scratch()
+    let scratch = TemporaryDirectory()
     let truth = try TraceTruth(path: scratch.file("truth.json", Self.text))
     var ledger = MappingLedger(truth.mappings)
     #expect(ledger.advance(to: 64).begun.isEmpty)

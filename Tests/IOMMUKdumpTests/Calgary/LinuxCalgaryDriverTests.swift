@@ -1,15 +1,10 @@
 import IOMMUFormats
 import IOMMUHardware
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
 @testable import IOMMUKdump
-
-/// Bytes as a hexdump shows them; white space does not count.
-private func hexdump(_ text: String) -> [UInt8] {
-  let digits = text.filter { !$0.isWhitespace }.map { UInt8($0.hexDigitValue!) }
-  return stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
-}
 
 /// A machine with one chip: a disk on bus 1, a NIC behind a bridge on bus 3 of the third PHB.
 private struct Machine {
