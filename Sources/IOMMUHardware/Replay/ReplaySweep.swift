@@ -53,23 +53,8 @@ public struct ReplaySweep {
       replays[index]!.invalidate(source: source, iova: iova, byteCount: byteCount)
     }
     let number = keys.number(of: source)
-    let start = iova.rawValue
-    let last = start.addingReportingOverflow(byteCount &- 1)
-    let end = last.overflow ? UInt64.max : last.partialValue
-    guard (end - start) >> 12 <= 1024 else {
-      stack.removeAll { key in
-        let addresses = TranslationKey.addresses(of: key)
-        return TranslationKey.number(in: key) == number && addresses.lowerBound <= end
-          && start < addresses.upperBound
-      }
-      return
-    }
-    for sizeLog2 in [12, 21, 30] {
-      for page in start >> UInt64(sizeLog2)...end >> UInt64(sizeLog2) {
-        stack.remove(
-          TranslationKey.key(number, page << UInt64(sizeLog2), sizeLog2: sizeLog2))
-      }
-    }
+    let (start, end) = TranslationKey.bounds(iova, byteCount)
+    stack.remove(number, start, end)
   }
 
   public mutating func invalidate(source: UInt64) {

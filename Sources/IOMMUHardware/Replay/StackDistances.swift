@@ -52,6 +52,9 @@ public struct StackDistances: Sendable {
     return depth
   }
 
+  /// Keys in the stack.
+  public var count: Int { times.count }
+
   /// Removes a key; caches that held it have an empty entry now.
   public mutating func remove(_ key: UInt64) {
     guard let time = times.removeValue(forKey: key) else { return }

@@ -91,6 +91,43 @@ struct TranslationKey {
     let start = (key & (1 << 45 - 1)) << shift
     return start..<start + 1 << shift
   }
+
+  /// The first and the last address of a range, which may run up to the last of all.
+  static func bounds(_ iova: IOVA, _ byteCount: UInt64) -> (start: UInt64, end: UInt64) {
+    let last = iova.rawValue.addingReportingOverflow(byteCount &- 1)
+    return (iova.rawValue, last.overflow ? UInt64.max : last.partialValue)
+  }
+}
+
+/// What remembers translations by their keys.
+protocol TranslationStore {
+  /// Keys that are remembered.
+  var count: Int { get }
+  mutating func remove(_ key: UInt64)
+  mutating func removeAll(where isGone: (UInt64) -> Bool)
+}
+
+extension CacheModel: TranslationStore {}
+extension StackDistances: TranslationStore {}
+
+extension TranslationStore {
+  /// Removes the pages of a source that have an address from `start` to `end`: one by one when they
+  /// are few, else by looking at all.
+  mutating func remove(_ number: UInt64, _ start: UInt64, _ end: UInt64) {
+    guard (end - start) >> 12 <= UInt64(count) else {
+      removeAll { key in
+        let addresses = TranslationKey.addresses(of: key)
+        return TranslationKey.number(in: key) == number && addresses.lowerBound <= end
+          && start < addresses.upperBound
+      }
+      return
+    }
+    for sizeLog2 in [12, 21, 30] {
+      for page in start >> UInt64(sizeLog2)...end >> UInt64(sizeLog2) {
+        remove(TranslationKey.key(number, page << UInt64(sizeLog2), sizeLog2: sizeLog2))
+      }
+    }
+  }
 }
 
 /// Replays DMA against an IOTLB and paging-structure caches.
@@ -189,35 +226,13 @@ public struct TraceReplay {
   public mutating func invalidate(source: UInt64, iova: IOVA, byteCount: UInt64) {
     counts.invalidations += 1
     let number = keys.number(of: source)
-    let start = iova.rawValue
-    let last = start.addingReportingOverflow(byteCount &- 1)
-    let end = last.overflow ? UInt64.max : last.partialValue
-    Self.remove(from: &iotlb, number, start, end)
+    let (start, end) = TranslationKey.bounds(iova, byteCount)
+    iotlb.remove(number, start, end)
     for level in paging.indices {
       paging[level].removeAll { key in
         let shift = UInt64(3 + 9 * (level + 2))
         let region = key & (1 << 47 - 1)
         return key >> 47 == number && start >> shift <= region && region <= end >> shift
-      }
-    }
-  }
-
-  /// One by one when they are few, else by looking at all.
-  private static func remove(
-    from cache: inout CacheModel, _ number: UInt64, _ start: UInt64, _ end: UInt64
-  ) {
-    guard (end - start) >> 12 <= UInt64(cache.count) else {
-      cache.removeAll { key in
-        let addresses = TranslationKey.addresses(of: key)
-        return TranslationKey.number(in: key) == number && addresses.lowerBound <= end
-          && start < addresses.upperBound
-      }
-      return
-    }
-    for sizeLog2 in [12, 21, 30] {
-      for page in start >> UInt64(sizeLog2)...end >> UInt64(sizeLog2) {
-        cache.remove(
-          TranslationKey.key(number, page << UInt64(sizeLog2), sizeLog2: sizeLog2))
       }
     }
   }

@@ -55,16 +55,6 @@ public struct PackedPage: RawRepresentable, Hashable, Sendable {
   public func translation(of address: IOVA) -> PackedTranslation {
     PackedTranslation(rawValue: rawValue & ~0xfff | address.rawValue & 0xfff)
   }
-
-  /// The same in full, for a page of second-stage tables.
-  @inlinable
-  public var mappedPage: MappedPage {
-    MappedPage(
-      page: PhysicalAddress(rawValue & ~0xfff), sizeLog2: 12,
-      firstStage: MappedPage.unrestricted,
-      secondStage: Permissions(rawValue: UInt8(truncatingIfNeeded: rawValue & 3)),
-      isDirty: rawValue & Self.isDirtyBit != 0)
-  }
 }
 
 extension RadixPath {
