@@ -59,6 +59,8 @@ package struct Bench: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream) throws {
+    // Before a minute of measuring: a place that cannot be written to is told at once.
+    let drawing = try readingInput { try plot.map { try OutputFile(path: $0) } }
     let rows = try readingInput {
       let kinds = table.map { [$0] } ?? TableKind.allCases
       return try BenchRun(kinds: kinds, span: span.rawValue, rounds: rounds).rows(
@@ -69,13 +71,12 @@ package struct Bench: ParsableCommand {
     case .csv: Self.writeCSV(rows, to: &out)
     case .text: Self.writeText(rows, rounds: rounds, to: &out)
     }
-    guard let plot else { return }
+    guard let drawing else { return }
     try readingInput {
       var svg = ""
       try BenchRun(kinds: [.vtd4Levels], span: 64 << 30, rounds: rounds).plot().write(to: &svg)
-      let file = try OutputFile(path: plot)
-      try file.write(Array(svg.utf8))
-      try file.commit()
+      try drawing.write(Array(svg.utf8))
+      try drawing.commit()
     }
   }
 

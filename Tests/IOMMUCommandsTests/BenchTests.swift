@@ -25,4 +25,11 @@ import Testing
     #expect(rows.map(\.footprintBytes) == [8, 8, 1 << 20, 1 << 20, 1 << 20])
     #expect(rows.allSatisfy { $0.nanoseconds > 0 && $0.translationsPerSecond > 0 })
   }
+
+  @Test func `a drawing that cannot be written is told of before anything is measured`() throws {
+    let bench = try Bench.parse(["--plot", "/nonexistent/cost.svg"])
+    var text = ""
+    #expect(throws: (any Error).self) { try bench.report(to: &text) }
+    #expect(text.isEmpty)
+  }
 }
