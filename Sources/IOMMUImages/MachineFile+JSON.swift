@@ -345,7 +345,7 @@ struct JSONPlace {
 extension MachineFile.Unit {
   init(_ unit: Document.Unit, _ place: JSONPlace) throws(ImageError) {
     let hardware: Hardware
-    if let model = CalgaryChip.Model(rawValue: unit.kind) {
+    if let model = Calgary.Chip.Model(rawValue: unit.kind) {
       hardware = .calgary(model, base: try Self.base(unit.bbar, place["bbar"]))
     } else if unit.kind == Hardware.gartKind {
       guard let text = unit.device else {

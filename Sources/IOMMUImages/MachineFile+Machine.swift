@@ -23,9 +23,9 @@ extension MachineFile.Unit {
     let registers = RegisterFile(unit: self, place: place)
     switch hardware {
     case .calgary(let model, let base):
-      var bridges: [CalgaryChip.HostBridge?] = []
+      var bridges: [Calgary.Chip.HostBridge?] = []
       for phb in 0..<Calgary.hostBridgeCount { bridges.append(try registers.hostBridge(phb)) }
-      return .calgary(CalgaryChip(model: model, base: base, hostBridges: bridges))
+      return .calgary(Calgary.Chip(model: model, base: base, hostBridges: bridges))
     case .gart(let device, let hasErratum156):
       return .gart(try registers.node(device: device, hasErratum156: hasErratum156))
     case .vtd(let base, let hostAddressWidth, let hasTransientMappings):
@@ -63,7 +63,7 @@ private struct RegisterFile {
   // MARK: Calgary
 
   /// A PHB; `nil` when the file does not say what it is, or when it has no buses.
-  func hostBridge(_ phb: Int) throws(ImageError) -> CalgaryChip.HostBridge? {
+  func hostBridge(_ phb: Int) throws(ImageError) -> Calgary.Chip.HostBridge? {
     typealias Offset = Calgary.RegisterOffset
     let tableAddress = quadword(Offset.tableAddress(phb)).map(
       Calgary.TableAddressRegister.init(rawValue:))
@@ -88,7 +88,7 @@ private struct RegisterFile {
     guard let configuration, let buses = Calgary.BusRangeRegister(rawValue: stuff).buses else {
       return nil
     }
-    return CalgaryChip.HostBridge(
+    return Calgary.Chip.HostBridge(
       buses: buses,
       tableAddress: tableAddress ?? Calgary.TableAddressRegister(rawValue: 0),
       configuration: configuration, memory1: try memory1(phb), memory2: try memory2(phb))
@@ -116,7 +116,7 @@ private struct RegisterFile {
 
   // MARK: GART
 
-  func node(device: Requester, hasErratum156: Bool) throws(ImageError) -> GARTNode {
+  func node(device: Requester, hasErratum156: Bool) throws(ImageError) -> GART.Node {
     typealias Offset = GART.RegisterOffset
     guard let controlValue = try doubleword(Offset.apertureControl) else {
       throw missing(Offset.apertureControl, "it tells whether the GART translates")
@@ -133,14 +133,14 @@ private struct RegisterFile {
       guard base != nil else { throw missing(Offset.apertureBase, why) }
       guard tableBase != nil else { throw missing(Offset.tableBase, why) }
     }
-    return GARTNode(
+    return GART.Node(
       device: device, control: control, base: GART.ApertureBase(rawValue: base ?? 0),
       tableBase: GART.TableBase(rawValue: tableBase ?? 0), hasErratum156: hasErratum156)
   }
 
   // MARK: VT-d
 
-  func remappingUnit(base: PhysicalAddress, limits: VTd.Limits) throws(ImageError) -> VTdUnit {
+  func remappingUnit(base: PhysicalAddress, limits: VTd.Limits) throws(ImageError) -> VTd.Unit {
     typealias Offset = VTd.RegisterOffset
     guard let rootValue = quadword(Offset.rootTableAddress) else {
       throw missing(Offset.rootTableAddress, "it tells where the root table is")
@@ -150,7 +150,7 @@ private struct RegisterFile {
     let status =
       try doubleword(Offset.globalStatus).map(VTd.GlobalStatus.init(rawValue:))
       ?? VTd.GlobalStatus(translates: true)
-    return VTdUnit(base: base, rootTableAddress: root, status: status, limits: limits)
+    return VTd.Unit(base: base, rootTableAddress: root, status: status, limits: limits)
   }
 
   /// What the capability registers allow; everything that a missing one would restrict.
@@ -216,7 +216,7 @@ extension MachineFile.Unit {
     }
   }
 
-  private mutating func list(_ bridge: CalgaryChip.HostBridge, _ phb: Int) {
+  private mutating func list(_ bridge: Calgary.Chip.HostBridge, _ phb: Int) {
     typealias Offset = Calgary.RegisterOffset
     let buses = Calgary.BusRangeRegister(
       firstBus: bridge.buses.lowerBound, lastBus: bridge.buses.upperBound)
@@ -239,7 +239,7 @@ extension MachineFile.Unit {
     }
   }
 
-  private init(_ unit: VTdUnit) {
+  private init(_ unit: VTd.Unit) {
     typealias Offset = VTd.RegisterOffset
     var registers = [
       Offset.globalStatus: UInt64(unit.status.rawValue),

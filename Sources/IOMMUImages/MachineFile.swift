@@ -79,7 +79,7 @@ public struct MachineFile: Sendable, Hashable {
     /// What the unit is, and what is known of it besides registers.
     public enum Hardware: Sendable, Hashable {
       /// `base` is BBAR.
-      case calgary(CalgaryChip.Model, base: PhysicalAddress)
+      case calgary(Calgary.Chip.Model, base: PhysicalAddress)
       /// `device` is function 3 of the northbridge.
       case gart(device: Requester, hasErratum156: Bool = false)
       /// The host address width is in bits, 32 to 52; `nil`s where the file is silent.
@@ -103,7 +103,7 @@ public struct MachineFile: Sendable, Hashable {
 extension MachineFile.Unit.Hardware {
   /// The kinds, as files name them.
   static let kinds = [
-    CalgaryChip.Model.calgary.rawValue, CalgaryChip.Model.calioc2.rawValue, gartKind, vtdKind,
+    Calgary.Chip.Model.calgary.rawValue, Calgary.Chip.Model.calioc2.rawValue, gartKind, vtdKind,
   ]
   static let gartKind = "amd-gart"
   static let vtdKind = "intel-vtd"

@@ -279,7 +279,7 @@ private struct RegionFinder {
 
   /// Both trees of a nested translation; the first one's tables where the second one has them.
   private mutating func follow(
-    _ table: DMATable, nested trees: NestedTables, others: Int, in memory: some PhysicalMemory,
+    _ table: DMATable, nested trees: VTd.NestedTables, others: Int, in memory: some PhysicalMemory,
     budget: inout EnumerationBudget
   ) throws(EnumerationExhausted) {
     let limits = table.limits ?? .permissive

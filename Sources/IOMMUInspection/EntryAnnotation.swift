@@ -120,7 +120,7 @@ extension TableRegion {
 
   /// An entry of a table above the page tables.
   private func upperAnnotation(
-    _ index: UInt64, _ address: PhysicalAddress, _ table: VTdTable, _ limits: VTd.Limits,
+    _ index: UInt64, _ address: PhysicalAddress, _ table: VTd.UpperTable, _ limits: VTd.Limits,
     in memory: some PhysicalMemory
   ) -> EntryAnnotation? {
     func explained<Entry: Explained>(

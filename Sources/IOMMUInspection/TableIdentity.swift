@@ -3,8 +3,8 @@ import IOMMUTranslation
 
 /// What makes two tables the same mappings: devices with equal identities need one look, not two.
 enum TableIdentity: Hashable {
-  case tce(TCETable)
-  case gatt(GARTWindow)
+  case tce(Calgary.TCETable)
+  case gatt(GART.Window)
   case secondStage(SecondStage)
   case firstStage(root: PhysicalAddress, levels: Int)
   case nested(root: PhysicalAddress, levels: Int, SecondStage)
@@ -14,7 +14,7 @@ enum TableIdentity: Hashable {
     var levels: Int
     var addressWidth: Int
 
-    init(_ table: SecondStageTable) {
+    init(_ table: VTd.SecondStageTable) {
       root = table.root
       levels = table.format.levels
       addressWidth = table.addressWidth

@@ -17,12 +17,12 @@ public struct TableRegion: Sendable {
 
   /// What it takes to read the entries.
   enum Content: Sendable {
-    case upper(VTdTable, VTd.Limits)
-    case tce(TCETable)
-    case gatt(GARTWindow)
-    case secondStage(SecondStageTable, VTd.Limits)
+    case upper(VTd.UpperTable, VTd.Limits)
+    case tce(Calgary.TCETable)
+    case gatt(GART.Window)
+    case secondStage(VTd.SecondStageTable, VTd.Limits)
     /// Nested tables name guest addresses.
-    case firstStage(FirstStageTable, isNested: Bool, VTd.Limits)
+    case firstStage(VTd.FirstStageTable, isNested: Bool, VTd.Limits)
   }
 
   let content: Content
@@ -30,7 +30,7 @@ public struct TableRegion: Sendable {
   public let start: PhysicalAddress
   /// Bytes of table, as far as it is reached.
   public let byteCount: UInt64
-  /// 1 for tables whose entries map pages of 4 KiB; `VTdUnit`'s levels for tables above those.
+  /// 1 for tables whose entries map pages of 4 KiB; `VTd.Unit`'s levels for tables above those.
   public let level: Int
   /// `bus:01`, `gart`, `00:03.0`, `00:03.0/0`; `bus 03` for a context table; empty for a root table.
   public let tableName: String
@@ -79,7 +79,7 @@ public struct TableRegion: Sendable {
   }
 }
 
-extension VTdTable {
+extension VTd.UpperTable {
   /// What its entries are.
   var entryType: any TableEntry.Type {
     switch kind {

@@ -394,7 +394,7 @@ public struct RuleCheck<Memory: PhysicalMemory> {
     for case .vtd(let unit) in machine.units where unit.status.translates {
       inspector.table = "root table"
       inspector.enter(
-        table: unit.rootTableAddress.rootTable, byteCount: 4096, level: VTdUnit.rootLevel,
+        table: unit.rootTableAddress.rootTable, byteCount: 4096, level: VTd.Unit.rootLevel,
         address: 0)
       if memory.quadword(at: unit.rootTableAddress.rootTable) == nil {
         inspector.findings.append(

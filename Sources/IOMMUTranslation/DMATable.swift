@@ -4,11 +4,11 @@ import IOMMUFormats
 public struct DMATable: Sendable {
   /// What the table is.
   public enum Content: Sendable {
-    case tce(TCETable)
-    case gatt(GARTWindow)
-    case secondStage(SecondStageTable)
-    case firstStage(FirstStageTable)
-    case nested(NestedTables)
+    case tce(Calgary.TCETable)
+    case gatt(GART.Window)
+    case secondStage(VTd.SecondStageTable)
+    case firstStage(VTd.FirstStageTable)
+    case nested(VTd.NestedTables)
     /// No table: the device reaches all of physical memory.
     case passThrough
   }
@@ -66,7 +66,7 @@ extension Machine {
   ///   mode the PASID directories and tables of all requesters too.
   public func tables(in memory: some PhysicalMemory) -> [DMATable] {
     var tables: [DMATable] = []
-    var bridges: [UInt8: CalgaryChip.HostBridge] = [:]
+    var bridges: [UInt8: Calgary.Chip.HostBridge] = [:]
     for case .calgary(let chip) in units {
       for case .some(let bridge) in chip.hostBridges { bridges[bridge.buses.lowerBound] = bridge }
     }
@@ -81,7 +81,7 @@ extension Machine {
     }
     var seen: Set<Requester> = []
     for case .vtd(let unit) in units where unit.status.translates {
-      let resolver = VTdResolver(unit)
+      let resolver = VTd.Resolver(unit)
       let requesters = unit.requesters(in: memory).filter { seen.insert($0).inserted }
       tables += resolver.tables(of: requesters, in: memory)
     }

@@ -12,12 +12,12 @@ public struct DeviceHandle: Sendable {
     /// Nothing: the IOVA is the physical address.
     case untranslated
     /// VT-d pass-through: the same, up to the host address width.
-    case passThrough(hostAddressWidth: Int, rules: VTdRules)
-    case gart(GARTWindow)
-    case calgary(TCETable)
-    case secondStage(SecondStageTable)
-    case firstStage(FirstStageTable)
-    case nested(NestedTables)
+    case passThrough(hostAddressWidth: Int, rules: VTd.Rules)
+    case gart(GART.Window)
+    case calgary(Calgary.TCETable)
+    case secondStage(VTd.SecondStageTable)
+    case firstStage(VTd.FirstStageTable)
+    case nested(VTd.NestedTables)
     /// Every request faults.
     case blocked(Fault)
   }
@@ -76,10 +76,10 @@ public struct DeviceHandle: Sendable {
     let limit = dmaMask &- address
     let byteCount = byteCount &- 1 <= limit ? byteCount : limit &+ 1
     if case .blocked(.vtd) = route, pasid == nil, VTd.isInterruptAddress(address) {
-      return Self.interruptAnswer(VTdRequest.Operation(access), at: address)
+      return Self.interruptAnswer(VTd.Request.Operation(access), at: address)
     }
     return route.translate(
-      address, byteCount: byteCount, for: VTdRequest.Operation(access), in: memory, marker: marker,
+      address, byteCount: byteCount, for: VTd.Request.Operation(access), in: memory, marker: marker,
       observer: &observer)
   }
 
@@ -89,7 +89,7 @@ public struct DeviceHandle: Sendable {
   /// A message is a doubleword; whoever knows the length refuses other writes with the same fault.
   @inlinable
   public static func interruptAnswer(
-    _ operation: VTdRequest.Operation, at address: UInt64
+    _ operation: VTd.Request.Operation, at address: UInt64
   ) -> Translation {
     switch operation {
     case .write: .interruptMessage
@@ -105,7 +105,7 @@ extension DeviceHandle.Route {
   /// - Parameter byteCount: At least 1.
   @inlinable
   public func translate(
-    _ address: UInt64, byteCount: UInt64, for operation: VTdRequest.Operation,
+    _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
     in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
   ) -> Translation {
     switch self {
@@ -142,7 +142,7 @@ extension DeviceHandle.Route {
   /// Passes an address that needs no tables, as far as the host has addresses.
   @inlinable
   static func pass(
-    _ address: UInt64, byteCount: UInt64, hostAddressWidth: Int, under rules: VTdRules
+    _ address: UInt64, byteCount: UInt64, hostAddressWidth: Int, under rules: VTd.Rules
   ) -> Translation {
     let limit: UInt64 = 1 &<< UInt64(hostAddressWidth)
     guard address < limit else {
@@ -165,12 +165,12 @@ extension DeviceHandle.Route {
     default:
       Self.pass(
         address, byteCount: byteCount, hostAddressWidth: hostAddressWidth,
-        under: rules ?? VTdRules())
+        under: rules ?? VTd.Rules())
     }
   }
 
   /// The rules that requests are judged by; `nil` where no VT-d tables stand in the way.
-  public var rules: VTdRules? {
+  public var rules: VTd.Rules? {
     switch self {
     case .passThrough(_, let rules): rules
     case .secondStage(let table): table.rules
@@ -181,7 +181,7 @@ extension DeviceHandle.Route {
   }
 }
 
-extension VTdRequest.Operation {
+extension VTd.Request.Operation {
   /// The nearest that units know which tell reads and writes only.
   @inlinable var access: Access { needs.contains(.write) ? .write : .read }
 }

@@ -2,9 +2,9 @@ import IOMMUFormats
 
 /// A translation unit of a machine, as its registers stand.
 public enum TranslationUnit: Sendable, Hashable {
-  case calgary(CalgaryChip)
-  case gart(GARTNode)
-  case vtd(VTdUnit)
+  case calgary(Calgary.Chip)
+  case gart(GART.Node)
+  case vtd(VTd.Unit)
 }
 
 /// What a dump cannot say: which units the machine has, where its RAM is, where the crash kernel

@@ -36,9 +36,9 @@ public enum Fault: Hashable, Sendable {
   /// The address lies in a protected memory region of an Intel VT-d unit: dropped without a word.
   case protectedMemory
   /// AMD GART.
-  case gart(GARTFault)
+  case gart(GART.FaultReason)
   /// IBM Calgary and CalIOC2.
-  case calgary(CalgaryFault)
+  case calgary(Calgary.FaultReason)
 
   /// The number the manual gives the fault; `nil` where the hardware has none.
   public var number: UInt8? {
@@ -69,38 +69,42 @@ public enum Fault: Hashable, Sendable {
   }
 }
 
-/// Why a GART blocks a request.
-public enum GARTFault: String, Sendable, CaseIterable {
-  /// Reads return all ones and writes vanish; GartPteErr is set.
-  case invalidEntry = "GATT entry without valid bit"
-  case tableUnreadable = "GATT where no memory answers"
+extension GART {
+  /// Why a GART blocks a request.
+  public enum FaultReason: String, Sendable, CaseIterable {
+    /// Reads return all ones and writes vanish; GartPteErr is set.
+    case invalidEntry = "GATT entry without valid bit"
+    case tableUnreadable = "GATT where no memory answers"
+  }
 }
 
-/// Why a Calgary chip blocks a request. The chip has no fault numbers.
-public enum CalgaryFault: String, Sendable, CaseIterable {
-  /// *Assumed*: any slot-disable bit blocks all DMA of the PHB.
-  case slotsDisabled = "slots of the PHB disabled"
-  /// *Assumed*: with DAC_DISABLE set an address of 4 GiB or more faults.
-  case dualAddressCycle = "address of 4 GiB or more with DAC_DISABLE set"
-  /// *Assumed*: an address in a hole goes to other PCI devices, not to memory.
-  case untranslatedHole = "address in a hole that the chip does not translate"
-  /// *Assumed*: like an empty TCE.
-  case beyondTable = "address beyond the end of the TCE table"
-  case tableUnreadable = "TCE table where no memory answers"
-  case emptyEntry = "TCE without read and write permission"
-  case readNotPermitted = "TCE without read permission"
-  case writeNotPermitted = "TCE without write permission"
-  // The rest happens only where a live chip's options choose against what is assumed.
-  case translationDisabled = "TCE_ENABLE clear"
-  case unusedBitsSet = "TCE with a bit set that has no meaning"
-  case misalignedTable = "TCE table not aligned to its size"
-  case bridgeStopped = "PHB stopped after an error"
+extension Calgary {
+  /// Why a Calgary chip blocks a request. The chip has no fault numbers.
+  public enum FaultReason: String, Sendable, CaseIterable {
+    /// *Assumed*: any slot-disable bit blocks all DMA of the PHB.
+    case slotsDisabled = "slots of the PHB disabled"
+    /// *Assumed*: with DAC_DISABLE set an address of 4 GiB or more faults.
+    case dualAddressCycle = "address of 4 GiB or more with DAC_DISABLE set"
+    /// *Assumed*: an address in a hole goes to other PCI devices, not to memory.
+    case untranslatedHole = "address in a hole that the chip does not translate"
+    /// *Assumed*: like an empty TCE.
+    case beyondTable = "address beyond the end of the TCE table"
+    case tableUnreadable = "TCE table where no memory answers"
+    case emptyEntry = "TCE without read and write permission"
+    case readNotPermitted = "TCE without read permission"
+    case writeNotPermitted = "TCE without write permission"
+    // The rest happens only where a live chip's options choose against what is assumed.
+    case translationDisabled = "TCE_ENABLE clear"
+    case unusedBitsSet = "TCE with a bit set that has no meaning"
+    case misalignedTable = "TCE table not aligned to its size"
+    case bridgeStopped = "PHB stopped after an error"
 
-  /// Whether CSR latches an error (*assumed* for all but the hole and the disabled slot).
-  public var isLatched: Bool {
-    switch self {
-    case .slotsDisabled, .untranslatedHole, .translationDisabled, .bridgeStopped: false
-    default: true
+    /// Whether CSR latches an error (*assumed* for all but the hole and the disabled slot).
+    public var isLatched: Bool {
+      switch self {
+      case .slotsDisabled, .untranslatedHole, .translationDisabled, .bridgeStopped: false
+      default: true
+      }
     }
   }
 }

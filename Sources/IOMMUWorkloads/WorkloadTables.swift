@@ -65,7 +65,7 @@ public final class WorkloadTables: Sendable {
     VTd.ContextEntry(secondStageTable: root, levels: 4, domainID: 1)
       .store(
         to: memory,
-        at: VTdUnit.contextEntryAddress(
+        at: VTd.Unit.contextEntryAddress(
           in: roots[8], deviceFunction: Self.requester.deviceFunction))
     let (middle2MiB, middle1GiB) = (roots[5], roots[6])
     link(root, 0, .init(table: root3))
@@ -150,8 +150,8 @@ public final class WorkloadTables: Sendable {
   private func route(_ kind: TableKind, tceTable: Int) -> DeviceHandle.Route {
     func secondStage(_ root: PhysicalAddress, levels: Int) -> DeviceHandle.Route {
       .secondStage(
-        SecondStageTable(
-          root: root, format: SecondStageFormat(levels: levels, limits: .permissive),
+        VTd.SecondStageTable(
+          root: root, format: VTd.SecondStageFormat(levels: levels, limits: .permissive),
           addressWidth: 12 + 9 * levels, isReported: true))
     }
     switch kind {
@@ -162,12 +162,12 @@ public final class WorkloadTables: Sendable {
     case .vtd1GiB: return secondStage(root1GiB, levels: 4)
     case .tce:
       return .calgary(
-        TCETable(
+        Calgary.TCETable(
           table: tceTables[tceTable], size: .mib8, refusesDualAddressCycles: true,
-          holes: TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0)))
+          holes: Calgary.TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0)))
     case .gatt:
       return .gart(
-        GARTWindow(
+        GART.Window(
           base: Self.aperture.lowerBound.rawValue, byteCount: Self.aperture.byteCount,
           table: gattTable))
     }

@@ -108,7 +108,7 @@ import Testing
     ] as [(UInt64, UInt64)] {
       memory.store(word, at: PhysicalAddress(address))
     }
-    let unit = VTdUnit(
+    let unit = VTd.Unit(
       base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x10_0400),
       status: VTd.GlobalStatus(rawValue: 0x8000_0000), limits: .permissive)
     for (format, expected) in [

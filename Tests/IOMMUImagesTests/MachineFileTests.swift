@@ -336,7 +336,7 @@ import Testing
 
   // MARK: Calgary
 
-  func bridges(_ registers: String) throws -> [CalgaryChip.HostBridge?] {
+  func bridges(_ registers: String) throws -> [Calgary.Chip.HostBridge?] {
     guard case .calgary(let chip) = try unit(calgary(registers)) else {
       Issue.record("not a Calgary")
       return []
@@ -437,18 +437,18 @@ import Testing
 
   @Test func `a machine without units comes back equal`() throws { try roundTrip([]) }
 
-  @Test(arguments: [CalgaryChip.Model.calgary, .calioc2])
-  func `a Calgary machine comes back equal`(model: CalgaryChip.Model) throws {
-    let bridge = CalgaryChip.HostBridge(
+  @Test(arguments: [Calgary.Chip.Model.calgary, .calioc2])
+  func `a Calgary machine comes back equal`(model: Calgary.Chip.Model) throws {
+    let bridge = Calgary.Chip.HostBridge(
       buses: 2...5, tableAddress: .init(rawValue: 0x1234_0000_3f80_0006),
       configuration: .init(rawValue: 0x2150_0000),
       memory1: IOVA(0xd800_0000)..<IOVA(0xd8f0_0000),
       memory2: IOVA(0x1_1000_0000)..<IOVA(0x2_1000_0000))
-    let plain = CalgaryChip.HostBridge(
+    let plain = Calgary.Chip.HostBridge(
       buses: 0...0, tableAddress: .init(rawValue: 0), configuration: .init(rawValue: 0))
     try roundTrip([
       .calgary(
-        CalgaryChip(
+        Calgary.Chip(
           model: model, base: PhysicalAddress(0xfe00_0000), hostBridges: [plain, nil, bridge, nil]))
     ])
   }
@@ -457,7 +457,7 @@ import Testing
     for erratum in [false, true] {
       try roundTrip([
         .gart(
-          GARTNode(
+          GART.Node(
             device: Requester(bus: 0, device: 0x18, function: 3),
             control: .init(rawValue: 0x43), base: .init(rawValue: 0x78),
             tableBase: .init(rawValue: 0x0039_8400), hasErratum156: erratum))
@@ -471,7 +471,7 @@ import Testing
     ] as [(VTd.Features, Int, Int)] {
       try roundTrip([
         .vtd(
-          VTdUnit(
+          VTd.Unit(
             base: PhysicalAddress(0xfed9_0000),
             rootTableAddress: VTd.RootTableAddress(rawValue: 0x1234_5400),
             status: VTd.GlobalStatus(translates: true),
@@ -498,7 +498,7 @@ import Testing
     for limits in limits {
       try roundTrip([
         .vtd(
-          VTdUnit(
+          VTd.Unit(
             base: PhysicalAddress(0xfed9_0000), rootTableAddress: .init(rawValue: 0x6a0_4000),
             status: .init(rawValue: 0xc700_0000), limits: limits))
       ])
@@ -506,7 +506,7 @@ import Testing
   }
 
   @Test func `keys are written as the manuals write them`() throws {
-    let unit = VTdUnit(
+    let unit = VTd.Unit(
       base: PhysicalAddress(0xfed9_0000), rootTableAddress: .init(rawValue: 0x6a0_4000),
       status: .init(translates: true), limits: .permissive)
     let machine = Machine(name: "m", units: [.vtd(unit)])

@@ -215,7 +215,7 @@ import Testing
     memory.store(0x2001 as UInt64, at: PhysicalAddress(0x3000))
     memory.store(0x1001 as UInt64, at: PhysicalAddress(0x2000))
     memory.store(0x102 as UInt64, at: PhysicalAddress(0x2008))
-    let unit = VTdUnit(
+    let unit = VTd.Unit(
       base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x3000),
       status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive)
     return (memory, Machine(name: "loop", units: [.vtd(unit)]))
@@ -269,14 +269,14 @@ import Testing
     }
     let units: [TranslationUnit] = [
       .vtd(
-        VTdUnit(
+        VTd.Unit(
           base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x3000),
           status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive)),
       .calgary(
-        CalgaryChip(
+        Calgary.Chip(
           model: .calioc2, base: PhysicalAddress(0),
           hostBridges: [
-            CalgaryChip.HostBridge(
+            Calgary.Chip.HostBridge(
               buses: 200...200,
               tableAddress: Calgary.TableAddressRegister(rawValue: generator.next()),
               configuration: Calgary.ConfigurationRegister(rawValue: 0x2000_0000))

@@ -44,7 +44,7 @@ private struct ScalableMachine {
       name: "scalable",
       units: [
         .vtd(
-          VTdUnit(
+          VTd.Unit(
             base: PhysicalAddress(0xfed9_0000),
             rootTableAddress: VTd.RootTableAddress(rawValue: 0x10_0400),
             status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive))
@@ -138,12 +138,12 @@ private struct ScalableMachine {
     for offset in stride(from: 0x1000 as UInt64, to: 0x2000, by: 8) {
       memory.store(0x1001 as UInt64, at: PhysicalAddress(offset))
     }
-    let unit = VTdUnit(
+    let unit = VTd.Unit(
       base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x1400),
       status: VTd.GlobalStatus(rawValue: 0x8000_0000), limits: .permissive)
     let machine = Machine(name: "loop", units: [.vtd(unit)])
     #expect(machine.tables(in: memory).isEmpty, "no entry passes its checks")
     #expect(unit.requesters(in: memory).count == 65_536)
-    #expect(unit.upperTables(in: memory).count <= VTdResolver.addressSpaceLimit)
+    #expect(unit.upperTables(in: memory).count <= VTd.Resolver.addressSpaceLimit)
   }
 }

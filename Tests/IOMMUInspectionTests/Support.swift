@@ -32,7 +32,7 @@ struct SmallMachine {
     for (index, entry) in [0x1234_5003, 0x1234_6003, 0x5001, 0x6000 as UInt64].enumerated() {
       memory.store(bigEndian: entry, at: PhysicalAddress(0x8800 + 8 * UInt64(index)))
     }
-    let bridge = CalgaryChip.HostBridge(
+    let bridge = Calgary.Chip.HostBridge(
       buses: 1...1, tableAddress: Calgary.TableAddressRegister(rawValue: 0x8000),
       configuration: Calgary.ConfigurationRegister(rawValue: 0x2110_0000))
     // GART: an aperture of 32 MiB at 0x4000000, its GATT at 0x20000.
@@ -40,7 +40,7 @@ struct SmallMachine {
     for (index, entry) in [0x3456_7123, 0x3456_8123, 0, 0x9002 as UInt32].enumerated() {
       memory.store(entry, at: PhysicalAddress(0x2_0000 + 4 * UInt64(index)))
     }
-    let node = GARTNode(
+    let node = GART.Node(
       device: Requester(bus: 0, device: 0x18, function: 3),
       control: GART.ApertureControl(rawValue: 1), base: GART.ApertureBase(rawValue: 2),
       tableBase: GART.TableBase(rawValue: 0x200))
@@ -61,14 +61,14 @@ struct SmallMachine {
     store([0x50003, 0x51003, 0x52002], at: 0x35080)
     //   0x36000[1] → 0x37000, which maps nothing
     store([0, 0x37003], at: 0x36000)
-    let unit = VTdUnit(
+    let unit = VTd.Unit(
       base: PhysicalAddress(0xfed9_0000), rootTableAddress: VTd.RootTableAddress(rawValue: 0x30000),
       status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: Self.limits)
     machine = Machine(
       name: "small",
       units: [
         .calgary(
-          CalgaryChip(model: .calgary, base: PhysicalAddress(0xfe00_0000), hostBridges: [bridge])),
+          Calgary.Chip(model: .calgary, base: PhysicalAddress(0xfe00_0000), hostBridges: [bridge])),
         .vtd(unit),
       ])
     gartMachine = Machine(name: "gart", units: [.gart(node)])

@@ -292,7 +292,7 @@ private func lastEntry(_ primary: PrimaryKernel, _ iova: UInt64) -> PhysicalAddr
         name: "scalable",
         units: [
           .vtd(
-            VTdUnit(
+            VTd.Unit(
               base: PhysicalAddress(0xfed9_0000),
               rootTableAddress: VTd.RootTableAddress(rawValue: 0x10_0400),
               status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive))

@@ -121,7 +121,7 @@ import Testing
     let pages = PagePool(
       memory: try FlatMemory(ram: ram), map: try MemoryMap(ram: ram, crashKernel: []))
     let writer = SecondStageWriter(
-      pages: pages, format: SecondStageFormat(levels: 4, limits: .permissive))
+      pages: pages, format: VTd.SecondStageFormat(levels: 4, limits: .permissive))
     let root = try pages.allocateTable(4096, what: "a root")
     #expect(throws: SetUpError.outOfMemory(what: "a VT-d page table")) {
       try writer.mapIdentity(PhysicalAddress(0)..<PhysicalAddress(4096), root: root)

@@ -3,7 +3,7 @@ import IOMMUTranslation
 import Testing
 
 @Suite struct CalgaryChipTests {
-  typealias Bridge = CalgaryChip.HostBridge
+  typealias Bridge = Calgary.Chip.HostBridge
 
   /// A bridge whose 64 KiB table lies at `table`; CONFIG_RW as a driver leaves it.
   static func bridge(
@@ -24,11 +24,11 @@ import Testing
       name: "x366",
       units: bridges.map {
         .calgary(
-          CalgaryChip(model: .calgary, base: PhysicalAddress(0xfda0_0000), hostBridges: $0))
+          Calgary.Chip(model: .calgary, base: PhysicalAddress(0xfda0_0000), hostBridges: $0))
       })
   }
 
-  static func fault(_ fault: CalgaryFault) -> Translation { .fault(.calgary(fault)) }
+  static func fault(_ fault: Calgary.FaultReason) -> Translation { .fault(.calgary(fault)) }
 
   /// 2 MiB of RAM; the table at 1 MiB maps index n to 0x180000 + n pages, with permissions n & 3.
   static func memory() throws -> FlatMemory {

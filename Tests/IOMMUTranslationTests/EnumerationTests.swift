@@ -298,9 +298,9 @@ import Testing
     var table = vtdMachine(.unit()).tables(in: honest)[0]
     for levels in 3...5 {
       table.content = .secondStage(
-        SecondStageTable(
+        VTd.SecondStageTable(
           root: PhysicalAddress(0x3000),
-          format: SecondStageFormat(levels: levels, limits: WalkerTests.limits[0]),
+          format: VTd.SecondStageFormat(levels: levels, limits: WalkerTests.limits[0]),
           addressWidth: 12 + 9 * levels, isReported: true))
       var budget = EnumerationBudget(remainingTables: 200)
       #expect(throws: EnumerationExhausted.self) { try table.runs(in: memory, budget: &budget) }

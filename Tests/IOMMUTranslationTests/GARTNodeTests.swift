@@ -7,15 +7,15 @@ import Testing
   static func node(
     control: UInt32 = 0x03, base: UInt32 = 0x68, table: UInt64 = 0x10_0000,
     hasErratum156: Bool = false
-  ) -> GARTNode {
-    GARTNode(
+  ) -> GART.Node {
+    GART.Node(
       device: Requester(rawValue: 0x00c3), control: GART.ApertureControl(rawValue: control),
       base: GART.ApertureBase(rawValue: base),
       tableBase: GART.TableBase(rawValue: UInt32(table >> 12) << 4),
       hasErratum156: hasErratum156)
   }
 
-  static func machine(_ nodes: GARTNode...) -> Machine {
+  static func machine(_ nodes: GART.Node...) -> Machine {
     Machine(name: "K8", units: nodes.map { .gart($0) })
   }
 

@@ -37,7 +37,7 @@ func vtdMachine(_ limits: VTd.Limits, rootTableAddress: UInt64 = 0x10_0000, isOn
     name: "one VT-d unit",
     units: [
       .vtd(
-        VTdUnit(
+        VTd.Unit(
           base: PhysicalAddress(0xfed9_0000),
           rootTableAddress: VTd.RootTableAddress(rawValue: rootTableAddress),
           status: VTd.GlobalStatus(rawValue: isOn ? 0xc000_0000 : 0), limits: limits))
@@ -135,10 +135,10 @@ struct ScalableTables {
   func quadword(at address: UInt64) -> UInt64 { memory.quadword(at: PhysicalAddress(address))! }
 
   /// The resolver of a unit with these tables.
-  func resolver(_ limits: VTd.Limits = .modern) -> VTdResolver { scalableResolver(limits) }
+  func resolver(_ limits: VTd.Limits = .modern) -> VTd.Resolver { scalableResolver(limits) }
 
   /// A request's answer, with marks set in memory.
-  func translate(_ request: VTdRequest, _ limits: VTd.Limits = .modern) -> Translation {
+  func translate(_ request: VTd.Request, _ limits: VTd.Limits = .modern) -> Translation {
     var observer = Unobserved()
     return resolver(limits).translate(
       request, in: memory, marker: AtomicMarks(in: memory), observer: &observer)
@@ -146,20 +146,20 @@ struct ScalableTables {
 
   /// An untranslated request of 00:04.0.
   func translate(
-    _ address: UInt64, _ operation: VTdRequest.Operation = .read, pasid: UInt32? = nil,
+    _ address: UInt64, _ operation: VTd.Request.Operation = .read, pasid: UInt32? = nil,
     isPrivileged: Bool = false, on limits: VTd.Limits = .modern
   ) -> Translation {
     translate(
-      VTdRequest(
+      VTd.Request(
         device, IOVA(address), operation, pasid: pasid.map { PASID($0) },
         isPrivileged: isPrivileged), limits)
   }
 }
 
 /// A unit whose scalable-mode root table lies at 0x100000.
-func scalableResolver(_ limits: VTd.Limits, rootTableAddress: UInt64 = 0x10_0400) -> VTdResolver {
-  VTdResolver(
-    VTdUnit(
+func scalableResolver(_ limits: VTd.Limits, rootTableAddress: UInt64 = 0x10_0400) -> VTd.Resolver {
+  VTd.Resolver(
+    VTd.Unit(
       base: PhysicalAddress(0xfed9_0000),
       rootTableAddress: VTd.RootTableAddress(rawValue: rootTableAddress),
       status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: limits))

@@ -30,7 +30,7 @@ import Testing
 
   @Test(arguments: rows)
   func `an IOVA is an index for each level and an offset`(row: Row) {
-    let format = SecondStageFormat(levels: 5, limits: .permissive)
+    let format = VTd.SecondStageFormat(levels: 5, limits: .permissive)
     #expect(
       stride(from: 5, through: 1, by: -1).map { format.index(of: row.iova, level: $0) }
         == row.indices)
@@ -38,7 +38,7 @@ import Testing
   }
 
   @Test func `T07: index, byte and offset of an I/O address`() {
-    let format = TCEFormat(size: .mib8)
+    let format = Calgary.TCEFormat(size: .mib8)
     #expect(format.index(of: 0x00ab_c123, level: 1) == 0xabc)
     #expect(
       format.entryAddress(of: 0x00ab_c123, in: PhysicalAddress(0x80_0000), level: 1)
@@ -47,7 +47,7 @@ import Testing
   }
 
   @Test func `T08: the last entry of the largest table`() {
-    let format = TCEFormat(size: .mib8)
+    let format = Calgary.TCEFormat(size: .mib8)
     #expect(format.index(of: 0xffff_f000, level: 1) == 0xfffff)
     #expect(
       format.entryAddress(of: 0xffff_f000, in: PhysicalAddress(0), level: 1)
@@ -56,7 +56,7 @@ import Testing
   }
 
   @Test func `T32: the crash kernel's entries in the table`() {
-    let format = TCEFormat(size: .mib8)
+    let format = Calgary.TCEFormat(size: .mib8)
     let table = PhysicalAddress(0)
     #expect(format.index(of: 0x100_0000, level: 1) == 0x1000)
     #expect(format.entryAddress(of: 0x100_0000, in: table, level: 1) == PhysicalAddress(0x8000))
@@ -75,13 +75,13 @@ import Testing
   ) throws {
     let aperture = try #require(
       GART.ApertureControl(isEnabled: true, order: order).apertureByteCount)
-    let format = GATTFormat(apertureByteCount: aperture)
+    let format = GART.GATTFormat(apertureByteCount: aperture)
     #expect(format.entryCount(level: 1) == entryCount)
     #expect(format.entryCount(level: 1) * UInt64(GART.GATTEntry.byteCount) == byteCount)
   }
 
   @Test func `a TCE with neither permission is empty, whatever else it holds`() {
-    let format = TCEFormat(size: .kib64)
+    let format = Calgary.TCEFormat(size: .kib64)
     #expect(format.kind(of: .init(rawValue: 0x1234_5000), level: 1) == .empty)
     #expect(
       format.kind(of: .init(rawValue: 2), level: 1) == .page(PhysicalAddress(0), sizeLog2: 12))

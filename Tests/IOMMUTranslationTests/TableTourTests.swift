@@ -233,7 +233,7 @@ private struct Look: PhysicalMemory {
     for limits in WalkerTests.limits {
       let width = UInt64(12 + 9 * levels)
       let usesIOPermissions = generator.oneIn(2)
-      let format = SecondStageFormat(
+      let format = VTd.SecondStageFormat(
         levels: levels, limits: limits, usesIOPermissions: usesIOPermissions)
       let random = try WalkerTests.randomTables(using: &generator)
       Self.check(
@@ -262,7 +262,7 @@ private struct Look: PhysicalMemory {
   func `first-stage tables are gone through entry for entry`(seed: UInt64, levels: Int) throws {
     var generator = SeededGenerator(seed: seed)
     for limits in WalkerTests.limits {
-      let format = FirstStageFormat(levels: levels, limits: limits)
+      let format = VTd.FirstStageFormat(levels: levels, limits: limits)
       for _ in 0..<2 {
         let memory = try Self.runs(
           using: &generator, hostAddressWidth: UInt64(limits.hostAddressWidth))
@@ -288,7 +288,8 @@ private struct Look: PhysicalMemory {
       longest[0] = max(
         longest[0],
         Self.check(
-          TCEFormat(size: .kib128), root: root, in: tces, below: limit, "seed \(seed), TCE"))
+          Calgary.TCEFormat(size: .kib128), root: root, in: tces, below: limit, "seed \(seed), TCE")
+      )
       let gatt = try Self.runs(using: &generator, hostAddressWidth: 32)
       for place: UInt64 in stride(from: 0, to: 0x1_0000, by: 4) where generator.oneIn(2) {
         gatt.store(UInt32(0xffff_f001 &- (place / 4 % 100) << 12), at: PhysicalAddress(place))
@@ -300,7 +301,7 @@ private struct Look: PhysicalMemory {
       longest[1] = max(
         longest[1],
         Self.check(
-          GATTFormat(apertureByteCount: 64 << 20), root: root, in: gatt, below: limit,
+          GART.GATTFormat(apertureByteCount: 64 << 20), root: root, in: gatt, below: limit,
           "seed \(seed), GATT"))
     }
     #expect(longest.allSatisfy { $0 > 100 }, "seed \(seed)")
@@ -313,7 +314,7 @@ private struct Look: PhysicalMemory {
     }
     var budget = EnumerationBudget(remainingTables: 1)
     var visitor = LeafByLeaf()
-    try TCEFormat(size: .kib64).forEachEntry(
+    try Calgary.TCEFormat(size: .kib64).forEachEntry(
       from: PhysicalAddress(0), in: memory, budget: &budget, visitor: &visitor)
     #expect(
       visitor.recorder.events
@@ -334,7 +335,7 @@ private struct Look: PhysicalMemory {
       memory.store(0x5003, at: 0x2000 + index * 8)
       memory.store(0x5003, at: 0x3000 + index * 8)
     }
-    let format = SecondStageFormat(levels: 3, limits: .permissive)
+    let format = VTd.SecondStageFormat(levels: 3, limits: .permissive)
     Self.check(format, root: 0x1000, in: memory, "1,024 times")
     var budget = EnumerationBudget(remainingTables: 3000)
     var recorder = Recorder()
@@ -360,13 +361,13 @@ private struct Look: PhysicalMemory {
       let root = PhysicalAddress((generator.next() % 64) << 12)
       let tables: [DMATable.Content] = [
         .secondStage(
-          SecondStageTable(
-            root: root, format: SecondStageFormat(levels: 3, limits: WalkerTests.limits[0]),
+          VTd.SecondStageTable(
+            root: root, format: VTd.SecondStageFormat(levels: 3, limits: WalkerTests.limits[0]),
             addressWidth: 39, isReported: true)),
         .tce(
-          TCETable(
+          Calgary.TCETable(
             table: root, size: .kib64, refusesDualAddressCycles: true,
-            holes: TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0))),
+            holes: Calgary.TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0))),
       ]
       for content in tables {
         let table = DMATable(name: "table", content: content)

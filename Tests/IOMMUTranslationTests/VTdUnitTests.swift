@@ -181,12 +181,12 @@ import Testing
     text: String, root: UInt64, context: UInt64
   ) throws {
     let requester = try #require(Requester(text))
-    let unit = VTdUnit(
+    let unit = VTd.Unit(
       base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x10_0000),
       status: VTd.GlobalStatus(rawValue: 0x8000_0000), limits: .permissive)
     #expect(unit.rootEntryAddress(bus: requester.bus) == PhysicalAddress(0x10_0000 + root))
     #expect(
-      VTdUnit.contextEntryAddress(
+      VTd.Unit.contextEntryAddress(
         in: PhysicalAddress(0x10_1000), deviceFunction: requester.deviceFunction)
         == PhysicalAddress(0x10_1000 + context))
   }

@@ -128,9 +128,9 @@ struct ReferenceWalker {
         let handle = DeviceHandle(
           requester: device,
           route: .secondStage(
-            SecondStageTable(
+            VTd.SecondStageTable(
               root: PhysicalAddress(root),
-              format: SecondStageFormat(levels: levels, limits: limits),
+              format: VTd.SecondStageFormat(levels: levels, limits: limits),
               addressWidth: width, isReported: true)))
         if iova >> 20 == 0xfee { continue }
         let answer = handle.translate(
@@ -168,7 +168,7 @@ struct ReferenceWalker {
     for place: UInt64 in stride(from: 0, to: 4096, by: 8) { memory.store(3, at: place) }
     for levels in 3...5 {
       var counter = ReadCounter()
-      let walk = SecondStageFormat(levels: levels, limits: .permissive)
+      let walk = VTd.SecondStageFormat(levels: levels, limits: .permissive)
         .walk(0x1234_5678, from: PhysicalAddress(0), in: memory, observer: &counter)
       #expect(walk.end == .page)
       #expect(walk.page == PhysicalAddress(0))
@@ -214,7 +214,7 @@ struct ReferenceWalker {
     memory.store(0x11_3003, at: 0x11_2000)
     memory.store(0x7000_0003, at: 0x11_3488)
     var observer = Unobserved()
-    let walk = SecondStageFormat(levels: 3, limits: .unit())
+    let walk = VTd.SecondStageFormat(levels: 3, limits: .unit())
       .walk(0x1234_5678, from: PhysicalAddress(0x11_2000), in: memory, observer: &observer)
     #expect(walk.end == .unreadable)
     #expect(walk.level == 1)

@@ -27,7 +27,7 @@ public final class RemappedPort {
   func translate(_ address: IOVA) -> PhysicalAddress? {
     guard
       case .mapped(let physical, _) = port.translate(
-        VTdRequest(WorkloadTables.requester, address))
+        VTd.Request(WorkloadTables.requester, address))
     else { return nil }
     return physical
   }

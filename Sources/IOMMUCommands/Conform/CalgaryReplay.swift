@@ -13,7 +13,7 @@ final class CalgaryReplay {
   let memory: FlatMemory
   /// By the trace's chip numbers.
   var units: [CalgaryUnit?] = []
-  let model: CalgaryChip.Model
+  let model: Calgary.Chip.Model
   let options: CalgaryOptions
   /// Whether every page is looked at after every call, and not only what may have changed.
   let isThorough: Bool

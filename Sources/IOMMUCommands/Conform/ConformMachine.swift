@@ -248,7 +248,7 @@ extension ConformMachine {
       throw ConformError("pasid: \(pasid) has more than 20 bits")
     }
     let recordsBefore = records()
-    var request = VTdRequest(
+    var request = VTd.Request(
       Requester(rawValue: requester), IOVA(address), operation.write == true ? .write : .read,
       pasid: operation.pasid.map { PASID($0) })
     var parts: [ConformAnswer.Part] = []

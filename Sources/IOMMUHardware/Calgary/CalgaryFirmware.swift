@@ -36,7 +36,7 @@ public struct CalgaryFirmware {
   ///     compatibility bus.
   ///   - version: The Rio table's.
   public init(
-    model: CalgaryChip.Model, chassis: [[Chip]], version: Calgary.RioTable.Version = .three,
+    model: Calgary.Chip.Model, chassis: [[Chip]], version: Calgary.RioTable.Version = .three,
     options: CalgaryOptions = CalgaryOptions()
   ) {
     precondition(
@@ -77,7 +77,7 @@ public struct CalgaryFirmware {
   }
 }
 
-extension CalgaryChip.Model {
+extension Calgary.Chip.Model {
   /// The PCI device number of the chip's host bridges.
   public var deviceID: UInt16 { self == .calgary ? 0x02a1 : 0x0308 }
 

@@ -101,7 +101,7 @@ extension CalgaryUnit {
 
   private enum Fetch {
     case success(Calgary.TranslationControlEntry)
-    case failure(CalgaryFault)
+    case failure(Calgary.FaultReason)
   }
 
   private func entry(_ phb: Int, _ page: UInt64, in memory: some PhysicalMemory) -> Fetch {
@@ -128,7 +128,7 @@ extension CalgaryUnit {
   /// What stands against the access in the entry.
   private func judge(
     _ entry: Calgary.TranslationControlEntry, _ access: Access
-  ) -> CalgaryFault? {
+  ) -> Calgary.FaultReason? {
     var permissions = entry.permissions
     if permissions == .write {
       switch options.entryPermissions {

@@ -12,7 +12,7 @@ import IOMMUTranslation
 ///
 /// Source: Linux `pci-calgary_64.c`.
 public final class CalgaryUnit {
-  public let model: CalgaryChip.Model
+  public let model: Calgary.Chip.Model
   /// BBAR: the physical base of the registers.
   public let base: PhysicalAddress
   public let options: CalgaryOptions
@@ -29,9 +29,9 @@ public final class CalgaryUnit {
     var buses: ClosedRange<UInt8>?
     var configuration = Calgary.ConfigurationRegister(rawValue: 0)
     /// The table, its holes as the options have them; whether it is in force, the configuration says.
-    var table: TCETable
+    var table: Calgary.TCETable
     /// The holes as the registers have them.
-    var holes: TCETable.Holes
+    var holes: Calgary.TCETable.Holes
     /// The caches and options leave nothing to do but what `table` does.
     var isPlain = false
     /// The CalIOC2's page migration has stopped the PHB.
@@ -41,7 +41,7 @@ public final class CalgaryUnit {
 
   /// A chip after power-on. Firmware gives each PHB its buses with ``setUpBuses(_:)``.
   public init(
-    model: CalgaryChip.Model, base: PhysicalAddress, options: CalgaryOptions = CalgaryOptions()
+    model: Calgary.Chip.Model, base: PhysicalAddress, options: CalgaryOptions = CalgaryOptions()
   ) {
     self.model = model
     self.base = base
@@ -60,8 +60,8 @@ public final class CalgaryUnit {
       }
     }
     heldLines = [:]
-    let noHoles = TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0)
-    let noTable = TCETable(
+    let noHoles = Calgary.TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0)
+    let noTable = Calgary.TCETable(
       table: PhysicalAddress(0), size: .kib64, refusesDualAddressCycles: false, holes: noHoles)
     bridges = (0..<Calgary.hostBridgeCount).map { _ in
       Bridge(table: noTable, holes: noHoles, cache: options.cache.map { TCECache($0) })
@@ -127,8 +127,8 @@ public final class CalgaryUnit {
   }
 
   /// The chip as its registers stand, as machine files keep it.
-  public var chip: CalgaryChip {
-    CalgaryChip(
+  public var chip: Calgary.Chip {
+    Calgary.Chip(
       model: model, base: base,
       hostBridges: bridges.indices.map { hostBridge($0) })
   }
@@ -138,9 +138,9 @@ public final class CalgaryUnit {
     bridges.lastIndex { $0.buses?.contains(bus) == true }
   }
 
-  private func hostBridge(_ phb: Int) -> CalgaryChip.HostBridge? {
+  private func hostBridge(_ phb: Int) -> Calgary.Chip.HostBridge? {
     guard let buses = bridges[phb].buses else { return nil }
-    return CalgaryChip.HostBridge(
+    return Calgary.Chip.HostBridge(
       buses: buses, tableAddress: .init(rawValue: value(of: .tableAddress, phb)),
       configuration: bridges[phb].configuration,
       memory1: Calgary.HostBridgeWindow.memory1(
@@ -157,7 +157,7 @@ public final class CalgaryUnit {
     bridges[phb].buses = Calgary.BusRangeRegister(rawValue: word(.stuff, phb)).buses
     bridges[phb].configuration = configuration
     // The windows do not depend on buses; a bridge without any has holes like another.
-    let bridge = CalgaryChip.HostBridge(
+    let bridge = Calgary.Chip.HostBridge(
       buses: 0...0, tableAddress: address, configuration: configuration,
       memory1: Calgary.HostBridgeWindow.memory1(
         low: word(.memory1Low, phb), high: word(.memory1High, phb), last: word(.memory1Last, phb)),
@@ -165,13 +165,13 @@ public final class CalgaryUnit {
         low: word(.memory2Low, phb), high: word(.memory2High, phb),
         lastLow: word(.memory2LastLow, phb), lastHigh: word(.memory2LastHigh, phb)))
     bridges[phb].holes = bridge.holes
-    bridges[phb].table = TCETable(
+    bridges[phb].table = Calgary.TCETable(
       table: address.table, size: address.tableSize,
       refusesDualAddressCycles: configuration.refusesDualAddressCycles, holes: bridge.holes)
     bridges[phb].isPlain = configuration.translates && !isBlocked(phb) && hasPlainOptions
   }
 
-  /// Whether the options leave nothing to do but what a ``TCETable`` does.
+  /// Whether the options leave nothing to do but what a ``Calgary/TCETable`` does.
   private var hasPlainOptions: Bool {
     options.cache == nil && options.unusedEntryBits == .ignored
       && options.entryPermissions == .independent && options.misalignedTable == .added

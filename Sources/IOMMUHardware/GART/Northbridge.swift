@@ -66,8 +66,8 @@ public struct Northbridge: Sendable {
   }
 
   /// The registers as a unit of a machine.
-  public var registers: GARTNode {
-    GARTNode(
+  public var registers: GART.Node {
+    GART.Node(
       device: function, control: control, base: base, tableBase: tableBase,
       hasErratum156: model.hasErratum156)
   }

@@ -57,7 +57,7 @@ extension TranslationPort {
   /// All from the tables, not from the caches; a fault that is to be recorded is.
   ///
   /// - Precondition: `request` is a translation request.
-  public func completeTranslationRequest(_ request: VTdRequest) -> TranslationCompletion {
+  public func completeTranslationRequest(_ request: VTd.Request) -> TranslationCompletion {
     synchroniseIfNeeded()
     let completion = engine.pointee.completion(of: request, in: memory)
     if case .failure(let fault, _) = completion, fault.reason.isRecordedForTranslationRequests {
@@ -80,7 +80,7 @@ extension TranslationPort {
     guard unit.configuration.extendedCapability.hasPageRequests else {
       return dropped(.invalidRequest)
     }
-    let question = VTdRequest(
+    let question = VTd.Request(
       request.requester, request.address, request.writes ? .write : .read, kind: .page,
       pasid: request.pasid, isPrivileged: request.isPrivileged, isExecute: request.isExecute)
     switch engine.pointee.admitPageRequest(question, in: memory) {

@@ -21,13 +21,13 @@ struct PagingStructureEntry {
 
 /// A PASID table entry in the PASID cache.
 struct PASIDCacheEntry {
-  var entry: VTdPASIDEntry
+  var entry: VTd.PASIDEntry
   var pasid: PASID
 }
 
 /// The caches of one port, tagged as the manual says. Specification: Intel VT-d 6.2.
 struct PortCaches {
-  var contexts: TaggedCache<VTdContext>
+  var contexts: TaggedCache<VTd.Context>
   var pasids: TaggedCache<PASIDCacheEntry>
   var iotlb: IOTLB
   var structures: TaggedCache<PagingStructureEntry>

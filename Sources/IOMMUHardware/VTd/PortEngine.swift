@@ -12,7 +12,7 @@ struct PortEngine {
   /// nothing else.
   private var last: Binding?
   private var lastKey: UInt64 = 0
-  private var lastRules = VTdRules()
+  private var lastRules = VTd.Rules()
   private var lastNumber: UInt64 = 0
   /// Of the last request's address space, like `lastKey`, where a page's packed word in the IOTLB
   /// answers a plain DMA; else 0.
@@ -22,21 +22,21 @@ struct PortEngine {
   /// Pages that went from `pages` into the IOTLB and are in no counter yet.
   private var packedFills: UInt64 = 0
   /// Looks up pages in the last tables that a batch went through.
-  private var pages: (table: SecondStageTable, translator: Translator<FlatMemory>)?
+  private var pages: (table: VTd.SecondStageTable, translator: Translator<FlatMemory>)?
 
   /// What stands between a requester and memory, found by the steps above the page tables.
   ///
   /// A reference: a route is too large to be handed from step to step.
   final class Binding {
     let route: DeviceHandle.Route
-    let rules: VTdRules
+    let rules: VTd.Rules
     let space: AddressSpace
     /// Of the space in the IOTLB.
     let number: UInt64
 
     init(route: DeviceHandle.Route, space: AddressSpace, number: UInt64) {
       self.route = route
-      rules = route.rules ?? VTdRules()
+      rules = route.rules ?? VTd.Rules()
       self.space = space
       self.number = number
     }
@@ -60,7 +60,7 @@ struct PortEngine {
   /// What tells one address space from another in a request, never zero; `nil` when the request is
   /// not a plain one.
   @inline(__always)
-  private static func key(_ request: VTdRequest) -> UInt64? {
+  private static func key(_ request: VTd.Request) -> UInt64? {
     guard case .untranslated = request.kind else { return nil }
     var key = UInt64(request.requester.rawValue) | 1 << 63
     if let pasid = request.pasid {
@@ -75,7 +75,7 @@ struct PortEngine {
   ///
   /// `nil` for anything else: for misses, large pages and faults, and while memory is protected.
   @inline(__always)
-  mutating func cachedAnswer(_ request: VTdRequest, byteCount: UInt64) -> Translation? {
+  mutating func cachedAnswer(_ request: VTd.Request, byteCount: UInt64) -> Translation? {
     guard let key = Self.key(request), key == lastKey, state.protectedRegions.isEmpty,
       !VTd.isInterruptAddress(request.address)
     else { return nil }
@@ -88,7 +88,7 @@ struct PortEngine {
   }
 
   @inline(__always)
-  private func countBindingHits(_ rules: VTdRules, _ count: UInt64) {
+  private func countBindingHits(_ rules: VTd.Rules, _ count: UInt64) {
     caches.pointee.contexts.count(hit: true, times: count)
     if rules.isScalable { caches.pointee.pasids.count(hit: true, times: count) }
   }
@@ -197,7 +197,7 @@ struct PortEngine {
 
   /// Answers a request; what it learns goes into the caches.
   mutating func answer<Observer: WalkObserver>(
-    _ request: VTdRequest, byteCount: UInt64, in memory: FlatMemory, observer: inout Observer
+    _ request: VTd.Request, byteCount: UInt64, in memory: FlatMemory, observer: inout Observer
   ) -> Translation {
     let answer = remappedAnswer(request, byteCount: byteCount, in: memory, observer: &observer)
     guard !state.protectedRegions.isEmpty, case .mapped(let physical, let length) = answer else {
@@ -209,7 +209,7 @@ struct PortEngine {
   }
 
   private mutating func remappedAnswer<Observer: WalkObserver>(
-    _ request: VTdRequest, byteCount: UInt64, in memory: FlatMemory, observer: inout Observer
+    _ request: VTd.Request, byteCount: UInt64, in memory: FlatMemory, observer: inout Observer
   ) -> Translation {
     guard isTranslating else {
       return .mapped(PhysicalAddress(request.address), byteCount: byteCount)
@@ -238,18 +238,18 @@ struct PortEngine {
 
   /// The steps above the page tables, through the context and the PASID cache.
   private mutating func bind<Outer: WalkObserver>(
-    _ request: VTdRequest, in memory: FlatMemory, observer: inout FillObserver<Outer>
-  ) -> Result<Binding, VTdFault> {
+    _ request: VTd.Request, in memory: FlatMemory, observer: inout FillObserver<Outer>
+  ) -> Result<Binding, VTd.RequestFault> {
     let key = Self.key(request)
     if let key, key == lastKey, let last {
       countBindingHits(last.rules, 1)
       return .success(last)
     }
     if let fault = state.resolver.refusal(of: request) { return .failure(fault) }
-    do throws(VTdFault) {
+    do throws(VTd.RequestFault) {
       let context = try context(of: request.requester, in: memory, observer: &observer)
       let pasid = try state.resolver.addressSpace(of: request, admittedBy: context).get()
-      var entry: VTdPASIDEntry?
+      var entry: VTd.PASIDEntry?
       if case .scalable(let scalable) = context {
         entry = try pasidEntry(
           of: request.requester, pasid, in: scalable, memory: memory, observer: &observer)
@@ -274,8 +274,8 @@ struct PortEngine {
   }
 
   private mutating func binding(
-    of request: VTdRequest, _ pasid: PASID, _ route: DeviceHandle.Route, _ context: VTdContext,
-    _ entry: VTdPASIDEntry?
+    of request: VTd.Request, _ pasid: PASID, _ route: DeviceHandle.Route, _ context: VTd.Context,
+    _ entry: VTd.PASIDEntry?
   ) -> Binding {
     var space = AddressSpace(domainID: 0, pasid: pasid, usesFirstStage: false)
     if case .legacy(let legacy) = context { space.domainID = legacy.domainID }
@@ -293,7 +293,7 @@ struct PortEngine {
 
   private mutating func context<Outer: WalkObserver>(
     of requester: Requester, in memory: FlatMemory, observer: inout FillObserver<Outer>
-  ) throws(VTdFault) -> VTdContext {
+  ) throws(VTd.RequestFault) -> VTd.Context {
     let tag = PortCaches.contextTag(requester, isScalable: state.resolver.isScalable)
     if let known = caches.pointee.contexts.find(tag) { return known }
     let context = try state.resolver.context(of: requester, in: memory, observer: &observer).get()
@@ -305,7 +305,7 @@ struct PortEngine {
   private mutating func pasidEntry<Outer: WalkObserver>(
     of requester: Requester, _ pasid: PASID, in context: VTd.ScalableContextEntry,
     memory: FlatMemory, observer: inout FillObserver<Outer>
-  ) throws(VTdFault) -> VTdPASIDEntry {
+  ) throws(VTd.RequestFault) -> VTd.PASIDEntry {
     let tag = PortCaches.pasidTag(requester, pasid)
     if let known = caches.pointee.pasids.find(tag) { return known.entry }
     let entry = try state.resolver.pasidEntry(
@@ -327,7 +327,7 @@ struct PortEngine {
   // MARK: Pages
 
   private mutating func translate<Outer: WalkObserver>(
-    _ request: VTdRequest, byteCount: UInt64, through binding: Binding, in memory: FlatMemory,
+    _ request: VTd.Request, byteCount: UInt64, through binding: Binding, in memory: FlatMemory,
     observer: inout FillObserver<Outer>
   ) -> Translation {
     let (address, operation) = (request.address, request.operation)
@@ -347,7 +347,7 @@ struct PortEngine {
     observer.pasid = binding.space.pasid
     switch walk(address, for: operation, through: binding, in: memory, observer: &observer) {
     case .fault(let reason):
-      return .fault(VTdFault(reason, isReported: binding.rules.isReported).fault)
+      return .fault(VTd.RequestFault(reason, isReported: binding.rules.isReported).fault)
     case .page(let page):
       caches.pointee.iotlb.insert(
         page, usesFirstStage: binding.space.usesFirstStage, of: address, binding.number)
@@ -357,7 +357,7 @@ struct PortEngine {
   }
 
   private mutating func walk<Outer: WalkObserver>(
-    _ address: UInt64, for operation: VTdRequest.Operation, through binding: Binding,
+    _ address: UInt64, for operation: VTd.Request.Operation, through binding: Binding,
     in memory: FlatMemory, observer: inout FillObserver<Outer>
   ) -> PageOutcome {
     let writes = operation.needs.contains(.write)
@@ -402,11 +402,11 @@ struct PortEngine {
   /// What the tables say of a page request.
   enum PageRequestAdmission {
     case success(CacheInvalidation)
-    case failure(VTdFault?)
+    case failure(VTd.RequestFault?)
   }
 
   /// The answer to a translation request, all from the tables.
-  func completion(of request: VTdRequest, in memory: FlatMemory) -> TranslationCompletion {
+  func completion(of request: VTd.Request, in memory: FlatMemory) -> TranslationCompletion {
     var observer = Unobserved()
     return state.resolver.completion(
       of: request, in: memory, marker: AtomicMarks(in: memory), observer: &observer)
@@ -416,7 +416,7 @@ struct PortEngine {
   ///
   /// Fails with `nil` where there is no fault to report: remapping is off.
   mutating func admitPageRequest(
-    _ request: VTdRequest, in memory: FlatMemory
+    _ request: VTd.Request, in memory: FlatMemory
   ) -> PageRequestAdmission {
     guard isTranslating else { return .failure(nil) }
     var fill = FillObserver(outer: Unobserved(), caches: caches)
@@ -439,7 +439,7 @@ struct PortEngine {
 
   /// A fault as its record. Specification: Intel VT-d 11.4.7.6.
   func record(
-    _ reason: VTd.FaultReason, of request: VTdRequest, limits: VTd.Limits
+    _ reason: VTd.FaultReason, of request: VTd.Request, limits: VTd.Limits
   ) -> VTd.FaultRecord {
     let kind: VTd.FaultRecord.RequestKind
     switch request.operation {
@@ -468,10 +468,10 @@ struct PortEngine {
   }
 }
 
-extension SecondStageTable {
+extension VTd.SecondStageTable {
   /// Whether walks through both read the same entries alike; both are of one unit, whose registers
   /// have not changed in between.
-  fileprivate func isSame(as other: SecondStageTable) -> Bool {
+  fileprivate func isSame(as other: VTd.SecondStageTable) -> Bool {
     root == other.root && format.levels == other.format.levels
       && addressWidth == other.addressWidth && marks == other.marks
   }

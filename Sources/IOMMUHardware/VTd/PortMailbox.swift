@@ -5,7 +5,7 @@ import IOMMUTranslation
 
 /// What a port needs to know of its unit's registers; a copy that the port keeps.
 struct PortState: Sendable {
-  var resolver: VTdResolver
+  var resolver: VTd.Resolver
   var protectedRegions = ProtectedRegions()
   /// Bits of a fault record's address that the unit has.
   var faultAddressMask: UInt64
@@ -95,12 +95,12 @@ extension RemappingUnit {
   }
 
   /// The unit as its registers stand; made anew only when the tables changed.
-  private var currentResolver: VTdResolver {
-    let unit = VTdUnit(
+  private var currentResolver: VTd.Resolver {
+    let unit = VTd.Unit(
       base: PhysicalAddress(0), rootTableAddress: rootTableAddress,
       status: VTd.GlobalStatus(translates: status.translates), limits: limits)
     if let resolver, resolver.unit == unit { return resolver }
-    let made = VTdResolver(unit)
+    let made = VTd.Resolver(unit)
     resolver = made
     return made
   }

@@ -25,7 +25,7 @@ public final class RemappingUnit: @unchecked Sendable {
   /// IRTA_REG as the last SIRTP found it.
   var interruptTableAddress = VTd.InterruptTableAddress(rawValue: 0)
   /// What the tables in force mean; see `portState`.
-  var resolver: VTdResolver?
+  var resolver: VTd.Resolver?
   /// Interrupt remapping entries that have been read, by index.
   var interruptEntries: TaggedCache<VTd.InterruptRemappingEntry>
   /// The fault record that is written next.

@@ -45,7 +45,7 @@ public final class TranslationPort: @unchecked Sendable {
   /// - Parameter byteCount: At least 1.
   /// - Precondition: `request` is not a translation or page request; those have
   ///   ``completeTranslationRequest(_:)`` and ``submitPageRequest(_:)``.
-  public func translate(_ request: VTdRequest, byteCount: UInt64 = 1) -> Translation {
+  public func translate(_ request: VTd.Request, byteCount: UInt64 = 1) -> Translation {
     precondition(byteCount > 0, "a DMA request has at least one byte")
     synchroniseIfNeeded()
     if let answer = engine.pointee.cachedAnswer(request, byteCount: byteCount) { return answer }
@@ -55,7 +55,7 @@ public final class TranslationPort: @unchecked Sendable {
 
   /// The same, with every entry read shown to `observer`.
   public func translate(
-    _ request: VTdRequest, byteCount: UInt64 = 1, observer: inout some WalkObserver
+    _ request: VTd.Request, byteCount: UInt64 = 1, observer: inout some WalkObserver
   ) -> Translation {
     precondition(byteCount > 0, "a DMA request has at least one byte")
     precondition(
@@ -89,7 +89,7 @@ public final class TranslationPort: @unchecked Sendable {
   private func packedAnswer(
     _ iova: IOVA, _ access: Access, of requester: Requester, isInBatch: Bool
   ) -> PackedTranslation {
-    let request = VTdRequest(requester, iova, VTdRequest.Operation(access))
+    let request = VTd.Request(requester, iova, VTd.Request.Operation(access))
     var observer = Unobserved()
     let answer = engine.pointee.answer(request, byteCount: 1, in: memory, observer: &observer)
     if case .fault(let fault) = answer {
@@ -182,13 +182,13 @@ public final class TranslationPort: @unchecked Sendable {
   // MARK: Faults
 
   /// Writes a fault down where software finds it.
-  func report(_ fault: Fault, of request: VTdRequest) {
+  func report(_ fault: Fault, of request: VTd.Request) {
     guard let record = record(of: fault, request) else { return }
     recordPendingFaults()
     outsideTurn { unit.locked { unit.record(record) } }
   }
 
-  private func record(of fault: Fault, _ request: VTdRequest) -> VTd.FaultRecord? {
+  private func record(of fault: Fault, _ request: VTd.Request) -> VTd.FaultRecord? {
     guard case .vtd(let reason, isRecorded: true) = fault else { return nil }
     return engine.pointee.record(reason, of: request, limits: unit.limits)
   }

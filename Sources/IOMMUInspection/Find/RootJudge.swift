@@ -143,7 +143,7 @@ private struct ContextWatcher: WalkObserver {
   var pages: Set<PhysicalAddress> = []
 
   mutating func read(_: some TableEntry, at address: PhysicalAddress, level: Int) {
-    guard level == VTdUnit.contextLevel else { return }
+    guard level == VTd.Unit.contextLevel else { return }
     pages.insert(address.alignedDown(to: PageCount.pageByteCount))
   }
 }

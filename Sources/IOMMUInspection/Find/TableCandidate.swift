@@ -67,7 +67,7 @@ extension TableCandidate {
     case .rootTable, .scalableRootTable:
       let mode: VTd.TranslationTableMode = kind == .rootTable ? .legacy : .scalable
       return .vtd(
-        VTdUnit(
+        VTd.Unit(
           base: PhysicalAddress(0),
           rootTableAddress: VTd.RootTableAddress(rootTable: address, mode: mode),
           status: VTd.GlobalStatus(translates: true), limits: .permissive))
@@ -76,10 +76,10 @@ extension TableCandidate {
         return nil
       }
       return .calgary(
-        CalgaryChip(
+        Calgary.Chip(
           model: .calgary, base: PhysicalAddress(0),
           hostBridges: [
-            CalgaryChip.HostBridge(
+            Calgary.Chip.HostBridge(
               buses: 0...255,
               tableAddress: Calgary.TableAddressRegister(rawValue: 0).setting(
                 table: address, size: size),

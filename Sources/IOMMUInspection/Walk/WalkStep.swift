@@ -47,7 +47,7 @@ public struct WalkStep: Sendable, Encodable {
 /// Entries of every kind come through here; what decides the meaning of their bits is the level and
 /// the limits of the unit whose root table the walk started in.
 struct StepCollector: WalkObserver {
-  private let units: [VTdUnit]
+  private let units: [VTd.Unit]
   private var limits = VTd.Limits.permissive
   private(set) var steps: [WalkStep] = []
 

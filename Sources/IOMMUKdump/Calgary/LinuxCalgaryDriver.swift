@@ -58,7 +58,7 @@ public final class LinuxCalgaryDriver {
   public struct Bus: Sendable {
     /// The root bus.
     public var number: UInt8
-    public var model: CalgaryChip.Model
+    public var model: Calgary.Chip.Model
     /// The chip's BBAR.
     public var base: PhysicalAddress
     public var phb: Int
@@ -87,7 +87,7 @@ public final class LinuxCalgaryDriver {
   let platform: any CalgaryPlatform
   /// Root buses whose tables were allocated before the chips were found; 0 where none was needed.
   private var allocatedTables: [UInt8: PhysicalAddress] = [:]
-  private var models: [UInt8: CalgaryChip.Model] = [:]
+  private var models: [UInt8: Calgary.Chip.Model] = [:]
   /// Every root bus below a chip, wanted or not, in the order they were found.
   private var rootBuses: [UInt8] = []
   /// Which PHB each bus is below, as the chips say: the last one that claims it.
@@ -144,9 +144,9 @@ public final class LinuxCalgaryDriver {
   }
 
   /// The chip above a bus that is to be translated; `nil` for any other bus.
-  private func wantedBus(_ number: UInt8) -> CalgaryChip.Model? {
+  private func wantedBus(_ number: UInt8) -> Calgary.Chip.Model? {
     let identity = platform.readIdentity(of: Requester(bus: number, device: 0, function: 0))
-    guard let model = CalgaryChip.Model(deviceID: UInt16(identity >> 16)) else { return nil }
+    guard let model = Calgary.Chip.Model(deviceID: UInt16(identity >> 16)) else { return nil }
     if !rootBuses.contains(number) { rootBuses.append(number) }
     guard !configuration.disabledBuses.contains(number)
     else { return nil }
@@ -206,7 +206,7 @@ public final class LinuxCalgaryDriver {
   }
 
   private func setUp(
-    _ number: UInt8, _ model: CalgaryChip.Model, base: PhysicalAddress, phb: Int,
+    _ number: UInt8, _ model: Calgary.Chip.Model, base: PhysicalAddress, phb: Int,
     table: PhysicalAddress
   ) {
     let size = configuration.chosenTableSize

@@ -25,7 +25,7 @@ struct ContextTables {
         .store(
           to: pages.memory, at: PhysicalAddress(rootTable.rawValue + UInt64(requester.bus) * 16))
     }
-    return VTdUnit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction)
+    return VTd.Unit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction)
   }
 
   /// Where the context entry lies of a device that has one.
@@ -35,7 +35,7 @@ struct ContextTables {
     guard let table = tables[requester.bus] else {
       preconditionFailure("a device with a domain has a context table")
     }
-    return VTdUnit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction)
+    return VTd.Unit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction)
   }
 
   /// A device's context entry; one that is not present where its bus has no table.
@@ -55,7 +55,7 @@ struct ContextTables {
 /// Second-stage tables, as a kernel writes them.
 struct SecondStageWriter {
   let pages: PagePool
-  let format: SecondStageFormat
+  let format: VTd.SecondStageFormat
 
   /// Makes the tables down to `level` on the way to `address` and stores `leaf` there.
   func store(

@@ -71,7 +71,7 @@ public final class RemappingPlatform {
       return .mapped(PhysicalAddress(address.rawValue), byteCount: granted)
     }
     return port.translate(
-      VTdRequest(device.requester, address, access == .read ? .read : .write), byteCount: granted)
+      VTd.Request(device.requester, address, access == .read ? .read : .write), byteCount: granted)
   }
 }
 

@@ -81,8 +81,8 @@ final class RemappingUnitDriver {
   }
 
   /// The unit as a machine file tells of it.
-  var unit: VTdUnit {
-    VTdUnit(base: base, rootTableAddress: rootTableAddress, status: status, limits: limits)
+  var unit: VTd.Unit {
+    VTd.Unit(base: base, rootTableAddress: rootTableAddress, status: status, limits: limits)
   }
 
   /// Changes one thing, and keeps all that is on.

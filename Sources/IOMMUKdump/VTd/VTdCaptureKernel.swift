@@ -25,7 +25,7 @@ public final class VTdCaptureKernel {
   public let flushes: Bool
   private let unit: RemappingUnitDriver
   private let pages: PagePool
-  private let format: SecondStageFormat
+  private let format: VTd.SecondStageFormat
   private var contexts: ContextTables
   private var domains: [Requester: Domain] = [:]
   /// Devices whose context entries are still the old kernel's.
@@ -52,7 +52,7 @@ public final class VTdCaptureKernel {
     self.flushes = flushes
     unit = try RemappingUnitDriver(for: device.requester, on: platform, memory: memory)
     pages = PagePool(memory: memory, map: try MemoryMap(ram: crashKernel, crashKernel: []))
-    format = SecondStageFormat(levels: levels, limits: unit.limits)
+    format = VTd.SecondStageFormat(levels: levels, limits: unit.limits)
     contexts = try ContextTables(pages: pages)
   }
 
@@ -102,7 +102,7 @@ public final class VTdCaptureKernel {
           requester.deviceFunction),
         let entry = VTd.ContextEntry(
           from: pages.memory,
-          at: VTdUnit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction))
+          at: VTd.Unit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction))
       else { continue }
       try contexts.store(entry, for: requester)
       copied.insert(requester)

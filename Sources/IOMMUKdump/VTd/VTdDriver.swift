@@ -26,7 +26,7 @@ final class VTdDriver: DMADriver {
   private let unit: RemappingUnitDriver
   private let limits: VTd.Limits
   private let writer: SecondStageWriter
-  private var format: SecondStageFormat { writer.format }
+  private var format: VTd.SecondStageFormat { writer.format }
   private var contexts: ContextTables
   private var domains: [Requester: Domain] = [:]
 
@@ -42,7 +42,7 @@ final class VTdDriver: DMADriver {
     unit = try RemappingUnitDriver(for: device, on: platform, memory: pages.memory)
     limits = unit.limits
     writer = SecondStageWriter(
-      pages: pages, format: SecondStageFormat(levels: levels, limits: limits))
+      pages: pages, format: VTd.SecondStageFormat(levels: levels, limits: limits))
     contexts = try ContextTables(pages: pages)
     if unit.extendedCapability.hasQueue {
       unit.enableQueue(

@@ -160,7 +160,7 @@ struct BatchPart {
   }
 }
 
-extension SecondStageTable {
+extension VTd.SecondStageTable {
   /// `nil` where IR and IW say what devices may do.
   func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> RadixParameters? {
     guard !format.usesIOPermissions else { return nil }
@@ -176,7 +176,7 @@ extension SecondStageTable {
   }
 }
 
-extension FirstStageTable {
+extension VTd.FirstStageTable {
   /// Knows the lower half of the addresses: the upper one is rare, and the walker knows it.
   func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> RadixParameters? {
     let needs = access == .read ? rules.firstStageReadNeeds : rules.firstStageWriteNeeds
@@ -217,7 +217,7 @@ extension EntryTests {
   }
 }
 
-extension TCETable {
+extension Calgary.TCETable {
   func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> FlatPath? {
     let end = min(size.entryCount << 12, dmaMask == .max ? .max : dmaMask + 1)
     guard let run = holes.longestRun(below: end),
@@ -227,7 +227,7 @@ extension TCETable {
   }
 }
 
-extension TCETable.Holes {
+extension Calgary.TCETable.Holes {
   /// The longest run of whole pages from 0 to `end` without a hole in it; `nil` when there is none.
   func longestRun(below end: UInt64) -> Range<UInt64>? {
     let holes = [legacy, memory1, memory2].filter { !$0.isEmpty }.sorted {
@@ -247,7 +247,7 @@ extension TCETable.Holes {
   }
 }
 
-extension GARTWindow {
+extension GART.Window {
   func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> FlatPath? {
     guard dmaMask >= base, base <= .max - byteCount else { return nil }
     let end = min(base + byteCount, dmaMask == .max ? .max : dmaMask + 1)

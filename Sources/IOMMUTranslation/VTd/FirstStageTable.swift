@@ -1,88 +1,90 @@
 import IOMMUFormats
 
-/// A VT-d first-stage table in force for one PASID of a device, in host addresses.
-@frozen
-public struct FirstStageTable: Sendable {
-  public let root: PhysicalAddress
-  public let format: FirstStageFormat
-  public let rules: VTdRules
-  /// A and, under EAFE, EA; D.
-  public let marks: StageMarks
+extension VTd {
+  /// A VT-d first-stage table in force for one PASID of a device, in host addresses.
+  @frozen
+  public struct FirstStageTable: Sendable {
+    public let root: PhysicalAddress
+    public let format: VTd.FirstStageFormat
+    public let rules: VTd.Rules
+    /// A and, under EAFE, EA; D.
+    public let marks: StageMarks
 
-  @inlinable
-  public init(
-    root: PhysicalAddress, format: FirstStageFormat, rules: VTdRules, marks: StageMarks
-  ) {
-    self.root = root
-    self.format = format
-    self.rules = rules
-    self.marks = marks
-  }
-
-  /// Whether the bits above the width repeat the highest one that counts.
-  @inlinable
-  public func isCanonical(_ address: UInt64) -> Bool {
-    let unused = Int64(64 - format.addressWidth)
-    return UInt64(bitPattern: (Int64(bitPattern: address) &<< unused) &>> unused) == address
-  }
-
-  /// Where walks start without a cache.
-  @inlinable public var start: WalkStart { format.start(at: root) }
-
-  /// The page of `address`, which is canonical; permissions are not judged.
-  ///
-  /// - Parameters:
-  ///   - start: ``start``, or where a paging-structure cache says.
-  ///   - writes: D is set in the leaf of a page that may be written.
-  @inlinable
-  public func page(
-    of address: UInt64, from start: WalkStart, writes: Bool, in memory: some PhysicalMemory,
-    marker: some EntryMarker, observer: inout some WalkObserver
-  ) -> PageOutcome {
-    var access = MarkingAccess(
-      marks, dirtyNeeds: writes ? rules.firstStageWriteNeeds : nil, marker: marker,
-      notSnooped: .firstStageUpdateNotSnooped, failed: .firstStageUpdateFailed)
-    let walk = format.walk(
-      address, from: start, in: memory, through: &access, observer: &observer)
-    guard walk.end == .page else {
-      return .fault(
-        Self.reason(for: walk, levels: format.levels) ?? access.refusal
-          ?? .firstStageUpdateFailed)
+    @inlinable
+    public init(
+      root: PhysicalAddress, format: VTd.FirstStageFormat, rules: VTd.Rules, marks: StageMarks
+    ) {
+      self.root = root
+      self.format = format
+      self.rules = rules
+      self.marks = marks
     }
-    return .page(
-      MappedPage(
-        page: walk.page, sizeLog2: walk.sizeLog2, firstStage: walk.permissions,
-        secondStage: .readWrite, isDirty: walk.entry & marks.dirty != 0))
-  }
 
-  /// The fault of a first-stage walk that met no page; `nil` when something else refused it.
-  @inlinable
-  static func reason(for walk: Walk, levels: Int) -> VTd.FaultReason? {
-    switch walk.end {
-    case .unreadable:
-      walk.level == levels ? .firstStageRootUnreadable : .firstStageTableUnreadable
-    case .malformed: .firstStageEntryReserved
-    case .empty: .firstStageEntryNotPresent
-    case .refused, .page: nil
+    /// Whether the bits above the width repeat the highest one that counts.
+    @inlinable
+    public func isCanonical(_ address: UInt64) -> Bool {
+      let unused = Int64(64 - format.addressWidth)
+      return UInt64(bitPattern: (Int64(bitPattern: address) &<< unused) &>> unused) == address
     }
-  }
 
-  @inlinable
-  func translate(
-    _ address: UInt64, byteCount: UInt64, for operation: VTdRequest.Operation,
-    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-  ) -> Translation {
-    if VTd.isInterruptAddress(address), !rules.hasPASID {
-      return DeviceHandle.interruptAnswer(operation, at: address)
+    /// Where walks start without a cache.
+    @inlinable public var start: WalkStart { format.start(at: root) }
+
+    /// The page of `address`, which is canonical; permissions are not judged.
+    ///
+    /// - Parameters:
+    ///   - start: ``start``, or where a paging-structure cache says.
+    ///   - writes: D is set in the leaf of a page that may be written.
+    @inlinable
+    public func page(
+      of address: UInt64, from start: WalkStart, writes: Bool, in memory: some PhysicalMemory,
+      marker: some EntryMarker, observer: inout some WalkObserver
+    ) -> PageOutcome {
+      var access = MarkingAccess(
+        marks, dirtyNeeds: writes ? rules.firstStageWriteNeeds : nil, marker: marker,
+        notSnooped: .firstStageUpdateNotSnooped, failed: .firstStageUpdateFailed)
+      let walk = format.walk(
+        address, from: start, in: memory, through: &access, observer: &observer)
+      guard walk.end == .page else {
+        return .fault(
+          Self.reason(for: walk, levels: format.levels) ?? access.refusal
+            ?? .firstStageUpdateFailed)
+      }
+      return .page(
+        MappedPage(
+          page: walk.page, sizeLog2: walk.sizeLog2, firstStage: walk.permissions,
+          secondStage: .readWrite, isDirty: walk.entry & marks.dirty != 0))
     }
-    guard isCanonical(address) else { return rules.fault(.addressNotCanonical) }
-    switch page(
-      of: address, from: start, writes: operation.needs.contains(.write), in: memory,
-      marker: marker, observer: &observer)
-    {
-    case .fault(let reason): return rules.fault(reason)
-    case .page(let page):
-      return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
+
+    /// The fault of a first-stage walk that met no page; `nil` when something else refused it.
+    @inlinable
+    static func reason(for walk: Walk, levels: Int) -> VTd.FaultReason? {
+      switch walk.end {
+      case .unreadable:
+        walk.level == levels ? .firstStageRootUnreadable : .firstStageTableUnreadable
+      case .malformed: .firstStageEntryReserved
+      case .empty: .firstStageEntryNotPresent
+      case .refused, .page: nil
+      }
+    }
+
+    @inlinable
+    func translate(
+      _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+    ) -> Translation {
+      if VTd.isInterruptAddress(address), !rules.hasPASID {
+        return DeviceHandle.interruptAnswer(operation, at: address)
+      }
+      guard isCanonical(address) else { return rules.fault(.addressNotCanonical) }
+      switch page(
+        of: address, from: start, writes: operation.needs.contains(.write), in: memory,
+        marker: marker, observer: &observer)
+      {
+      case .fault(let reason): return rules.fault(reason)
+      case .page(let page):
+        return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
+      }
     }
   }
 }

@@ -2,10 +2,10 @@ import IOMMUFormats
 
 /// Memory as a guest sees it: what the second stage lets be read.
 public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
-  private let table: SecondStageTable
+  private let table: VTd.SecondStageTable
   private let memory: Memory
 
-  public init(_ table: SecondStageTable, memory: Memory) {
+  public init(_ table: VTd.SecondStageTable, memory: Memory) {
     self.table = table
     self.memory = memory
   }

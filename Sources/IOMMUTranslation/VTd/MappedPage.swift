@@ -35,7 +35,7 @@ public struct MappedPage: Hashable, Sendable {
 
   /// What requests under `rules` may do.
   @inlinable
-  public func permissions(under rules: VTdRules) -> Permissions {
+  public func permissions(under rules: VTd.Rules) -> Permissions {
     var allowed = secondStage.intersection(.readWrite)
     if !firstStage.isSuperset(of: rules.firstStageReadNeeds) { allowed.remove(.read) }
     if !firstStage.isSuperset(of: rules.firstStageWriteNeeds) { allowed.remove(.write) }
@@ -48,7 +48,7 @@ public struct MappedPage: Hashable, Sendable {
   /// stage before the second.
   @inlinable
   public func refusal(
-    of operation: VTdRequest.Operation, under rules: VTdRules
+    of operation: VTd.Request.Operation, under rules: VTd.Rules
   ) -> VTd.FaultReason? {
     var needs = operation.needs
     if operation == .zeroLengthRead, rules.allowsZeroLengthReads,
@@ -76,8 +76,8 @@ public struct MappedPage: Hashable, Sendable {
   /// page.
   @inlinable
   public func translation(
-    of address: UInt64, byteCount: UInt64, for operation: VTdRequest.Operation,
-    under rules: VTdRules
+    of address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
+    under rules: VTd.Rules
   ) -> Translation {
     if let reason = refusal(of: operation, under: rules) { return rules.fault(reason) }
     let physical = place(address, in: page, sizeLog2: sizeLog2)

@@ -4,7 +4,7 @@ import IOMMUFormats
 /// where the second stage lets them be written.
 @frozen
 public struct NestedAccess<Memory: PhysicalMemory, Marker: EntryMarker>: TableAccess {
-  public let tables: NestedTables
+  public let tables: VTd.NestedTables
   public let memory: Memory
   public let marker: Marker
   /// Why the walk was refused.
@@ -16,7 +16,7 @@ public struct NestedAccess<Memory: PhysicalMemory, Marker: EntryMarker>: TableAc
   @usableFromInline var attemptsLeft = 1000
 
   @inlinable
-  public init(_ tables: NestedTables, memory: Memory, marker: Marker) {
+  public init(_ tables: VTd.NestedTables, memory: Memory, marker: Marker) {
     self.tables = tables
     self.memory = memory
     self.marker = marker

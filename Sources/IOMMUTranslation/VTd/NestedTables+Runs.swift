@@ -1,6 +1,6 @@
 import IOMMUFormats
 
-extension NestedTables {
+extension VTd.NestedTables {
   /// What both stages map together, as maximal runs ascending by IOVA.
   ///
   /// Accesses that either stage refuses to everybody are left out.

@@ -1,113 +1,116 @@
 import IOMMUFormats
 
-/// Nested translation: a first-stage table in guest addresses, which the second stage translates.
-///
-/// Every first-stage entry is reached through the second stage, and so is the page.
-/// Specification: Intel VT-d 3.8.
-@frozen
-public struct NestedTables: Sendable {
-  /// Its root and all addresses in its entries are guest addresses.
-  public let firstStage: FirstStageTable
-  public let secondStage: SecondStageTable
-
-  @inlinable
-  public init(firstStage: FirstStageTable, secondStage: SecondStageTable) {
-    self.firstStage = firstStage
-    self.secondStage = secondStage
-  }
-
-  @inlinable public var rules: VTdRules { firstStage.rules }
-
-  /// The page of `address`, which is canonical.
+extension VTd {
+  /// Nested translation: a first-stage table in guest addresses, which the second stage translates.
   ///
-  /// - Parameters:
-  ///   - start: The first stage's start, or where a paging-structure cache says.
-  ///   - operation: What the first stage's rights are judged for before the second stage is asked
-  ///     for the page; `nil` judges nothing.
-  ///   - writes: D is set in the leaves of a page that may be written.
-  @inlinable
-  public func page(
-    of address: UInt64, from start: WalkStart, for operation: VTdRequest.Operation?, writes: Bool,
-    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-  ) -> PageOutcome {
-    for _ in 0..<1000 {
-      let outcome = attempt(
-        address, from: start, for: operation, writes: writes, in: memory, marker: marker,
-        observer: &observer)
-      if let outcome { return outcome }
-    }
-    return .fault(.firstStageUpdateFailed)
-  }
+  /// Every first-stage entry is reached through the second stage, and so is the page.
+  /// Specification: Intel VT-d 3.8.
+  @frozen
+  public struct NestedTables: Sendable {
+    /// Its root and all addresses in its entries are guest addresses.
+    public let firstStage: VTd.FirstStageTable
+    public let secondStage: VTd.SecondStageTable
 
-  /// One walk of both stages; `nil` when software changed the leaf just as D was to be set in it.
-  @inlinable
-  func attempt(
-    _ address: UInt64, from start: WalkStart, for operation: VTdRequest.Operation?, writes: Bool,
-    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-  ) -> PageOutcome? {
-    // Only A on the way: D waits until both stages are known to allow the write.
-    var access = NestedAccess(self, memory: memory, marker: marker)
-    let walk = firstStage.format.walk(
-      address, from: start, in: memory, through: &access, observer: &observer)
-    guard walk.end == .page else {
-      return .fault(
-        FirstStageTable.reason(for: walk, levels: firstStage.format.levels)
-          ?? access.refusal ?? .firstStageUpdateFailed)
+    @inlinable
+    public init(firstStage: VTd.FirstStageTable, secondStage: VTd.SecondStageTable) {
+      self.firstStage = firstStage
+      self.secondStage = secondStage
     }
-    var mapped = MappedPage(
-      page: walk.page, sizeLog2: walk.sizeLog2, firstStage: walk.permissions,
-      secondStage: .readWrite, isDirty: walk.entry & firstStage.marks.dirty != 0)
-    if let operation, let reason = mapped.refusal(of: operation, under: rules) {
-      return .fault(reason)
+
+    @inlinable public var rules: VTd.Rules { firstStage.rules }
+
+    /// The page of `address`, which is canonical.
+    ///
+    /// - Parameters:
+    ///   - start: The first stage's start, or where a paging-structure cache says.
+    ///   - operation: What the first stage's rights are judged for before the second stage is asked
+    ///     for the page; `nil` judges nothing.
+    ///   - writes: D is set in the leaves of a page that may be written.
+    @inlinable
+    public func page(
+      of address: UInt64, from start: WalkStart, for operation: VTd.Request.Operation?,
+      writes: Bool,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+    ) -> PageOutcome {
+      for _ in 0..<1000 {
+        let outcome = attempt(
+          address, from: start, for: operation, writes: writes, in: memory, marker: marker,
+          observer: &observer)
+        if let outcome { return outcome }
+      }
+      return .fault(.firstStageUpdateFailed)
     }
-    let guest = place(address, in: walk.page, sizeLog2: walk.sizeLog2).rawValue
-    func secondStagePage(writes: Bool, observer: inout some WalkObserver) -> PageOutcome {
-      secondStage.page(
-        of: guest, from: secondStage.start, for: operation ?? .read, writes: writes, in: memory,
-        marker: marker, observer: &observer)
-    }
-    let outcome = secondStagePage(writes: false, observer: &observer)
-    guard case .page(let inner) = outcome else { return outcome }
-    mapped.sizeLog2 = min(walk.sizeLog2, inner.sizeLog2)
-    mapped.page = place(guest, in: inner.page, sizeLog2: inner.sizeLog2)
-      .alignedDown(to: 1 &<< UInt64(mapped.sizeLog2))
-    mapped.secondStage = inner.secondStage
-    let isFirstStageDirty = mapped.isDirty
-    mapped.isDirty = isFirstStageDirty && inner.isDirty
-    guard writes, !mapped.isDirty, mapped.permissions(under: rules).contains(.write) else {
+
+    /// One walk of both stages; `nil` when software changed the leaf just as D was to be set in it.
+    @inlinable
+    func attempt(
+      _ address: UInt64, from start: WalkStart, for operation: VTd.Request.Operation?, writes: Bool,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+    ) -> PageOutcome? {
+      // Only A on the way: D waits until both stages are known to allow the write.
+      var access = NestedAccess(self, memory: memory, marker: marker)
+      let walk = firstStage.format.walk(
+        address, from: start, in: memory, through: &access, observer: &observer)
+      guard walk.end == .page else {
+        return .fault(
+          VTd.FirstStageTable.reason(for: walk, levels: firstStage.format.levels)
+            ?? access.refusal ?? .firstStageUpdateFailed)
+      }
+      var mapped = MappedPage(
+        page: walk.page, sizeLog2: walk.sizeLog2, firstStage: walk.permissions,
+        secondStage: .readWrite, isDirty: walk.entry & firstStage.marks.dirty != 0)
+      if let operation, let reason = mapped.refusal(of: operation, under: rules) {
+        return .fault(reason)
+      }
+      let guest = place(address, in: walk.page, sizeLog2: walk.sizeLog2).rawValue
+      func secondStagePage(writes: Bool, observer: inout some WalkObserver) -> PageOutcome {
+        secondStage.page(
+          of: guest, from: secondStage.start, for: operation ?? .read, writes: writes, in: memory,
+          marker: marker, observer: &observer)
+      }
+      let outcome = secondStagePage(writes: false, observer: &observer)
+      guard case .page(let inner) = outcome else { return outcome }
+      mapped.sizeLog2 = min(walk.sizeLog2, inner.sizeLog2)
+      mapped.page = place(guest, in: inner.page, sizeLog2: inner.sizeLog2)
+        .alignedDown(to: 1 &<< UInt64(mapped.sizeLog2))
+      mapped.secondStage = inner.secondStage
+      let isFirstStageDirty = mapped.isDirty
+      mapped.isDirty = isFirstStageDirty && inner.isDirty
+      guard writes, !mapped.isDirty, mapped.permissions(under: rules).contains(.write) else {
+        return .page(mapped)
+      }
+      if !isFirstStageDirty {
+        switch access.markDirty(walk, observer: &observer) {
+        case .proceed: break
+        case .again: return nil
+        case .refused: return .fault(access.refusal ?? .firstStageUpdateFailed)
+        }
+      }
+      if !inner.isDirty {
+        let marked = secondStagePage(writes: true, observer: &observer)
+        guard case .page = marked else { return marked }
+      }
+      mapped.isDirty = true
       return .page(mapped)
     }
-    if !isFirstStageDirty {
-      switch access.markDirty(walk, observer: &observer) {
-      case .proceed: break
-      case .again: return nil
-      case .refused: return .fault(access.refusal ?? .firstStageUpdateFailed)
-      }
-    }
-    if !inner.isDirty {
-      let marked = secondStagePage(writes: true, observer: &observer)
-      guard case .page = marked else { return marked }
-    }
-    mapped.isDirty = true
-    return .page(mapped)
-  }
 
-  @inlinable
-  func translate(
-    _ address: UInt64, byteCount: UInt64, for operation: VTdRequest.Operation,
-    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-  ) -> Translation {
-    if VTd.isInterruptAddress(address), !rules.hasPASID {
-      return DeviceHandle.interruptAnswer(operation, at: address)
-    }
-    guard firstStage.isCanonical(address) else { return rules.fault(.addressNotCanonical) }
-    switch page(
-      of: address, from: firstStage.start, for: operation,
-      writes: operation.needs.contains(.write), in: memory, marker: marker, observer: &observer)
-    {
-    case .fault(let reason): return rules.fault(reason)
-    case .page(let page):
-      return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
+    @inlinable
+    func translate(
+      _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+    ) -> Translation {
+      if VTd.isInterruptAddress(address), !rules.hasPASID {
+        return DeviceHandle.interruptAnswer(operation, at: address)
+      }
+      guard firstStage.isCanonical(address) else { return rules.fault(.addressNotCanonical) }
+      switch page(
+        of: address, from: firstStage.start, for: operation,
+        writes: operation.needs.contains(.write), in: memory, marker: marker, observer: &observer)
+      {
+      case .fault(let reason): return rules.fault(reason)
+      case .page(let page):
+        return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
+      }
     }
   }
 }

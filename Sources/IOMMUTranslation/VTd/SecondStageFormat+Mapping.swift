@@ -19,7 +19,7 @@ public enum TableMappingError: Error, Equatable, CustomStringConvertible {
   }
 }
 
-extension SecondStageFormat {
+extension VTd.SecondStageFormat {
   /// Bytes of address that the table has entries for.
   public var reach: UInt64 { 1 << UInt64(12 + 9 * levels) }
 

@@ -1,115 +1,118 @@
 import IOMMUFormats
 
-/// A VT-d second-stage table in force for one device.
-@frozen
-public struct SecondStageTable: Sendable {
-  public let root: PhysicalAddress
-  public let format: SecondStageFormat
-  /// Bits of IOVA that are translated: the smaller of the unit's and the table's.
-  public let addressWidth: Int
-  public let rules: VTdRules
-  /// SSADE; legacy mode has none.
-  public let marks: StageMarks
+extension VTd {
+  /// A VT-d second-stage table in force for one device.
+  @frozen
+  public struct SecondStageTable: Sendable {
+    public let root: PhysicalAddress
+    public let format: VTd.SecondStageFormat
+    /// Bits of IOVA that are translated: the smaller of the unit's and the table's.
+    public let addressWidth: Int
+    public let rules: VTd.Rules
+    /// SSADE; legacy mode has none.
+    public let marks: StageMarks
 
-  @inlinable
-  public init(
-    root: PhysicalAddress, format: SecondStageFormat, addressWidth: Int, rules: VTdRules,
-    marks: StageMarks = .none
-  ) {
-    self.root = root
-    self.format = format
-    self.addressWidth = addressWidth
-    self.rules = rules
-    self.marks = marks
-  }
-
-  /// A table of legacy mode.
-  @inlinable
-  public init(root: PhysicalAddress, format: SecondStageFormat, addressWidth: Int, isReported: Bool)
-  {
-    self.init(
-      root: root, format: format, addressWidth: addressWidth,
-      rules: VTdRules(isReported: isReported))
-  }
-
-  @inlinable public var isReported: Bool { rules.isReported }
-
-  /// Whether every bit of `address` above the width is zero; second-stage addresses are not
-  /// sign-extended.
-  @inlinable @inline(__always)
-  public func reaches(_ address: UInt64) -> Bool {
-    address &>> UInt64(truncatingIfNeeded: addressWidth) == 0
-  }
-
-  /// The page of `address`, which the table reaches; permissions are not judged.
-  ///
-  /// - Parameters:
-  ///   - start: ``start``, or where a paging-structure cache says.
-  ///   - writes: D is set in the leaf of a page that may be written.
-  @inlinable
-  public func page(
-    of address: UInt64, from start: WalkStart, for operation: VTdRequest.Operation, writes: Bool,
-    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-  ) -> PageOutcome {
-    let walk: Walk
-    if marks.isNone {
-      var access = PlainAccess()
-      walk = format.walk(address, from: start, in: memory, through: &access, observer: &observer)
-    } else {
-      var access = MarkingAccess(
-        marks, dirtyNeeds: writes ? .write : nil, marker: marker,
-        notSnooped: .secondStageUpdateNotSnooped, failed: .secondStageUpdateFailed)
-      walk = format.walk(address, from: start, in: memory, through: &access, observer: &observer)
-      if walk.end == .refused { return .fault(access.refusal ?? .secondStageUpdateFailed) }
+    @inlinable
+    public init(
+      root: PhysicalAddress, format: VTd.SecondStageFormat, addressWidth: Int, rules: VTd.Rules,
+      marks: StageMarks = .none
+    ) {
+      self.root = root
+      self.format = format
+      self.addressWidth = addressWidth
+      self.rules = rules
+      self.marks = marks
     }
-    guard walk.end == .page else { return .fault(reason(for: walk, operation)) }
-    return .page(
-      MappedPage(
-        page: walk.page, sizeLog2: walk.sizeLog2, firstStage: MappedPage.unrestricted,
-        secondStage: walk.permissions, isDirty: walk.entry & marks.dirty == marks.dirty))
-  }
 
-  /// Where walks start without a cache.
-  @inlinable public var start: WalkStart { format.start(at: root) }
+    /// A table of legacy mode.
+    @inlinable
+    public init(
+      root: PhysicalAddress, format: VTd.SecondStageFormat, addressWidth: Int, isReported: Bool
+    ) {
+      self.init(
+        root: root, format: format, addressWidth: addressWidth,
+        rules: VTd.Rules(isReported: isReported))
+    }
 
-  /// The fault of a walk that met no page.
-  @inlinable
-  func reason(for walk: Walk, _ operation: VTdRequest.Operation) -> VTd.FaultReason {
-    switch walk.end {
-    case .unreadable:
-      if walk.level == format.levels {
-        return rules.isScalable ? .secondStageRootUnreadable : .contextEntryInvalid
+    @inlinable public var isReported: Bool { rules.isReported }
+
+    /// Whether every bit of `address` above the width is zero; second-stage addresses are not
+    /// sign-extended.
+    @inlinable @inline(__always)
+    public func reaches(_ address: UInt64) -> Bool {
+      address &>> UInt64(truncatingIfNeeded: addressWidth) == 0
+    }
+
+    /// The page of `address`, which the table reaches; permissions are not judged.
+    ///
+    /// - Parameters:
+    ///   - start: ``start``, or where a paging-structure cache says.
+    ///   - writes: D is set in the leaf of a page that may be written.
+    @inlinable
+    public func page(
+      of address: UInt64, from start: WalkStart, for operation: VTd.Request.Operation, writes: Bool,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+    ) -> PageOutcome {
+      let walk: Walk
+      if marks.isNone {
+        var access = PlainAccess()
+        walk = format.walk(address, from: start, in: memory, through: &access, observer: &observer)
+      } else {
+        var access = MarkingAccess(
+          marks, dirtyNeeds: writes ? .write : nil, marker: marker,
+          notSnooped: .secondStageUpdateNotSnooped, failed: .secondStageUpdateFailed)
+        walk = format.walk(address, from: start, in: memory, through: &access, observer: &observer)
+        if walk.end == .refused { return .fault(access.refusal ?? .secondStageUpdateFailed) }
       }
-      return rules.isScalable ? .secondStageTableUnreadable : .tableUnreadable
-    case .malformed:
-      return rules.isScalable ? .scalableSecondStageEntryReserved : .secondStageEntryReserved
-    case .empty, .refused, .page:
-      if rules.isScalable { return .secondStageEntryNotPresent }
-      return operation.needs.contains(.write) ? .writeNotPermitted : .readNotPermitted
+      guard walk.end == .page else { return .fault(reason(for: walk, operation)) }
+      return .page(
+        MappedPage(
+          page: walk.page, sizeLog2: walk.sizeLog2, firstStage: MappedPage.unrestricted,
+          secondStage: walk.permissions, isDirty: walk.entry & marks.dirty == marks.dirty))
     }
-  }
 
-  @inlinable
-  func translate(
-    _ address: UInt64, byteCount: UInt64, for operation: VTdRequest.Operation,
-    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-  ) -> Translation {
-    // 1. The interrupt range is never remapped as memory, unless a PASID says that it is memory.
-    if VTd.isInterruptAddress(address), !rules.hasPASID {
-      return DeviceHandle.interruptAnswer(operation, at: address)
+    /// Where walks start without a cache.
+    @inlinable public var start: WalkStart { format.start(at: root) }
+
+    /// The fault of a walk that met no page.
+    @inlinable
+    func reason(for walk: Walk, _ operation: VTd.Request.Operation) -> VTd.FaultReason {
+      switch walk.end {
+      case .unreadable:
+        if walk.level == format.levels {
+          return rules.isScalable ? .secondStageRootUnreadable : .contextEntryInvalid
+        }
+        return rules.isScalable ? .secondStageTableUnreadable : .tableUnreadable
+      case .malformed:
+        return rules.isScalable ? .scalableSecondStageEntryReserved : .secondStageEntryReserved
+      case .empty, .refused, .page:
+        if rules.isScalable { return .secondStageEntryNotPresent }
+        return operation.needs.contains(.write) ? .writeNotPermitted : .readNotPermitted
+      }
     }
-    // 10. The width.
-    guard reaches(address) else {
-      return rules.fault(rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
-    }
-    // 11, 12. The walk, permissions, and the interrupt range behind the page.
-    switch page(
-      of: address, from: start, for: operation, writes: operation.needs.contains(.write),
-      in: memory, marker: marker, observer: &observer)
-    {
-    case .fault(let reason): return rules.fault(reason)
-    case .page(let page):
-      return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
+
+    @inlinable
+    func translate(
+      _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+    ) -> Translation {
+      // 1. The interrupt range is never remapped as memory, unless a PASID says that it is memory.
+      if VTd.isInterruptAddress(address), !rules.hasPASID {
+        return DeviceHandle.interruptAnswer(operation, at: address)
+      }
+      // 10. The width.
+      guard reaches(address) else {
+        return rules.fault(rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
+      }
+      // 11, 12. The walk, permissions, and the interrupt range behind the page.
+      switch page(
+        of: address, from: start, for: operation, writes: operation.needs.contains(.write),
+        in: memory, marker: marker, observer: &observer)
+      {
+      case .fault(let reason): return rules.fault(reason)
+      case .page(let page):
+        return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
+      }
     }
   }
 }

@@ -19,9 +19,9 @@ import Testing
     let handle = DeviceHandle(
       requester: Requester(rawValue: 0x18),
       route: .secondStage(
-        SecondStageTable(
+        VTd.SecondStageTable(
           root: PhysicalAddress(0x1000),
-          format: SecondStageFormat(levels: 4, limits: .permissive), addressWidth: 48,
+          format: VTd.SecondStageFormat(levels: 4, limits: .permissive), addressWidth: 48,
           isReported: true)))
     return (memory, Translator(handle, in: memory))
   }
@@ -112,9 +112,9 @@ import Testing
       DeviceHandle(
         requester: Requester(rawValue: 0x18),
         route: .secondStage(
-          SecondStageTable(
+          VTd.SecondStageTable(
             root: PhysicalAddress(0x2000),
-            format: SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
+            format: VTd.SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
             isReported: true))), in: memory)
     #expect(
       Self.translate(other, [0x1000], through: cache).map(\.rawValue) == [0x1_0020_1000])

@@ -12,7 +12,7 @@ struct SmallMachine {
   static let phb = 2
 
   init(
-    _ model: CalgaryChip.Model = .calgary, table: UInt64 = Self.table, sizeCode: UInt64 = 0,
+    _ model: Calgary.Chip.Model = .calgary, table: UInt64 = Self.table, sizeCode: UInt64 = 0,
     options: CalgaryOptions = CalgaryOptions()
   ) throws {
     memory = try FlatMemory(byteCount: 4 << 20)
@@ -120,7 +120,7 @@ struct SmallMachine {
   @Test(arguments: seeds)
   func `no access of any width anywhere stops the program`(seed: UInt64) throws {
     var generator = SeededGenerator(seed: seed)
-    for model in [CalgaryChip.Model.calgary, .calioc2] {
+    for model in [Calgary.Chip.Model.calgary, .calioc2] {
       var options = CalgaryOptions()
       options.accessSizes = seed % 2 == 0 ? .anyBytes : .alignedWords
       options.cache = .init(setCount: 4, wayCount: 2)

@@ -189,11 +189,11 @@ final class Bench {
   // MARK: Requests
 
   func translate(
-    _ iova: UInt64 = Bench.iova, _ operation: VTdRequest.Operation = .read,
+    _ iova: UInt64 = Bench.iova, _ operation: VTd.Request.Operation = .read,
     from requester: Requester = Bench.nic, pasid: UInt32? = nil
   ) -> Translation {
     port.translate(
-      VTdRequest(requester, IOVA(iova), operation, pasid: pasid.map { PASID($0) }))
+      VTd.Request(requester, IOVA(iova), operation, pasid: pasid.map { PASID($0) }))
   }
 }
 

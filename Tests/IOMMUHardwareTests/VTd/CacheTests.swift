@@ -176,7 +176,7 @@ import Testing
   @Test func `idle ports hear of an invalidation too`() throws {
     let bench = try Bench.legacy(.everything)
     let other = bench.unit.makePort()
-    let request = VTdRequest(Bench.nic, IOVA(Bench.iova))
+    let request = VTd.Request(Bench.nic, IOVA(Bench.iova))
     #expect(other.translate(request).address == 0x20_0678)
     #expect(bench.translate().address == 0x20_0678)
     bench.store(0x21_0003, 0x11_4000 + 325 * 8)

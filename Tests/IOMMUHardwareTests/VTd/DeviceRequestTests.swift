@@ -112,7 +112,7 @@ import Testing
   @Test func `a translation request is answered with the page`() throws {
     let bench = try Bench.scalable()
     bench.store(0x20_0001, 0x11_4000 + 325 * 8)
-    let request = VTdRequest(
+    let request = VTd.Request(
       Bench.nic, IOVA(Bench.iova), kind: .translation(noWrite: false), pasid: PASID(5))
     #expect(
       bench.port.completeTranslationRequest(request)
@@ -123,7 +123,7 @@ import Testing
 
   @Test func `what a device is told in a success is not recorded, an abort is`() throws {
     let bench = try Bench.scalable()
-    let request = VTdRequest(Bench.nic, IOVA(0), kind: .translation(noWrite: false))
+    let request = VTd.Request(Bench.nic, IOVA(0), kind: .translation(noWrite: false))
     #expect(
       bench.port.completeTranslationRequest(request)
         == .success(
@@ -142,7 +142,7 @@ import Testing
 
   @Test func `translated requests pass, and fault as such`() throws {
     let bench = try Bench.scalable()
-    var request = VTdRequest(Bench.nic, IOVA(0x1234_5000), .write, kind: .translated)
+    var request = VTd.Request(Bench.nic, IOVA(0x1234_5000), .write, kind: .translated)
     #expect(bench.port.translate(request).address == 0x1234_5000)
     request.address = 1 << 52
     #expect(bench.port.translate(request).reason == 0x83)

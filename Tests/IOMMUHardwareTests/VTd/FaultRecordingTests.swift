@@ -34,7 +34,7 @@ import Testing
     let bench = try Bench.scalable()
     bench.store(0x20_0001, 0x11_4000 + 325 * 8)
     let answer = bench.port.translate(
-      VTdRequest(Bench.nic, IOVA(Bench.iova), .atomic, pasid: PASID(5)))
+      VTd.Request(Bench.nic, IOVA(Bench.iova), .atomic, pasid: PASID(5)))
     #expect(answer.reason == 0x85)
     // T1=T2=1, PP, PV=5.
     #expect(bench.record.1 == 0xc000_0585_9000_0020)

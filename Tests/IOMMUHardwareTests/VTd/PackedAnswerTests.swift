@@ -61,7 +61,7 @@ import Testing
       for _ in 0..<1500 {
         let address = Self.address(using: &generator)
         let access = Self.access(using: &generator)
-        let answer = whole.translate(address, VTdRequest.Operation(access))
+        let answer = whole.translate(address, VTd.Request.Operation(access))
         #expect(
           packed.port.translate(IOVA(address), access, of: Bench.nic) == PackedTranslation(answer),
           "\(IOVA(address)) \(access), PGTT \(pgtt)")

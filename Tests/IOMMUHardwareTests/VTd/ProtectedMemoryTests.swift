@@ -40,7 +40,7 @@ import Testing
     let bench = try bench()
     bench.write(1 << 31, Offset.pmen)
     let answer = bench.port.translate(
-      VTdRequest(Bench.nic, IOVA(0x1f_fff0)), byteCount: 4096)
+      VTd.Request(Bench.nic, IOVA(0x1f_fff0)), byteCount: 4096)
     #expect(answer == .mapped(PhysicalAddress(0x1f_fff0), byteCount: 16))
   }
 

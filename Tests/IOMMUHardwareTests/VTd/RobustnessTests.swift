@@ -38,10 +38,10 @@ import Testing
         }
         bench.write(generator.next() & 0xffff, Offset.iqt, 8)
       default:
-        let request = VTdRequest(
+        let request = VTd.Request(
           Requester(rawValue: UInt16(truncatingIfNeeded: generator.next() & 0x1ff)),
           IOVA(generator.next() >> (generator.next() & 63)),
-          VTdRequest.Operation.allCases[Int(generator.next() & 3)],
+          VTd.Request.Operation.allCases[Int(generator.next() & 3)],
           pasid: generator.next() & 1 == 0
             ? nil : PASID(UInt32(truncatingIfNeeded: generator.next() >> (generator.next() & 63))),
           isPrivileged: generator.next() & 1 == 0, isExecute: generator.next() & 7 == 0)

@@ -42,7 +42,7 @@ import Testing
       {
         // Two threads bring their own port; one uses the bench's.
         let port = device == 0 ? port : unit.makePort()
-        let request = VTdRequest(
+        let request = VTd.Request(
           Bench.nic, IOVA(0x1234_5000 + UInt64(device) * 8), .write,
           pasid: device == 1 ? PASID(5) : nil)
         let addresses = [IOVA](repeating: IOVA(request.address), count: 300)
@@ -110,7 +110,7 @@ import Testing
       {
         let port = unit.makePort()
         while !isDone.with({ $0 }) {
-          let address = port.translate(VTdRequest(Bench.nic, IOVA(Bench.iova))).address
+          let address = port.translate(VTd.Request(Bench.nic, IOVA(Bench.iova))).address
           if address != 0x20_0678, address != 0x31f_f678 {
             failures.with { _ = $0.insert(address ?? ~0) }
           }
@@ -145,7 +145,7 @@ import Testing
         for page in 0..<200 as Range<UInt64> {
           _ = port.transaction {
             port.translate(
-              VTdRequest(Requester(rawValue: UInt16(device)), IOVA(page << 12), .write))
+              VTd.Request(Requester(rawValue: UInt16(device)), IOVA(page << 12), .write))
           }
         }
         left.with { $0 -= 1 }

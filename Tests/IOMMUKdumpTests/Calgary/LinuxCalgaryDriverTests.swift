@@ -15,7 +15,7 @@ private struct Machine {
   static let nic = Requester(bus: 3, device: 4, function: 0)
 
   init(
-    _ model: CalgaryChip.Model = .calgary, options: CalgaryOptions = CalgaryOptions()
+    _ model: Calgary.Chip.Model = .calgary, options: CalgaryOptions = CalgaryOptions()
   ) throws {
     memory = try FlatMemory(byteCount: 1 << 30)
     var firmware = CalgaryFirmware(
@@ -118,7 +118,7 @@ private struct Machine {
   // T28, T29 with the windows of real registers.
   @Test func `the first numbers that a fresh table gives out`() throws {
     func first(
-      _ model: CalgaryChip.Model, _ version: LinuxCalgaryDriver.Version, _ pages: [UInt64]
+      _ model: Calgary.Chip.Model, _ version: LinuxCalgaryDriver.Version, _ pages: [UInt64]
     ) throws -> [UInt64?] {
       let driver = try Machine(model).driver(version, size: .mib8)
       return pages.map {
@@ -168,7 +168,7 @@ private struct Machine {
   @Test func `a full table is flushed once for each attempt`() throws {
     var options = CalgaryOptions()
     options.cache = .unlimited
-    for model in [CalgaryChip.Model.calgary, .calioc2] {
+    for model in [Calgary.Chip.Model.calgary, .calioc2] {
       let machine = try Machine(model, options: options)
       let driver = try machine.driver(size: .kib64)
       let index = try #require(driver.busIndex(of: Machine.disk))
@@ -213,7 +213,7 @@ private struct Machine {
   }
 
   @Test func `T16: the watchdog shuts the slots of a bus with an error, once`() throws {
-    for (model, dumped) in [(CalgaryChip.Model.calgary, 2), (.calioc2, 12)] {
+    for (model, dumped) in [(Calgary.Chip.Model.calgary, 2), (.calioc2, 12)] {
       let machine = try Machine(model)
       let driver = try machine.driver(size: .kib64)
       let index = try #require(driver.busIndex(of: Machine.disk))

@@ -98,7 +98,7 @@ import Testing
       return try #require(
         VTd.ContextEntry(
           from: kernel.memory,
-          at: VTdUnit.contextEntryAddress(
+          at: VTd.Unit.contextEntryAddress(
             in: table, deviceFunction: device.requester.deviceFunction))
       ).domainID
     }

@@ -16,8 +16,8 @@ import Testing
         faults.append(.vtd(VTd.FaultReason(rawValue: number), isRecorded: isRecorded))
       }
     }
-    faults += CalgaryFault.allCases.map { .calgary($0) }
-    faults += GARTFault.allCases.map { .gart($0) }
+    faults += Calgary.FaultReason.allCases.map { .calgary($0) }
+    faults += GART.FaultReason.allCases.map { .gart($0) }
     let packed = faults.map { PackedTranslation(.fault($0)) }
     #expect(packed.map(\.translation) == faults.map { .fault($0) })
     #expect(Set(packed).count == faults.count)

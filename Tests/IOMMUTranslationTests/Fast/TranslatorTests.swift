@@ -73,9 +73,9 @@ import Testing
           DeviceHandle(
             requester: device, dmaMask: dmaMask,
             route: .secondStage(
-              SecondStageTable(
+              VTd.SecondStageTable(
                 root: PhysicalAddress(root),
-                format: SecondStageFormat(levels: levels, limits: limits), addressWidth: width,
+                format: VTd.SecondStageFormat(levels: levels, limits: limits), addressWidth: width,
                 isReported: true))),
           in: memory, addresses, &outcomes)
       }
@@ -108,7 +108,7 @@ import Testing
         if generator.oneIn(40) { entry ^= 1 << (generator.next() % 64) }
         memory.store(entry, at: place)
       }
-      let rules = VTdRules(
+      let rules = VTd.Rules(
         isScalable: true, hasPASID: generator.oneIn(2), isSupervisor: generator.oneIn(3),
         protectsFromSupervisor: generator.oneIn(2))
       let root = PhysicalAddress((generator.next() % 64) << 12)
@@ -118,19 +118,19 @@ import Testing
       let levels = 4 + Int(generator.next() % 2)
       let routes: [DeviceHandle.Route] = [
         .firstStage(
-          FirstStageTable(
-            root: root, format: FirstStageFormat(levels: levels, limits: limits), rules: rules,
+          VTd.FirstStageTable(
+            root: root, format: VTd.FirstStageFormat(levels: levels, limits: limits), rules: rules,
             marks: marks)),
         .secondStage(
-          SecondStageTable(
-            root: root, format: SecondStageFormat(levels: levels, limits: limits),
+          VTd.SecondStageTable(
+            root: root, format: VTd.SecondStageFormat(levels: levels, limits: limits),
             addressWidth: 12 + 9 * levels, rules: rules,
             marks: generator.oneIn(2)
               ? .none : StageMarks(accessed: 0x100, dirty: 0x200, isSnooped: false))),
         .secondStage(
-          SecondStageTable(
+          VTd.SecondStageTable(
             root: root,
-            format: SecondStageFormat(levels: levels, limits: limits, usesIOPermissions: true),
+            format: VTd.SecondStageFormat(levels: levels, limits: limits, usesIOPermissions: true),
             addressWidth: 12 + 9 * levels, rules: rules)),
       ]
       for route in routes {
@@ -155,9 +155,9 @@ import Testing
     let handle = DeviceHandle(
       requester: device,
       route: .secondStage(
-        SecondStageTable(
+        VTd.SecondStageTable(
           root: PhysicalAddress(0x1_0000),
-          format: SecondStageFormat(levels: levels, limits: limits),
+          format: VTd.SecondStageFormat(levels: levels, limits: limits),
           addressWidth: 12 + 9 * levels, isReported: true)))
     var outcomes: [PackedTranslation: Int] = [:]
     for leaf in 1...3 {
@@ -212,9 +212,9 @@ import Testing
     DeviceHandle(
       requester: device,
       route: .secondStage(
-        SecondStageTable(
+        VTd.SecondStageTable(
           root: PhysicalAddress(root),
-          format: SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
+          format: VTd.SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
           isReported: true)))
   }
 
@@ -263,17 +263,17 @@ import Testing
         requester: device,
         dmaMask: generator.oneIn(3) ? 1 << (20 + generator.next() % 8) - 1 : UInt64.max,
         route: .calgary(
-          TCETable(
+          Calgary.TCETable(
             table: PhysicalAddress(table), size: .kib64,
             refusesDualAddressCycles: generator.oneIn(2),
-            holes: TCETable.Holes(
+            holes: Calgary.TCETable.Holes(
               legacy: 0xa_0000..<0x10_0000, memory1: window(), memory2: window()))))
       let addresses = (0..<300).map { _ in
         generator.oneIn(30) ? generator.next() : generator.next() % 0x280_0000
       }
       Self.check(handle, in: memory, addresses, &outcomes)
     }
-    for fault: CalgaryFault in [
+    for fault: Calgary.FaultReason in [
       .dualAddressCycle, .untranslatedHole, .beyondTable, .tableUnreadable, .emptyEntry,
       .readNotPermitted, .writeNotPermitted,
     ] {
@@ -296,7 +296,7 @@ import Testing
       let handle = DeviceHandle(
         requester: device, dmaMask: generator.oneIn(3) ? 0x4100_0fff : UInt64.max,
         route: .gart(
-          GARTWindow(
+          GART.Window(
             base: 0x4000_0000, byteCount: 32 << 20,
             table: PhysicalAddress((generator.next() % 15) << 12),
             hasErratum156: generator.oneIn(2))))
@@ -352,17 +352,17 @@ import Testing
     memory.store(0x2345_6000_1234_5001 as UInt64, at: 0x1_1000)
     memory.store(UInt64(0x1234_5000).byteSwapped, at: 0x1000)
     memory.store(UInt64(0x1234_5001).byteSwapped, at: 0x1008)
-    let noHoles = TCETable.Holes(legacy: 0..<0, memory1: 0..<0x10_0000, memory2: 0..<0)
+    let noHoles = Calgary.TCETable.Holes(legacy: 0..<0, memory1: 0..<0x10_0000, memory2: 0..<0)
     let routes: [(DeviceHandle.Route, first: UInt64, bad: [UInt64])] = [
       (
         .calgary(
-          TCETable(
+          Calgary.TCETable(
             table: PhysicalAddress(0), size: .kib64, refusesDualAddressCycles: true,
             holes: noHoles)), 0x10_0000, [0xf_f000, 0x200_0000, 0x20_0000, 0x20_1000]
       ),
       (
         .gart(
-          GARTWindow(base: 0x4000_0000, byteCount: 32 << 20, table: PhysicalAddress(0x1_0000))),
+          GART.Window(base: 0x4000_0000, byteCount: 32 << 20, table: PhysicalAddress(0x1_0000))),
         0x4000_0000, [0x3fff_f000, 0x4200_0000, 0x4040_1000]
       ),
     ]
@@ -382,7 +382,7 @@ import Testing
     let memory = try FlatMemory(byteCount: 0x1000)
     var outcomes: [PackedTranslation: Int] = [:]
     for route: DeviceHandle.Route in [
-      .untranslated, .passThrough(hostAddressWidth: 39, rules: VTdRules()),
+      .untranslated, .passThrough(hostAddressWidth: 39, rules: VTd.Rules()),
       .blocked(.vtd(.contextEntryNotPresent, isRecorded: false)),
       .blocked(.calgary(.slotsDisabled)),
     ] {

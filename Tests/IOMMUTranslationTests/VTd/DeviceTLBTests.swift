@@ -10,7 +10,7 @@ import Testing
   ) -> TranslationCompletion {
     var observer = Unobserved()
     return tables.resolver(limits).completion(
-      of: VTdRequest(
+      of: VTd.Request(
         device, IOVA(address), kind: .translation(noWrite: noWrite), pasid: pasid.map { PASID($0) },
         isPrivileged: isPrivileged),
       in: tables.memory, marker: AtomicMarks(in: tables.memory), observer: &observer)
@@ -75,20 +75,20 @@ import Testing
     builder.set(0xfee0_0083, for: 0x4000_0000, level: 2)
     #expect(
       Self.completion(tables, 0x1000)
-        == .failure(VTdFault(.scalableSecondStageEntryReserved), .completerAbort))
+        == .failure(VTd.RequestFault(.scalableSecondStageEntryReserved), .completerAbort))
     for address: UInt64 in [0x2000, 0x401f_0000] {
       #expect(
         Self.completion(tables, address)
-          == .failure(VTdFault(.scalableInterruptAddressReached), .completerAbort))
+          == .failure(VTd.RequestFault(.scalableInterruptAddressReached), .completerAbort))
     }
     tables.memory.store(0x12_0001, at: 0x10_1400)
     #expect(
       Self.completion(tables, 0x1000)
-        == .failure(VTdFault(.deviceTLBNotEnabled), .unsupportedRequest))
+        == .failure(VTd.RequestFault(.deviceTLBNotEnabled), .unsupportedRequest))
     tables.memory.store(0x12_0003, at: 0x10_1400)
     #expect(
       Self.completion(tables, 0x1000)
-        == .failure(VTdFault(.deviceTLBNotEnabled, isReported: false), .unsupportedRequest))
+        == .failure(VTd.RequestFault(.deviceTLBNotEnabled, isReported: false), .unsupportedRequest))
   }
 
   @Test func `the interrupt range without PASID is written untranslated`() throws {

@@ -96,7 +96,7 @@ import Testing
     func answer() -> Translation {
       var observer = Unobserved()
       return setup.tables.resolver().translate(
-        VTdRequest(device, IOVA(0x1000)), in: memory, marker: AtomicMarks(in: memory),
+        VTd.Request(device, IOVA(0x1000)), in: memory, marker: AtomicMarks(in: memory),
         observer: &observer)
     }
     #expect(answer() == .recorded(0x7d))
@@ -111,7 +111,7 @@ import Testing
     setup.builder.set(0x30_0003, for: 0x1000, level: 1)
     var observer = Unobserved()
     let answer = setup.tables.resolver().translate(
-      VTdRequest(device, IOVA(0x1000), .write), in: setup.tables.memory, marker: NoMarks(),
+      VTd.Request(device, IOVA(0x1000), .write), in: setup.tables.memory, marker: NoMarks(),
       observer: &observer)
     #expect(answer == .to(0x30_0000))
     for level in 1...4 { #expect(setup.entry(0x1000, level: level) & 0xfff == 3) }
@@ -123,7 +123,7 @@ import Testing
     func page(writes: Bool) throws -> MappedPage {
       var observer = Unobserved()
       let route = setup.tables.resolver().route(
-        of: VTdRequest(device, IOVA(0x1000)), in: setup.tables.memory, observer: &observer)
+        of: VTd.Request(device, IOVA(0x1000)), in: setup.tables.memory, observer: &observer)
       guard case .secondStage(let table) = route,
         case .page(let page) = table.page(
           of: 0x1000, from: table.start, for: .read, writes: writes, in: setup.tables.memory,

@@ -87,10 +87,10 @@ import Testing
     setup.setFirst(0x80_0087, for: 0x4000_0000, level: 2)
     setup.map(guest: 0x80_0000)
     setup.map(guest: 0x80_1000, flags: 1)
-    func answer(_ address: UInt64, _ operation: VTdRequest.Operation = .read) -> Translation {
+    func answer(_ address: UInt64, _ operation: VTd.Request.Operation = .read) -> Translation {
       var observer = Unobserved()
       return setup.tables.resolver().translate(
-        VTdRequest(device, IOVA(address), operation), byteCount: 0x10_0000,
+        VTd.Request(device, IOVA(address), operation), byteCount: 0x10_0000,
         in: setup.tables.memory, marker: NoMarks(), observer: &observer)
     }
     #expect(answer(0x4000_0800) == .to(0x180_0800, 0x800))

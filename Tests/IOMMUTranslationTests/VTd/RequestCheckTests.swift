@@ -12,16 +12,16 @@ import Testing
   struct Row: Sendable, CustomTestStringConvertible {
     var what: String
     var context: UInt64
-    var request: VTdRequest
+    var request: VTd.Request
     var fault: UInt8?
     var testDescription: String { what }
   }
 
   static func request(
-    _ kind: VTdRequest.Kind = .untranslated, pasid: UInt32? = nil, isPrivileged: Bool = false,
+    _ kind: VTd.Request.Kind = .untranslated, pasid: UInt32? = nil, isPrivileged: Bool = false,
     isExecute: Bool = false
-  ) -> VTdRequest {
-    VTdRequest(
+  ) -> VTd.Request {
+    VTd.Request(
       device, IOVA(0x5000), kind: kind, pasid: pasid.map { PASID($0) }, isPrivileged: isPrivileged,
       isExecute: isExecute)
   }
@@ -142,7 +142,7 @@ import Testing
     let memory = try FlatMemory(byteCount: 4 << 20)
     storeContext(table: 0x11_0000, widthCode: 2, in: memory)
     let resolver = scalableResolver(.modern, rootTableAddress: 0x10_0000)
-    func fault(_ request: VTdRequest) -> UInt8? {
+    func fault(_ request: VTd.Request) -> UInt8? {
       var observer = Unobserved()
       if case .failure(let fault) = resolver.resolve(request, in: memory, observer: &observer) {
         return fault.reason.rawValue
@@ -167,7 +167,7 @@ import Testing
     let tables = try ScalableTables(context: Self.dte)
     tables.set([0x20_0000 | 1 | 2 << 2 | 2 << 6, 5])
     func answer(_ address: UInt64) -> Translation {
-      tables.translate(VTdRequest(device, IOVA(address), .write, kind: .translated))
+      tables.translate(VTd.Request(device, IOVA(address), .write, kind: .translated))
     }
     #expect(answer(0x1234_5678) == .to(0x1234_5678))
     #expect(answer(0x3fff_ffff_ffff) == .to(0x3fff_ffff_ffff))
@@ -180,7 +180,7 @@ import Testing
     func legacyAnswer(_ address: UInt64) -> Translation {
       var observer = Unobserved()
       return legacy.translate(
-        VTdRequest(device, IOVA(address), kind: .translated), in: memory, marker: NoMarks(),
+        VTd.Request(device, IOVA(address), kind: .translated), in: memory, marker: NoMarks(),
         observer: &observer)
     }
     #expect(legacyAnswer(0x1234_5678) == .to(0x1234_5678))

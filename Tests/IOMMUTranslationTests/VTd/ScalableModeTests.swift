@@ -113,7 +113,7 @@ import Testing
     limits.features.formUnion(row.features)
     var observer = Unobserved()
     let answer = scalableResolver(limits, rootTableAddress: root).translate(
-      VTdRequest(device, IOVA(0x1234_5678)), in: memory, marker: NoMarks(), observer: &observer)
+      VTd.Request(device, IOVA(0x1234_5678)), in: memory, marker: NoMarks(), observer: &observer)
     #expect(answer == row.outcome)
   }
 
@@ -130,11 +130,11 @@ import Testing
     builder.set(0x30_0000 | 1 << 61, for: 0x1000, level: 1)
     builder.set(0x30_1000 | 1 << 62, for: 0x2000, level: 1)
     builder.set(0x30_2003, for: 0x3000, level: 1)
-    func answers(_ resolver: VTdResolver, _ address: UInt64) -> [Translation] {
-      [.read, .write].map { (operation: VTdRequest.Operation) in
+    func answers(_ resolver: VTd.Resolver, _ address: UInt64) -> [Translation] {
+      [.read, .write].map { (operation: VTd.Request.Operation) in
         var observer = Unobserved()
         return resolver.translate(
-          VTdRequest(device, IOVA(address), operation), in: tables.memory, marker: NoMarks(),
+          VTd.Request(device, IOVA(address), operation), in: tables.memory, marker: NoMarks(),
           observer: &observer)
       }
     }
@@ -164,7 +164,7 @@ import Testing
       scalableResolver(.modern).unit.rootEntryAddress(bus: requester.bus)
         == PhysicalAddress(0x10_0000 + root))
     #expect(
-      VTdUnit.scalableContextEntryAddress(
+      VTd.Unit.scalableContextEntryAddress(
         in: PhysicalAddress(0x10_1000), deviceFunction: requester.deviceFunction)
         == PhysicalAddress(0x10_1000 + context))
   }
@@ -177,10 +177,10 @@ import Testing
     ] as [(UInt32, UInt64, UInt64)])
   func `a PASID's entries lie where its bits say`(pasid: UInt32, directory: UInt64, table: UInt64) {
     #expect(
-      VTdUnit.directoryEntryAddress(in: PhysicalAddress(0x12_0000), PASID(pasid))
+      VTd.Unit.directoryEntryAddress(in: PhysicalAddress(0x12_0000), PASID(pasid))
         == PhysicalAddress(0x12_0000 + directory))
     #expect(
-      VTdUnit.pasidEntryAddress(in: PhysicalAddress(0x12_1000), PASID(pasid))
+      VTd.Unit.pasidEntryAddress(in: PhysicalAddress(0x12_1000), PASID(pasid))
         == PhysicalAddress(0x12_1000 + table))
   }
 

@@ -15,8 +15,8 @@ import Testing
     }
   }
 
-  static func format(_ levels: Int) -> SecondStageFormat {
-    SecondStageFormat(levels: levels, limits: .permissive)
+  static func format(_ levels: Int) -> VTd.SecondStageFormat {
+    VTd.SecondStageFormat(levels: levels, limits: .permissive)
   }
 
   static func range(_ range: Range<UInt64>) -> Range<PhysicalAddress> {

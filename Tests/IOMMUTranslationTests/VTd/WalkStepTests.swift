@@ -18,8 +18,8 @@ import Testing
 
   @Test(arguments: indices)
   func `an IOVA is one index a level, the same in both stages`(iova: UInt64, indices: [UInt64]) {
-    let first = FirstStageFormat(levels: 5, limits: .modern)
-    let second = SecondStageFormat(levels: 5, limits: .modern)
+    let first = VTd.FirstStageFormat(levels: 5, limits: .modern)
+    let second = VTd.SecondStageFormat(levels: 5, limits: .modern)
     for (offset, expected) in indices.enumerated() {
       #expect(first.index(of: iova, level: 5 - offset) == expected)
       #expect(second.index(of: iova, level: 5 - offset) == expected)
@@ -48,7 +48,7 @@ import Testing
     tables.memory.store(tables.quadword(at: above) & ~2, at: above)
     var observer = Descents()
     let route = tables.resolver().route(
-      of: VTdRequest(device, IOVA(0)), in: tables.memory, observer: &observer)
+      of: VTd.Request(device, IOVA(0)), in: tables.memory, observer: &observer)
     #expect(observer.readCount == 4, "root, context, directory and PASID entry")
     guard case .secondStage(let table) = route else { return #expect(Bool(false)) }
     func page(_ address: UInt64, _ start: WalkStart) -> PageOutcome {
@@ -77,7 +77,7 @@ import Testing
   @Test func `entries remembered across a change of mode still give a route`() throws {
     let tables = try ScalableTables(context: 0b1001)
     tables.set([1 | 1 << 6, 5 | 1 << 23, 0x20_0000], pasid: 1)
-    let request = VTdRequest(device, IOVA(0), pasid: PASID(1))
+    let request = VTd.Request(device, IOVA(0), pasid: PASID(1))
     var observer = Unobserved()
     let scalable = tables.resolver()
     let context = try scalable.context(of: device, in: tables.memory, observer: &observer).get()
@@ -96,10 +96,10 @@ import Testing
     let page = MappedPage(
       page: PhysicalAddress(0x4000_0000), sizeLog2: 21, firstStage: [.read, .user],
       secondStage: .readWrite, isDirty: true)
-    let user = VTdRules(isScalable: true)
-    let supervisor = VTdRules(isScalable: true, isSupervisor: true)
-    let bound = VTdRules(isScalable: true, isSupervisor: true, protectsFromSupervisor: true)
-    func answer(_ operation: VTdRequest.Operation, _ rules: VTdRules) -> Translation {
+    let user = VTd.Rules(isScalable: true)
+    let supervisor = VTd.Rules(isScalable: true, isSupervisor: true)
+    let bound = VTd.Rules(isScalable: true, isSupervisor: true, protectsFromSupervisor: true)
+    func answer(_ operation: VTd.Request.Operation, _ rules: VTd.Rules) -> Translation {
       page.translation(of: 0x123_4567, byteCount: 16, for: operation, under: rules)
     }
     #expect(answer(.read, user) == .to(0x4003_4567, 16))
@@ -108,7 +108,7 @@ import Testing
     #expect(answer(.write, bound) == .recorded(0x85))
     #expect(page.permissions(under: user) == .read)
     #expect(page.permissions(under: supervisor) == .readWrite)
-    let silent = VTdRules(isScalable: true, isReported: false)
+    let silent = VTd.Rules(isScalable: true, isReported: false)
     #expect(answer(.write, silent) == .silent(0x85))
   }
 }

@@ -66,7 +66,7 @@ private func secondStageIdentityMap() throws -> Comparison {
       devices: [device], pageSize: .smallest))
   let memory = try FlatMemory(byteCount: 1 << 20)
   let clear = { memory.zero(at: PhysicalAddress(0), byteCount: 1 << 20) }
-  let format = SecondStageFormat(levels: 4, limits: .permissive)
+  let format = VTd.SecondStageFormat(levels: 4, limits: .permissive)
   let contenders = [
     Contender("C", reset: clear) {
       var next: UInt64 = 4096
@@ -118,8 +118,8 @@ private func secondStage(at root: PhysicalAddress) -> DeviceHandle {
   DeviceHandle(
     requester: WorkloadTables.requester,
     route: .secondStage(
-      SecondStageTable(
-        root: root, format: SecondStageFormat(levels: 4, limits: .permissive), addressWidth: 48,
+      VTd.SecondStageTable(
+        root: root, format: VTd.SecondStageFormat(levels: 4, limits: .permissive), addressWidth: 48,
         isReported: true)))
 }
 

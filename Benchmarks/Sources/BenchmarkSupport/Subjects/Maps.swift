@@ -79,7 +79,7 @@ private final class IdentityTables {
     VTd.ContextEntry(secondStageTable: PhysicalAddress(root), levels: 4, domainID: 1)
       .store(
         to: memory,
-        at: VTdUnit.contextEntryAddress(
+        at: VTd.Unit.contextEntryAddress(
           in: contextTable, deviceFunction: WorkloadTables.requester.deviceFunction))
     var next = firstTable
     reference_store_second_stage(memory.start, root, &next, 0, Self.pageCount)
@@ -99,7 +99,7 @@ private func legacyTable(rootTable: PhysicalAddress, _ memory: FlatMemory) -> DM
     name: "VT-d",
     units: [
       .vtd(
-        VTdUnit(
+        VTd.Unit(
           base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rootTable: rootTable),
           status: VTd.GlobalStatus(translates: true), limits: .permissive))
     ]

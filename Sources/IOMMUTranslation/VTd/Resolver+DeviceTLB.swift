@@ -6,7 +6,7 @@ public enum TranslationCompletion: Equatable, Sendable {
   /// What the device may remember, up to its next invalidation.
   case success(DeviceTranslation)
   /// A fault and what the device is told; nothing to remember.
-  case failure(VTdFault, VTd.FaultReason.TranslationResponse)
+  case failure(VTd.RequestFault, VTd.FaultReason.TranslationResponse)
 }
 
 /// A translation as a device's TLB keeps it.
@@ -31,7 +31,7 @@ public struct DeviceTranslation: Hashable, Sendable {
   }
 }
 
-extension VTdResolver {
+extension VTd.Resolver {
   /// Answers a translation request (PCIe ATS).
   ///
   /// *Assumed*: a request without the NW flag marks a page that may be written as dirty, because no
@@ -40,9 +40,9 @@ extension VTdResolver {
   ///
   /// - Precondition: `request` is a translation request.
   /// - Returns: The translation, or the fault; a fault is recorded when
-  ///   ``VTd/FaultReason/isRecordedForTranslationRequests`` and ``VTdFault/isRecorded`` say so.
+  ///   ``VTd/FaultReason/isRecordedForTranslationRequests`` and ``VTd/RequestFault/isRecorded`` say so.
   public func completion(
-    of request: VTdRequest, in memory: some PhysicalMemory, marker: some EntryMarker,
+    of request: VTd.Request, in memory: some PhysicalMemory, marker: some EntryMarker,
     observer: inout some WalkObserver
   ) -> TranslationCompletion {
     guard case .translation(let noWrite) = request.kind else {
@@ -51,7 +51,8 @@ extension VTdResolver {
     let writes = !(noWrite && limits.features.contains(.noWriteFlag))
     let address = request.address
     guard unit.status.translates else {
-      return .failure(VTdFault(.requestKindNotAllowed, isReported: false), .unsupportedRequest)
+      return .failure(
+        VTd.RequestFault(.requestKindNotAllowed, isReported: false), .unsupportedRequest)
     }
     if request.pasid == nil, VTd.isInterruptAddress(address) {
       return .success(
@@ -69,7 +70,7 @@ extension VTdResolver {
       of: address, on: route, writes: writes, in: memory, marker: marker, observer: &observer)
     {
     case .fault(let reason):
-      return Self.completion(of: VTdFault(reason, isReported: rules.isReported))
+      return Self.completion(of: VTd.RequestFault(reason, isReported: rules.isReported))
     case .page(let page):
       var permissions = page.permissions(under: rules)
       if !writes { permissions.remove(.write) }
@@ -77,7 +78,7 @@ extension VTdResolver {
       let end = start &+ 1 &<< UInt64(page.sizeLog2)
       if start < 0xfef0_0000, end > 0xfee0_0000, !route.isPassThrough {
         return Self.completion(
-          of: VTdFault(
+          of: VTd.RequestFault(
             rules.isScalable ? .scalableInterruptAddressReached : .interruptAddressReached,
             isReported: rules.isReported))
       }
@@ -86,7 +87,7 @@ extension VTdResolver {
     }
   }
 
-  private static func completion(of fault: VTdFault) -> TranslationCompletion {
+  private static func completion(of fault: VTd.RequestFault) -> TranslationCompletion {
     switch fault.reason.translationResponse {
     case .noAccess where fault.reason != .firstStageUpdateFailed, .remainingAccess:
       .success(DeviceTranslation(page: PhysicalAddress(0), sizeLog2: 12, permissions: []))

@@ -1,6 +1,6 @@
 import IOMMUFormats
 
-extension VTdUnit {
+extension VTd.Unit {
   /// The requesters whose root and context entries are present, ascending.
   public func requesters(in memory: some PhysicalMemory) -> [Requester] {
     (0...255).flatMap { (bus: UInt8) -> [Requester] in
@@ -37,7 +37,7 @@ extension VTdUnit {
   }
 }
 
-extension VTdResolver {
+extension VTd.Resolver {
   /// More address spaces than this are left out, those that turn out to be broken included: no
   /// machine has so many, a broken dump may.
   public static let addressSpaceLimit = 1 << 18
@@ -52,7 +52,7 @@ extension VTdResolver {
     guard isScalable else {
       return requesters.compactMap { requester in
         let route = route(
-          of: VTdRequest(requester, IOVA(0)), in: memory, observer: &observer)
+          of: VTd.Request(requester, IOVA(0)), in: memory, observer: &observer)
         return DMATable.Content(route).map {
           DMATable(name: "\(requester)", content: $0, limits: limits)
         }
@@ -70,7 +70,7 @@ extension VTdResolver {
         guard seenCount < Self.addressSpaceLimit else { return tables }
         seenCount += 1
         // Requests without PASID are translated as RID_PASID, all others carry theirs.
-        let request = VTdRequest(
+        let request = VTd.Request(
           requester, IOVA(0), pasid: pasid == context.requesterPASID ? nil : pasid)
         let route = route(of: request, in: memory, observer: &observer)
         guard let content = DMATable.Content(route) else { continue }
@@ -106,7 +106,7 @@ struct PASIDScan {
       guard entriesLeft > 0 else { break }
       entriesLeft -= 1
       let first = PASID(index * 64)
-      let place = VTdUnit.directoryEntryAddress(in: directory.address, first)
+      let place = VTd.Unit.directoryEntryAddress(in: directory.address, first)
       guard let entry = VTd.PASIDDirectoryEntry(from: memory, at: place), entry.isPresent else {
         continue
       }
@@ -123,7 +123,7 @@ struct PASIDScan {
   ) -> [UInt32] {
     if let known = tables[table] { return known }
     let found = (0..<64).filter { (index: UInt32) in
-      let place = VTdUnit.pasidEntryAddress(in: table, PASID(index))
+      let place = VTd.Unit.pasidEntryAddress(in: table, PASID(index))
       return VTd.PASIDTableEntry(from: memory, at: place)?.isPresent == true
     }
     tables[table] = found

@@ -1,52 +1,54 @@
 import IOMMUFormats
 
-/// A PASID table entry that has passed all checks: what a PASID cache keeps.
-@frozen
-public struct VTdPASIDEntry: Hashable, Sendable {
-  public var entry: VTd.PASIDTableEntry
-  /// FPD is clear in the directory entry and in this one.
-  public var isReported: Bool
+extension VTd {
+  /// A PASID table entry that has passed all checks: what a PASID cache keeps.
+  @frozen
+  public struct PASIDEntry: Hashable, Sendable {
+    public var entry: VTd.PASIDTableEntry
+    /// FPD is clear in the directory entry and in this one.
+    public var isReported: Bool
 
-  @inlinable
-  public init(entry: VTd.PASIDTableEntry, isReported: Bool) {
-    self.entry = entry
-    self.isReported = isReported
+    @inlinable
+    public init(entry: VTd.PASIDTableEntry, isReported: Bool) {
+      self.entry = entry
+      self.isReported = isReported
+    }
   }
 }
 
-extension VTdResolver {
+extension VTd.Resolver {
   // MARK: 4. PASID directory and table
 
   /// The entry of an address space: present, no reserved bit set, of a kind that the unit supports.
   ///
-  /// Reads two entries, shown to `observer` at ``VTdUnit/pasidDirectoryLevel`` and
-  /// ``VTdUnit/pasidTableLevel``.
+  /// Reads two entries, shown to `observer` at ``VTd/Unit/pasidDirectoryLevel`` and
+  /// ``VTd/Unit/pasidTableLevel``.
   ///
   /// - Parameter pasid: Below the context's ``VTd/ScalableContextEntry/pasidLimit``, as
   ///   ``addressSpace(of:admittedBy:)`` returns it.
   public func pasidEntry(
     of pasid: PASID, in context: VTd.ScalableContextEntry, memory: some PhysicalMemory,
     observer: inout some WalkObserver
-  ) -> Result<VTdPASIDEntry, VTdFault> {
+  ) -> Result<VTd.PASIDEntry, VTd.RequestFault> {
     var isReported = !context.suppressesFaultReports
-    func fault(_ reason: VTd.FaultReason) -> Result<VTdPASIDEntry, VTdFault> {
-      .failure(VTdFault(reason, isReported: isReported))
+    func fault(_ reason: VTd.FaultReason) -> Result<VTd.PASIDEntry, VTd.RequestFault> {
+      .failure(VTd.RequestFault(reason, isReported: isReported))
     }
-    let directoryPlace = VTdUnit.directoryEntryAddress(in: context.pasidDirectory, pasid)
+    let directoryPlace = VTd.Unit.directoryEntryAddress(in: context.pasidDirectory, pasid)
     guard let directory = VTd.PASIDDirectoryEntry(from: memory, at: directoryPlace) else {
       return fault(.pasidDirectoryUnreadable)
     }
-    observer.read(directory, at: directoryPlace, level: VTdUnit.pasidDirectoryLevel)
+    observer.read(directory, at: directoryPlace, level: VTd.Unit.pasidDirectoryLevel)
     isReported = isReported && !directory.suppressesFaultReports
     guard directory.isPresent else { return fault(.pasidDirectoryEntryNotPresent) }
     guard !directory.overlaps(directoryReserved) else {
       return fault(.pasidDirectoryEntryReserved)
     }
-    let place = VTdUnit.pasidEntryAddress(in: directory.pasidTable, pasid)
+    let place = VTd.Unit.pasidEntryAddress(in: directory.pasidTable, pasid)
     guard let entry = VTd.PASIDTableEntry(from: memory, at: place) else {
       return fault(.pasidTableUnreadable)
     }
-    observer.read(entry, at: place, level: VTdUnit.pasidTableLevel)
+    observer.read(entry, at: place, level: VTd.Unit.pasidTableLevel)
     isReported = isReported && !entry.suppressesFaultReports
     guard entry.isPresent else { return fault(.pasidEntryNotPresent) }
     guard !entry.withoutUnusedPointers.overlaps(pasidReserved) else {
@@ -54,7 +56,7 @@ extension VTdResolver {
     }
     guard limits.supports(entry) else { return fault(.pasidEntryInvalid) }
     return .success(
-      VTdPASIDEntry(
+      VTd.PASIDEntry(
         entry: entry,
         isReported: !directory.suppressesFaultReports && !entry.suppressesFaultReports))
   }
@@ -69,8 +71,8 @@ extension VTdResolver {
   /// - Precondition: a scalable context comes with an entry; both have passed the checks of a
   ///   resolver for a unit with the same limits.
   public func route(
-    of request: VTdRequest, through context: VTdContext, entry: VTdPASIDEntry?
-  ) -> Result<DeviceHandle.Route, VTdFault> {
+    of request: VTd.Request, through context: VTd.Context, entry: VTd.PASIDEntry?
+  ) -> Result<DeviceHandle.Route, VTd.RequestFault> {
     switch context {
     case .legacy(let context):
       return .success(route(through: context))
@@ -81,35 +83,35 @@ extension VTdResolver {
   }
 
   private func route(through context: VTd.ContextEntry) -> DeviceHandle.Route {
-    let rules = VTdRules(
+    let rules = VTd.Rules(
       isReported: !context.suppressesFaultReports,
       allowsZeroLengthReads: limits.features.contains(.zeroLengthReads))
     if context.translationType == .passThrough {
       return .passThrough(hostAddressWidth: limits.hostAddressWidth, rules: rules)
     }
     return .secondStage(
-      SecondStageTable(
+      VTd.SecondStageTable(
         root: context.secondStageTable, format: secondStageFormats[context.levels - 3],
         addressWidth: limits.secondStageWidth(levels: context.levels), rules: rules))
   }
 
   private func route(
-    of request: VTdRequest, through context: VTd.ScalableContextEntry, entry cached: VTdPASIDEntry
-  ) -> Result<DeviceHandle.Route, VTdFault> {
+    of request: VTd.Request, through context: VTd.ScalableContextEntry, entry cached: VTd.PASIDEntry
+  ) -> Result<DeviceHandle.Route, VTd.RequestFault> {
     let entry = cached.entry
     let isReported = !context.suppressesFaultReports && cached.isReported
     let isSupervisor = request.pasid != nil ? request.isPrivileged : context.requesterIsSupervisor
     switch request.kind {
     case .untranslated, .translation:
       if request.isExecute, request.pasid != nil, !limits.features.contains(.executeRequests) {
-        return .failure(VTdFault(.executeNotSupported, isReported: isReported))
+        return .failure(VTd.RequestFault(.executeNotSupported, isReported: isReported))
       }
       if isSupervisor, !entry.allowsSupervisor {
-        return .failure(VTdFault(.supervisorNotEnabled, isReported: isReported))
+        return .failure(VTd.RequestFault(.supervisorNotEnabled, isReported: isReported))
       }
     case .translated, .page: break
     }
-    let rules = VTdRules(
+    let rules = VTd.Rules(
       isScalable: true, isReported: isReported, hasPASID: request.pasid != nil,
       isSupervisor: isSupervisor, protectsFromSupervisor: entry.protectsFromSupervisor,
       allowsZeroLengthReads: limits.features.contains(.zeroLengthReads))
@@ -121,16 +123,16 @@ extension VTdResolver {
     case .nested:
       return .success(
         .nested(
-          NestedTables(
+          VTd.NestedTables(
             firstStage: firstStage(entry, rules), secondStage: secondStage(entry, rules))))
     default:
       return .success(.passThrough(hostAddressWidth: limits.hostAddressWidth, rules: rules))
     }
   }
 
-  private func firstStage(_ entry: VTd.PASIDTableEntry, _ rules: VTdRules) -> FirstStageTable {
+  private func firstStage(_ entry: VTd.PASIDTableEntry, _ rules: VTd.Rules) -> VTd.FirstStageTable {
     let nestedOffset = entry.translationType == .nested ? 2 : 0
-    return FirstStageTable(
+    return VTd.FirstStageTable(
       root: entry.firstStageTable,
       format: firstStageFormats[nestedOffset + entry.firstStageLevels - 4], rules: rules,
       marks: StageMarks(
@@ -138,8 +140,9 @@ extension VTdResolver {
         dirty: VTd.FirstStageEntry.dirtyBit, isSnooped: maySetMarks(entry)))
   }
 
-  private func secondStage(_ entry: VTd.PASIDTableEntry, _ rules: VTdRules) -> SecondStageTable {
-    SecondStageTable(
+  private func secondStage(_ entry: VTd.PASIDTableEntry, _ rules: VTd.Rules) -> VTd.SecondStageTable
+  {
+    VTd.SecondStageTable(
       root: entry.secondStageTable, format: secondStageFormats[entry.secondStageLevels - 3],
       addressWidth: limits.secondStageWidth(levels: entry.secondStageLevels), rules: rules,
       marks: entry.marksSecondStage
@@ -160,7 +163,7 @@ extension VTdResolver {
 
   /// The steps up to the page tables; what stops the request on the way is a blocked route.
   public func route(
-    of request: VTdRequest, in memory: some PhysicalMemory, observer: inout some WalkObserver
+    of request: VTd.Request, in memory: some PhysicalMemory, observer: inout some WalkObserver
   ) -> DeviceHandle.Route {
     // 0. Translation off: addresses pass unchanged.
     guard unit.status.translates else { return .untranslated }
@@ -172,10 +175,10 @@ extension VTdResolver {
 
   /// The same of a unit that is on, with the fault as it was found.
   public func resolve(
-    _ request: VTdRequest, in memory: some PhysicalMemory, observer: inout some WalkObserver
-  ) -> Result<DeviceHandle.Route, VTdFault> {
+    _ request: VTd.Request, in memory: some PhysicalMemory, observer: inout some WalkObserver
+  ) -> Result<DeviceHandle.Route, VTd.RequestFault> {
     if let fault = refusal(of: request) { return .failure(fault) }
-    do throws(VTdFault) {
+    do throws(VTd.RequestFault) {
       let context = try context(of: request.requester, in: memory, observer: &observer).get()
       let pasid = try addressSpace(of: request, admittedBy: context).get()
       guard case .scalable(let scalable) = context else {
@@ -196,7 +199,7 @@ extension VTdResolver {
   /// - Precondition: translation requests have ``completion(of:in:marker:observer:)``, and page
   ///   requests end with ``route(of:in:observer:)``.
   public func translate(
-    _ request: VTdRequest, byteCount: UInt64 = 1, in memory: some PhysicalMemory,
+    _ request: VTd.Request, byteCount: UInt64 = 1, in memory: some PhysicalMemory,
     marker: some EntryMarker, observer: inout some WalkObserver
   ) -> Translation {
     switch request.kind {

@@ -1,0 +1,64 @@
+import IOMMUFormats
+
+extension VTd {
+  /// The layout of VT-d second-stage tables. Specification: Intel VT-d 3.7, 9.8.
+  @frozen
+  public struct SecondStageFormat: TableFormat {
+    public typealias Entry = VTd.SecondStageEntry
+
+    public let levels: Int
+    /// RTADDR_REG.SSIRWE: IR and IW say what devices may do.
+    public let usesIOPermissions: Bool
+
+    // Bits that must be zero, from the entries' field tables: pages of level 1 to 3, and pointers to
+    // tables from level 2 and 3 and from level 4 and 5.
+    @usableFromInline let reservedInPages: (UInt64, UInt64, UInt64)
+    @usableFromInline let reservedInLowPointers: UInt64
+    @usableFromInline let reservedInHighPointers: UInt64
+
+    /// - Parameter levels: 3 to 5.
+    public init(levels: Int, limits: VTd.Limits, usesIOPermissions: Bool = false) {
+      precondition(3...5 ~= levels, "a second-stage table has three to five levels")
+      func mask(_ level: Int, leaf: Bool) -> UInt64 {
+        Entry.reservedMasks(
+          .init(level: level, isLeaf: leaf, usesIOPermissions: usesIOPermissions, limits: limits)
+        ).rawValue
+      }
+      self.usesIOPermissions = usesIOPermissions
+      self.levels = levels
+      reservedInPages = (mask(1, leaf: true), mask(2, leaf: true), mask(3, leaf: true))
+      reservedInLowPointers = mask(2, leaf: false)
+      reservedInHighPointers = mask(4, leaf: false)
+    }
+
+    @inlinable public func entryCount(level _: Int) -> UInt64 { 512 }
+    @inlinable @inline(__always)
+    public func sizeLog2(level: Int) -> Int { Entry.sizeLog2(level: level) }
+    @inlinable @inline(__always)
+    public func index(of address: UInt64, level: Int) -> UInt64 {
+      address &>> UInt64(truncatingIfNeeded: sizeLog2(level: level)) & 511
+    }
+
+    @inlinable @inline(__always)
+    public func kind(of entry: Entry, level: Int) -> EntryKind {
+      guard !permissions(of: entry, level: level).isEmpty else { return .empty }
+      if level == 1 {
+        guard entry.rawValue & reservedInPages.0 == 0 else { return .malformed }
+        return .page(entry.address, sizeLog2: 12)
+      }
+      if level <= 3, entry.hasPageSizeBit {
+        let reserved = level == 2 ? reservedInPages.1 : reservedInPages.2
+        guard entry.rawValue & reserved == 0 else { return .malformed }
+        return .page(entry.address, sizeLog2: sizeLog2(level: level))
+      }
+      let reserved = level <= 3 ? reservedInLowPointers : reservedInHighPointers
+      guard entry.rawValue & reserved == 0 else { return .malformed }
+      return .table(entry.address)
+    }
+
+    @inlinable @inline(__always)
+    public func permissions(of entry: Entry, level _: Int) -> Permissions {
+      usesIOPermissions ? entry.ioPermissions : entry.permissions
+    }
+  }
+}

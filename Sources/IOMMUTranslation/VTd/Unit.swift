@@ -1,0 +1,79 @@
+import IOMMUFormats
+
+extension VTd {
+  /// A VT-d remapping unit, as its registers stand.
+  public struct Unit: Sendable, Hashable {
+    /// Physical base of the unit's registers.
+    public var base: PhysicalAddress
+    public var rootTableAddress: VTd.RootTableAddress
+    public var status: VTd.GlobalStatus
+    public var limits: VTd.Limits
+
+    public init(
+      base: PhysicalAddress, rootTableAddress: VTd.RootTableAddress, status: VTd.GlobalStatus,
+      limits: VTd.Limits
+    ) {
+      self.base = base
+      self.rootTableAddress = rootTableAddress
+      self.status = status
+      self.limits = limits
+    }
+
+    /// Where the root entry of a bus lies, in either mode.
+    @inlinable
+    public func rootEntryAddress(bus: UInt8) -> PhysicalAddress {
+      PhysicalAddress(rootTableAddress.rootTable.rawValue &+ UInt64(bus) &* 16)
+    }
+
+    /// Where the context entry of a requester lies in its bus's context table.
+    @inlinable
+    public static func contextEntryAddress(
+      in contextTable: PhysicalAddress, deviceFunction: UInt8
+    ) -> PhysicalAddress {
+      PhysicalAddress(contextTable.rawValue &+ UInt64(deviceFunction) &* 16)
+    }
+
+    /// Where the scalable-mode context entry lies in the table that serves the device and function.
+    @inlinable
+    public static func scalableContextEntryAddress(
+      in contextTable: PhysicalAddress, deviceFunction: UInt8
+    ) -> PhysicalAddress {
+      PhysicalAddress(contextTable.rawValue &+ UInt64(deviceFunction & 0x7f) &* 32)
+    }
+
+    /// Where a PASID's directory entry lies.
+    @inlinable
+    public static func directoryEntryAddress(
+      in directory: PhysicalAddress, _ pasid: PASID
+    ) -> PhysicalAddress {
+      PhysicalAddress(directory.rawValue &+ pasid.directoryIndex &* 8)
+    }
+
+    /// Where a PASID's entry lies in its PASID table.
+    @inlinable
+    public static func pasidEntryAddress(
+      in table: PhysicalAddress, _ pasid: PASID
+    ) -> PhysicalAddress {
+      PhysicalAddress(table.rawValue &+ pasid.tableIndex &* 64)
+    }
+
+    /// What the tables above the page tables say of a requester, and of one of its address spaces.
+    ///
+    /// Reads two entries in legacy mode, four in scalable mode.
+    ///
+    /// - Parameter pasid: What the requests carry; `nil` for requests without PASID.
+    public func resolve(
+      _ requester: Requester, pasid: PASID? = nil, in memory: some PhysicalMemory,
+      observer: inout some WalkObserver
+    ) -> DeviceHandle.Route {
+      VTd.Resolver(self).route(
+        of: VTd.Request(requester, IOVA(0), pasid: pasid), in: memory, observer: &observer)
+    }
+
+    /// The levels that observers see for the tables above the page tables.
+    public static let rootLevel = 9
+    public static let contextLevel = 8
+    public static let pasidDirectoryLevel = 7
+    public static let pasidTableLevel = 6
+  }
+}
