@@ -10,7 +10,7 @@ extension VTd {
   /// ``translate(_:byteCount:in:marker:observer:)`` does all of it at once. A unit with caches takes
   /// the steps one by one and leaves out those whose answer it remembers:
   ///
-  /// 1. ``refusal(of:)``: what the mode alone refuses.
+  /// 1. ``refusal(of:)``: what the mode and the width of a PASID alone refuse.
   /// 2. ``context(of:in:observer:)``: the root and context entries, checked. *Context cache.*
   /// 3. ``addressSpace(of:admittedBy:)``: whether the context allows this request, and as which
   ///    PASID. To be asked for every request, also on a hit.
@@ -74,7 +74,12 @@ extension VTd {
 
     // MARK: 1. The mode
 
-    /// Why no request of this kind is translated at all; `nil` when some may be.
+    /// Why no request of this kind is translated at all, whatever the tables say; `nil` when some
+    /// may be.
+    ///
+    /// A PASID with more bits than ECAP.PSS allows ends here, also where the context entry admits no
+    /// PASID. *Assumed*: as no entry has been read, no FPD suppresses the record. Without ECAP.PASID
+    /// the register does not say how many bits there are, and the context entry refuses.
     ///
     /// Specification: Intel VT-d 7.1.3, conditions of the root table pointer.
     public func refusal(of request: VTd.Request) -> VTd.RequestFault? {
@@ -86,6 +91,11 @@ extension VTd {
         if request.pasid != nil { return VTd.RequestFault(.pasidInLegacyMode) }
       case .scalable:
         guard features.contains(.scalableMode) else { return VTd.RequestFault(.invalidTableMode) }
+        if let pasid = request.pasid, features.contains(.pasids),
+          pasid.rawValue >> UInt32(limits.pasidBits) != 0
+        {
+          return VTd.RequestFault(.pasidBeyondSupportedBits)
+        }
       case .abortDMA:
         return VTd.RequestFault(features.contains(.abortDMA) ? .abortDMAMode : .invalidTableMode)
       case .reserved:
@@ -219,9 +229,6 @@ extension VTd {
           guard entry.allowsTranslatedPASIDs else { return fault(.translatedPASIDNotEnabled) }
         }
         guard entry.allowsPASIDs else { return fault(.pasidNotEnabled) }
-        guard pasid.rawValue >> UInt32(limits.pasidBits) == 0 else {
-          return fault(.pasidBeyondSupportedBits)
-        }
         guard pasid.rawValue < entry.pasidLimit else { return fault(.pasidBeyondDirectory) }
         guard pasid != entry.requesterPASID else { return fault(.pasidIsRequesterPASID) }
         return .success(pasid)

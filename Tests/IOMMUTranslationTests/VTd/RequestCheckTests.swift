@@ -58,8 +58,8 @@ import Testing
       what: "PASID beyond the directory", context: paside, request: request(pasid: 8192),
       fault: 0x46),
     Row(
-      what: "PASID with too many bits", context: paside, request: request(pasid: 0x2_0000),
-      fault: 0x89),
+      what: "widest PASID, beyond the directory", context: paside,
+      request: request(pasid: 0x1_ffff), fault: 0x46),
     Row(what: "PASID without entry", context: paside, request: request(pasid: 6), fault: 0x59),
     Row(
       what: "PASID without table", context: paside, request: request(pasid: 64), fault: 0x51),
@@ -109,6 +109,36 @@ import Testing
     } else {
       #expect(row.fault == nil)
     }
+  }
+
+  /// Counts the entries that are read.
+  struct ReadCounter: WalkObserver {
+    var count = 0
+    mutating func read(_: some TableEntry, at _: PhysicalAddress, level _: Int) { count += 1 }
+  }
+
+  @Test(
+    arguments: [none, paside, paside | 2, dte | paside, pre, 0],
+    [VTd.Request.Kind.untranslated, .translation(noWrite: false), .translated, .page])
+  func `a PASID that is too wide ends before any table, whatever the context entry says`(
+    context: UInt64, kind: VTd.Request.Kind
+  ) throws {
+    let tables = try Self.tables(context)
+    // PSS = 16: PASIDs have 17 bits.
+    for pasid: UInt32 in [0x2_0000, 0x2_0005, 0xf_ffff] {
+      var observer = ReadCounter()
+      let result = tables.resolver(Self.limits).resolve(
+        Self.request(kind, pasid: pasid), in: tables.memory, observer: &observer)
+      #expect(throws: VTd.RequestFault(.init(rawValue: 0x89))) { try result.get() }
+      #expect(observer.count == 0)
+    }
+  }
+
+  @Test func `a unit without PASIDs does not judge how wide one is`() throws {
+    let tables = try Self.tables(Self.none)
+    var limits = Self.limits.without(.pasids)
+    limits.pasidBits = 1
+    #expect(tables.translate(Self.request(pasid: 5), limits) == .recorded(0x45))
   }
 
   @Test func `RID_PRIV makes requests without PASID supervisor requests`() throws {
