@@ -36,10 +36,15 @@ extension GARTDriver {
       guard let entry = allocate(Self.pageCount(buffers[run])) else {
         if needsFlush { flush() }
         unmap(mapped, of: buffers)
-        guard options.isForced || options.mergesLists else {
-          throw fullWindow(UInt64(Self.pageCount(buffers[run])) * 4096, direction)
+        let failure = fullWindow(UInt64(Self.pageCount(buffers[run])) * 4096, direction)
+        guard options.isForced || options.mergesLists else { throw failure }
+        do {
+          return try mapSingly(buffers, for: device, direction)
+        } catch {
+          // The buffer that found no room speaks first, then the segment that did not.
+          if case .panic = error { throw error }
+          throw failure
         }
-        return try mapSingly(buffers, for: device, direction)
       }
       store(buffers[run], from: entry)
       var iova = window.lowerBound + UInt64(entry) * 4096 + first.lowerBound.offsetInPage
