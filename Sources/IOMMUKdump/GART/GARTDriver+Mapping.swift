@@ -118,6 +118,13 @@ extension GARTDriver: DMADriver {
     return IOVA(active.window.lowerBound)
   }
 
+  /// The next search begins at a number of the window, wherever the last one ended; a number that is
+  /// none of the window's changes nothing. For a driver that runs beside a recording with a gap.
+  package func continueSearch(at iova: IOVA) {
+    guard let window = active?.window, window.contains(iova.rawValue) else { return }
+    active?.bitmap.setHint(Int((iova.rawValue - window.lowerBound) / 4096))
+  }
+
   func unmap(_ mapped: MappedBuffer) { unmap(mapped.iova, byteCount: mapped.byteCount) }
 
   /// Takes back a number of the window; any other is none of the GART's.

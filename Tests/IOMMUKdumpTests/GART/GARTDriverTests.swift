@@ -303,6 +303,57 @@ import Testing
     #expect(try driver.map(0x1_4000_0000, 4096).iova == live[4].iova)
   }
 
+  @Test func `what a list took before it found no room is given back before the second try`() throws
+  {
+    let machine = try GARTMachine()
+    let driver = try machine.primary {
+      $0.windowByteCount = 2 << 20
+      $0.mergesLists = true
+    }
+    var live: [MappedBuffer] = []
+    while let mapped = try? driver.map(0x1_4000_0000, 4096) { live.append(mapped) }
+    for index in stride(from: 0, to: 32, by: 2) { driver.unmap(live[index]) }
+    let flushCount = machine.hardware.nodes[0].flushCount
+    // A page, then two in a row, for which there is no room.
+    let mapped = try driver.map(
+      list: list([(0x1_4000_0800, 0x100), (0x1_5000_0000, 4096), (0x1_6000_0000, 4096)]),
+      for: GARTMachine.controller, direction: .toDevice)
+    #expect(mapped.map(\.segment) == [0, 1, 2])
+    // The search goes on behind the page that was given back.
+    #expect(
+      mapped.map(\.iova.rawValue) == [
+        live[2].iova.rawValue + 0x800, live[4].iova.rawValue, live[6].iova.rawValue,
+      ])
+    #expect(machine.hardware.nodes[0].flushCount == flushCount + 2)
+    let active = try #require(driver.active)
+    func entry(_ iova: IOVA) -> [UInt8]? {
+      let index = Int((iova.rawValue - active.aperture.base) / 4096)
+      return machine.bytes(at: driver.entryAddress(active.table, index).rawValue, count: 4)
+    }
+    #expect(entry(live[0].iova) == entry(live[8].iova))
+    #expect(entry(live[2].iova) == flat("13 00 00 40"))
+    #expect(entry(live[4].iova) == flat("13 00 00 50"))
+  }
+
+  @Test func `a long segment that found no room stops the kernel though its buffer needs none`()
+    throws
+  {
+    let driver = try GARTMachine().primary {
+      $0.windowByteCount = 2 << 20
+      $0.isForced = true
+    }
+    while (try? driver.map(0x1_4000_0000, 4096)) != nil {}
+    // The second try sends the long buffer untranslated, and fails for the short one.
+    let buffers = list([(0x1000_0000, 160 << 10), (0x1_5000_0000, 4096)])
+    #expect(throws: MappingFailure.panic("memory would be corrupted")) {
+      try driver.map(list: buffers, for: GARTMachine.controller, direction: .fromDevice)
+    }
+    let short = list([(0x1000_0000, 4096), (0x1_5000_0000, 4096)])
+    #expect(throws: MappingFailure.full("GART aperture")) {
+      try driver.map(list: short, for: GARTMachine.controller, direction: .fromDevice)
+    }
+  }
+
   @Test func `forced coherent memory is aligned to its size`() throws {
     let machine = try GARTMachine()
     let driver = try machine.primary { $0.isForced = true }
