@@ -24,6 +24,9 @@ final class GARTDriverReplay {
   private(set) var difference: String?
   /// Why our driver could not be run on; no difference.
   private(set) var stop: String?
+  /// A list found no room, and what it was about is not recorded: how far the searches for it went,
+  /// the next number tells.
+  private var hintIsUnknown = false
 
   /// Phases in which the kernel boots.
   private static let bootPhases = [
@@ -195,6 +198,7 @@ final class GARTDriverReplay {
     case .mapPage, .allocateCoherent, .mapSegments:
       map(call, ret, begun, driver, place)
     }
+    guard stop == nil else { return }
     stepCount += 1
     compareWrites(place)
     if stepCount % 64 == 0 { compareTable(on: machine, place) }
@@ -206,6 +210,14 @@ final class GARTDriverReplay {
   ) {
     guard let requester = call.device else { return }
     guard !begun.isEmpty else { return failedMap(call, requester, driver, place) }
+    if hintIsUnknown, let first = begun.first(where: \.isRemapped) {
+      hintIsUnknown = false
+      driver.continueSearch(at: first.iova)
+      // Whether the search came round for it, and a flush was owed, is as little known.
+      recorded = []
+      defer { comparedWriteCount = hardware.configurationWrites.count }
+      return map(call, ret, begun, driver, place)
+    }
     let device = devices[requester] ?? Device(name: "", requester: requester)
     let buffers = begun.map {
       $0.physical..<PhysicalAddress($0.physical.rawValue &+ max($0.byteCount, 1))
@@ -237,6 +249,11 @@ final class GARTDriverReplay {
   private func failedMap(
     _ call: TraceCall, _ requester: Requester, _ driver: GARTDriver, _ place: String
   ) {
+    if call.function == .mapSegments {
+      hintIsUnknown = true
+      recorded = []
+      return
+    }
     guard call.function == .mapPage, let start = call.physical,
       let buffer = Range(start: start, byteCount: max(call.count ?? 0, 1))
     else {

@@ -18,9 +18,11 @@ struct GARTMappings {
   private var targets: [UInt64]
   /// Pages that were given back and not given out again.
   private var isFreed: [Bool]
-  /// For each node and page, what an access since the node's last flush has read from the table;
-  /// zero for nothing valid.
+  /// For each node and page, what the last access that read the table since the node's last flush has
+  /// found there; zero for nothing valid.
   private var seenSinceFlush: [[UInt32]]
+  /// Whether that access came while nobody had the page: no flush is owed for it.
+  private var wasFreeWhenSeen: [[Bool]]
 
   /// Pages compared so far.
   private(set) var pageCount = 0
@@ -38,6 +40,8 @@ struct GARTMappings {
     isFreed = Array(repeating: false, count: count)
     seenSinceFlush = Array(
       repeating: Array(repeating: 0, count: hasCaches ? count : 0), count: nodeCount)
+    wasFreeWhenSeen = Array(
+      repeating: Array(repeating: false, count: hasCaches ? count : 0), count: nodeCount)
   }
 
   mutating func flushed(node: Int) {
@@ -150,6 +154,9 @@ struct GARTMappings {
       } else {
         pageCount += 1
         guard answer != .mapped(PhysicalAddress(target << 12), byteCount: 1) else { continue }
+        // A device that reached for a page of nobody's finds it again: a flush comes when the search
+        // comes round, not when a page is given out.
+        if isStale, wasFreeWhenSeen[node][index] { continue }
         log.add("\(name(index)) at node \(node): \(answer), not \(hexadecimal(target << 12))")
       }
     }
@@ -161,14 +168,18 @@ struct GARTMappings {
     _ log: inout DifferenceLog
   ) -> Bool {
     let seen = GART.GATTEntry(rawValue: seenSinceFlush[node][index])
-    if let fresh, fresh.isValid, !seen.isValid { seenSinceFlush[node][index] = fresh.rawValue }
-    guard seen.isValid else { return false }
-    if isAnswer(answer, of: seen) {
+    if seen.isValid, isAnswer(answer, of: seen) {
       guard !isAnswer(answer, of: fresh) else { return false }
       staleHitCount += 1
       return true
     }
-    if cachesAreUnlimited { log.add("\(name(index)) at node \(node): a translation was lost") }
+    if seen.isValid, cachesAreUnlimited {
+      log.add("\(name(index)) at node \(node): a translation was lost")
+    }
+    if let fresh, fresh.isValid {
+      seenSinceFlush[node][index] = fresh.rawValue
+      wasFreeWhenSeen[node][index] = targets[index] == Self.nowhere
+    }
     return false
   }
 

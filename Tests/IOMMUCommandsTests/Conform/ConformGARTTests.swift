@@ -42,6 +42,32 @@ private final class Copies {
     try write(file, text.replacingCharacters(in: range, with: new))
   }
 
+  /// Makes the list of four at event 242, two pages of which go through the GART, one that finds no
+  /// room at first: two entries stored, a flush, two given back. Eight events more, and two flushes.
+  func retryList(givenBack: String = #""count":2,"fill_bytes":"13a054eb""#) throws {
+    let old = try Self.original("trace.jsonl").split(separator: "\n").map(String.init)
+    let first =
+      #"{"seq":242,"ev":"mem","pa":"0x1bd561000","width":4,"count":2,"bytes":"13c0577713f0cf90"}"#
+    let second = #"{"seq":249,"ev":"mem","pa":"0x1bd561000","width":4,\#(givenBack)}"#
+    let flush = old[244..<250]
+    let lines = old[..<243] + [first] + flush + [second] + old[243...]
+    try write(
+      "trace.jsonl",
+      lines.enumerated().map { number, line in
+        #"{"seq":\#(number)"# + line[line.firstIndex(of: ",")!...] + "\n"
+      }.joined())
+    for file in ["truth.json", "trace-kdump.jsonl", "truth-kdump.json"] {
+      let shifted = try Self.original(file).replacing(/("seq(?:_map|_unmap)?": ?)([0-9]+)/) {
+        let number = UInt64($0.output.2)!
+        return "\($0.output.1)\(number > 243 ? number + 8 : number)"
+      }
+      try write(
+        file,
+        shifted.replacing(
+          #""flush_writes_all_nbs":52"#, with: #""flush_writes_all_nbs":54"#))
+    }
+  }
+
   deinit {
     for file in Self.files + ["gatt.bin", "image.elf", "northbridges-after-shutdown.json"] {
       unlink("\(path)/\(file)")
@@ -163,6 +189,31 @@ private func conform(
     #expect(!ok && errors.isEmpty)
     #expect(text.contains("FAIL \(copies.path)/"))
     #expect(!text.contains(", 0 failed\n"))
+  }
+
+  @Test(arguments: [[], ["--caches", "on"]])
+  func `a list that found no room at first is stored, given back and stored again`(
+    options: [String]
+  ) throws {
+    let copies = try Copies()
+    try copies.retryList()
+    var text = ""
+    let outcome = try ConformGART.parse([copies.path] + options).report(to: &text)
+    #expect(outcome.passed == 2 && outcome.failed == 0, "\(text)")
+    #expect(text.contains("events              553, "))
+    #expect(text.contains("register writes     68, 54 flushes\n"))
+  }
+
+  @Test(arguments: [
+    // One entry is left behind; both get another page.
+    #""count":1,"fill_bytes":"13a054eb""#, #""count":2,"fill_bytes":"13b054eb""#,
+  ])
+  func `what a list leaves behind is noticed`(givenBack: String) throws {
+    let copies = try Copies()
+    try copies.retryList(givenBack: givenBack)
+    let (ok, text, _) = try conform(copies.path)
+    #expect(!ok)
+    #expect(text.contains("seq 258, map_sg: entries stored is "))
   }
 
   @Test func `differences are shown as many as asked for, and all are counted`() throws {
