@@ -26,7 +26,7 @@ extension VTd.FirstStageEntry {
     public init(level: Int, isLeaf: Bool, isNested: Bool = false, limits: VTd.Limits) {
       precondition(1...5 ~= level, "first-stage levels are 1 to 5")
       self.level = level
-      self.isLeaf = level == 1 || isLeaf && level <= 3
+      self.isLeaf = level == 1 || isLeaf && VTd.Paging.leafLevels ~= level
       self.isNested = isNested
       self.limits = limits
     }
@@ -66,7 +66,7 @@ extension VTd.FirstStageEntry {
 
   /// Bits of IOVA that one entry of `level` covers: 12, 21, 30, 39, 48.
   @inlinable @inline(__always)
-  public static func sizeLog2(level: Int) -> Int { 3 &+ 9 &* level }
+  public static func sizeLog2(level: Int) -> Int { VTd.Paging.sizeLog2(level: level) }
 
   public static func fields(_ variant: Variant) -> [BitField] {
     let limits = variant.limits
@@ -87,7 +87,7 @@ extension VTd.FirstStageEntry {
       variant.isLeaf ? BitField(8...8, "G", .ignored) : .ignored(8...8), .ignored(9...9), ea,
       .ignored(11...11),
     ]
-    let low = sizeLog2(level: variant.level)
+    let low = VTd.Paging.sizeLog2(level: variant.level)
     if variant.isLeaf && low > 12 {
       fields += [
         BitField(12...12, "PAT"), .reserved(13...(low - 1)),
@@ -112,9 +112,11 @@ extension VTd.FirstStageEntry {
   ///
   /// - Precondition: `page` is aligned to the page's size.
   public init(page: PhysicalAddress, level: Int, isWritable: Bool, isUser: Bool) {
-    precondition(1...3 ~= level, "only entries of levels 1 to 3 map pages")
     precondition(
-      page.isAligned(to: 1 << UInt64(Self.sizeLog2(level: level))), "a page is aligned to its size")
+      VTd.Paging.leafLevels ~= level, "only entries of levels 1 to 3 map pages")
+    precondition(
+      page.isAligned(to: 1 << UInt64(VTd.Paging.sizeLog2(level: level))),
+      "a page is aligned to its size")
     self.init(
       rawValue: page.rawValue | Self.p.mask | (isWritable ? Self.rw.mask : 0)
         | (isUser ? Self.us.mask : 0) | (level > 1 ? Self.ps.mask : 0))
@@ -142,7 +144,7 @@ extension VTd.FirstStageEntry {
   /// The page that a leaf of `level` maps: bit 12 of a large one is PAT and no address.
   @inlinable
   public func page(level: Int) -> PhysicalAddress {
-    address.alignedDown(to: 1 &<< UInt64(truncatingIfNeeded: Self.sizeLog2(level: level)))
+    address.alignedDown(to: 1 &<< UInt64(truncatingIfNeeded: VTd.Paging.sizeLog2(level: level)))
   }
 
   /// What a walk sets in every entry that it uses.

@@ -89,7 +89,7 @@ extension VTd {
     /// Bits of address that a second-stage table of `levels` translates: CAP.MGAW or its own width.
     @inlinable
     public func secondStageWidth(levels: Int) -> Int {
-      min(maximumGuestAddressWidth, 12 + 9 * levels)
+      min(maximumGuestAddressWidth, Paging.addressWidth(levels: levels))
     }
 
     /// Whether tables of this many levels are supported (3 to 5 are defined).

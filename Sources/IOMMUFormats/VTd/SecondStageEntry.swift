@@ -27,7 +27,7 @@ extension VTd.SecondStageEntry {
       precondition(1...5 ~= level, "second-stage levels are 1 to 5")
       self.level = level
       self.usesIOPermissions = usesIOPermissions
-      self.isLeaf = level == 1 || isLeaf && level <= 3
+      self.isLeaf = level == 1 || isLeaf && VTd.Paging.leafLevels ~= level
       self.limits = limits
     }
 
@@ -64,7 +64,7 @@ extension VTd.SecondStageEntry {
 
   /// Bits of IOVA that one entry of `level` covers: 12, 21, 30, 39, 48.
   @inlinable @inline(__always)
-  public static func sizeLog2(level: Int) -> Int { 3 &+ 9 &* level }
+  public static func sizeLog2(level: Int) -> Int { VTd.Paging.sizeLog2(level: level) }
 
   public static func fields(_ variant: Variant) -> [BitField] {
     let limits = variant.limits
@@ -97,7 +97,7 @@ extension VTd.SecondStageEntry {
         d, .ignored(10...10),
         limits.hasSnoopControl ? BitField(11...11, "SNP") : .reserved(11...11),
       ]
-      let low = sizeLog2(level: variant.level)
+      let low = VTd.Paging.sizeLog2(level: variant.level)
       if low > 12 { fields += [.reserved(12...(low - 1))] }
       fields += [BitField(low...(width - 1), "ADDR", .address)]
     } else {
@@ -131,9 +131,11 @@ extension VTd.SecondStageEntry {
   ///
   /// - Precondition: `page` is aligned to the page's size.
   public init(page: PhysicalAddress, level: Int, permissions: Permissions) {
-    precondition(1...3 ~= level, "only entries of levels 1 to 3 map pages")
     precondition(
-      page.isAligned(to: 1 << UInt64(Self.sizeLog2(level: level))), "a page is aligned to its size")
+      VTd.Paging.leafLevels ~= level, "only entries of levels 1 to 3 map pages")
+    precondition(
+      page.isAligned(to: 1 << UInt64(VTd.Paging.sizeLog2(level: level))),
+      "a page is aligned to its size")
     self.init(
       rawValue: page.rawValue | UInt64(permissions.rawValue) | (level > 1 ? Self.ps.mask : 0))
   }

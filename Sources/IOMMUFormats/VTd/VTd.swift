@@ -13,11 +13,16 @@ public enum VTd {
     public static let rootTableAddress: UInt64 = 0x020
   }
 
-  /// Addresses that are interrupt messages, not memory: 0xFEE0_0000 to 0xFEEF_FFFF.
+  /// Addresses that are interrupt messages, not memory; half-open.
   ///
   /// Specification: 3.14.
+  @inlinable @inline(__always)
+  public static var interruptAddresses: Range<UInt64> { 0xfee0_0000..<0xfef0_0000 }
+
+  /// Whether the address lies in ``interruptAddresses``.
   @inlinable
   public static func isInterruptAddress(_ address: UInt64) -> Bool {
-    address &>> 20 == 0xfee
+    // The range is one MiB at a multiple of one MiB: a shift and one comparison.
+    address &>> 20 == interruptAddresses.lowerBound &>> 20
   }
 }

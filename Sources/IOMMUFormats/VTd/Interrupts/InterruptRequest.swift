@@ -81,7 +81,7 @@ extension VTd.InterruptAddress {
   /// The address of a remappable request.
   public init(handle: UInt16, addsSubhandle: Bool) {
     self.init(rawValue: 0)
-    self[Self.window] = 0xfee
+    self[Self.window] = VTd.interruptAddresses.lowerBound >> Self.window.shift
     self[Self.formatField] = 1
     self[Self.handleHigh] = UInt64(handle >> 15)
     self[Self.handleLow] = UInt64(handle & 0x7fff)
@@ -91,7 +91,7 @@ extension VTd.InterruptAddress {
   /// The address of a request in compatibility format.
   public init(destination: UInt8, isLogical: Bool = false, hasRedirectionHint: Bool = false) {
     self.init(rawValue: 0)
-    self[Self.window] = 0xfee
+    self[Self.window] = VTd.interruptAddresses.lowerBound >> Self.window.shift
     self[Self.destinationField] = UInt64(destination)
     self[Self.dm] = isLogical ? 1 : 0
     self[Self.rh] = hasRedirectionHint ? 1 : 0
