@@ -174,6 +174,7 @@ private struct RegisterFile {
     // Bit 62 changed its meaning with the revisions; a unit of which nothing is said may be old.
     limits.hasTransientMappings =
       hasTransientMappings ?? (extended == nil && permissive.hasTransientMappings)
+    limits.toleratesUnsnoopedWalks = extended == nil && permissive.toleratesUnsnoopedWalks
     return limits
   }
 }
@@ -187,7 +188,7 @@ extension MachineFile {
   /// those that it did not have as `nil`; an empty window comes back as the empty one at 0.
   ///
   /// - Precondition: registers can hold it: a MEM_1 window that ends at 4 GiB at most, VT-d limits
-  ///   that the capability registers can state.
+  ///   that the capability registers can state, or in which ECAP_REG is not known.
   public init(machine: Machine, images: [String]) {
     self.init(
       name: machine.name, images: images, units: machine.units.map(Unit.init), ram: machine.ram,
@@ -256,14 +257,17 @@ extension MachineFile.Unit {
     }
     let (capability, extended) = (unit.limits.capability, unit.limits.extendedCapability)
     registers[Offset.capability] = capability.rawValue
-    registers[Offset.extendedCapability] = extended.rawValue
+    // What the register says would be held against tables: a unit that is not known has none.
+    let isKnown = !unit.limits.toleratesUnsnoopedWalks
+    if isKnown { registers[Offset.extendedCapability] = extended.rawValue }
     let stated = VTd.Limits(capability: capability, extendedCapability: extended)
     let hostAddressWidth = unit.limits.hostAddressWidth
     self.init(
       .vtd(
         base: unit.base,
         hostAddressWidth: hostAddressWidth == stated.hostAddressWidth ? nil : hostAddressWidth,
-        hasTransientMappings: unit.limits.hasTransientMappings ? true : nil),
+        hasTransientMappings: unit.limits.hasTransientMappings == isKnown
+          ? unit.limits.hasTransientMappings : nil),
       registers: registers)
   }
 }

@@ -495,6 +495,13 @@ import Testing
           hasSnoopControl: bits & 4 != 0, hasPassThrough: bits & 8 != 0,
           hasDeviceTLBs: bits & 16 != 0, hasTransientMappings: bits & 32 != 0))
     }
+    // Of a unit that is not known but for its width, and whether it is an old one.
+    for hasTransientMappings in [false, true] {
+      var narrow = VTd.Limits.permissive
+      narrow.hostAddressWidth = 39
+      narrow.hasTransientMappings = hasTransientMappings
+      limits.append(narrow)
+    }
     for limits in limits {
       try roundTrip([
         .vtd(

@@ -29,13 +29,21 @@ extension VTd {
     public var pasidBits: Int
     /// The major version of the architecture, VER_REG. Specification: 11.4.1.
     public var majorVersion: Int
+    /// Nobody knows whether the unit can snoop table walks, so that it is held against no table
+    /// that they do not. ``Features/walkSnoop`` alone makes PWSNP legal, and asks for it.
+    public var toleratesUnsnoopedWalks = false
 
-    /// Everything legal: for reading tables of a unit whose capabilities are not known.
-    public static let permissive = Limits(
-      hostAddressWidth: 52, maximumGuestAddressWidth: 57, supportedWidths: 0b01110,
-      has2MiBPages: true, has1GiBPages: true, domainIDBits: 16, hasSnoopControl: true,
-      hasPassThrough: true, hasDeviceTLBs: true, hasTransientMappings: true, features: .all,
-      pasidBits: 20)
+    /// Everything legal: for reading tables of a unit whose capabilities are not known. What any
+    /// unit lets pass, these do.
+    public static let permissive: Limits = {
+      var limits = Limits(
+        hostAddressWidth: 52, maximumGuestAddressWidth: 57, supportedWidths: 0b01110,
+        has2MiBPages: true, has1GiBPages: true, domainIDBits: 16, hasSnoopControl: true,
+        hasPassThrough: true, hasDeviceTLBs: true, hasTransientMappings: true, features: .all,
+        pasidBits: 20)
+      limits.toleratesUnsnoopedWalks = true
+      return limits
+    }()
 
     public init(
       hostAddressWidth: Int, maximumGuestAddressWidth: Int, supportedWidths: UInt8,
@@ -84,6 +92,16 @@ extension VTd {
         features: Features(capability: capability, extendedCapability: extendedCapability),
         pasidBits: min(20, Int(extendedCapability[ExtendedCapability.pss]) + 1),
         majorVersion: majorVersion)
+    }
+
+    /// Whether walks may set accessed and dirty bits: fault 7Ch or 90h when not.
+    ///
+    /// *Assumed*: a unit that cannot choose (ECAP.SMPWCS clear) sets them; one that can, only in
+    /// walks that snoop the processors' caches. Specification: Intel VT-d 3.6, 3.7, 9.6.
+    ///
+    /// - Parameter snoopsWalks: PWSNP of the PASID table entry.
+    public func allowsMarks(snoopsWalks: Bool) -> Bool {
+      snoopsWalks || toleratesUnsnoopedWalks || !features.contains(.walkSnoop)
     }
 
     /// Bits of address that a second-stage table of `levels` translates: CAP.MGAW or its own width.

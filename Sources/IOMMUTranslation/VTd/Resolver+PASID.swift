@@ -137,7 +137,8 @@ extension VTd.Resolver {
       format: firstStageFormats[nestedOffset + entry.firstStageLevels - 4], rules: rules,
       marks: StageMarks(
         accessed: VTd.FirstStageEntry.accessedBits(extended: entry.marksExtendedAccessed),
-        dirty: VTd.FirstStageEntry.dirtyBit, isSnooped: maySetMarks(entry)))
+        dirty: VTd.FirstStageEntry.dirtyBit,
+        isSnooped: limits.allowsMarks(snoopsWalks: entry.snoopsWalks)))
   }
 
   private func secondStage(_ entry: VTd.PASIDTableEntry, _ rules: VTd.Rules) -> VTd.SecondStageTable
@@ -148,15 +149,7 @@ extension VTd.Resolver {
       marks: entry.marksSecondStage
         ? StageMarks(
           accessed: VTd.SecondStageEntry.accessedBit, dirty: VTd.SecondStageEntry.dirtyBit,
-          isSnooped: maySetMarks(entry)) : .none)
-  }
-
-  /// Whether walks of this PASID may set accessed and dirty bits.
-  ///
-  /// *Assumed*: a unit that cannot choose (ECAP.SMPWCS clear) sets them; one that can, only with
-  /// PWSNP.
-  private func maySetMarks(_ entry: VTd.PASIDTableEntry) -> Bool {
-    !limits.features.contains(.walkSnoop) || entry.snoopsWalks
+          isSnooped: limits.allowsMarks(snoopsWalks: entry.snoopsWalks)) : .none)
   }
 
   // MARK: All steps
