@@ -27,13 +27,20 @@ package struct Bench: ParsableCommand {
       valueName: "kind"))
   package var table: TableKind?
 
-  @Option(help: ArgumentHelp("Bytes of IOVA that VT-d tables map, whole GiB up to 64G."))
-  package var span = ByteSize(4 << 30)
+  @Option(
+    help: ArgumentHelp(
+      "Bytes of IOVA that VT-d tables map, whole GiB up to 64G. Default: 4G.", valueName: "size"),
+    transform: { try Notation.size($0) })
+  package var span: UInt64 = 4 << 30
 
-  @Option(help: "Threads that translate at the same time, at most.")
+  @Option(
+    help: "Threads that translate at the same time, at most; 1 to 64. Default: 2.",
+    transform: { try Notation.count($0, in: 1...64) })
   package var threads = 2
 
-  @Option(help: "Rounds of each measurement.")
+  @Option(
+    help: "Rounds of each measurement, 1 to 99. Default: 7.",
+    transform: { try Notation.count($0, in: 1...99) })
   package var rounds = 7
 
   @Option(help: "How to print the result: text, json or csv.")
@@ -47,10 +54,8 @@ package struct Bench: ParsableCommand {
   package init() {}
 
   package mutating func validate() throws {
-    guard span.rawValue >= 1 << 30, span.rawValue <= 64 << 30, span.rawValue % (1 << 30) == 0
+    guard span >= 1 << 30, span <= 64 << 30, span % (1 << 30) == 0
     else { throw ValidationError("--span: whole GiB, 1G to 64G") }
-    guard 1...64 ~= threads else { throw ValidationError("--threads: 1 to 64") }
-    guard 1...99 ~= rounds else { throw ValidationError("--rounds: 1 to 99") }
   }
 
   package func run() throws {
@@ -63,7 +68,7 @@ package struct Bench: ParsableCommand {
     let drawing = try readingInput { try plot.map { try OutputFile(path: $0) } }
     let rows = try readingInput {
       let kinds = table.map { [$0] } ?? TableKind.allCases
-      return try BenchRun(kinds: kinds, span: span.rawValue, rounds: rounds).rows(
+      return try BenchRun(kinds: kinds, span: span, rounds: rounds).rows(
         patterns: AddressPattern.allCases, threads: Array(1...threads))
     }
     switch format {
@@ -105,7 +110,7 @@ package struct Bench: ParsableCommand {
       let method = row.method + String(repeating: " ", count: max(0, 20 - row.method.count))
       let pattern = row.pattern + String(repeating: " ", count: max(0, 10 - row.pattern.count))
       out.write(
-        "  \(pattern)" + right(ByteSize.text(row.footprintBytes), 14)
+        "  \(pattern)" + right(sizeText(row.footprintBytes), 14)
           + right("\(row.threads)", 9) + "  \(method)"
           + right(fixed(row.nanoseconds, digits: 2), 8)
           + right(fixed(row.translationsPerSecond / 1e6, digits: 1), 13) + "\n")

@@ -99,7 +99,7 @@ struct BenchRun {
   ) -> BenchRow {
     let reached = pattern == .hot ? UInt64(4096) : span
     return BenchRow(
-      table: kind.title, pageSize: ByteSize.text(1 << UInt64(kind.pageSizeLog2)),
+      table: kind.title, pageSize: sizeText(1 << UInt64(kind.pageSizeLog2)),
       footprintBytes: max(8, kind.leafByteCount(span: reached)), pattern: pattern.rawValue,
       method: method, threads: threads, nanoseconds: nanoseconds,
       translationsPerSecond: 1e9 / nanoseconds)

@@ -25,8 +25,9 @@ package struct Build: ParsableCommand {
   @Option(
     name: .customLong("map"),
     help: ArgumentHelp(
-      "Map memory for a device: REQUESTER=START+BYTES[:r|w|rw]. May be repeated.",
-      valueName: "mapping"))
+      "Map memory for a device: DEVICE=RANGE[:r|w|rw]. May be repeated.",
+      valueName: "mapping"),
+    transform: { try MappingArgument($0) })
   package var mappings: [MappingArgument] = []
 
   @Flag(inversion: .prefixedNo, help: "Do what the Rule demands.")
@@ -91,34 +92,35 @@ package struct Build: ParsableCommand {
   }
 }
 
-/// `REQUESTER=START+BYTES[:r|w|rw]`.
-package struct MappingArgument: ExpressibleByArgument {
+/// `DEVICE=RANGE[:r|w|rw]`.
+package struct MappingArgument {
   package var text: String
   package var requester: Requester
   package var range: Range<PhysicalAddress>
   package var direction: DMADirection
 
-  package init?(argument: String) {
-    guard let equals = argument.firstIndex(of: "="),
-      let requester = Requester(argument[..<equals])
-    else { return nil }
-    var rest = argument[argument.index(after: equals)...]
+  package init(_ text: String) throws(NotationError) {
+    guard let (device, mapping) = Notation.halves(text, "=") else {
+      throw NotationError("a mapping is DEVICE=RANGE, such as 01:01.0=0x12345000+64K:r")
+    }
+    let function = try Notation.device(device)
+    guard function.segment == 0 else {
+      throw NotationError("the machines that are built have one PCI segment, number 0")
+    }
+    var range = mapping
     direction = .bidirectional
-    if let colon = rest.lastIndex(of: ":") {
-      switch rest[rest.index(after: colon)...] {
+    if let (memory, access) = Notation.halves(mapping, ":") {
+      switch access {
       case "r": direction = .toDevice
       case "w": direction = .fromDevice
       case "rw": direction = .bidirectional
-      default: return nil
+      default: throw NotationError("'\(access)' is no access; it is r, w or rw")
       }
-      rest = rest[..<colon]
+      range = memory
     }
-    guard let range = AddressRangeArgument(argument: String(rest))?.range, !range.isEmpty else {
-      return nil
-    }
-    text = argument
-    self.requester = requester
-    self.range = range
+    self.range = try Notation.range(range)
+    self.text = text
+    requester = function.requester
   }
 }
 

@@ -27,7 +27,11 @@ package struct Decode: ParsableCommand {
       """)
   package var words: [String]
 
-  @Option(help: "VT-d: bits in a physical address; those above are reserved in entries.")
+  @Option(
+    help: ArgumentHelp(
+      "VT-d: bits in a physical address, 32 to 52; those above are reserved in entries. Default: 52.",
+      valueName: "bits"),
+    transform: { try Notation.count($0, in: 32...52) })
   package var hostAddressWidth = 52
 
   @Flag(help: "dmar: read a table although the sum of its bytes is not zero.")
@@ -53,9 +57,7 @@ package struct Decode: ParsableCommand {
           path: words[0], ignoringChecksum: ignoreChecksum, format, to: &out)
       }
       let words = try words.map { text -> UInt64 in
-        // Dumps and manuals write entries without 0x; a word is hexadecimal either way.
-        let digits = text.hasPrefix("0x") || text.hasPrefix("0X") ? text : "0x" + text
-        guard let word = parseNumber(digits) else {
+        guard let word = Notation.hexadecimal(utf8: text.utf8) else {
           throw InputError("'\(text)' is not a 64-bit hexadecimal number")
         }
         return word

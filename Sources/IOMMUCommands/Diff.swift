@@ -32,8 +32,9 @@ package struct Diff: ParsableCommand {
   package var machineAfter: String?
 
   @Option(
-    help: ArgumentHelp("The later dump's VT-d root table.", valueName: "address"))
-  package var rootAfter: AddressArgument?
+    help: ArgumentHelp("The later dump's VT-d root table.", valueName: "address"),
+    transform: { try physicalAddress($0) })
+  package var rootAfter: PhysicalAddress?
 
   @Option(help: "How to print the differences: text or json.")
   package var format = ReportFormat.text

@@ -23,9 +23,7 @@ package struct Find: ParsableCommand {
 
   @OptionGroup package var files: ImageFiles
 
-  @Option(
-    help: ArgumentHelp("Where the capture kernel lives. May be repeated.", valueName: "range"))
-  package var crashKernel: [AddressRangeArgument] = []
+  @OptionGroup package var crash: CrashKernelOptions
 
   @Flag(help: "Show candidates that are not certain too.")
   package var all = false
@@ -52,8 +50,9 @@ package struct Find: ParsableCommand {
         SearchMeasurement(memory).write(to: &out)
         return true
       }
+      let crashKernel = try crash.named(on: nil, in: memory)
       let bar = ProgressBar("search")
-      let search = TableSearch(in: memory, crashKernel: crashKernel.map(\.range)) {
+      let search = TableSearch(in: memory, crashKernel: crashKernel) {
         bar.update($0.doneByteCount, of: $0.byteCount)
       }
       bar.finish()

@@ -19,8 +19,12 @@ package struct Hexdump: ParsableCommand {
   @OptionGroup package var image: ImageOptions
 
   @Argument(
-    help: "START+BYTES, START-LAST or START..<END, in hexadecimal with 0x or with K, M, G.")
-  package var ranges: [AddressRangeArgument] = []
+    help: ArgumentHelp(
+      "START+BYTES, START-LAST, BYTES@START or START..<END; addresses are hexadecimal, numbers of "
+        + "bytes decimal unless they begin with 0x.",
+      valueName: "range"),
+    transform: { try physicalRange($0) })
+  package var ranges: [Range<PhysicalAddress>] = []
 
   @Flag(help: "Name and decode every table entry.")
   package var annotate = false
@@ -74,7 +78,7 @@ package struct Hexdump: ParsableCommand {
 
   /// The ranges that were asked for; else `whole`, without annotation from first to last as one.
   private func ranges(or whole: [Range<PhysicalAddress>]) -> [Range<PhysicalAddress>] {
-    if !ranges.isEmpty { return ranges.map(\.range) }
+    if !ranges.isEmpty { return ranges }
     guard let first = whole.first, let last = whole.last else { return [] }
     return annotate ? whole : [first.lowerBound..<last.upperBound]
   }

@@ -129,7 +129,7 @@ package struct ImageConvert: ParsableCommand {
     switch format {
     case .text:
       print(
-        "\(output)  \(to.rawValue), \(ByteSize.text(result.byteCount)) read, a file of "
+        "\(output)  \(to.rawValue), \(sizeText(result.byteCount)) read, a file of "
           + "\(grouped(result.fileByteCount)) bytes",
         to: &out)
     case .json: try writeJSON(json, to: &out)

@@ -69,8 +69,9 @@ package struct TableSource: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "The VT-d root table's physical address, whatever a machine file says.",
-      valueName: "address"))
-  package var root: AddressArgument?
+      valueName: "address"),
+    transform: { try physicalAddress($0) })
+  package var root: PhysicalAddress?
 
   package init() {}
 
@@ -83,12 +84,11 @@ package struct TableSource: ParsableArguments {
       for warning in file.warnings { warn(warning) }
     }
     if let root {
-      let place = PhysicalAddress(root.rawValue)
-      guard place.isAligned(to: 4096), memory.quadword(at: place) != nil else {
+      guard root.isAligned(to: 4096), memory.quadword(at: root) != nil else {
         throw InputError(
-          "--root \(place): no page of \(path) begins there; 'iommu find' lists root tables")
+          "--root \(root): no page of \(path) begins there; 'iommu find' lists root tables")
       }
-      return (found ?? Machine(name: path, units: [])).withRootTable(place, in: memory)
+      return (found ?? Machine(name: path, units: [])).withRootTable(root, in: memory)
     }
     return try found ?? search(memory, path: path)
   }
@@ -125,51 +125,5 @@ extension Machine {
       break
     }
     return machine
-  }
-}
-
-/// A physical address: hexadecimal with `0x`, or decimal, with K, M or G for sizes.
-package struct AddressArgument: ExpressibleByArgument, Equatable {
-  package var rawValue: UInt64
-
-  package init?(argument: String) {
-    guard let value = ByteSize(argument: argument)?.rawValue else { return nil }
-    rawValue = value
-  }
-
-  package init(_ rawValue: UInt64) { self.rawValue = rawValue }
-}
-
-/// An I/O address as people copy it: with `0x`, or the bare hexadecimal digits of a log line.
-package struct IOVAArgument: ExpressibleByArgument, Equatable {
-  package var iova: IOVA
-
-  package init?(argument: String) {
-    let digits =
-      argument.utf8.starts(with: "0x".utf8) || argument.utf8.starts(with: "0X".utf8)
-      ? argument : "0x" + argument
-    guard let value = parseNumber(digits) else { return nil }
-    iova = IOVA(value)
-  }
-}
-
-/// A device in any form that people type: `00:1f.2`, `0000:00:1f.2`, `00:1f:2`, `[00:1f.2]`,
-/// `0x00fa`, or a path of `/sys` that ends in one.
-package struct RequesterArgument: ExpressibleByArgument, Equatable {
-  package var requester: Requester
-
-  package init?(argument: String) {
-    guard let requester = Requester(lenient: argument) else { return nil }
-    self.requester = requester
-  }
-}
-
-/// A PASID, 20 bits: decimal, or hexadecimal with `0x`.
-package struct PASIDArgument: ExpressibleByArgument, Equatable {
-  package var pasid: PASID
-
-  package init?(argument: String) {
-    guard let value = parseNumber(argument), value >> 20 == 0 else { return nil }
-    pasid = PASID(UInt32(value))
   }
 }

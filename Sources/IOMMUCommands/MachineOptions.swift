@@ -7,12 +7,18 @@ extension PageSizePolicy: ExpressibleByArgument {}
 
 /// What `play` and `build` have in common: the machine.
 package struct MachineOptions: ParsableArguments {
-  @Option(help: "RAM of the machine, such as 4G.")
-  package var ram = ByteSize(4 << 30)
+  @Option(
+    help: ArgumentHelp("RAM of the machine, such as 8G. Default: 4G.", valueName: "size"),
+    transform: { try Notation.size($0) })
+  package var ram: UInt64 = 4 << 30
 
-  @Option(help: "The crash kernel range as crashkernel= takes it: SIZE[@OFFSET].")
-  package var crashKernel = CrashKernelArgument(
-    size: ByteSize(128 << 20), offset: ByteSize(16 << 20))
+  @Option(
+    help: ArgumentHelp(
+      "The crash kernel's memory, in any form that crashkernel= takes, or as a range. May be "
+        + "repeated. Default: 128M@16M.",
+      valueName: "size[@offset]"),
+    transform: { try CrashKernelParameter($0) })
+  package var crashKernel: [CrashKernelParameter] = []
 
   @Option(
     help: "Pages of the identity map, where the hardware has several sizes: largest or smallest.")
@@ -21,32 +27,38 @@ package struct MachineOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Calgary: bytes of a TCE table, 64K to 8M. Default: what Linux chose from the end of RAM.",
-      valueName: "size"))
-  package var tceTable: ByteSize?
+      valueName: "size"),
+    transform: { try tableSize($0) })
+  package var tceTable: Calgary.TableSize?
 
-  @Option(help: "VT-d: levels of the second-stage tables, 3 to 5.")
+  @Option(
+    help: "VT-d: levels of the second-stage tables, 3 to 5. Default: 4.",
+    transform: { try Notation.count($0, in: 3...5) })
   package var levels = 4
+
+  /// The proposal's own.
+  private static let defaultCrashKernel = CrashKernelParameter(
+    .range(PhysicalAddress(16 << 20)..<PhysicalAddress(144 << 20)), text: "128M@16M")
 
   package init() {}
 
-  package func validate() throws {
-    guard 3...5 ~= levels else { throw ValidationError("--levels takes 3, 4 or 5, not \(levels)") }
-    if let tceTable, Self.tableSize(tceTable) == nil {
-      throw ValidationError(
-        "--tce-table takes 64K, 128K, 256K, 512K, 1M, 2M, 4M or 8M, not \(tceTable.rawValue) bytes")
+  private static func tableSize(_ text: String) throws(NotationError) -> Calgary.TableSize {
+    let byteCount = try Notation.size(text)
+    guard let size = Calgary.TableSize.allCases.first(where: { $0.byteCount == byteCount }) else {
+      throw NotationError("a TCE table has 64K, 128K, 256K, 512K, 1M, 2M, 4M or 8M")
     }
-  }
-
-  static func tableSize(_ size: ByteSize) -> Calgary.TableSize? {
-    Calgary.TableSize.allCases.first { $0.byteCount == size.rawValue }
+    return size
   }
 
   /// The machine in one of the five cases.
   package func configuration(_ mode: TranslationMode) throws(SetUpError) -> MachineConfiguration {
-    let ram = try MemoryMap.ram(byteCount: ram.rawValue)
-    let map = try MemoryMap(ram: ram, crashKernel: [try crashKernel.range(in: ram)])
+    let byteCount = ram
+    let ram = try MemoryMap.ram(byteCount: byteCount)
+    let parameters = crashKernel.isEmpty ? [Self.defaultCrashKernel] : crashKernel
+    let request = try CrashKernelRequest(parameters, ramByteCount: byteCount)
+    let map = try MemoryMap(ram: ram, crashKernel: try request.ranges(in: ram))
     return MachineConfiguration(
-      mode: mode, map: map, tceTableSize: tceTable.flatMap { Self.tableSize($0) },
+      mode: mode, map: map, tceTableSize: tceTable,
       secondStageLevels: levels, pageSize: pageSize)
   }
 }

@@ -18,9 +18,9 @@ struct PlayReport {
     // The firmware's 384 KiB below 1 MiB are part of what was bought.
     let bought = ram + (0x10_0000 - 0xa_0000)
     let crash = map.crashKernel.map {
-      "\(ByteSize.text($0.byteCount)) at \(ByteSize.text($0.lowerBound.rawValue))"
+      "\(sizeText($0.byteCount)) at \(sizeText($0.lowerBound.rawValue))"
     }.joined(separator: ", ")
-    print("Kdump IO Rule: \(ByteSize.text(bought)) of RAM, crash kernel \(crash)", to: &out)
+    print("Kdump IO Rule: \(sizeText(bought)) of RAM, crash kernel \(crash)", to: &out)
     let devices = first.configuration.devices.map { "\($0.name) \($0.requester)" }
     print("devices: " + devices.joined(separator: ", "), to: &out)
     print("", to: &out)
@@ -86,9 +86,9 @@ struct PlayReport {
     return [
       "\(setUp.tables.count)",
       (entries ? grouped(table.identityEntryCount) : "differ") + " " + table.entryName,
-      ByteSize.text(table.identityEntryByteCount),
+      sizeText(table.identityEntryByteCount),
       table.entryCount.map { grouped($0) } ?? "-",
-      table.tableByteCount.map { ByteSize.text($0) } ?? "-",
+      table.tableByteCount.map { sizeText($0) } ?? "-",
       grouped(table.reservedPageCount),
       percentage(table.shareOfSpace),
       milliseconds(setUp.duration),

@@ -30,7 +30,9 @@ package struct Replay: ParsableCommand {
   @Option(help: "How the trace is written: auto, table, qemu or ftrace.")
   package var traceFormat = TraceFormatArgument.auto
 
-  @Option(help: ArgumentHelp("The IOTLB.", valueName: "entries[xways]"))
+  @Option(
+    help: ArgumentHelp("The IOTLB. Default: 64x4.", valueName: "entries[xways]"),
+    transform: { try CacheArgument($0) })
   package var iotlb = CacheArgument(entries: 64, ways: 4)
 
   @Option(help: "Which entry of a full set goes: lru, plru, fifo or random.")
@@ -39,13 +41,19 @@ package struct Replay: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "A paging-structure cache for each level; without it every miss walks from the root.",
-      valueName: "entries[xways]"))
+      valueName: "entries[xways]"),
+    transform: { try CacheArgument($0) })
   package var pagingCaches: CacheArgument?
 
-  @Option(help: "Levels of the tables, 3 to 5.")
+  @Option(
+    help: "Levels of the tables, 3 to 5. Default: 4.",
+    transform: { try Notation.count($0, in: 3...5) })
   package var levels = 4
 
-  @Option(help: ArgumentHelp("IOVAs of more bits are faults.", valueName: "bits"))
+  @Option(
+    help: ArgumentHelp(
+      "IOVAs of more bits are faults; 12 to 57. Default: 48.", valueName: "bits"),
+    transform: { try Notation.count($0, in: 12...57) })
   package var addressWidth = 48
 
   @Option(help: "The pages' size where the trace does not say it: 4k, 2m or 1g.")
@@ -62,19 +70,23 @@ package struct Replay: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Replay IOTLBs of each size, doubling.", valueName: "entries=16:1024"))
+      "Replay IOTLBs of each size, doubling.", valueName: "entries=16:1024"),
+    transform: { try SweepArgument($0) })
   package var sweep: SweepArgument?
 
   @Option(help: ArgumentHelp("Draw the sweep's hit rates.", valueName: "file.svg"))
   package var plot: String?
 
-  @Option(help: ArgumentHelp("Replay one piece of the trace only.", valueName: "i/n"))
+  @Option(
+    help: ArgumentHelp("Replay one piece of the trace only.", valueName: "i/n"),
+    transform: { try ShardArgument($0) })
   package var shard: ShardArgument?
 
   @Option(
     help: ArgumentHelp(
-      "Fill the caches from so many bytes before the shard.", valueName: "bytes"))
-  package var warmUp = ByteSize(1 << 20)
+      "Fill the caches from so many bytes before the shard. Default: 1M.", valueName: "bytes"),
+    transform: { try Notation.size($0) })
+  package var warmUp: UInt64 = 1 << 20
 
   @Flag(help: "Add up the results of all shards.")
   package var merge = false
@@ -88,8 +100,6 @@ package struct Replay: ParsableCommand {
   package init() {}
 
   package mutating func validate() throws {
-    guard 3...5 ~= levels else { throw ValidationError("--levels: 3 to 5") }
-    guard 12...57 ~= addressWidth else { throw ValidationError("--address-width: 12 to 57 bits") }
     guard hitLatency >= 0, readLatency >= 0, hitLatency.isFinite, readLatency.isFinite else {
       throw ValidationError("a latency is a number of nanoseconds")
     }
@@ -156,7 +166,7 @@ package struct Replay: ParsableCommand {
     var player = TracePlayer(
       options: options, geometries: geometries, dialect: traceFormat.dialect)
     try player.play(
-      files[0], shard: shard?.shard, warmUpByteCount: Int(clamping: warmUp.rawValue),
+      files[0], shard: shard?.shard, warmUpByteCount: Int(clamping: warmUp),
       skipsBadLines: skipBad)
     // A shard of a short trace may be empty; a whole trace without a request is the wrong file.
     guard shard != nil || player.replay.counts.requests > 0 else {

@@ -1,9 +1,10 @@
 import ArgumentParser
+import IOMMUFormats
 import IOMMUHardware
 import IOMMUImages
 
 /// A cache on the command line: `64` (fully associative) or `64x4` (entries, ways).
-package struct CacheArgument: ExpressibleByArgument, Equatable {
+package struct CacheArgument: Equatable {
   package var entries: Int
   package var ways: Int?
 
@@ -12,17 +13,13 @@ package struct CacheArgument: ExpressibleByArgument, Equatable {
     self.ways = ways
   }
 
-  package init?(argument: String) {
-    let parts = argument.split(separator: "x", omittingEmptySubsequences: false)
-    guard parts.count <= 2, let entries = Int(parts[0]) else { return nil }
-    self.entries = entries
-    if parts.count == 2 {
-      guard let ways = Int(parts[1]) else { return nil }
-      self.ways = ways
+  package init(_ text: String) throws(NotationError) {
+    let parts = text.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
+    guard parts.count <= 2, let entries = parts[0], let last = parts[parts.count - 1] else {
+      throw NotationError("a cache is a number of entries, 64, and perhaps its ways, 64x4")
     }
+    self.init(entries: entries, ways: parts.count == 2 ? last : nil)
   }
-
-  package var defaultValueDescription: String { ways.map { "\(entries)x\($0)" } ?? "\(entries)" }
 
   /// - Throws: A usage error that says what the geometry lacks.
   func geometry(_ policy: CacheGeometry.Policy, option: String) throws -> CacheGeometry {
@@ -37,16 +34,18 @@ package struct CacheArgument: ExpressibleByArgument, Equatable {
 extension CacheGeometry.Policy: ExpressibleByArgument {}
 
 /// A range of sizes: `entries=16:1024`, each twice the one before.
-package struct SweepArgument: ExpressibleByArgument, Equatable {
+package struct SweepArgument: Equatable {
   package var entries: [Int]
 
-  package init?(argument: String) {
-    let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
-    guard parts.count == 2, parts[0] == "entries" else { return nil }
-    let ends = parts[1].split(separator: ":", omittingEmptySubsequences: false).map { Int($0) }
-    guard ends.count == 2, let first = ends[0], let last = ends[1], first > 0, first <= last,
-      last <= 1 << 24
-    else { return nil }
+  package init(_ text: String) throws(NotationError) {
+    let parts = text.split(separator: "=", omittingEmptySubsequences: false)
+    let ends = (parts.last ?? "").split(separator: ":", omittingEmptySubsequences: false)
+      .map { Int($0) }
+    guard parts.count == 2, parts[0] == "entries", ends.count == 2, let first = ends[0],
+      let last = ends[1], first > 0, first <= last, last <= 1 << 24
+    else {
+      throw NotationError("a sweep is entries=FIRST:LAST, such as entries=16:1024, up to 16777216")
+    }
     entries = []
     var size = first
     while size <= last {
@@ -57,15 +56,15 @@ package struct SweepArgument: ExpressibleByArgument, Equatable {
 }
 
 /// `2/8`: the second of eight pieces.
-package struct ShardArgument: ExpressibleByArgument, Equatable {
+package struct ShardArgument: Equatable {
   package var index: Int
   package var count: Int
 
-  package init?(argument: String) {
-    let parts = argument.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
+  package init(_ text: String) throws(NotationError) {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
     guard parts.count == 2, let index = parts[0], let count = parts[1], count > 0,
       1...count ~= index
-    else { return nil }
+    else { throw NotationError("a shard is I/N, such as 2/8 for the second of eight") }
     self.index = index
     self.count = count
   }

@@ -10,8 +10,8 @@ package struct Report: ParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "Write a report as one HTML file: maps, devices, verdicts, findings and walks.",
     discussion: """
-      The file needs no network and no script. With the crash kernel's memory, from --crash-kernel \
-      or from the machine file, it has the verdicts of the Rule.
+      The file needs no network and no script. With the crash kernel's memory, from --crash-kernel, \
+      from the machine file or from the dump, it has the verdicts of the Rule.
 
       Exits 0 when the report is written, whatever it says.
 
@@ -24,12 +24,7 @@ package struct Report: ParsableCommand {
   @Option(name: .shortAndLong, help: ArgumentHelp("Where to write it.", valueName: "file"))
   package var output: String
 
-  @Option(
-    help: ArgumentHelp(
-      "The crash kernel's memory: SIZE@OFFSET, START-LAST, START+BYTES or START..<END. May be "
-        + "repeated. Default: what the machine file says.",
-      valueName: "range"))
-  package var crashKernel: [CrashRangeArgument] = []
+  @OptionGroup package var crash: CrashKernelOptions
 
   @Option(help: "The report's title. Default: the image's name.")
   package var title: String?
@@ -38,8 +33,7 @@ package struct Report: ParsableCommand {
 
   package func run() throws {
     try image.read { memory, machine in
-      var machine = machine
-      if !crashKernel.isEmpty { machine.crashKernel = crashKernel.map(\.range) }
+      let machine = try crash.placing(machine, in: memory)
       let file = try OutputFile(path: output)
       var page = ""
       try report(memory, machine).write(to: &page)
@@ -52,7 +46,7 @@ package struct Report: ParsableCommand {
     let verdicts =
       machine.crashKernel.isEmpty
       ? []
-      : try Verification(machine, in: memory, crashKernel: [], devices: [])
+      : try Verification(machine, in: memory, devices: [])
         .reportVerdicts(machine, in: memory)
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
     return try DumpReport(

@@ -25,6 +25,7 @@ public struct Tool: ParsableCommand {
   /// Runs the command line and exits.
   public static func run() -> Never {
     do {
+      try refuseSigns(in: Array(CommandLine.arguments.dropFirst()))
       var command = try parseAsRoot()
       try command.run()
       StandardOutput.finish()

@@ -12,10 +12,11 @@ package struct Translate: ParsableCommand {
     abstract:
       "Translate DMA requests from standard input: where each goes, or which fault it meets.",
     discussion: """
-      A request is a line 'requester TAB iova TAB r|w'; the answer is the same line and the \
-      physical address, 'fault:0x5' with the manual's reason number, 'fault' where the hardware \
-      has no number, or 'interrupt' for a write to the interrupt range. A request with PASID has \
-      it behind the requester, '00:03.0/5'. Lines that start with # are passed over.
+      A request is a line 'requester TAB iova TAB r|w', the IOVA in hexadecimal; the answer is \
+      the same line and the physical address, 'fault:0x5' with the manual's reason number, \
+      'fault' where the hardware has no number, 'interrupt' for a write to the interrupt range, \
+      or 'unknown' where no unit is known to serve the requester's PCI segment. A request with \
+      PASID has it behind the requester, '00:03.0/5'. Lines that start with # are passed over.
 
       Example: printf '00:03.0\\t0xffefd000\\tw\\n' | iommu translate \
       Examples/vtd-crash/image.elf --machine Examples/vtd-crash/machine.json
@@ -51,7 +52,7 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   let format: Translate.Format
   private var handles: [Source: DeviceHandle] = [:]
   /// The handle used last, which most requests use again.
-  private var last: DeviceHandle?
+  private var last: (source: Source, handle: DeviceHandle?)?
 
   package init(machine: Machine, memory: Memory, format: Translate.Format) {
     self.machine = machine
@@ -65,13 +66,18 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   ) throws {
     guard let first = line.first, first != UInt8(ascii: "#") else { return }
     let columns = Columns(line)
-    guard columns.count >= 3, let source = Source(columns[0]) else {
+    guard columns.count >= 3 else {
       throw bad(
         line, number,
         "a request is 'requester TAB iova TAB r|w', such as '00:1f.2\\t0xfffff000\\tr'")
     }
-    guard let iova = parseNumber(utf8: columns[1]) else {
-      throw bad(line, number, "the IOVA is a hexadecimal number of at most 64 bits with 0x")
+    let source: Source
+    let iova: UInt64
+    do {
+      source = try Source(columns[0])
+      iova = try Notation.address(utf8: columns[1])
+    } catch {
+      throw bad(line, number, error.description)
     }
     let access: Access
     switch columns[2].first {
@@ -79,7 +85,7 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     case UInt8(ascii: "w") where columns[2].count == 1: access = .write
     default: throw bad(line, number, "the access is r or w")
     }
-    let answer = handle(source).translate(IOVA(iova), byteCount: 1, access: access, in: memory)
+    let answer = handle(source)?.translate(IOVA(iova), byteCount: 1, access: access, in: memory)
     switch format {
     case .tsv:
       output.append(contentsOf: columns.text(first: 3))
@@ -91,17 +97,22 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     output.append(UInt8(ascii: "\n"))
   }
 
-  private mutating func handle(_ source: Source) -> DeviceHandle {
-    if let last, last.requester == source.requester, last.pasid == source.pasid { return last }
+  /// The requester's handle; `nil` where no unit is known to serve its segment.
+  private mutating func handle(_ source: Source) -> DeviceHandle? {
+    if let last, last.source == source { return last.handle }
     let handle =
-      handles[source] ?? machine.resolve(source.requester, pasid: source.pasid, in: memory)
+      handles[source]
+      ?? (try? machine.serving(source.function))?
+      .resolve(source.function.requester, pasid: source.pasid, in: memory)
     handles[source] = handle
-    last = handle
+    last = (source, handle)
     return handle
   }
 
-  private func appendText(_ answer: Translation, to output: inout [UInt8]) {
+  private func appendText(_ answer: Translation?, to output: inout [UInt8]) {
     switch answer {
+    case nil:
+      output.append(contentsOf: "unknown".utf8)
     case .mapped(let physical, _):
       append(hexadecimal: physical.rawValue, to: &output)
     case .interruptMessage:
@@ -125,13 +136,14 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   }
 
   private func appendJSON(
-    _ source: Source, _ iova: UInt64, _ access: Access, _ answer: Translation,
+    _ source: Source, _ iova: UInt64, _ access: Access, _ answer: Translation?,
     to output: inout [UInt8]
   ) {
     let pasid = source.pasid.map { "\"pasid\":\($0)," } ?? ""
     var text =
-      "{\"requester\":\"\(source.requester)\",\(pasid)\"iova\":\"\(hexadecimal(iova))\",\"access\":\"\(access)\","
+      "{\"requester\":\"\(source.function)\",\(pasid)\"iova\":\"\(hexadecimal(iova))\",\"access\":\"\(access)\","
     switch answer {
+    case nil: text += "\"unknown\":true}"
     case .mapped(let physical, _): text += "\"physical\":\"\(physical)\"}"
     case .interruptMessage: text += "\"interrupt\":true}"
     case .fault(let fault):
@@ -149,20 +161,15 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
 
 /// Who sends a request: `00:03.0`, or with a PASID `00:03.0/5`.
 private struct Source: Hashable {
-  var requester: Requester
+  var function: PCI.Function
   var pasid: PASID?
 
-  init?(_ text: some Collection<UInt8>) {
-    guard let slash = text.firstIndex(of: UInt8(ascii: "/")) else {
-      guard let requester = Requester(utf8: text) else { return nil }
-      self.requester = requester
-      return
+  init(_ text: Slice<UnsafeRawBufferPointer>) throws(NotationError) {
+    let slash = text.firstIndex(of: UInt8(ascii: "/"))
+    function = try Notation.device(utf8: slash.map { text[..<$0] } ?? text)
+    if let slash {
+      pasid = try Notation.pasid(String(decoding: text[slash...].dropFirst(), as: UTF8.self))
     }
-    guard let requester = Requester(utf8: text[..<slash]),
-      let number = parseNumber(utf8: text[slash...].dropFirst()), number >> 20 == 0
-    else { return nil }
-    self.requester = requester
-    pasid = PASID(UInt32(number))
   }
 }
 

@@ -33,23 +33,11 @@ package struct Verification {
 
   /// Judges a dump.
   ///
-  /// - Parameters:
-  ///   - crashKernel: Its ranges; the machine's own when empty.
-  ///   - devices: Those that the kdump kernel needs; all that have a table when empty.
-  /// - Throws: ``InputError`` when nobody says where the crash kernel is; `MapsError`.
-  package init(
-    _ machine: Machine, in memory: some PhysicalMemory, crashKernel: [Range<PhysicalAddress>],
-    devices: [Requester]
-  ) throws {
-    var machine = machine
-    if !crashKernel.isEmpty {
-      machine.crashKernel = crashKernel.sorted { $0.lowerBound < $1.lowerBound }
-    }
-    guard !machine.crashKernel.isEmpty else {
-      throw InputError(
-        "nothing says where the crash kernel is; give --crash-kernel, such as 160M@336M as in "
-          + "/proc/iomem")
-    }
+  /// - Parameter devices: Those that the kdump kernel needs; all that have a table when empty.
+  /// - Throws: `MapsError`.
+  /// - Precondition: the machine has a crash kernel.
+  package init(_ machine: Machine, in memory: some PhysicalMemory, devices: [Requester]) throws {
+    precondition(!machine.crashKernel.isEmpty, "the Rule is about a crash kernel")
     let needed = devices.isEmpty ? Self.requesters(of: machine, in: memory) : devices
     let evidence = RuleEvidence(
       machine: machine,

@@ -16,6 +16,9 @@ package struct Verify: ParsableCommand {
 
       R13 is broken by the Rule itself and does not count.
 
+      Without --crash-kernel the machine file says where the crash kernel is, or the dump does: the \
+      one that a capture kernel wrote lacks that kernel's own memory.
+
       Exits 0 when every rule that can be judged holds, 1 when one is broken.
 
       Example: iommu verify Examples/vtd-crash/image.elf --crash-kernel 160M@336M \
@@ -24,18 +27,14 @@ package struct Verify: ParsableCommand {
 
   @OptionGroup package var image: ImageOptions
 
-  @Option(
-    help: ArgumentHelp(
-      "The crash kernel's memory: SIZE@OFFSET, START-LAST, START+BYTES or START..<END. May be "
-        + "repeated. Default: what the machine file says.",
-      valueName: "range"))
-  package var crashKernel: [CrashRangeArgument] = []
+  @OptionGroup package var crash: CrashKernelOptions
 
   @Option(
     help: ArgumentHelp(
       "A device that the kdump kernel needs. May be repeated. Default: every one with a table.",
-      valueName: "device"))
-  package var device: [RequesterArgument] = []
+      valueName: "device"),
+    transform: { try IOMMUCommands.device($0) })
+  package var device: [PCI.Function] = []
 
   @Option(help: "How to print the verdicts: text or json.")
   package var format = ReportFormat.text
@@ -51,34 +50,18 @@ package struct Verify: ParsableCommand {
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
     try image.read { memory, machine in
-      let verification = try Verification(
-        machine, in: memory, crashKernel: crashKernel.map(\.range),
-        devices: device.map(\.requester))
+      let machine = try crash.placing(machine, in: memory)
+      guard !machine.crashKernel.isEmpty else { throw CrashKernelOptions.unknown(in: memory) }
+      let devices = try device.map { function in
+        _ = try machine.serving(function)
+        return function.requester
+      }
+      let verification = try Verification(machine, in: memory, devices: devices)
       switch format {
       case .text: verification.write(to: &out, ink: ink)
       case .json: try writeJSON(verification.verdicts.map { VerdictJSON($0) }, to: &out)
       }
       return verification.holds
     }
-  }
-}
-
-/// `SIZE@OFFSET`, as `crashkernel=` takes it, or a range of addresses.
-package struct CrashRangeArgument: ExpressibleByArgument, Equatable {
-  package var range: Range<PhysicalAddress>
-
-  package init?(argument: String) {
-    if let range = AddressRangeArgument(argument: argument)?.range {
-      self.range = range
-    } else if let crash = CrashKernelArgument(argument: argument), let offset = crash.offset,
-      let range = Range(start: PhysicalAddress(offset.rawValue), byteCount: crash.size.rawValue)
-    {
-      self.range = range
-    } else {
-      return nil
-    }
-    guard !range.isEmpty, range.lowerBound.isAligned(to: 4096),
-      range.upperBound.isAligned(to: 4096)
-    else { return nil }
   }
 }

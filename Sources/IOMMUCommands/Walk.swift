@@ -23,17 +23,23 @@ package struct Walk: ParsableCommand {
 
   @OptionGroup package var image: ImageOptions
 
-  @Argument(help: "The device: 00:1f.2, 0000:00:1f.2, 00:1f:2 or 0xfa.")
-  package var device: RequesterArgument
+  @Argument(
+    help: "The device: 00:1f.2, 0001:00:1f.2 with its PCI segment, 00:1f:2 or 0xfa.",
+    transform: { try IOMMUCommands.device($0) })
+  package var device: PCI.Function
 
-  @Argument(help: "The I/O address that the device puts on the bus, in hexadecimal.")
-  package var iova: IOVAArgument
+  @Argument(
+    help: "The I/O address that the device puts on the bus, in hexadecimal.",
+    transform: { try ioAddress($0) })
+  package var iova: IOVA
 
   @Flag(help: "The device writes; without this it reads.")
   package var write = false
 
-  @Option(help: "The PASID that the request carries, in scalable mode. Default: none.")
-  package var pasid: PASIDArgument?
+  @Option(
+    help: "The PASID that the request carries, in scalable mode. Default: none.",
+    transform: { try Notation.pasid($0) })
+  package var pasid: PASID?
 
   @Option(help: "How to print the walk: text or json.")
   package var format = ReportFormat.text
@@ -49,9 +55,8 @@ package struct Walk: ParsableCommand {
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
     try image.read { memory, machine in
-      let walk = ToldWalk(
-        device.requester, pasid: pasid?.pasid, iova.iova, access: write ? .write : .read,
-        machine: machine, in: memory)
+      let walk = try ToldWalk(
+        device, pasid: pasid, iova, access: write ? .write : .read, machine: machine, in: memory)
       switch format {
       case .text: walk.write(to: &out, ink: ink)
       case .json: try writeJSON(walk, to: &out)

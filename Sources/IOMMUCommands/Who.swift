@@ -17,8 +17,9 @@ package struct Who: ParsableCommand {
 
   @OptionGroup package var image: ImageOptions
 
-  @Argument(help: "The physical address.")
-  package var physical: AddressArgument
+  @Argument(
+    help: "The physical address, in hexadecimal.", transform: { try physicalAddress($0) })
+  package var physical: PhysicalAddress
 
   @Option(help: "How to print the ways there: text or json.")
   package var format = ReportFormat.text
@@ -34,8 +35,7 @@ package struct Who: ParsableCommand {
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
     try image.read { memory, machine in
-      let reach = try ReachReport(
-        PhysicalAddress(physical.rawValue), machine: machine, in: memory)
+      let reach = try ReachReport(physical, machine: machine, in: memory)
       switch format {
       case .text: reach.write(to: &out, ink: ink)
       case .json: try writeJSON(reach, to: &out)

@@ -122,7 +122,8 @@ extension MachineFile {
 
 // MARK: The JSON as it stands
 
-/// A number in JSON: `"0x1f"`, or a plain integer.
+/// A number in JSON: a string in hexadecimal, `"0x1f"`, as ``Notation`` has addresses; or a plain
+/// integer.
 struct Number: Codable {
   var value: UInt64
   /// Whether to write it as a plain integer.
@@ -137,20 +138,20 @@ struct Number: Codable {
     let container = try decoder.singleValueContainer()
     let found: String
     if let text = try? container.decode(String.self) {
-      if text.hasPrefix("0x") || text.hasPrefix("0X"), let value = parseNumber(text) {
-        self.value = value
+      do {
+        value = try Notation.address(text)
         return
+      } catch {
+        found = "\(quoted(text)): \(error)"
       }
-      found = quoted(text) + " is not a number of at most 64 bits"
     } else if let value = try? container.decode(UInt64.self) {
       self.value = value
       return
     } else {
       // The decoder's own error for a number that does not fit says no place.
-      found = "is not a whole number of at most 64 bits"
+      found = "is not a whole number of at most 64 bits; write hexadecimal as a string, \"0x1000\""
     }
-    throw DecodingError.dataCorruptedError(
-      in: container, debugDescription: found + "; write hexadecimal with 0x")
+    throw DecodingError.dataCorruptedError(in: container, debugDescription: found)
   }
 
   func encode(to encoder: any Encoder) throws {
@@ -395,8 +396,8 @@ extension MachineFile.Unit {
 
   private mutating func add(_ value: UInt64, _ key: String, _ place: JSONPlace) throws(ImageError) {
     let place = place.register(key)
-    guard key.hasPrefix("0x") || key.hasPrefix("0X"), let offset = parseNumber(key) else {
-      throw place.error("is not a register offset", "write offsets in hexadecimal with 0x")
+    guard let offset = Notation.hexadecimal(utf8: key.utf8) else {
+      throw place.error("is not a register offset", "write offsets in hexadecimal")
     }
     guard offset % 4 == 0, offset < hardware.registerSpace else {
       throw place.error(

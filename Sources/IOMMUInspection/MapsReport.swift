@@ -22,7 +22,7 @@ public struct MapsReport: Sendable {
       return
     }
     // A device in any form that people type has its own name, and that of each of its PASIDs.
-    let device = Requester(lenient: name).map { "\($0)" }
+    let device = (try? Notation.device(name)).map { "\($0)" }
     tables = all.filter { table in
       table.name == name
         || device.map { table.name == $0 || table.name.hasPrefix($0 + "/") } == true

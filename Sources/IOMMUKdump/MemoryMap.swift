@@ -67,6 +67,22 @@ public struct MemoryMap: Sendable, Equatable {
     throw .noRoomForCrashKernel(byteCount: byteCount)
   }
 
+  /// Finds room for a crash kernel that may lie above 4 GiB, as Linux does since 3.9: downwards from
+  /// the end of RAM in steps of 16 MiB.
+  public static func place(
+    highCrashKernelOf byteCount: UInt64, in ram: [Range<PhysicalAddress>]
+  ) throws(SetUpError) -> Range<PhysicalAddress> {
+    guard byteCount > 0 else { throw .emptyCrashKernel }
+    let step: UInt64 = 16 << 20
+    for area in ram.reversed() where area.byteCount >= byteCount {
+      let start = PhysicalAddress(area.upperBound.rawValue - byteCount).alignedDown(to: step)
+      if start >= area.lowerBound, start.rawValue >= step {
+        return start..<PhysicalAddress(start.rawValue + byteCount)
+      }
+    }
+    throw .noRoomForCrashKernel(byteCount: byteCount)
+  }
+
   /// Bytes below 4 GiB that Linux 7.0 reserves by itself beside a crash kernel above: room for the
   /// bounce buffers and 8 MiB, but at least 256 MiB.
   ///

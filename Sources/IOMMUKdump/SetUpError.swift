@@ -11,8 +11,14 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case emptyCrashKernel
   case overlappingCrashKernels(Range<PhysicalAddress>, Range<PhysicalAddress>)
   case crashKernelOutsideRAM(Range<PhysicalAddress>, ram: [Range<PhysicalAddress>])
-  /// No gap in RAM below 4 GiB takes a crash kernel of this size.
+  /// No gap in RAM takes a crash kernel of this size.
   case noRoomForCrashKernel(byteCount: UInt64)
+  /// No part of `crashkernel=` is for a machine with so much RAM.
+  case noCrashKernelForRAM(String, byteCount: UInt64)
+  /// Two parameters of the same kind.
+  case crashKernelTwice(String)
+  case lowCrashKernelAlone
+  case highCrashKernelBesideOthers
   /// The table of `name` has no entries for all of the range.
   case beyondTable(name: String, range: Range<PhysicalAddress>, coverage: UInt64, wayOut: String)
   /// The chip does not translate part of the range.
@@ -44,7 +50,19 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
       let text = ram.map(\.text).joined(separator: ", ")
       return "crash kernel \(range.text) is not in RAM (\(text)): choose another size or offset"
     case .noRoomForCrashKernel(let byteCount):
-      return "no \(byteCount) bytes in one piece of RAM below 4 GiB: choose a smaller crash kernel"
+      return
+        "no \(byteCount) bytes in one piece of RAM, below 4 GiB unless ,high says otherwise: choose a "
+        + "smaller crash kernel"
+    case .noCrashKernelForRAM(let text, let byteCount):
+      return
+        "crashkernel=\(text) sets nothing aside on a machine of \(byteCount >> 20) MiB: give a size for "
+        + "that much RAM"
+    case .crashKernelTwice(let text):
+      return "\(text) is a second size without a place: give one of them, or say where each lies"
+    case .lowCrashKernelAlone:
+      return "a crash kernel's ,low part counts beside one with ,high only: give SIZE,high too"
+    case .highCrashKernelBesideOthers:
+      return "the kernel passes over ,high where another crashkernel= is given: give one of them"
     case .beyondTable(let name, let range, let coverage, let wayOut):
       return
         "crash kernel \(range.text) ends beyond the \(hexadecimal(coverage)) bytes of I/O space "

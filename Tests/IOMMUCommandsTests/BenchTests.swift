@@ -5,7 +5,8 @@ import Testing
 @Suite struct BenchTests {
   @Test(arguments: [
     (["--span", "1M"], "whole GiB"), (["--span", "128G"], "whole GiB"),
-    (["--threads", "0"], "1 to 64"), (["--rounds", "0"], "1 to 99"), (["--table", "x"], "vtd4"),
+    (["--threads", "0"], "from 1 to 64"), (["--rounds", "0"], "from 1 to 99"),
+    (["--table", "x"], "vtd4"),
   ])
   func `what cannot be measured is a usage error`(arguments: [String], text: String) {
     do {

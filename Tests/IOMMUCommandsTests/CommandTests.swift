@@ -26,40 +26,12 @@ import Testing
     (["tce", "xyz"], "'xyz' is not a 64-bit hexadecimal number"),
     (["context", "1"], "takes two quadwords"), (["gatt", "0x100000000"], "does not fit"),
     (["nonsense", "1"], "choose one of tce"),
-    (["ss-pte", "1", "--host-address-width", "99"], "give 32 to 52"),
   ])
   func `nonsense is refused with the way out`(arguments: [String], text: String) throws {
     let command = try Decode.parse(arguments)
     var screen = ""
     let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
     #expect(try #require(error).text.contains(text))
-  }
-
-  @Test(arguments: [
-    ("128M", 128 << 20 as UInt64), ("4G", 4 << 30), ("0x1000", 4096), ("64k", 65_536),
-    ("2T", 2 << 40), ("0x10M", 16 << 20), ("17", 17),
-  ])
-  func `sizes are read as the kernel reads them`(text: String, bytes: UInt64) {
-    #expect(ByteSize(argument: text)?.rawValue == bytes)
-  }
-
-  @Test(arguments: ["", "M", "-1", "0x", "1Z", "99999999999T", "0xffffffffffffffffff", "1 M"])
-  func `what is no size is refused`(text: String) {
-    #expect(ByteSize(argument: text) == nil)
-  }
-
-  @Test(arguments: [
-    ("0x1000+256", 0x1000 as UInt64, 0x1100 as UInt64), ("0x1000-0x1fff", 0x1000, 0x2000),
-    ("1M..<2M", 0x10_0000, 0x20_0000),
-  ])
-  func `ranges are read in three ways`(text: String, start: UInt64, end: UInt64) {
-    #expect(
-      AddressRangeArgument(argument: text)?.range == PhysicalAddress(start)..<PhysicalAddress(end))
-  }
-
-  @Test(arguments: ["", "1", "2M..<1M", "0x10-0x0", "0xffffffffffffffff+2", "a+b", "1+"])
-  func `what is no range is refused`(text: String) {
-    #expect(AddressRangeArgument(argument: text) == nil)
   }
 
   @Test(arguments: [

@@ -51,8 +51,9 @@ import Testing
   }
 
   @Test(arguments: [
-    ["--tce-table", "256K"], ["--crash-kernel", "128M@6G"], ["--crash-kernel", "128M@16385K"],
-    ["--crash-kernel", "0@16M"], ["--crash-kernel", "3G"], ["--ram", "1M"],
+    ["--tce-table", "256K"], ["--crash-kernel", "128M@6G"], ["--crash-kernel", "3G"],
+    ["--crash-kernel", "4G-:128M", "--ram", "2G"], ["--crash-kernel", "72M,low"],
+    ["--crash-kernel", "128M,high", "--crash-kernel", "128M@16M"], ["--ram", "1M"],
     ["--ram", "8G", "--crash-kernel", "128M@6G"],
   ])
   func `what cannot be set up is one line, and nothing is written`(arguments: [String]) throws {

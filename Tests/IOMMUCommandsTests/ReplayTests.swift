@@ -89,7 +89,7 @@ import Testing
     try Self.withFiles(["trace.csv": bad]) { directory in
       let path = "\(directory)/trace.csv"
       let error = #expect(throws: InputError.self) { try Self.run([path]) }
-      #expect(error?.text.hasPrefix("\(path): line 8: the IOVA and the bytes") == true)
+      #expect(error?.text.hasPrefix("\(path): line 8: 'n' is no hexadecimal digit") == true)
       #expect(Self.output([path, "--skip-bad"]).contains(", 1 lines skipped\n"))
     }
   }
@@ -97,8 +97,8 @@ import Testing
   @Test(arguments: [
     (["--iotlb", "60x4"], "15 sets; the number of sets"),
     (["--policy", "plru", "--iotlb", "48"], "48 ways; with plru"),
-    (["--levels", "6"], "--levels: 3 to 5"), (["--plot", "x.svg"], "give --sweep"),
-    (["--address-width", "64"], "12 to 57 bits"), (["other.csv"], "one trace at a time"),
+    (["--levels", "6"], "from 3 to 5"), (["--plot", "x.svg"], "give --sweep"),
+    (["--address-width", "64"], "from 12 to 57"), (["other.csv"], "one trace at a time"),
   ])
   func `impossible caches are a usage error that says why`(arguments: [String], text: String) {
     do {

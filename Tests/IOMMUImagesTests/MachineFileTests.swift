@@ -125,13 +125,18 @@ import Testing
 
   // MARK: Numbers and ranges
 
-  @Test func `a number is hexadecimal with 0x, or a plain integer`() throws {
-    #expect(try file("\"units\": [], \"ram\": [[0, \"0X1000\"]]").ram == [.physical(0..<0x1000)])
-    for bad in ["\"1000\"", "\"0x\"", "\"0x10000000000000000\"", "\"-0x1\"", "\"0xfg\""] {
+  @Test func `a number is a string in hexadecimal, or a plain integer`() throws {
+    for good in ["\"0X1000\"", "\"1000\"", "\"4K\"", "\"0n4096\"", "4096"] {
+      #expect(try file("\"units\": [], \"ram\": [[0, \(good)]]").ram == [.physical(0..<0x1000)])
+    }
+    for (bad, why) in [
+      ("\"0x\"", "digits are missing"), ("\"0x10000000000000000\"", "it has more than 64 bits"),
+      ("\"-0x1\"", "numbers have no sign"), ("\"0xfg\"", "'g' is no hexadecimal digit"),
+    ] {
       #expect(
         message("\"units\": [], \"ram\": [[0, \(bad)]]")
-          == "m.json: ram[0][1]: \(bad) is not a number of at most 64 bits; "
-          + "write hexadecimal with 0x")
+          == "m.json: ram[0][1]: \(bad): \(why); an address is hexadecimal (7663000 or "
+          + "0x7663000), decimal behind 0n, or a size such as 16M")
     }
     #expect(message("\"units\": [], \"ram\": [[0, -1]]").hasPrefix("m.json: ram[0][1]: "))
     #expect(message("\"units\": [], \"ram\": [[0, 1.5]]").hasPrefix("m.json: ram[0][1]: "))
@@ -194,7 +199,7 @@ import Testing
     #expect(unitMessage(vtd("\"0x01c\": \"0x100000000\"")).contains("does not fit 32 bits"))
     #expect(
       unitMessage(gart("\"0x90\": \"0x10000000000000000\"")).hasPrefix(
-        "m.json: units[0].registers[\"0x90\"]: \"0x10000000000000000\" is not a number"))
+        "m.json: units[0].registers[\"0x90\"]: \"0x10000000000000000\": it has more than 64 bits"))
   }
 
   @Test func `two spellings of one register are refused`() {
@@ -203,7 +208,7 @@ import Testing
         "register 0x90 is there twice"))
   }
 
-  @Test(arguments: ["90", "0x91", "0x1000", "ninety", "0x", "0xffffffffffffffffff"])
+  @Test(arguments: ["91", "0x91", "0x1000", "4K", "ninety", "0x", "0xffffffffffffffffff"])
   func `a key that is no register offset is refused`(key: String) {
     #expect(
       unitMessage(gart("\"\(key)\": \"0x0\"")).hasPrefix(

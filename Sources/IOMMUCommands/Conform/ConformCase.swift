@@ -12,7 +12,7 @@ struct ConformCase: Decodable {
     init(from decoder: any Decoder) throws {
       let container = try decoder.singleValueContainer()
       let text = try container.decode(String.self)
-      guard text.hasPrefix("0x"), let value = parseNumber(text) else {
+      guard text.hasPrefix("0x"), let value = Notation.printed(text) else {
         throw DecodingError.dataCorruptedError(
           in: container, debugDescription: "is no hexadecimal number of 64 bits with 0x")
       }

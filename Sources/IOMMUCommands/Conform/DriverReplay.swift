@@ -159,7 +159,8 @@ extension TraceTruth {
       let word = word.hasPrefix("calgary=") ? word.dropFirst(8) : word
       if let size = sizes[String(word)] {
         configuration.tableSize = size
-      } else if word.hasPrefix("disable="), let bus = parseNumber(word.dropFirst(8)), bus < 256 {
+      } else if word.hasPrefix("disable="), let bus = Notation.printed(word.dropFirst(8)), bus < 256
+      {
         configuration.disabledBuses.insert(UInt8(bus))
       } else if word == "translate_empty_slots" {
         configuration.translatesEmptySlots = true

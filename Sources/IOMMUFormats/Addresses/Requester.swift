@@ -66,38 +66,3 @@ public struct Requester: RawRepresentable, Hashable, Comparable, Sendable, Custo
     "\(hexadecimal(bus, digits: 2)):\(hexadecimal(device, digits: 2)).\(function)"
   }
 }
-
-/// The value of one hexadecimal digit; `nil` for any other byte.
-@inlinable
-public func hexadecimalDigit(_ byte: UInt8) -> Int? {
-  switch byte {
-  case UInt8(ascii: "0")...UInt8(ascii: "9"): Int(byte &- UInt8(ascii: "0"))
-  case UInt8(ascii: "a")...UInt8(ascii: "f"): Int(byte &- UInt8(ascii: "a") &+ 10)
-  case UInt8(ascii: "A")...UInt8(ascii: "F"): Int(byte &- UInt8(ascii: "A") &+ 10)
-  default: nil
-  }
-}
-
-/// Reads an unsigned number, hexadecimal with `0x` or decimal without; `nil` for anything else.
-public func parseNumber(_ text: some StringProtocol) -> UInt64? { parseNumber(utf8: text.utf8) }
-
-/// The same from bytes.
-@inlinable
-public func parseNumber(utf8 text: some Collection<UInt8>) -> UInt64? {
-  let second = text.index(text.startIndex, offsetBy: 1, limitedBy: text.endIndex)
-  let isHexadecimal =
-    text.first == UInt8(ascii: "0")
-    && second.map { $0 < text.endIndex && text[$0] | 0x20 == UInt8(ascii: "x") } == true
-  let digits = text.dropFirst(isHexadecimal ? 2 : 0)
-  guard !digits.isEmpty else { return nil }
-  let radix: UInt64 = isHexadecimal ? 16 : 10
-  var value: UInt64 = 0
-  for byte in digits {
-    guard let digit = hexadecimalDigit(byte), digit < radix else { return nil }
-    let (product, overflow) = value.multipliedReportingOverflow(by: radix)
-    let (sum, carry) = product.addingReportingOverflow(UInt64(digit))
-    guard !overflow, !carry else { return nil }
-    value = sum
-  }
-  return value
-}

@@ -5,7 +5,7 @@ public enum DMATraceEvent: Sendable, Hashable {
   /// A device reaches memory.
   ///
   /// - Parameters:
-  ///   - source: Whose mappings these are: a domain where the trace tells it, else a requester.
+  ///   - source: Whose mappings these are: a domain where the trace tells it, else a device.
   ///   - pageSizeLog2: Of the page behind it, where the trace tells it: 12, 21 or 30.
   case request(source: Source, iova: IOVA, byteCount: UInt64, access: Access, pageSizeLog2: Int?)
   /// Software takes mappings back: cached translations of the range go.
@@ -20,7 +20,7 @@ public enum DMATraceEvent: Sendable, Hashable {
 
   /// Whose translations are told apart.
   public enum Source: Sendable, Hashable {
-    case requester(Requester)
+    case device(PCI.Function)
     case domain(UInt16)
     /// The trace does not tell.
     case all
@@ -28,9 +28,9 @@ public enum DMATraceEvent: Sendable, Hashable {
     /// A number that no other source has.
     public var number: UInt64 {
       switch self {
-      case .requester(let requester): UInt64(requester.rawValue)
-      case .domain(let domain): 1 << 16 | UInt64(domain)
-      case .all: 2 << 16
+      case .device(let device): UInt64(device.segment) << 16 | UInt64(device.requester.rawValue)
+      case .domain(let domain): 1 << 48 | UInt64(domain)
+      case .all: 2 << 48
       }
     }
   }

@@ -7,7 +7,7 @@ import IOMMUFormats
 public struct DMATraceParser: Sendable {
   /// How the trace is written; found in the first line that tells, unless it was given.
   public private(set) var dialect: DMATraceDialect?
-  private var domains: [Requester: UInt16] = [:]
+  private var domains: [PCI.Function: UInt16] = [:]
 
   public init(dialect: DMATraceDialect? = nil) { self.dialect = dialect }
 
@@ -56,13 +56,18 @@ public struct DMATraceParser: Sendable {
       throw DMATraceError(
         "\(columns.count) columns; expected 'requester,iova,bytes,r|w|u' and perhaps a page size")
     }
-    guard let requester = Requester(utf8: columns[0]) else {
-      throw DMATraceError("a requester is written as 00:1f.2")
+    let device: PCI.Function
+    let iova: UInt64
+    let byteCount: UInt64
+    do {
+      device = try Notation.device(utf8: columns[0])
+      iova = try Notation.address(utf8: columns[1])
+      byteCount = try Notation.size(utf8: columns[2])
+    } catch {
+      throw DMATraceError(error.description)
     }
-    guard let iova = parseNumber(utf8: columns[1]), let byteCount = parseNumber(utf8: columns[2])
-    else { throw DMATraceError("the IOVA and the bytes are numbers, hexadecimal with 0x") }
     guard byteCount > 0 else { throw DMATraceError("a request has at least one byte") }
-    let source = DMATraceEvent.Source.requester(requester)
+    let source = DMATraceEvent.Source.device(device)
     if columns[3].elementsEqual("u".utf8) {
       return [.invalidate(source: source, iova: IOVA(iova), byteCount: byteCount)]
     }
@@ -84,8 +89,8 @@ public struct DMATraceParser: Sendable {
 
   // MARK: QEMU
 
-  private func source(_ requester: Requester) -> DMATraceEvent.Source {
-    domains[requester].map { .domain($0) } ?? .requester(requester)
+  private func source(_ device: PCI.Function) -> DMATraceEvent.Source {
+    domains[device].map { .domain($0) } ?? .device(device)
   }
 
   private mutating func qemuEvents(
@@ -101,7 +106,7 @@ public struct DMATraceParser: Sendable {
     func named(_ text: String) -> Bool { name.elementsEqual(text.utf8) }
     let bad = DMATraceError("\(String(decoding: name, as: UTF8.self)) with other arguments")
     if named("vtd_dmar_translate") {
-      guard scanner.skip(past: "dev "), let requester = scanner.requester(),
+      guard scanner.skip(past: "dev "), let device = scanner.device(),
         let iova = scanner.hexadecimal(after: "iova "),
         let mask = scanner.hexadecimal(after: "mask ")
       else { throw bad }
@@ -110,7 +115,7 @@ public struct DMATraceParser: Sendable {
       guard size & mask == 0, 12...30 ~= size.trailingZeroBitCount else { throw bad }
       return [
         .request(
-          source: source(requester), iova: IOVA(iova), byteCount: 1, access: .read,
+          source: source(device), iova: IOVA(iova), byteCount: 1, access: .read,
           pageSizeLog2: size.trailingZeroBitCount)
       ]
     }
@@ -118,14 +123,14 @@ public struct DMATraceParser: Sendable {
       guard let requester = scanner.hexadecimal(after: "sid "), requester < 1 << 16,
         let domain = scanner.hexadecimal(after: "domain "), domain < 1 << 16
       else { throw bad }
-      domains[Requester(rawValue: UInt16(requester))] = UInt16(domain)
+      domains[PCI.Function(Requester(rawValue: UInt16(requester)))] = UInt16(domain)
     } else if named("vtd_iotlb_cc_update") {
       guard let bus = scanner.hexadecimal(after: "bus "), bus < 256,
         let function = scanner.hexadecimal(after: "devfn "), function < 256,
         let high = scanner.hexadecimal(after: "high ")
       else { throw bad }
       let domain = VTd.ContextEntry(low: 0, high: high).domainID
-      domains[Requester(rawValue: UInt16(bus << 8 | function))] = domain
+      domains[PCI.Function(Requester(rawValue: UInt16(bus << 8 | function)))] = domain
     } else if named("vtd_inv_desc_iotlb_pages") || named("vtd_inv_iotlb_pages") {
       guard let domain = scanner.hexadecimal(after: "domain "), domain < 1 << 16,
         let iova = scanner.hexadecimal(after: "addr "),
@@ -197,7 +202,7 @@ public struct DMATraceParser: Sendable {
     guard isRequest || isUnmap else { return [] }
     var scanner = arguments
     // A device that is not on PCI has another name; all of those share one.
-    let source = scanner.requester().map { DMATraceEvent.Source.requester($0) } ?? .all
+    let source = scanner.device().map { DMATraceEvent.Source.device($0) } ?? .all
     let access: DMATraceEvent.Access = arguments.contains("dir=TO_DEVICE") ? .read : .write
     var pieces: [(iova: UInt64, byteCount: UInt64)] = []
     if let addresses = arguments.list(after: "dma_addrs="),

@@ -80,21 +80,22 @@ struct LineScanner {
     return position > start ? value : nil
   }
 
-  /// `00:1f.2`, `0000:00:1f.2`, or with two digits of function as QEMU writes it.
-  mutating func requester() -> Requester? {
+  /// `00:1f.2`, `0001:00:1f.2`, or with two digits of function as QEMU writes it.
+  mutating func device() -> PCI.Function? {
     guard var bus = hexadecimal(), peek == UInt8(ascii: ":") else { return nil }
     position += 1
     guard var device = hexadecimal() else { return nil }
+    var segment: UInt32 = 0
     if peek == UInt8(ascii: ":") {
       position += 1
-      bus = device
-      guard let next = hexadecimal() else { return nil }
-      device = next
+      guard let first = UInt32(exactly: bus), let next = hexadecimal() else { return nil }
+      (segment, bus, device) = (first, device, next)
     }
     guard peek == UInt8(ascii: ".") else { return nil }
     position += 1
     guard let function = hexadecimal(), bus < 256, device < 32, function < 8 else { return nil }
-    return Requester(rawValue: UInt16(bus << 8 | device << 3 | function))
+    return PCI.Function(
+      segment: segment, Requester(rawValue: UInt16(bus << 8 | device << 3 | function)))
   }
 
   /// The number behind `key`, anywhere in the rest of the line; the scanner stays where it is.

@@ -58,7 +58,7 @@ struct TraceFields {
   /// A number that traces write as a string in hexadecimal with 0x.
   func hexadecimal(_ key: TraceKey) throws -> UInt64 {
     let text = try text(key)
-    guard text.utf8.starts(with: "0x".utf8), let value = parseNumber(text) else {
+    guard text.utf8.starts(with: "0x".utf8), let value = Notation.printed(text) else {
       throw error(key, quoted(text) + " is no hexadecimal number of at most 64 bits with 0x")
     }
     return value

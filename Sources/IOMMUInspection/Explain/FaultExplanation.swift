@@ -89,26 +89,33 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     case .amdvi(_, let flags): return amdvi(fault, flags)
     case .vtd: break
     }
-    guard let requester = record.requester, let iova = record.iova, let access = record.access,
+    guard let device = record.device, let iova = record.iova, let access = record.access,
       !machine.units.isEmpty
     else {
       return FaultExplanation(
         fault: fault, attempt: attempt(record), walk: nil, now: "the log names no DMA request",
         stoppedBy: nil, remedy: nil, hints: [])
     }
-    let walk = ToldWalk(
-      requester, pasid: record.pasid.map { PASID($0) }, iova, access: access, machine: machine,
-      in: memory)
+    let walk: ToldWalk
+    do {
+      walk = try ToldWalk(
+        device, pasid: record.pasid.map { PASID($0) }, iova, access: access, machine: machine,
+        in: memory)
+    } catch {
+      return FaultExplanation(
+        fault: fault, attempt: attempt(record), walk: nil, now: "unknown: \(error)",
+        stoppedBy: nil, remedy: nil, hints: [])
+    }
     return FaultExplanation(
       fault: fault, attempt: attempt(record), walk: walk, now: now(walk, record),
       stoppedBy: stoppedBy(walk), remedy: Remedy(walk).text,
-      hints: hints(requester, iova, access, record))
+      hints: hints(device, iova, access, record))
   }
 
   // MARK: What was tried, and what is
 
   private func attempt(_ record: FaultRecord) -> String {
-    let who = record.requester.map { "\($0)" } ?? "a device"
+    let who = record.device.map { "\($0)" } ?? "a device"
     let pasid = record.pasid.map { " with PASID \(hexadecimal($0))" } ?? ""
     let what =
       record.access.map { "\($0 == .read ? "read" : "wrote")\(pasid) " } ?? "sent\(pasid) "
@@ -151,10 +158,10 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
   // MARK: What else is known of a number
 
   private func hints(
-    _ requester: Requester, _ iova: IOVA, _ access: Access, _ record: FaultRecord
+    _ device: PCI.Function, _ iova: IOVA, _ access: Access, _ record: FaultRecord
   ) -> [String] {
     var hints: [String] = []
-    let own = "\(requester)"
+    let own = "\(device)"
     if let maps = maps.first(where: { $0.table.name == own || $0.table.name.hasPrefix(own + "/") })
     {
       hints += neighbours(of: iova, in: maps)
@@ -206,7 +213,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
 
   private func interrupt(_ fault: LoggedFault, _ reason: VTd.FaultReason) -> FaultExplanation {
     let record = fault.record
-    let who = record.requester.map { "\($0)" } ?? "a device"
+    let who = record.device.map { "\($0)" } ?? "a device"
     let index = record.iova.map { " \($0)" } ?? ""
     return FaultExplanation(
       fault: fault,

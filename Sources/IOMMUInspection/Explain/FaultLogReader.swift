@@ -62,9 +62,9 @@ public struct FaultLogReader: Sendable {
 
   private mutating func readVTd(_ text: Substring) {
     guard let device = Self.rest(of: text, after: "Request device ["),
-      let requester = Requester(lenient: Self.token(device, until: "]"))
+      let device = try? Notation.device(Self.token(device, until: "]"))
     else { return }
-    var record = FaultRecord(source: .vtd(VTd.FaultReason(rawValue: 0)), requester: requester)
+    var record = FaultRecord(source: .vtd(VTd.FaultReason(rawValue: 0)), device: device)
     if text.contains("DMA Write") { record.access = .write }
     if text.contains("DMA Read") { record.access = .read }
     if !text.contains("NO_PASID"), let pasid = Self.number(in: text, after: "PASID "),
@@ -93,7 +93,7 @@ public struct FaultLogReader: Sendable {
     guard let rest = rest(of: text, after: "fault reason ") else { return nil }
     let digits = token(rest, until: "]")
     if digits.hasSuffix("h") { return UInt8(digits.dropLast(), radix: 16) }
-    return parseNumber(digits).flatMap { UInt8(exactly: $0) }
+    return Notation.printed(digits).flatMap { UInt8(exactly: $0) }
   }
 
   // MARK: AMD-Vi
@@ -107,11 +107,12 @@ public struct FaultLogReader: Sendable {
       guard let equals = word.firstIndex(of: "=") else { continue }
       let value = word[word.index(after: equals)...]
       switch word[..<equals] {
-      case "device": record.requester = Requester(lenient: value)
-      case "address": record.iova = parseNumber(value).map { IOVA($0) }
-      case "pasid": record.pasid = parseNumber(value).map { UInt32(truncatingIfNeeded: $0) }
+      case "device": record.device = try? Notation.device(value)
+      case "address": record.iova = Notation.printed(value).map { IOVA($0) }
+      case "pasid": record.pasid = Notation.printed(value).map { UInt32(truncatingIfNeeded: $0) }
       case "flags":
-        let flags = parseNumber(value).map { AMDViFlags(rawValue: UInt16(truncatingIfNeeded: $0)) }
+        let flags = Notation.printed(value)
+          .map { AMDViFlags(rawValue: UInt16(truncatingIfNeeded: $0)) }
         record.source = .amdvi(event: String(name), flags: flags)
         if name == "IO_PAGE_FAULT" {
           record.access = flags.map { $0.contains(.isWrite) ? .write : .read }
@@ -119,16 +120,16 @@ public struct FaultLogReader: Sendable {
       default: continue
       }
     }
-    if record.requester == nil { record.requester = Self.device(before: "AMD-Vi:", in: prefix) }
+    if record.device == nil { record.device = Self.device(before: "AMD-Vi:", in: prefix) }
     note(record, at: lineNumber)
   }
 
   /// Newer kernels name the device before their message: `nvme 0000:01:00.0: AMD-Vi: …`.
-  private static func device(before mark: String, in text: Substring) -> Requester? {
+  private static func device(before mark: String, in text: Substring) -> PCI.Function? {
     guard let end = text.firstRange(of: mark)?.lowerBound else { return nil }
     let words = text[..<end].split(separator: " ")
     return words.last.flatMap { word in
-      Requester(lenient: word.hasSuffix(":") ? word.dropLast() : word)
+      try? Notation.device(word.hasSuffix(":") ? word.dropLast() : word)
     }
   }
 
@@ -137,10 +138,10 @@ public struct FaultLogReader: Sendable {
   private mutating func readCalgary(_ text: Substring) {
     guard let bus = Self.number(in: text, after: "PHB "), bus < 256,
       let end = text.firstRange(of: "@CSR")?.lowerBound,
-      let csr = text[..<end].split(separator: " ").last.flatMap({ parseNumber($0) }),
+      let csr = text[..<end].split(separator: " ").last.flatMap({ Notation.printed($0) }),
       let plssrEnd = text.firstRange(of: "@PLSSR")?.lowerBound,
       let plssr = text[..<plssrEnd].split(whereSeparator: { $0 == " " || $0 == "," }).last
-        .flatMap({ parseNumber($0) })
+        .flatMap({ Notation.printed($0) })
     else { return }
     note(
       FaultRecord(

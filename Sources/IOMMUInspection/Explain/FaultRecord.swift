@@ -17,7 +17,7 @@ public struct FaultRecord: Sendable, Hashable {
 
   public var source: Source
   /// `nil` where the log does not say: a Calgary bridge names a bus only.
-  public var requester: Requester?
+  public var device: PCI.Function?
   /// The PHB's bus number, for Calgary.
   public var bus: UInt8?
   public var pasid: UInt32?
@@ -27,11 +27,11 @@ public struct FaultRecord: Sendable, Hashable {
   public var access: Access?
 
   public init(
-    source: Source, requester: Requester? = nil, bus: UInt8? = nil, pasid: UInt32? = nil,
+    source: Source, device: PCI.Function? = nil, bus: UInt8? = nil, pasid: UInt32? = nil,
     iova: IOVA? = nil, access: Access? = nil
   ) {
     self.source = source
-    self.requester = requester
+    self.device = device
     self.bus = bus
     self.pasid = pasid
     self.iova = iova

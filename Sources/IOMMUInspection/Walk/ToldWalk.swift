@@ -18,7 +18,7 @@ public struct ToldWalk: Sendable {
     case notInDump(PhysicalAddress, Fault)
   }
 
-  public let requester: Requester
+  public let device: PCI.Function
   /// What the request carries; `nil` for one without PASID.
   public let pasid: PASID?
   public let iova: IOVA
@@ -30,17 +30,37 @@ public struct ToldWalk: Sendable {
   public let end: End
 
   /// Follows a request for the rest of the page that `iova` lies in.
+  ///
+  /// - Throws: ``UnservedSegment`` when no unit is known to serve the device's PCI segment.
+  public init(
+    _ device: PCI.Function, pasid: PASID? = nil, _ iova: IOVA, access: Access, machine: Machine,
+    in memory: some PhysicalMemory
+  ) throws(UnservedSegment) {
+    self.init(
+      device, pasid, iova, access, serving: try machine.serving(device), in: memory)
+  }
+
+  /// The same for a device in segment 0.
   public init(
     _ requester: Requester, pasid: PASID? = nil, _ iova: IOVA, access: Access, machine: Machine,
     in memory: some PhysicalMemory
   ) {
+    self.init(
+      PCI.Function(requester), pasid, iova, access, serving: machine, in: memory)
+  }
+
+  private init(
+    _ device: PCI.Function, _ pasid: PASID?, _ iova: IOVA, _ access: Access,
+    serving machine: Machine, in memory: some PhysicalMemory
+  ) {
     let witness = ReadWitness(memory)
     var collector = StepCollector(machine)
-    let handle = machine.resolve(requester, pasid: pasid, in: witness, observer: &collector)
+    let handle = machine.resolve(
+      device.requester, pasid: pasid, in: witness, observer: &collector)
     let answer = handle.translate(
       iova, byteCount: PageCount.pageByteCount - iova.offsetInPage, access: access, in: witness,
       observer: &collector)
-    self.requester = requester
+    self.device = device
     self.pasid = pasid
     self.iova = iova
     self.access = access
@@ -62,7 +82,7 @@ public struct ToldWalk: Sendable {
   }
 
   /// `00:03.0`, or `00:03.0/5` with a PASID.
-  public var source: String { "\(requester)" + (pasid.map { "/\($0)" } ?? "") }
+  public var source: String { "\(device)" + (pasid.map { "/\($0)" } ?? "") }
 
   /// The request reaches memory.
   public var reachesMemory: Bool { if case .memory = end { true } else { false } }
@@ -106,7 +126,7 @@ extension ToldWalk: Encodable {
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode("\(requester)", forKey: .requester)
+    try container.encode("\(device)", forKey: .requester)
     try container.encodeIfPresent(pasid?.rawValue, forKey: .pasid)
     try container.encode("\(iova)", forKey: .iova)
     try container.encode("\(access)", forKey: .access)

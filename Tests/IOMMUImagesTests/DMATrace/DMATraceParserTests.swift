@@ -11,13 +11,13 @@ import Testing
   }
 
   static func requester(_ text: String) -> DMATraceEvent.Source {
-    .requester(Requester(text)!)
+    .device(PCI.Function(Requester(text)!))
   }
 
   @Test func `a table is read with commas, tabs, comments and a heading`() throws {
     let events = try Self.events([
       "requester,iova,bytes,access", "# a comment", "", "00:1f.2,0x1000,512,r",
-      "00:1f.2\t4096\t0x10\tw\t2M", "0000:02:00.0,0xfffff000,4096,u\r",
+      "00:1f.2\t1000\t0x10\tw\t2M", "0000:02:00.0,0xfffff000,4096,u\r",
     ])
     #expect(
       events == [
@@ -34,8 +34,9 @@ import Testing
 
   @Test(arguments: [
     ("00:1f.2,0x1000,512", "3 columns"), ("00:1f.2,0x1000,512,x", "r, w, or u"),
-    ("nowhere,0x1000,512,r", "00:1f.2"), ("00:1f.2,0x1g,512,r", "numbers"),
-    ("00:1f.2,0x10000000000000000,512,r", "numbers"), ("00:1f.2,0x1000,0,r", "at least one byte"),
+    ("nowhere,0x1000,512,r", "00:1f.2"), ("00:1f.2,0x1g,512,r", "'g' is no hexadecimal digit"),
+    ("00:1f.2,0x10000000000000000,512,r", "more than 64 bits"),
+    ("00:1f.2,0x1000,0,r", "at least one byte"),
     ("00:1f.2,0x1000,1,r,8k", "4k, 2m or 1g"), ("00:1f.2,0,0xffffffffffffffff,w", "64 GiB"),
   ])
   func `a bad table line says what is wrong`(line: String, text: String) throws {

@@ -14,7 +14,8 @@ import Testing
     _ reason: UInt8, _ requester: String, _ iova: UInt64, _ access: Access, pasid: UInt32? = nil
   ) -> FaultRecord {
     FaultRecord(
-      source: .vtd(VTd.FaultReason(rawValue: reason)), requester: Requester(requester),
+      source: .vtd(VTd.FaultReason(rawValue: reason)),
+      device: Requester(requester).map { PCI.Function($0) },
       pasid: pasid, iova: IOVA(iova), access: access)
   }
 
@@ -82,7 +83,8 @@ import Testing
     #expect(
       found.map(\.record) == [
         FaultRecord(
-          source: .vtdInterrupt(VTd.FaultReason(rawValue: 0x22)), requester: Requester("f0:1f.0"),
+          source: .vtdInterrupt(VTd.FaultReason(rawValue: 0x22)),
+          device: PCI.Function(Requester("f0:1f.0")!),
           iova: IOVA(4))
       ])
   }
@@ -100,7 +102,7 @@ import Testing
       faults(line).map(\.record) == [
         FaultRecord(
           source: .amdvi(event: "IO_PAGE_FAULT", flags: [.isPresent, .isWrite, .isPermission]),
-          requester: Requester("01:00.0"), iova: IOVA(0xcff4_9550), access: .write)
+          device: PCI.Function(Requester("01:00.0")!), iova: IOVA(0xcff4_9550), access: .write)
       ])
   }
 
@@ -114,7 +116,7 @@ import Testing
         FaultRecord(
           source: .amdvi(
             event: "INVALID_DEVICE_REQUEST", flags: AMDViFlags(rawValue: 0xa00)),
-          requester: Requester("00:00.1"), iova: IOVA(0xfd_f800_0020))
+          device: PCI.Function(Requester("00:00.1")!), iova: IOVA(0xfd_f800_0020))
       ])
   }
 
@@ -147,6 +149,23 @@ import Testing
   ])
   func `what is no whole fault is passed over`(line: String) {
     #expect(faults(line).isEmpty)
+  }
+
+  @Test(arguments: [
+    ("0001:00:03.0", 1 as UInt32), ("10000:e1:00.0", 0x1_0000), ("0000:00:03.0", 0), ("00:03.0", 0),
+  ])
+  func `the segment is kept`(device: String, segment: UInt32) {
+    let vtd = faults(
+      "DMAR: [DMA Read NO_PASID] Request device [\(device)] fault addr 0x1000 [fault reason 0x06] x"
+    )
+    let amdvi = faults(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=\(device) domain=0x000a address=0x1000 flags=0x0]"
+    )
+    let newer = faults(
+      "nvme \(device): AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000a address=0x1000 flags=0x0]")
+    for found in [vtd, amdvi, newer] {
+      #expect(found.map { $0.record.device?.segment } == [segment])
+    }
   }
 }
 
@@ -214,6 +233,16 @@ import Testing
     #expect(explanation.hints.contains("the device's table maps nothing at all"))
     #expect(
       explanation.hints.contains("mapped for 00:03.0 and 00:03.1, but not for this device"))
+  }
+
+  @Test func `a device of another segment is told with it, and nothing is claimed of it`() throws {
+    let explanation = try explain(vtd("Write", "0001:00:03.0", "0x14000", "0x05"))
+    #expect(!explanation.isBorneOut)
+    #expect(explanation.walk == nil)
+    #expect(explanation.attempt.hasPrefix("0001:00:03.0 wrote IOVA 0x14000; VT-d fault 0x5"))
+    #expect(
+      explanation.now.hasPrefix("unknown: 0001:00:03.0: no unit is known to serve PCI segment 0x1"))
+    #expect(explanation.hints.isEmpty)
   }
 
   @Test func `a Calgary record is explained by the bus's table`() throws {

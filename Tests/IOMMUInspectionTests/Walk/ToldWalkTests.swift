@@ -129,20 +129,4 @@ import Testing
     #expect(text.contains(#""iova":"0x12000","requester":"00:03.0""#))
     #expect(text.contains(#""address":"0x35090""#))
   }
-
-  @Test(arguments: [
-    "00:1f.2", "0000:00:1f.2", "00:1F:2", "00.1f.2", "[00:1f.2]", "0x00:0x1f.0x2", "0xfa",
-    "/sys/bus/pci/devices/0000:00:1f.2", "0:1f.2", "(00:1f.2),",
-  ])
-  func `a device is read in every form that people type`(text: String) {
-    #expect(Requester(lenient: text) == Requester(bus: 0, device: 0x1f, function: 2))
-  }
-
-  @Test(arguments: [
-    "", "00:1f", "fa", "0001:00:1f.2", "00:20.0", "00:1f.8", "100:00.0", "zz:00.0", "0x10000",
-    "00:1f.2.3.4", "0x", "::", "00:1f.",
-  ])
-  func `what is no device is refused`(text: String) {
-    #expect(Requester(lenient: text) == nil)
-  }
 }

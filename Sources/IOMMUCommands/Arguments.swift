@@ -1,0 +1,55 @@
+import ArgumentParser
+import Glibc
+import IOMMUFormats
+
+// How arguments are read: each function gives the value or the reason why there is none, which the
+// parser prints. The grammar itself is ``Notation``.
+
+/// A physical address.
+@Sendable func physicalAddress(_ text: String) throws -> PhysicalAddress {
+  PhysicalAddress(try reading(text) { try Notation.address($0) })
+}
+
+/// A range of physical addresses.
+@Sendable func physicalRange(_ text: String) throws -> Range<PhysicalAddress> {
+  try reading(text) { try Notation.range($0) }
+}
+
+/// An address that a device puts on the bus.
+@Sendable func ioAddress(_ text: String) throws -> IOVA {
+  IOVA(try reading(text) { try Notation.address($0) })
+}
+
+/// A device.
+@Sendable func device(_ text: String) throws -> PCI.Function {
+  try reading(text) { try Notation.device($0) }
+}
+
+/// Reads an argument; where a file of that name is what was given, says what comes first.
+private func reading<Value>(
+  _ text: String, _ body: (String) throws -> Value
+) throws -> Value {
+  do {
+    return try body(text)
+  } catch {
+    guard access(text, F_OK) == 0 else { throw error }
+    throw NotationError("this is a file; the image comes first, and numbers and devices after it")
+  }
+}
+
+extension Tool {
+  /// Refuses an argument that starts with a sign, which the parser takes for an option.
+  ///
+  /// - Throws: `ValidationError`; nothing after `--` is looked at.
+  static func refuseSigns(in arguments: [String]) throws {
+    for argument in arguments.prefix(while: { $0 != "--" }) {
+      guard argument.utf8.first == UInt8(ascii: "-"),
+        let second = argument.utf8.dropFirst().first,
+        UInt8(ascii: "0")...UInt8(ascii: "9") ~= second
+      else { continue }
+      throw ValidationError(
+        "'\(argument)' has a sign: numbers here have none; an address before 0 is written with all "
+          + "its bits, such as ffffffffffffffff")
+    }
+  }
+}

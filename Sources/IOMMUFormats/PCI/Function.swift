@@ -1,0 +1,25 @@
+extension PCI {
+  /// A function among all of a machine: its segment, and the requester it is within the segment.
+  ///
+  /// A segment is a tree of 256 buses with configuration space of its own; most machines have one,
+  /// number 0. Firmware numbers segments with 16 bits. Linux, which calls them domains, counts
+  /// from 0x10000 on those that it makes up for devices behind a VMD controller. Written as `lspci`
+  /// has it, `0001:00:1f.2`; without the segment where that is 0, `00:1f.2`.
+  public struct Function: Hashable, Comparable, Sendable, CustomStringConvertible {
+    public var segment: UInt32
+    public var requester: Requester
+
+    public init(segment: UInt32 = 0, _ requester: Requester) {
+      self.segment = segment
+      self.requester = requester
+    }
+
+    public static func < (left: Self, right: Self) -> Bool {
+      (left.segment, left.requester) < (right.segment, right.requester)
+    }
+
+    public var description: String {
+      segment == 0 ? "\(requester)" : "\(hexadecimal(segment, digits: 4)):\(requester)"
+    }
+  }
+}

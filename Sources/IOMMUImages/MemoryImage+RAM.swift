@@ -1,0 +1,46 @@
+import IOMMUFormats
+
+/// The RAM of a machine as its dump lists it, pages that were left out included.
+public struct ListedRAM: Sendable, Hashable {
+  /// Bytes of all of it.
+  public var byteCount: UInt64
+  /// What lies between two pieces and is large: half-open, ascending.
+  public var holes: [Range<PhysicalAddress>]
+
+  /// Smaller holes are not told of: firmware keeps any number of pages for itself.
+  public static let smallestHole: UInt64 = 16 << 20
+}
+
+extension MemoryImage {
+  /// What the dump says of the machine's RAM; `nil` for formats that list none.
+  ///
+  /// An ELF core has its program headers, a kdump-compressed dump a bitmap of its own.
+  ///
+  /// - Complexity: O(*n*) in the bitmap's bytes.
+  public var listedRAM: ListedRAM? {
+    var list = ListedRAM(byteCount: 0, holes: [])
+    var end: UInt64?
+    func add(_ start: UInt64, _ next: UInt64) {
+      list.byteCount += next - start
+      if let end, start - end >= ListedRAM.smallestHole {
+        list.holes.append(PhysicalAddress(end)..<PhysicalAddress(start))
+      }
+      end = next
+    }
+    switch format {
+    case .raw, .device: return nil
+    case .elfCore:
+      for range in backedRanges { add(range.lowerBound.rawValue, range.upperBound.rawValue) }
+    case .kdumpCompressed:
+      // A file with one bitmap lists what it has, not what there was.
+      guard let kdump = paged as? KdumpMemory,
+        kdump.files[0].header.memoryBitmap != kdump.files[0].header.dumpedBitmap
+      else { return nil }
+      let shift = UInt64(kdump.pageByteCount.trailingZeroBitCount)
+      kdump.memoryBitmap.forEachRun(in: 0..<kdump.frameCount) { run in
+        add(run.lowerBound << shift, run.upperBound << shift)
+      }
+    }
+    return list
+  }
+}
