@@ -41,6 +41,14 @@ let package = Package(
     .target(
       name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings),
+    // Recordings of real drivers and units, played against the modelled ones; beside Kdump, whose
+    // drivers run along.
+    .target(
+      name: "IOMMUConformance",
+      dependencies: [
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMUKdump",
+      ],
+      swiftSettings: settings),
     // Tables and addresses that measurements and tests translate.
     .target(
       name: "IOMMUWorkloads",
@@ -51,7 +59,7 @@ let package = Package(
       name: "IOMMUCommands",
       dependencies: [
         "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMUKdump",
-        "IOMMUInspection", "IOMMUWorkloads",
+        "IOMMUInspection", "IOMMUConformance", "IOMMUWorkloads",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
@@ -78,6 +86,10 @@ let package = Package(
     .testTarget(
       name: "IOMMUInspectionTests",
       dependencies: ["IOMMUInspection", "IOMMUImages", "IOMMUTestSupport"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUConformanceTests",
+      dependencies: ["IOMMUConformance", "IOMMUImages", "IOMMUTestSupport"],
       swiftSettings: settings),
     // What the fuzz targets found, once more; the targets are a package of their own.
     .testTarget(

@@ -4,7 +4,7 @@ import Synchronization
 
 /// The bytes of a file: mapped where the system can map it, read piece by piece where it cannot
 /// (`/proc/kcore`, `/dev/mem`).
-final class FileBytes: @unchecked Sendable {
+package final class FileBytes: @unchecked Sendable {
   // Sendable: nothing is written after the initialiser but the failure, which has a lock.
   let path: String
   let byteCount: UInt64
@@ -22,7 +22,7 @@ final class FileBytes: @unchecked Sendable {
 
   /// - Parameter isMapped: `false` reads a file that could be mapped, as those are read that cannot.
   /// - Throws: ``ImageError`` when the file cannot be opened, is empty, or is no regular file.
-  convenience init(path: String, isMapped: Bool = true) throws(ImageError) {
+  package convenience init(path: String, isMapped: Bool = true) throws(ImageError) {
     let input = try InputFile(path: path)
     // /dev/mem has holes that must not be touched, and no length.
     let isMapped = isMapped && !input.isDevice
@@ -56,7 +56,7 @@ final class FileBytes: @unchecked Sendable {
 
   /// Why bytes that were asked for are wrong: the file has shrunk since it was opened, or the
   /// system could not read it. A file that shrank may have given zeros.
-  var problem: ImageError? {
+  package var problem: ImageError? {
     if let failure = failure.withLock({ $0 }) { return failure }
     let loss = guardToken.flatMap { MappingGuard.loss($0) }
     let size = input.isDevice ? byteCount : input.currentByteCount
@@ -73,7 +73,7 @@ final class FileBytes: @unchecked Sendable {
   /// The whole file, in place.
   ///
   /// - Throws: ``ImageError`` when the system cannot map it.
-  func bytesInPlace() throws(ImageError) -> UnsafeRawBufferPointer {
+  package func bytesInPlace() throws(ImageError) -> UnsafeRawBufferPointer {
     guard let mapping else {
       throw ImageError(
         file: path, found: "cannot be mapped", remedy: "copy its contents to a file and name that")

@@ -4,10 +4,10 @@ import IOMMUTranslation
 
 extension MachineFile {
   /// Deeper JSON than this is refused: the decoder calls itself once per level.
-  static let nestingLimit = 64
+  package static let nestingLimit = 64
 
   /// Physical addresses have at most 52 bits.
-  static let addressLimit: UInt64 = 1 << 52
+  package static let addressLimit: UInt64 = 1 << 52
 
   /// Reads a machine file.
   ///
@@ -15,17 +15,10 @@ extension MachineFile {
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
   public init(path: String) throws(ImageError) {
-    let bytes = try InputFile(path: path).contents(atMost: Self.byteCountLimit)
-    try Self.checkText(bytes, path)
-    let document: Document
-    do {
-      document = try JSONDecoder().decode(Document.self, from: Data(bytes))
-    } catch let error as DecodingError {
-      throw ImageError(file: path, error)
-    } catch {
-      throw ImageError(file: path, found: "cannot be read as JSON: \(error)")
-    }
-    try self.init(document, path: path)
+    try self.init(
+      try decodeJSON(
+        Document.self, path: path, atMost: Self.byteCountLimit, kind: "a machine file"),
+      path: path)
   }
 
   /// Writes the machine file, keys in alphabetical order.
@@ -47,7 +40,7 @@ extension MachineFile {
 
   /// Refuses text that the decoder would take for another encoding, or that nests too deeply.
   static func checkText(
-    _ bytes: [UInt8], _ path: String, kind: String = "a machine file"
+    _ bytes: [UInt8], _ path: String, kind: String
   ) throws(ImageError) {
     guard !bytes.isEmpty else {
       throw ImageError(file: path, found: "is empty", remedy: "\(kind) is a JSON object")
@@ -124,8 +117,8 @@ extension MachineFile {
 
 /// A number in JSON: a string in hexadecimal, `"0x1f"`, as ``Notation`` has addresses; or a plain
 /// integer.
-struct Number: Codable {
-  var value: UInt64
+package struct Number: Codable {
+  package var value: UInt64
   /// Whether to write it as a plain integer.
   var isPlain = false
 
@@ -134,7 +127,7 @@ struct Number: Codable {
     self.isPlain = isPlain
   }
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let found: String
     if let text = try? container.decode(String.self) {
@@ -154,7 +147,7 @@ struct Number: Codable {
     throw DecodingError.dataCorruptedError(in: container, debugDescription: found)
   }
 
-  func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     if isPlain {
       try container.encode(value)
@@ -199,13 +192,13 @@ struct Document: Codable {
 }
 
 /// A string of a file inside an error text: control characters shown, long ones cut.
-func quoted(_ text: String) -> String {
+package func quoted(_ text: String) -> String {
   text.unicodeScalars.count <= 64
     ? text.debugDescription : String(text.unicodeScalars.prefix(64)).debugDescription + "..."
 }
 
 extension ImageError {
-  init(file: String, _ error: DecodingError) {
+  package init(file: String, _ error: DecodingError) {
     switch error {
     case .keyNotFound(let key, let context):
       self.init(

@@ -1,6 +1,7 @@
 import Glibc
 import IOMMUFormats
 import IOMMUImages
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -8,12 +9,7 @@ import Testing
 
 /// The examples: tables that real kernels wrote, with the truth beside them.
 enum Examples {
-  static let directory: String = {
-    // Tests/IOMMUCommandsTests/ExampleTests.swift, three components up.
-    var parts = #filePath.split(separator: "/", omittingEmptySubsequences: false)
-    parts.removeLast(3)
-    return parts.joined(separator: "/") + "/Examples"
-  }()
+  static let directory = Repository.path + "/Examples"
 
   static let all = ["calgary", "gart", "vtd-crash"]
 

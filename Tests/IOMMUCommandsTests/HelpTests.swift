@@ -6,13 +6,6 @@ import Testing
 
 @testable import IOMMUCommands
 
-/// The repository, three components above this file.
-private let repository: String = {
-  var parts = #filePath.split(separator: "/", omittingEmptySubsequences: false)
-  parts.removeLast(3)
-  return parts.joined(separator: "/")
-}()
-
 @Suite struct HelpTests {
   /// All but `conform`, whose examples need recordings that are not kept here.
   static let names = Tool.configuration.subcommands.map { $0._commandName }
@@ -32,13 +25,13 @@ private let repository: String = {
     }
     let directory = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
     let candidate = directory.joined(separator: "/")
-    return access(candidate + "/iommu", X_OK) == 0 ? candidate : repository + "/.build/debug"
+    return access(candidate + "/iommu", X_OK) == 0 ? candidate : Repository.path + "/.build/debug"
   }()
 
   /// Runs a line in a shell, in a directory of its own with the examples in it.
   static func run(_ line: String) -> (status: Int32, output: String) {
     let directory = TemporaryDirectory()
-    symlink(repository + "/Examples", directory.path + "/Examples")
+    symlink(Repository.path + "/Examples", directory.path + "/Examples")
     let script = "cd \(directory.path) && PATH=\(toolDirectory):$PATH && \(line)"
     guard let pipe = popen("exec 2>&1; " + script, "r") else { return (-1, "no shell") }
     var bytes: [UInt8] = []
@@ -68,7 +61,7 @@ private let repository: String = {
   @Test(arguments: names)
   func `the help screens are those that people have seen`(name: String) throws {
     let text = Self.help(name, columns: 80)
-    let path = "\(repository)/Tests/Goldens/help/\(name).txt"
+    let path = "\(Repository.path)/Tests/Goldens/help/\(name).txt"
     if getenv("IOMMU_RECORD") != nil {
       let file = try OutputFile(path: path)
       try file.write(Array((text + "\n").utf8))

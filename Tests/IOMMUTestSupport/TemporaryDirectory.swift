@@ -41,11 +41,5 @@ public final class TemporaryDirectory: Sendable {
 
   public func file(_ name: String, _ text: String) -> String { file(name, Array(text.utf8)) }
 
-  public func contents(_ name: String) -> [UInt8] {
-    guard let stream = fopen(path(name), "r") else { return [] }
-    defer { fclose(stream) }
-    var bytes: [UInt8] = []
-    while case let byte = fgetc(stream), byte >= 0 { bytes.append(UInt8(byte)) }
-    return bytes
-  }
+  public func contents(_ name: String) -> [UInt8] { Repository.bytes(ofFile: path(name)) }
 }

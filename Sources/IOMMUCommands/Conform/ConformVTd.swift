@@ -1,6 +1,8 @@
 import ArgumentParser
 import FoundationEssentials
 import Glibc
+import IOMMUConformance
+import IOMMUFormats
 import IOMMUHardware
 
 /// VT-d's unit against recorded cases.
@@ -22,8 +24,9 @@ package struct ConformVTd: ParsableCommand {
     abstract: "Answer cases for an Intel VT-d remapping unit.",
     discussion: """
       One case per line on standard input, a JSON object: the unit's capabilities, what lies in \
-      memory, and operations of software and devices. One line of answers per case. A case starts \
-      on a unit and a memory of its own.
+      memory, and operations of software and devices. One line of answers per case, a JSON object \
+      too; as text a line for each operation that has an answer. A case starts on a unit and a \
+      memory of its own.
 
       Example: zcat cases.jsonl.gz | iommu conform vtd --caches everything > answers.jsonl
       """)
@@ -35,14 +38,17 @@ package struct ConformVTd: ParsableCommand {
       """)
   package var caches = Caches.hardware
 
+  @Option(help: "How to print the answers: json, an object a line, or text.")
+  package var format = ReportFormat.json
+
   package init() {}
 
   package func run() throws {
     try readingInput {
-      let run = try ConformRun(caches: caches)
+      let lines = try CaseLines(caches: caches, format: format)
       var output = StandardOutput()
       try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in
-        guard let answer = try run.answer(line, number: number) else { return }
+        guard let answer = try lines.answer(line, number: number) else { return }
         output.write(answer)
         // Whoever feeds cases one by one waits for each answer.
         StandardOutput.flush()
@@ -51,54 +57,62 @@ package struct ConformVTd: ParsableCommand {
   }
 }
 
-/// Turns case lines into answer lines.
-package struct ConformRun {
-  private let machine: ConformMachine
-  private let decoder = JSONDecoder()
+/// Turns lines of cases into lines of answers.
+package struct CaseLines {
+  private let conformance: VTdConformance
+  private let format: ReportFormat
   private let encoder = JSONEncoder()
 
-  package init(caches: ConformVTd.Caches) throws {
-    machine = try ConformMachine(caches: caches.configuration)
+  package init(caches: ConformVTd.Caches, format: ReportFormat = .json) throws {
+    conformance = try VTdConformance(caches: caches.configuration)
+    self.format = format
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
   }
 
-  /// The answer to one line, with its newline; `nil` for an empty line.
+  /// The answers to one line, each line of them with its newline; `nil` for an empty line.
   package func answer(_ line: UnsafeRawBufferPointer, number: Int) throws -> String? {
     guard !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) else { return nil }
+    let answers: VTdAnswers
     do {
-      let test = try decoder.decode(ConformCase.self, from: Data(line))
-      let answers = try machine.answers(to: test)
-      return String(decoding: try encoder.encode(answers), as: UTF8.self) + "\n"
-    } catch let error as ConformError {
-      throw InputError("standard input, line \(number): \(error.text)")
-    } catch let error as RemappingUnitConfigurationError {
+      answers = try conformance.answers(to: line)
+    } catch {
       throw InputError("standard input, line \(number): \(error)")
-    } catch let error as DecodingError {
-      throw InputError("standard input, line \(number): \(Self.text(error))")
+    }
+    switch format {
+    case .json: return String(decoding: try encoder.encode(answers), as: UTF8.self) + "\n"
+    case .text: return answers.text
     }
   }
+}
 
-  private static func text(_ error: DecodingError) -> String {
-    switch error {
-    case .keyNotFound(let key, let context):
-      "\(path(context.codingPath + [key])): is missing"
-    case .typeMismatch(_, let context), .valueNotFound(_, let context),
-      .dataCorrupted(let context):
-      "\(path(context.codingPath)): \(context.debugDescription)"
-    @unknown default: "is no case: \(error)"
+extension VTdAnswers {
+  /// `basic-1 ops[3]: fault 0x5`, a line for each operation that has an answer.
+  fileprivate var text: String {
+    answers.enumerated().reduce(into: "") { text, operation in
+      guard let answer = operation.element else { return }
+      text += "\(id) ops[\(operation.offset)]: \(answer.text)\n"
     }
   }
+}
 
-  /// `ops[3].pa`, or the whole line.
-  private static func path(_ keys: [any CodingKey]) -> String {
-    keys.isEmpty
-      ? "the line"
-      : keys.reduce(into: "") { text, key in
-        if let index = key.intValue {
-          text += "[\(index)]"
-        } else {
-          text += (text.isEmpty ? "" : ".") + key.stringValue
-        }
-      }
+extension VTdAnswer {
+  fileprivate var text: String {
+    if let parts {
+      return parts.map { "\(hexadecimal($0.len)) bytes: " + Self.text($0.r, $0.pa, $0.fr) }
+        .joined(separator: ", ")
+    }
+    if let r { return Self.text(r, pa, fr) }
+    if let hex { return "memory holds \(hex)" }
+    if let done { return done ? "invalidated" : "refused" }
+    return granularity.map { "invalidated, granularity \($0)" } ?? "done"
+  }
+
+  private static func text(_ outcome: String, _ physical: String?, _ reason: Int?) -> String {
+    switch outcome {
+    case "ok": physical ?? outcome
+    case "fault": reason.map { "fault " + hexadecimal($0) } ?? "a fault that FPD keeps silent"
+    case "irq": "an interrupt message"
+    default: outcome
+    }
   }
 }

@@ -4,7 +4,7 @@ import IOMMUHardware
 import IOMMUTranslation
 
 /// The machine that cases run on: 0 to 2 GiB and 4 to 8 GiB of RAM, and one remapping unit.
-final class ConformMachine {
+final class VTdCaseMachine {
   let memory: FlatMemory
   private let caches: CacheConfiguration
   /// Pages that a case has stored to: zero again before the next one.
@@ -25,20 +25,20 @@ final class ConformMachine {
 
   /// Runs one case from its start.
   ///
-  /// - Throws: `ConformError` for an operation that says too little or too much, and
+  /// - Throws: ``VTdConformance/CaseError`` for an operation that says too little or too much, and
   ///   `RemappingUnitConfigurationError` for registers that no unit here can have.
-  func answers(to test: ConformCase) throws -> ConformAnswers {
+  func answers(to test: VTdCase) throws -> VTdAnswers {
     clear()
     try setUp(test)
-    var answers: [ConformAnswer?] = []
+    var answers: [VTdAnswer?] = []
     for (index, operation) in test.ops.enumerated() {
       do {
         answers.append(try answer(operation))
-      } catch let error as ConformError {
-        throw ConformError("ops[\(index)].\(error.text)")
+      } catch let error as VTdConformance.CaseError {
+        throw VTdConformance.CaseError("ops[\(index)].\(error)")
       }
     }
-    return ConformAnswers(id: test.id, answers: answers)
+    return VTdAnswers(id: test.id, answers: answers)
   }
 
   private func clear() {
@@ -76,7 +76,7 @@ final class ConformMachine {
 
   // MARK: Set-up
 
-  private func setUp(_ test: ConformCase) throws {
+  private func setUp(_ test: VTdCase) throws {
     for run in test.memory { store(run.bytes.bytes, at: run.address.value) }
     let queue = test.registers.queueAddress.map { VTd.QueueAddress(rawValue: $0.value) }
     unit = try RemappingUnit(
@@ -102,7 +102,7 @@ final class ConformMachine {
   ///
   /// Cases of the older format have devices whose requests stand for PASIDs other than 0 without
   /// saying that the unit can do that (ECAP.RPS).
-  private func extendedCapability(of test: ConformCase) -> VTd.ExtendedCapability {
+  private func extendedCapability(of test: VTdCase) -> VTd.ExtendedCapability {
     var register = VTd.ExtendedCapability(rawValue: test.ecap.value)
     if test.config.hasFirstStage == nil, register.hasScalableMode {
       register.hasRequesterPASID = true
@@ -125,7 +125,7 @@ final class ConformMachine {
 
   // MARK: Operations
 
-  private func answer(_ operation: ConformCase.Operation) throws -> ConformAnswer? {
+  private func answer(_ operation: VTdCase.Operation) throws -> VTdAnswer? {
     switch operation.op {
     case "probe": return try probe(operation)
     case "inval": return try invalidate(operation)
@@ -138,26 +138,28 @@ final class ConformMachine {
       let isOn = try operation.on.required("on")
       command { $0.enablesTranslation = isOn }
     default:
-      throw ConformError(
+      throw VTdConformance.CaseError(
         "op: '\(operation.op)' is not known; probe, inval, peek, mem, clear, srtp and te are")
     }
     return nil
   }
 
-  private func peek(_ operation: ConformCase.Operation) throws -> ConformAnswer {
+  private func peek(_ operation: VTdCase.Operation) throws -> VTdAnswer {
     let length = try operation.len.required("len")
-    guard 1...4096 ~= length else { throw ConformError("len: \(length) is not 1 to 4096") }
+    guard 1...4096 ~= length else {
+      throw VTdConformance.CaseError("len: \(length) is not 1 to 4096")
+    }
     let address = PhysicalAddress(try operation.pa.required("pa").value)
     guard let bytes = memory.bytes(at: address, count: length) else {
-      throw ConformError("pa: no memory answers at \(address)")
+      throw VTdConformance.CaseError("pa: no memory answers at \(address)")
     }
-    var answer = ConformAnswer()
+    var answer = VTdAnswer()
     answer.hex = bytes.map { hexadecimal($0, digits: 2) }.joined()
     return answer
   }
 
-  private func invalidate(_ operation: ConformCase.Operation) throws -> ConformAnswer {
-    var answer = ConformAnswer()
+  private func invalidate(_ operation: VTdCase.Operation) throws -> VTdAnswer {
+    var answer = VTdAnswer()
     if let descriptor = operation.desc {
       answer.done = try queue(descriptor.map(\.value))
       return answer
@@ -187,7 +189,8 @@ final class ConformMachine {
       rawValue: unit.read(VTd.RegisterOffset.queueAddress, byteCount: 8))
     let width = queue.descriptorByteCount
     guard descriptor.count == Int(width / 8) else {
-      throw ConformError("desc: \(descriptor.count) words; the queue's have \(width / 8)")
+      throw VTdConformance.CaseError(
+        "desc: \(descriptor.count) words; the queue's have \(width / 8)")
     }
     unit.write(1, at: VTd.RegisterOffset.completionStatus, byteCount: 4)
     var kept: [(PhysicalAddress, UInt64)] = []
@@ -219,39 +222,35 @@ final class ConformMachine {
   }
 }
 
-/// What is wrong with a case: a field, and what was found.
-struct ConformError: Error {
-  var text: String
-  init(_ text: String) { self.text = text }
-}
-
 extension Optional {
   /// The value; an error naming the field when there is none.
   fileprivate func required(_ field: String) throws -> Wrapped {
-    guard let self else { throw ConformError("\(field): is missing") }
+    guard let self else { throw VTdConformance.CaseError("\(field): is missing") }
     return self
   }
 }
 
 // MARK: Probes
 
-extension ConformMachine {
-  private func probe(_ operation: ConformCase.Operation) throws -> ConformAnswer {
+extension VTdCaseMachine {
+  private func probe(_ operation: VTdCase.Operation) throws -> VTdAnswer {
     let address = try operation.iova.required("iova").value
     let size = try operation.size.required("size")
     let sid = try operation.sid.required("sid").value
-    guard 1...(1 << 20) ~= size else { throw ConformError("size: \(size) is not 1 to 1 MiB") }
+    guard 1...(1 << 20) ~= size else {
+      throw VTdConformance.CaseError("size: \(size) is not 1 to 1 MiB")
+    }
     guard let requester = UInt16(exactly: sid) else {
-      throw ConformError("sid: \(hexadecimal(sid)) has more than 16 bits")
+      throw VTdConformance.CaseError("sid: \(hexadecimal(sid)) has more than 16 bits")
     }
     if let pasid = operation.pasid, pasid >> 20 != 0 {
-      throw ConformError("pasid: \(pasid) has more than 20 bits")
+      throw VTdConformance.CaseError("pasid: \(pasid) has more than 20 bits")
     }
     let recordsBefore = records()
     var request = VTd.Request(
       Requester(rawValue: requester), IOVA(address), operation.write == true ? .write : .read,
       pasid: operation.pasid.map { PASID($0) })
-    var parts: [ConformAnswer.Part] = []
+    var parts: [VTdAnswer.Part] = []
     var offset: UInt64 = 0
     while offset < size {
       request.address = address &+ offset
@@ -259,7 +258,7 @@ extension ConformMachine {
       parts.append(part(port.translate(request, byteCount: length), offset, length))
       offset += length
     }
-    var answer = ConformAnswer()
+    var answer = VTdAnswer()
     if parts.count == 1 {
       (answer.r, answer.pa, answer.fr) = (parts[0].r, parts[0].pa, parts[0].fr)
       answer.suppressed = parts[0].suppressed
@@ -274,9 +273,9 @@ extension ConformMachine {
   }
 
   private func part(_ translation: Translation, _ offset: UInt64, _ length: UInt64)
-    -> ConformAnswer.Part
+    -> VTdAnswer.Part
   {
-    var part = ConformAnswer.Part(off: offset, len: length, r: "fault")
+    var part = VTdAnswer.Part(off: offset, len: length, r: "fault")
     switch translation {
     case .mapped(let physical, _):
       part.r = "ok"
@@ -308,9 +307,9 @@ extension ConformMachine {
   }
 
   /// The first record that was free before.
-  private func newRecord(since before: [VTd.FaultRecord]) -> ConformAnswer.Record? {
+  private func newRecord(since before: [VTd.FaultRecord]) -> VTdAnswer.Record? {
     for (old, new) in zip(before, records()) where new.isValid && !old.isValid {
-      return ConformAnswer.Record(
+      return VTdAnswer.Record(
         sid: hexadecimal(new.requester.rawValue), t: new.kind == .read ? 1 : 0,
         fr: Int(new.reason.rawValue), fi: hexadecimal(new.information),
         pp: new.pasid == nil ? 0 : 1, pv: new.pasid ?? 0)

@@ -1,83 +1,84 @@
 import FoundationEssentials
 import IOMMUFormats
+import IOMMUImages
 
 /// What the truth beside a trace of the Linux GART driver says that other truths do not.
-public struct GARTTruth: Sendable {
+struct GARTTruth: Sendable {
   /// The aperture and the table at the end of the trace.
-  public struct Aperture: Sendable, Equatable {
+  struct Aperture: Sendable, Equatable {
     /// 0 when the kernel does not use the GART.
-    public var base: UInt64
-    public var byteCount: UInt64
-    public var table: PhysicalAddress
-    public var tableByteCount: UInt64
-    public var entryCount: UInt64
+    var base: UInt64
+    var byteCount: UInt64
+    var table: PhysicalAddress
+    var tableByteCount: UInt64
+    var entryCount: UInt64
     /// Entries that are zero.
-    public var zeroEntryCount: UInt64
+    var zeroEntryCount: UInt64
     /// What free entries of the IOMMU's part hold, and how many do.
-    public var scratchEntry: GART.GATTEntry
-    public var scratchEntryCount: UInt64
-    public var scratchPage: PhysicalAddress
+    var scratchEntry: GART.GATTEntry
+    var scratchEntryCount: UInt64
+    var scratchPage: PhysicalAddress
     /// AGP's scratch page, which its free entries name without the valid bit; 0 without AGP.
-    public var agpScratchPage: PhysicalAddress
-    public var agpScratchEntryCount: UInt64
+    var agpScratchPage: PhysicalAddress
+    var agpScratchEntryCount: UInt64
     /// The first entry of the IOMMU's part; those below are AGP's, or unused.
-    public var firstEntry: UInt64
+    var firstEntry: UInt64
   }
 
   /// How many mappings of which kind.
-  public struct Counts: Sendable, Equatable {
-    public var mappings: UInt64
-    public var live: UInt64
-    public var freed: UInt64
-    public var identity: UInt64
-    public var failures: UInt64
+  struct Counts: Sendable, Equatable {
+    var mappings: UInt64
+    var live: UInt64
+    var freed: UInt64
+    var identity: UInt64
+    var failures: UInt64
     /// Writes of InvGart to all northbridges together.
-    public var flushes: UInt64
+    var flushes: UInt64
   }
 
   /// What one mapping has besides what every trace's mappings have.
-  public struct Detail: Sendable, Equatable {
-    public enum State: String, Sendable, Decodable { case live, freed, failed }
+  struct Detail: Sendable, Equatable {
+    enum State: String, Sendable, Decodable { case live, freed, failed }
 
     /// Where a mapping stands in a scatter list.
-    public struct List: Sendable, Equatable {
-      public var group: UInt64
-      public var index: UInt64
+    struct List: Sendable, Equatable {
+      var group: UInt64
+      var index: UInt64
       /// Input segments of the whole list.
-      public var count: UInt64
+      var count: UInt64
       /// Which output segment holds it.
-      public var output: UInt64
+      var output: UInt64
     }
 
     /// 1 for the first kernel, 2 for the kdump kernel.
-    public var kernel: UInt64
+    var kernel: UInt64
     /// The call that made it, as traces name it; `agp_bind` for AGP.
-    public var function: String
-    public var state: State
-    public var list: List?
+    var function: String
+    var state: State
+    var list: List?
     /// Its pages are in the image, filled with a pattern.
-    public var isSampled: Bool
+    var isSampled: Bool
 
     /// Bound by AGP: when it was, only the trace tells exactly.
-    public var isAGP: Bool { function == "agp_bind" }
+    var isAGP: Bool { function == "agp_bind" }
   }
 
   /// Whether the kdump kernel switched the GART on; `nil` in the truth of a first kernel.
-  public var secondKernelUsesGART: Bool?
+  var secondKernelUsesGART: Bool?
 
   /// The words of `iommu=`; empty for none.
-  public var option: String
+  var option: String
   /// Half-open, whole pages.
-  public var crashKernel: [Range<PhysicalAddress>]
-  public var aperture: Aperture
-  public var counts: Counts
+  var crashKernel: [Range<PhysicalAddress>]
+  var aperture: Aperture
+  var counts: Counts
   /// By the mapping's identifier.
-  public var details: [UInt64: Detail]
+  var details: [UInt64: Detail]
 
   /// Reads the parts of a truth file that are the GART's own.
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
-  public init(path: String) throws(ImageError) {
+  init(path: String) throws(ImageError) {
     let document = try decodeJSON(
       GARTTruthDocument.self, path: path, atMost: TraceTruth.byteCountLimit, kind: "a truth file")
     aperture = document.aperture.value

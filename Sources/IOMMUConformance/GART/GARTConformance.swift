@@ -6,31 +6,7 @@ import IOMMUTranslation
 
 /// One directory of a recorded GART driver: the first kernel's trace, and the kdump kernel's after
 /// it, each against what lies beside it.
-struct GARTConformance {
-  /// How one trace came out.
-  struct Result: Encodable {
-    var trace: String
-    var passed: Bool { differenceCount == 0 && error == nil }
-    var differenceCount = 0
-    /// The first ones.
-    var differences: [String] = []
-    /// What could not be read.
-    var error: String?
-    var totals = ReplayTotals()
-
-    enum CodingKeys: CodingKey { case trace, passed, differenceCount, differences, error, totals }
-
-    func encode(to encoder: any Encoder) throws {
-      var container = encoder.container(keyedBy: CodingKeys.self)
-      try container.encode(trace, forKey: .trace)
-      try container.encode(passed, forKey: .passed)
-      try container.encode(differenceCount, forKey: .differenceCount)
-      try container.encode(differences, forKey: .differences)
-      try container.encodeIfPresent(error, forKey: .error)
-      try container.encode(totals, forKey: .totals)
-    }
-  }
-
+package struct GARTConformance {
   let directory: String
   let cache: GARTCache.Geometry
   let differenceLimit: Int
@@ -38,6 +14,17 @@ struct GARTConformance {
   let runsDriver: Bool
   /// Whether all pages are compared after every call.
   let isThorough: Bool
+
+  package init(
+    directory: String, cache: GARTCache.Geometry, differenceLimit: Int, runsDriver: Bool,
+    isThorough: Bool
+  ) {
+    self.directory = directory
+    self.cache = cache
+    self.differenceLimit = differenceLimit
+    self.runsDriver = runsDriver
+    self.isThorough = isThorough
+  }
 
   private func path(_ file: String) -> String {
     directory + (directory.hasSuffix("/") ? "" : "/") + file
@@ -48,21 +35,21 @@ struct GARTConformance {
   /// Plays the directory's traces.
   ///
   /// - Throws: ``ImageError`` for a file that is missing or cannot be read.
-  func results() throws -> [Result] {
+  package func results() throws(ImageError) -> [RecordingResult] {
     let truth = try TraceTruth(path: path("truth.json"))
     let states = try NorthbridgeStates(path: path("northbridges.json"))
     let hasSecondKernel = exists("trace-kdump.jsonl")
     let kdumpTruth = hasSecondKernel ? try TraceTruth(path: path("truth-kdump.json")) : nil
     let ram = joined(truth.memory + (kdumpTruth?.memory ?? []))
-    let memory = try FlatMemory(ram: ram)
     let machine = RecordedMachine(
-      memory: memory, functions: states.nodes.map(\.function), cache: cache)
+      memory: try memory(of: truth, ram: ram), functions: states.nodes.map(\.function), cache: cache
+    )
 
     let gart = try GARTTruth(path: path("truth.json"))
     let ours =
       runsDriver
       ? GARTDriverReplay(
-        memory: try FlatMemory(ram: ram), states: states, truth: truth, gart: gart) : nil
+        memory: try memory(of: truth, ram: ram), states: states, truth: truth, gart: gart) : nil
     var first = GARTReplay(
       machine: machine, truth: truth, gart: gart, cache: cache, differenceLimit: differenceLimit,
       isThorough: isThorough, beside: ours)
@@ -75,7 +62,7 @@ struct GARTConformance {
       let final = first.machine.hardware.nodes
       first.compare { log, _ in compare(final, after, &log) }
     }
-    var results = [result(first, "trace.jsonl")]
+    var results = [result(first, "trace.jsonl", ours)]
     if let kdumpTruth {
       first.machine.restore(nodes)
       let kdumpGART = try GARTTruth(path: path("truth-kdump.json"))
@@ -94,15 +81,27 @@ struct GARTConformance {
         &second, second.nodesAtCrash ?? [],
         try NorthbridgeStates(path: path("northbridges-kdump.json")), kdumpTruth, kdumpGART,
         suffix: "-kdump")
-      results.append(result(second, "trace-kdump.jsonl"))
+      results.append(result(second, "trace-kdump.jsonl", ours))
     }
     return results
   }
 
-  private func result(_ replay: GARTReplay, _ trace: String) -> Result {
-    Result(
-      trace: path(trace), differenceCount: replay.log.count, differences: replay.log.kept,
-      totals: replay.totals)
+  private func result(
+    _ replay: GARTReplay, _ trace: String, _ ours: GARTDriverReplay?
+  ) -> RecordingResult {
+    RecordingResult(
+      recording: path(trace), log: replay.log,
+      notes: ours?.stop.map { ["our driver stops: \($0)"] } ?? [], totals: replay.totals)
+  }
+
+  private func memory(
+    of truth: TraceTruth, ram: [Range<PhysicalAddress>]
+  ) throws(ImageError) -> FlatMemory {
+    do {
+      return try FlatMemory(ram: ram)
+    } catch {
+      throw ImageError(file: truth.path, place: "ram", found: "\(error)")
+    }
   }
 
   /// RAM of both kernels; ranges that overlap become one.
@@ -127,9 +126,9 @@ struct GARTConformance {
   private func compareFiles(
     _ replay: inout GARTReplay, _ nodes: [Northbridge], _ states: NorthbridgeStates,
     _ truth: TraceTruth, _ gart: GARTTruth, suffix: String
-  ) throws {
+  ) throws(ImageError) {
     let machine = replay.machine
-    try replay.compare { log, totals in
+    try replay.compare { (log, totals) throws(ImageError) in
       log.compare(truth.kernel, suffix.isEmpty ? 1 : 2, "kernel")
       compare(nodes, states, &log)
       for state in states.nodes {
@@ -179,7 +178,7 @@ struct GARTConformance {
   /// is a mark and its own address.
   private func compareSamples(
     _ truth: TraceTruth, _ gart: GARTTruth, _ nodes: [Northbridge], _ image: MemoryImage,
-    _ log: inout DifferenceLog, _ totals: inout ReplayTotals
+    _ log: inout DifferenceLog, _ totals: inout RecordingTotals
   ) {
     let devices = Northbridges(nodes: nodes)
     for mapping in truth.mappings where gart.details[mapping.identifier]?.isSampled == true {

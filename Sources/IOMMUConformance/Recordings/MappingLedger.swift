@@ -1,9 +1,10 @@
 import IOMMUFormats
+import IOMMUImages
 
 /// Which mappings of a truth file begin and end at each place of a trace.
 ///
 /// Walks along with a replay: each step goes to a place in the trace, never back.
-public struct MappingLedger: Sendable {
+struct MappingLedger: Sendable {
   private let mappings: [TraceMapping]
   /// Indices of `mappings` by the place where each ends; those that live on are left out.
   private let byEnd: [Int]
@@ -11,7 +12,7 @@ public struct MappingLedger: Sendable {
   private var nextToEnd = 0
 
   /// - Parameter mappings: In any order.
-  public init(_ mappings: [TraceMapping]) {
+  init(_ mappings: [TraceMapping]) {
     let sorted = mappings.sorted { $0.firstSequence < $1.firstSequence }
     self.mappings = sorted
     byEnd = sorted.indices.filter { sorted[$0].endSequence != nil }
@@ -19,13 +20,13 @@ public struct MappingLedger: Sendable {
   }
 
   /// Whether all mappings have begun, and all that end have ended.
-  public var isAtEnd: Bool { nextToBegin == mappings.count && nextToEnd == byEnd.count }
+  var isAtEnd: Bool { nextToBegin == mappings.count && nextToEnd == byEnd.count }
 
   /// Goes on to the place after `eventCount` events.
   ///
   /// - Returns: The mappings whose end lies at or before it, then those that begin at or before it,
   ///   each once. One that begins and ends within one step is in both.
-  public mutating func advance(
+  mutating func advance(
     to eventCount: UInt64
   ) -> (ended: [TraceMapping], begun: ArraySlice<TraceMapping>) {
     let firstToBegin = nextToBegin

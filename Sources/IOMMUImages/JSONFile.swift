@@ -1,8 +1,11 @@
 import FoundationEssentials
-import IOMMUFormats
 
 /// Reads a whole JSON file that others wrote.
-func decodeJSON<Document: Decodable>(
+///
+/// - Parameter kind: What the file should be, in errors: `a truth file`.
+/// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong, also for a file of
+///   more bytes than `limit`.
+package func decodeJSON<Document: Decodable>(
   _: Document.Type, path: String, atMost limit: Int, kind: String
 ) throws(ImageError) -> Document {
   let bytes = try InputFile(path: path).contents(atMost: limit)

@@ -9,7 +9,7 @@ import IOMMUTranslation
 /// driver saw, and after every call each page in force must translate to its truth and each page
 /// taken back must fault.
 final class CalgaryReplay {
-  var report = ReplayReport()
+  var report: ReplayReport
   let memory: FlatMemory
   /// By the trace's chip numbers.
   var units: [CalgaryUnit?] = []
@@ -58,15 +58,18 @@ final class CalgaryReplay {
   }
 
   /// - Parameter cache: The chips' TCE cache; `nil` for none.
+  /// - Throws: ``ImageError`` for RAM that no machine can have.
   init(
-    truth: TraceTruth, cache: CalgaryOptions.CacheGeometry?, isThorough: Bool
-  ) throws {
+    truth: TraceTruth, cache: CalgaryOptions.CacheGeometry?, differenceLimit: Int,
+    isThorough: Bool
+  ) throws(ImageError) {
     self.truth = truth
+    report = ReplayReport(differenceLimit: differenceLimit)
     self.isThorough = isThorough
     do {
       memory = try FlatMemory(ram: truth.memory)
     } catch {
-      throw InputError("\(truth.path): ram: \(error)")
+      throw ImageError(file: truth.path, place: "ram", found: "\(error)")
     }
     ledger = MappingLedger(truth.mappings)
     model =
@@ -85,9 +88,9 @@ final class CalgaryReplay {
   /// Plays one trace to its end.
   ///
   /// - Returns: The number of the last event.
-  func play(_ path: String, after sequence: UInt64?, observer: (TraceEvent) -> Void) throws
-    -> UInt64?
-  {
+  func play(
+    _ path: String, after sequence: UInt64?, observer: (TraceEvent) -> Void
+  ) throws(ImageError) -> UInt64? {
     traceName = path
     var reader = try TraceReader(path: path, after: sequence)
     var last = sequence
@@ -311,6 +314,7 @@ final class CalgaryReplay {
   // MARK: Calls
 
   private func finish(_ ret: TraceReturn, at boundary: UInt64) {
+    report.totals.calls += 1
     let (ended, begun) = ledger.advance(to: boundary)
     if let openCall {
       compare(openCall, ret, ended: ended, begun: Array(begun), boundary)

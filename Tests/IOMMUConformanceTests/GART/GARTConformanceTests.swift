@@ -1,21 +1,17 @@
-import Glibc
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUImages
+import IOMMUTestSupport
 import Testing
 
-@testable import IOMMUCommands
+@testable import IOMMUConformance
 
-/// A directory of copies that goes away.
-private final class Copies {
-  let path: String
+/// Copies of the recorded life of a driver in the examples.
+private struct Copies {
+  let directory = TemporaryDirectory()
 
-  /// Copies the recorded life of a driver in the examples.
-  init() throws {
-    var template = Array("/tmp/conform-gart-XXXXXX".utf8CString)
-    path = try #require(mkdtemp(&template).map { String(cString: $0) })
-    for file in Self.files {
-      try write(file, Self.original(file))
-    }
+  init() {
+    for file in Self.files { _ = directory.file(file, Self.original(file)) }
   }
 
   static let files = [
@@ -23,102 +19,83 @@ private final class Copies {
     "northbridges-kdump.json",
   ]
 
-  static func original(_ file: String) throws -> String {
-    let image = try MemoryImage(path: Examples.path("gart-trace", file))
-    let count = Int(image.backedRanges[0].byteCount)
-    return String(decoding: image.bytes(at: PhysicalAddress(0), count: count)!, as: UTF8.self)
-  }
-
-  func write(_ file: String, _ text: String) throws {
-    let stream = try #require(fopen("\(path)/\(file)", "w"))
-    defer { fclose(stream) }
-    fputs(text, stream)
-  }
+  static func original(_ file: String) -> String { Repository.text("Examples/gart-trace/\(file)") }
 
   /// Changes the first place where `old` is found.
   func change(_ file: String, _ old: String, _ new: String) throws {
-    let text = try Self.original(file)
-    let range = try #require(text.firstRange(of: old), "\(file) has no \(old)")
-    try write(file, text.replacingCharacters(in: range, with: new))
+    let text = Self.original(file)
+    try #require(text.contains(old), "\(file) has no \(old)")
+    _ = directory.file(file, text.replacing(old, with: new, maxReplacements: 1))
   }
 
   /// Makes the list of four at event 242, two pages of which go through the GART, one that finds no
   /// room at first: two entries stored, a flush, two given back. Eight events more, and two flushes.
-  func retryList(givenBack: String = #""count":2,"fill_bytes":"13a054eb""#) throws {
-    let old = try Self.original("trace.jsonl").split(separator: "\n").map(String.init)
+  func retryList(givenBack: String = #""count":2,"fill_bytes":"13a054eb""#) {
+    let old = Self.original("trace.jsonl").split(separator: "\n").map(String.init)
     let first =
       #"{"seq":242,"ev":"mem","pa":"0x1bd561000","width":4,"count":2,"bytes":"13c0577713f0cf90"}"#
     let second = #"{"seq":249,"ev":"mem","pa":"0x1bd561000","width":4,\#(givenBack)}"#
     let flush = old[244..<250]
     let lines = old[..<243] + [first] + flush + [second] + old[243...]
-    try write(
+    _ = directory.file(
       "trace.jsonl",
       lines.enumerated().map { number, line in
         #"{"seq":\#(number)"# + line[line.firstIndex(of: ",")!...] + "\n"
       }.joined())
     for file in ["truth.json", "trace-kdump.jsonl", "truth-kdump.json"] {
-      let shifted = try Self.original(file).replacing(/("seq(?:_map|_unmap)?": ?)([0-9]+)/) {
+      let shifted = Self.original(file).replacing(/("seq(?:_map|_unmap)?": ?)([0-9]+)/) {
         let number = UInt64($0.output.2)!
         return "\($0.output.1)\(number > 243 ? number + 8 : number)"
       }
-      try write(
+      _ = directory.file(
         file,
         shifted.replacing(
           #""flush_writes_all_nbs":52"#, with: #""flush_writes_all_nbs":54"#))
     }
   }
-
-  deinit {
-    for file in Self.files + ["gatt.bin", "image.elf", "northbridges-after-shutdown.json"] {
-      unlink("\(path)/\(file)")
-    }
-    rmdir(path)
-  }
 }
 
-extension String {
-  fileprivate func replacingCharacters(in range: Range<Index>, with text: String) -> String {
-    var copy = self
-    copy.replaceSubrange(range, with: text)
-    return copy
-  }
-}
-
+/// Plays a directory; what could not be read counts as a result, as it does for the command.
 private func conform(
-  _ directory: String, _ options: String...
-) throws -> (ok: Bool, text: String, errors: [String]) {
-  var text = ""
-  let outcome = try ConformGART.parse([directory] + options).report(to: &text)
-  return (outcome.failed == 0, text, outcome.errors)
+  _ directory: String, cache: GARTCache.Geometry = .off, differenceLimit: Int = 5,
+  runsDriver: Bool = false, isThorough: Bool = false
+) -> [RecordingResult] {
+  do {
+    return try GARTConformance(
+      directory: directory, cache: cache, differenceLimit: differenceLimit,
+      runsDriver: runsDriver, isThorough: isThorough
+    ).results()
+  } catch {
+    return [RecordingResult(recording: directory, error: "\(error)")]
+  }
 }
 
-@Suite struct ConformGARTTests {
-  static let directory = "\(Examples.directory)/gart-trace"
+private func differences(_ results: [RecordingResult]) -> [String] {
+  results.flatMap(\.differences)
+}
 
-  @Test(arguments: [
-    [], ["--caches", "on"], ["--caches", "on", "--cache-sets", "8x4"], ["--driver"], ["--thorough"],
-  ])
-  func `the recorded life of a driver comes out as it was`(options: [String]) throws {
-    var text = ""
-    let command = try ConformGART.parse([Self.directory] + options)
-    let outcome = try command.report(to: &text)
-    #expect(outcome.passed == 2 && outcome.failed == 0 && outcome.errors.isEmpty)
-    #expect(text.contains("events              545, "))
-    #expect(text.contains("register writes     66, 52 flushes\n"))
-    #expect(text.contains("reads compared      242, and 54 of what firmware left\n"))
-    #expect(text.contains("mappings compared   98, "))
-    #expect(text.contains("differences         0\n"))
-    #expect(text.hasSuffix("2 passed, 0 failed\n"))
-    #expect(text.contains(" 0 still in a cache") == !options.contains("on"))
-    // 64 calls, 66 writes of each kernel's own, and two boots.
-    #expect(text.contains("our own driver      0 steps") == !options.contains("--driver"))
-  }
+@Suite struct GARTConformanceTests {
+  static let directory = "\(Repository.path)/Examples/gart-trace"
 
-  @Test func `the result is there as JSON too`() throws {
-    let (ok, text, _) = try conform(Self.directory, "--format", "json")
-    #expect(ok)
-    #expect(text.contains("\"failed\" : 0"))
-    #expect(text.contains("\"reads\" : 242"))
+  @Test(
+    arguments: [
+      (.off, false, false), (.unlimited, false, false),
+      (.sets(setCount: 8, wayCount: 4), false, false), (.off, true, false), (.off, false, true),
+    ] as [(GARTCache.Geometry, Bool, Bool)])
+  func `the recorded life of a driver comes out as it was`(
+    cache: GARTCache.Geometry, runsDriver: Bool, isThorough: Bool
+  ) {
+    let results = conform(
+      Self.directory, cache: cache, runsDriver: runsDriver, isThorough: isThorough)
+    #expect(results.map(\.passed) == [true, true], "\(differences(results))")
+    #expect(results.allSatisfy { $0.notes.isEmpty })
+    let totals = RecordingSummary(results, took: .seconds(1)).totals
+    #expect(totals.events == 545)
+    #expect(totals.writes == 66 && totals.flushes == 52)
+    #expect(totals.reads == 242 && totals.firmwareReads == 54)
+    #expect(totals.mappings == 98)
+    #expect((totals.staleHits > 0) == (cache != .off))
+    #expect((totals.driverSteps > 0) == runsDriver)
   }
 
   static let changes: [(file: String, old: String, new: String)] = [
@@ -183,45 +160,42 @@ private func conform(
 
   @Test(arguments: changes)
   func `a changed value fails`(file: String, old: String, new: String) throws {
-    let copies = try Copies()
+    let copies = Copies()
     try copies.change(file, old, new)
-    let (ok, text, errors) = try conform(copies.path)
-    #expect(!ok && errors.isEmpty)
-    #expect(text.contains("FAIL \(copies.path)/"))
-    #expect(!text.contains(", 0 failed\n"))
+    let results = conform(copies.directory.path)
+    #expect(results.contains { $0.differenceCount > 0 })
+    #expect(results.allSatisfy { $0.error == nil })
   }
 
-  @Test(arguments: [[], ["--caches", "on"]])
+  @Test(arguments: [.off, .unlimited] as [GARTCache.Geometry])
   func `a list that found no room at first is stored, given back and stored again`(
-    options: [String]
-  ) throws {
-    let copies = try Copies()
-    try copies.retryList()
-    var text = ""
-    let outcome = try ConformGART.parse([copies.path] + options).report(to: &text)
-    #expect(outcome.passed == 2 && outcome.failed == 0, "\(text)")
-    #expect(text.contains("events              553, "))
-    #expect(text.contains("register writes     68, 54 flushes\n"))
+    cache: GARTCache.Geometry
+  ) {
+    let copies = Copies()
+    copies.retryList()
+    let results = conform(copies.directory.path, cache: cache)
+    #expect(results.map(\.passed) == [true, true], "\(differences(results))")
+    #expect(results[0].totals.flushes + results[1].totals.flushes == 54)
   }
 
   @Test(arguments: [
     // One entry is left behind; both get another page.
     #""count":1,"fill_bytes":"13a054eb""#, #""count":2,"fill_bytes":"13b054eb""#,
   ])
-  func `what a list leaves behind is noticed`(givenBack: String) throws {
-    let copies = try Copies()
-    try copies.retryList(givenBack: givenBack)
-    let (ok, text, _) = try conform(copies.path)
-    #expect(!ok)
-    #expect(text.contains("seq 258, map_sg: entries stored is "))
+  func `what a list leaves behind is noticed`(givenBack: String) {
+    let copies = Copies()
+    copies.retryList(givenBack: givenBack)
+    let found = differences(conform(copies.directory.path))
+    #expect(found.contains { $0.hasPrefix("seq 258, map_sg: entries stored is ") }, "\(found)")
   }
 
   @Test func `differences are shown as many as asked for, and all are counted`() throws {
-    let copies = try Copies()
+    let copies = Copies()
     try copies.change(
       "truth.json", #""scratch_pa":"0x1eb54a000""#, #""scratch_pa":"0x1eb54b000""#)
-    let text = try conform(copies.path, "--show", "2").text
-    #expect(text.split(separator: "\n").count { $0.hasPrefix("       ") } == 2)
+    let results = conform(copies.directory.path, differenceLimit: 2)
+    #expect(results[0].differences.count == 2)
+    #expect(results[0].differenceCount > 2)
   }
 
   static let nonsense: [(file: String, old: String, new: String, text: String)] = [
@@ -245,42 +219,25 @@ private func conform(
   func `input that makes no sense is refused with its place`(
     file: String, old: String, new: String, text: String
   ) throws {
-    let copies = try Copies()
+    let copies = Copies()
     try copies.change(file, old, new)
-    let (ok, screen, errors) = try conform(copies.path)
-    #expect(!ok)
+    let errors = conform(copies.directory.path).compactMap(\.error)
     #expect(errors.count == 1)
     #expect(errors.first?.contains(text) == true, "\(errors)")
-    #expect(errors.first?.hasPrefix("\(copies.path)/\(file)") == true)
-    #expect(screen.hasSuffix("0 passed, 1 failed\n"))
-  }
-
-  @Test func `a directory without a trace fails and the others are played`() throws {
-    var text = ""
-    let command = try ConformGART.parse(["/nowhere", Self.directory])
-    let outcome = try command.report(to: &text)
-    #expect(outcome.passed == 2 && outcome.failed == 1)
-    #expect(outcome.errors.first?.hasPrefix("/nowhere/truth.json: ") == true)
+    #expect(errors.first?.hasPrefix(copies.directory.path(file)) == true)
   }
 
   @Test func `our own driver notices that the real one did something else`() throws {
-    let copies = try Copies()
+    let copies = Copies()
     // Both write the same wrong number: the replay alone cannot know.
     try copies.change(
       "trace.jsonl", #""offset":"0x9c","width":4,"value":"0x00000001","bus_bytes":"01000000""#,
       #""offset":"0x9c","width":4,"value":"0x00000005","bus_bytes":"05000000""#)
-    #expect(try conform(copies.path).ok)
-    let (ok, text, _) = try conform(copies.path, "--driver")
-    #expect(!ok)
+    #expect(conform(copies.directory.path).map(\.passed) == [true, true])
+    let found = differences(conform(copies.directory.path, runsDriver: true))
     #expect(
-      text.contains("our driver writes 0x1 to 00:18.3 0x9c, the real one 0x5 to 00:18.3 0x9c"))
-  }
-
-  @Test(arguments: [
-    ["a", "--caches", "maybe"], [], ["a", "--cache-sets", "8x4"],
-    ["a", "--caches", "on", "--cache-sets", "3x4"], ["a", "--show", "-1"],
-  ])
-  func `a wrong command line is refused`(arguments: [String]) {
-    #expect(throws: (any Error).self) { try ConformGART.parse(arguments) }
+      found.contains {
+        $0.contains("our driver writes 0x1 to 00:18.3 0x9c, the real one 0x5 to 00:18.3 0x9c")
+      }, "\(found)")
   }
 }

@@ -1,7 +1,8 @@
-import Glibc
+import IOMMUHardware
+import IOMMUTestSupport
 import Testing
 
-@testable import IOMMUCommands
+@testable import IOMMUConformance
 
 /// A driver's life in twenty lines: one chip, one PHB with buses 2 and 3, a 64 KiB table at
 /// 0x100000, one page mapped, taken back, and one that lives on.
@@ -81,43 +82,40 @@ private enum Life {
     """
 }
 
-@Suite struct ConformCalgaryTests {
-  /// Plays a directory with these files; the screen, and how it went.
+@Suite struct CalgaryConformanceTests {
+  /// Plays a directory with these files; an error counts as a result, as it does for the command.
   private func play(
     _ trace: String = Life.trace, _ truth: String = Life.truth,
-    _ registers: String = Life.registers, _ options: [String] = []
-  ) throws -> (screen: String, failed: Int, unreadable: Int) {
-    let directory = "/tmp/iommu-conform-\(UInt64.random(in: 0 ... .max))"
-    mkdir(directory, 0o700)
-    let files = [("trace.jsonl", trace), ("truth.json", truth), ("regs.json", registers)]
-    defer {
-      for (name, _) in files { unlink("\(directory)/\(name)") }
-      rmdir(directory)
+    _ registers: String = Life.registers, cache: CalgaryOptions.CacheGeometry? = nil,
+    runsDriver: Bool = false, isThorough: Bool = false
+  ) -> RecordingResult {
+    let directory = TemporaryDirectory()
+    _ = directory.file("trace.jsonl", trace)
+    _ = directory.file("truth.json", truth)
+    _ = directory.file("regs.json", registers)
+    do {
+      return try CalgaryConformance(
+        directory: directory.path, cache: cache, differenceLimit: 10, runsDriver: runsDriver,
+        isThorough: isThorough
+      ).result()
+    } catch {
+      return RecordingResult(recording: directory.path, error: "\(error)")
     }
-    for (name, text) in files {
-      let stream = fopen("\(directory)/\(name)", "w")!
-      fputs(text, stream)
-      fclose(stream)
-    }
-    let command = try ConformCalgary.parse([directory] + options)
-    var screen = ""
-    let outcome = command.report(to: &screen)
-    #expect(outcome.passed + outcome.failed == 1)
-    return (screen, outcome.failed, outcome.unreadable)
   }
 
-  @Test func `a true life passes`() throws {
-    let outcome = try play()
-    #expect(outcome.failed == 0, "\(outcome.screen)")
-    #expect(outcome.screen.hasSuffix("1 passed, 0 failed\n"))
-    #expect(outcome.screen.contains("24 events: 4 reads compared, 6 taken as firmware's and 1 as"))
-    #expect(try play(Life.trace, Life.truth, Life.registers, ["--thorough"]).failed == 0)
+  @Test func `a true life passes`() {
+    let result = play()
+    #expect(result.passed, "\(result)")
+    #expect(result.totals.events == 24 && result.totals.calls == 3)
+    #expect(result.totals.reads == 4 && result.totals.firmwareReads == 6)
+    #expect(result.totals.environmentReads == 1)
+    #expect(play(isThorough: true).passed)
   }
 
-  @Test func `a cache without a flush answers for a page that was taken back`() throws {
-    let outcome = try play(Life.trace, Life.truth, Life.registers, ["--caches", "on"])
-    #expect(outcome.failed == 0, "\(outcome.screen)")
-    #expect(outcome.screen.contains("answered by a stale cache entry"))
+  @Test func `a cache without a flush answers for a page that was taken back`() {
+    let result = play(cache: .unlimited)
+    #expect(result.passed, "\(result)")
+    #expect(result.totals.staleHits > 0)
   }
 
   static let changes: [(old: String, new: String)] = [
@@ -150,9 +148,11 @@ private enum Life {
     let change = Self.changes[index]
     let trace = Life.trace.replacing(change.old, with: change.new, maxReplacements: 1)
     #expect(trace != Life.trace)
-    let outcome = try play(trace)
-    #expect(outcome.failed == 1, "\(outcome.screen)")
-    #expect(outcome.screen.contains(".jsonl:") || outcome.screen.contains(".json: "))
+    let result = play(trace)
+    #expect(!result.passed)
+    // Each difference has its place.
+    let texts = result.differences + [result.error].compactMap { $0 }
+    #expect(texts.allSatisfy { $0.contains(".jsonl:") || $0.contains(".json: ") }, "\(texts)")
   }
 
   static let truthChanges: [(old: String, new: String)] = [
@@ -178,68 +178,61 @@ private enum Life {
     let change = Self.truthChanges[index]
     let truth = Life.truth.replacing(change.old, with: change.new, maxReplacements: 1)
     #expect(truth != Life.truth)
-    let outcome = try play(Life.trace, truth)
-    #expect(outcome.failed == 1, "\(outcome.screen)")
+    #expect(!play(Life.trace, truth).passed)
   }
 
-  @Test func `a changed register state fails`() throws {
+  @Test func `a changed register state fails`() {
     let registers = Life.registers.replacing("0x5a020311", with: "0x5a020411")
-    let outcome = try play(Life.trace, Life.truth, registers)
-    #expect(outcome.failed == 1)
-    #expect(outcome.screen.contains("regs.json: chip 0 PHB0.DEBUG_STUFF: holds 0x5a020311 here"))
-  }
-
-  @Test func `a trace that cannot be read fails its directory with file and line`() throws {
-    let trace = Life.trace.replacing("{\"seq\":3,", with: "{\"seq\":4,")
-    let outcome = try play(trace)
-    #expect(outcome.failed == 1)
-    #expect(outcome.unreadable == 1)
-    #expect(outcome.screen.contains("trace.jsonl: line 4: seq 4 follows 2"))
-  }
-
-  @Test func `our own driver takes the same steps, and says where it does not`() throws {
-    let outcome = try play(Life.trace, Life.truth, Life.registers, ["--driver"])
-    // Without a device on the bus our driver leaves it alone.
-    #expect(outcome.failed == 1)
+    let result = play(Life.trace, Life.truth, registers)
+    #expect(result.differenceCount == 1)
     #expect(
-      outcome.screen.contains(
-        "trace.jsonl:14: the real driver goes on, at line 3, where ours is done"))
+      result.differences[0].hasSuffix(
+        "regs.json: chip 0 PHB0.DEBUG_STUFF: holds 0x5a020311 here, 0x5a020411 there"))
   }
 
-  @Test func `memory and tables that cannot be are errors of the file`() throws {
+  @Test func `a trace that cannot be read fails its directory with file and line`() {
+    let trace = Life.trace.replacing("{\"seq\":3,", with: "{\"seq\":4,")
+    let result = play(trace)
+    #expect(!result.passed)
+    #expect(result.error?.contains("/trace.jsonl: line 4: seq 4 follows 2") == true)
+  }
+
+  @Test func `our own driver takes the same steps, and says where it does not`() {
+    let result = play(runsDriver: true)
+    // Without a device on the bus our driver leaves it alone.
+    #expect(result.differenceCount == 1)
+    #expect(
+      result.differences[0].hasSuffix(
+        "/trace.jsonl:14: the real driver goes on, at line 3, where ours is done"))
+  }
+
+  @Test func `memory and tables that cannot be are errors of the file`() {
     let noMemory = Life.truth.replacing("[[\"0x0\",\"0x400000\",\"ram\"]]", with: "[]")
-    #expect(try play(Life.trace, noMemory).screen.contains("truth.json: ram: a machine needs"))
+    func error(_ truth: String) -> String { play(Life.trace, truth).error ?? "none" }
+    #expect(error(noMemory).contains("truth.json: ram: a machine needs"))
     let fifth = Life.truth.replacing("\"phb\":0", with: "\"phb\":4")
-    #expect(try play(Life.trace, fifth).screen.contains("tables[0].phb: 4: a chip has four PHBs"))
+    #expect(error(fifth).contains("tables[0].phb: 4: a chip has four PHBs"))
     let high = Life.truth.replacing("\"pa\":\"0x77000\"", with: "\"pa\":\"0xf000000077000\"")
-    #expect(try play(Life.trace, high).failed == 1)
+    #expect(!play(Life.trace, high).passed)
   }
 
-  @Test(arguments: [1, 2008, UInt64.random(in: 0 ... .max)])
-  func `no damage to a life stops the program`(seed: UInt64) throws {
-    var state = seed
-    func next(_ limit: Int) -> Int {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return Int(state >> 33) % limit
-    }
+  @Test(arguments: seeds)
+  func `no damage to a life stops the program`(seed: UInt64) {
+    var random = SeededGenerator(seed: seed)
+    // Digits become digits more often than not, so that the damage is read.
+    let digits = Array("0123456789abcdef\"{,".utf8)
     var failed = 0
     for round in 0..<40 {
-      var trace = Array(Life.trace.utf8)
-      var truth = Array(Life.truth.utf8)
-      for _ in 0...next(3) {
-        // Digits become digits more often than not, so that the damage is read.
-        let digits = Array("0123456789abcdef\"{,".utf8)
-        if round % 2 == 0 {
-          trace[next(trace.count)] = digits[next(digits.count)]
-        } else {
-          truth[next(truth.count)] = digits[next(digits.count)]
-        }
+      var texts = [Array(Life.trace.utf8), Array(Life.truth.utf8)]
+      for _ in 0..<Int.random(in: 1...3, using: &random) {
+        let place = texts[round % 2].indices.randomElement(using: &random)!
+        texts[round % 2][place] = digits.randomElement(using: &random)!
       }
-      let outcome = try play(
-        String(decoding: trace, as: UTF8.self), String(decoding: truth, as: UTF8.self),
-        Life.registers, round % 4 < 2 ? ["--caches", "on"] : ["--driver"])
-      failed += outcome.failed
+      let result = play(
+        String(decoding: texts[0], as: UTF8.self), String(decoding: texts[1], as: UTF8.self),
+        cache: round % 4 < 2 ? .unlimited : nil, runsDriver: round % 4 >= 2)
+      failed += result.passed ? 0 : 1
     }
-    #expect(failed > 20, "seed \(seed)")
+    #expect(failed > 20)
   }
 }

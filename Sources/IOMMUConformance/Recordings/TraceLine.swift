@@ -1,5 +1,6 @@
 import FoundationEssentials
 import IOMMUFormats
+import IOMMUImages
 
 /// A line of a trace as the decoder reads it: the kind first, then only that kind's fields.
 struct TraceLine: Decodable {

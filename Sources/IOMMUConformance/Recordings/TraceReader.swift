@@ -1,15 +1,16 @@
 import FoundationEssentials
 import IOMMUFormats
+import IOMMUImages
 
 /// Reads a trace line by line, and refuses what is not one.
 ///
 /// The file is mapped; memory is that of one line.
-public struct TraceReader {
+struct TraceReader {
   /// Lines of more bytes than this are refused.
-  public static let lineByteCountLimit = 64 << 20
+  static let lineByteCountLimit = 64 << 20
 
   /// The file's path as it was given.
-  public let path: String
+  let path: String
   /// Keeps `bytes` mapped.
   private let file: FileBytes
   private let bytes: UnsafeRawBufferPointer
@@ -26,7 +27,7 @@ public struct TraceReader {
   /// - Parameter sequence: The number of the last event before this file, when it goes on with
   ///   another trace's numbers; `nil` when any number may come first.
   /// - Throws: ``ImageError`` when the file cannot be read or is empty.
-  public init(path: String, after sequence: UInt64? = nil) throws(ImageError) {
+  init(path: String, after sequence: UInt64? = nil) throws(ImageError) {
     self.path = path
     self.sequence = sequence
     file = try FileBytes(path: path)
@@ -37,7 +38,7 @@ public struct TraceReader {
   ///
   /// - Throws: ``ImageError`` with file and line: no JSON object, a field that is missing or no
   ///   number, an unknown kind of event or call, a number out of order, a call inside a call.
-  public mutating func next() throws(ImageError) -> TraceEvent? {
+  mutating func next() throws(ImageError) -> TraceEvent? {
     while offset < bytes.count {
       let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
       let length = rest.firstIndex(of: UInt8(ascii: "\n")) ?? rest.count

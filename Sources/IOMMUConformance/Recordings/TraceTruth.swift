@@ -1,38 +1,39 @@
 import FoundationEssentials
 import IOMMUFormats
+import IOMMUImages
 
 /// What a trace is measured against: the machine, and every mapping its driver made.
-public struct TraceTruth: Sendable {
+struct TraceTruth: Sendable {
   /// The file's path as it was given.
-  public var path: String
-  public var scenario: String
+  var path: String
+  var scenario: String
   /// 1 for the first kernel, 2 for the kdump kernel.
-  public var kernel: UInt64
+  var kernel: UInt64
   /// The recorded driver, such as `Linux 4.4.60 pci-calgary_64.c`.
-  public var driver: String
+  var driver: String
   /// What the kernel was told of the driver on its command line; empty for nothing.
-  public var option: String
+  var option: String
   /// Bytes: the end of the RAM that the kernel saw, and in a kdump kernel the end before its command
   /// line cut it; 0 where the file does not say.
-  public var endOfRAM: UInt64
-  public var savedEndOfRAM: UInt64
+  var endOfRAM: UInt64
+  var savedEndOfRAM: UInt64
   /// Memory, reserved ranges included: half-open, whole pages, ascending and apart.
-  public var memory: [Range<PhysicalAddress>]
+  var memory: [Range<PhysicalAddress>]
   /// Sorted by the place where they begin.
-  public var mappings: [TraceMapping]
+  var mappings: [TraceMapping]
   /// Calgary: one for each PHB that has a bus; empty elsewhere.
-  public var tables: [TraceTable]
+  var tables: [TraceTable]
   /// Calgary: the PCI functions; empty elsewhere.
-  public var functions: [TraceFunction]
+  var functions: [TraceFunction]
   /// How many mappings there are, how many live on and how many were freed, by the file's own count.
-  public var counts: Counts
+  var counts: Counts
 
-  public struct Counts: Sendable, Equatable, Decodable {
-    public var mappings: UInt64
-    public var live: UInt64
-    public var freed: UInt64
+  struct Counts: Sendable, Equatable, Decodable {
+    var mappings: UInt64
+    var live: UInt64
+    var freed: UInt64
 
-    public init(mappings: UInt64, live: UInt64, freed: UInt64) {
+    init(mappings: UInt64, live: UInt64, freed: UInt64) {
       self.mappings = mappings
       self.live = live
       self.freed = freed
@@ -41,66 +42,66 @@ public struct TraceTruth: Sendable {
 }
 
 /// One mapping that a driver made.
-public struct TraceMapping: Sendable, Equatable {
-  public var identifier: UInt64
-  public var device: Requester
+struct TraceMapping: Sendable, Equatable {
+  var identifier: UInt64
+  var device: Requester
   /// Calgary: the bus whose table translates the device; `nil` when none does.
-  public var tableBus: UInt8?
+  var tableBus: UInt8?
   /// `state`: the driver has not taken it back.
-  public var isLive: Bool
+  var isLive: Bool
   /// GART: whether the number lies in the aperture.
-  public var isRemapped: Bool
-  public var iova: IOVA
-  public var physical: PhysicalAddress
-  public var byteCount: UInt64
-  public var pageCount: UInt64
-  public var direction: TraceDirection
+  var isRemapped: Bool
+  var iova: IOVA
+  var physical: PhysicalAddress
+  var byteCount: UInt64
+  var pageCount: UInt64
+  var direction: TraceDirection
   /// In force from the boundary after this many events,
-  public var firstSequence: UInt64
+  var firstSequence: UInt64
   /// and up to, not at, the boundary after this many.
-  public var endSequence: UInt64?
+  var endSequence: UInt64?
 }
 
 /// One TCE table at the end of a trace.
-public struct TraceTable: Sendable, Equatable {
-  public var bus: UInt8
-  public var chip: Int
-  public var phb: Int
-  public var isTranslated: Bool
+struct TraceTable: Sendable, Equatable {
+  var bus: UInt8
+  var chip: Int
+  var phb: Int
+  var isTranslated: Bool
   /// The table as the chip finds it from its TAR; 0 when nothing is translated.
-  public var hardwareTable: PhysicalAddress
+  var hardwareTable: PhysicalAddress
   /// The table as the driver finds it: another address after the driver's mistake in a kdump kernel.
-  public var driverTable: PhysicalAddress
-  public var entryCount: UInt64
+  var driverTable: PhysicalAddress
+  var entryCount: UInt64
   /// Bytes of the table by the driver's own size.
-  public var byteCount: UInt64?
+  var byteCount: UInt64?
   /// What TAR and CONFIG_RW hold, their bits numbered as documented.
-  public var tableAddress: UInt64
-  public var configuration: UInt64
+  var tableAddress: UInt64
+  var configuration: UInt64
   /// The size code in TAR.
-  public var sizeCode: UInt64?
+  var sizeCode: UInt64?
   /// Entries that are not zero.
-  public var nonzeroEntryCount: UInt64?
+  var nonzeroEntryCount: UInt64?
   /// Where the driver's next search starts.
-  public var hint: UInt64?
+  var hint: UInt64?
 }
 
 /// One PCI function.
-public struct TraceFunction: Sendable, Equatable {
-  public var requester: Requester
-  public var vendor: UInt16
-  public var device: UInt16
-  public var rootBus: UInt8?
+struct TraceFunction: Sendable, Equatable {
+  var requester: Requester
+  var vendor: UInt16
+  var device: UInt16
+  var rootBus: UInt8?
 }
 
 extension TraceTruth {
   /// Files of more bytes than this are refused.
-  public static let byteCountLimit = 512 << 20
+  static let byteCountLimit = 512 << 20
 
   /// Reads a truth file.
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
-  public init(path: String) throws(ImageError) {
+  init(path: String) throws(ImageError) {
     let document = try decodeJSON(
       TruthDocument.self, path: path, atMost: Self.byteCountLimit, kind: "a truth file")
     self.init(

@@ -1,8 +1,9 @@
-import Glibc
 import IOMMUFormats
+import IOMMUImages
+import IOMMUTestSupport
 import Testing
 
-@testable import IOMMUImages
+@testable import IOMMUConformance
 
 private func read(_ text: String, after sequence: UInt64? = nil) throws(ImageError) -> [TraceEvent]
 {
@@ -183,7 +184,7 @@ private func complaint(_ text: String, after sequence: UInt64? = nil) -> String?
   @Test func `mappings, tables, functions and memory are read`() throws {
     let scratch = TemporaryDirectory()
     let truth = try TraceTruth(path: scratch.file("truth.json", Self.text))
-    #expect(truth.memory == [.physical(0..<0x4000_0000)])
+    #expect(truth.memory == [PhysicalAddress(0)..<PhysicalAddress(0x4000_0000)])
     #expect(truth.mappings.map(\.identifier) == [1, 2])
     #expect(truth.mappings[1].device == Requester(bus: 3, device: 4, function: 1))
     #expect(truth.mappings[1].pageCount == 2)

@@ -1,40 +1,34 @@
 import FoundationEssentials
 import IOMMUFormats
+import IOMMUImages
 
 /// The registers of a trace's chips at its end, as the file beside the trace has them.
-public struct RegisterStates: Sendable {
-  public struct State: Sendable, Equatable {
-    public var chip: Int
-    public var base: PhysicalAddress
-    public var offset: UInt64
+struct RegisterStates: Sendable {
+  struct State: Sendable, Equatable {
+    var chip: Int
+    var base: PhysicalAddress
+    var offset: UInt64
     /// For messages.
-    public var name: String
-    public var byteCount: Int
+    var name: String
+    var byteCount: Int
     /// The bits numbered as documented.
-    public var value: UInt64
+    var value: UInt64
     /// The bytes on the bus, the first one most significant.
-    public var busValue: UInt64
-    public var wasAccessed: Bool
+    var busValue: UInt64
+    var wasAccessed: Bool
   }
 
   /// The file's path as it was given.
-  public var path: String
-  public var states: [State]
+  var path: String
+  var states: [State]
 
   /// Reads a file of register states.
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
-  public init(path: String) throws(ImageError) {
-    let bytes = try InputFile(path: path).contents(atMost: MachineFile.byteCountLimit)
-    try MachineFile.checkText(bytes, path, kind: "a file of register states")
-    let document: Document
-    do {
-      document = try JSONDecoder().decode(Document.self, from: Data(bytes))
-    } catch let error as DecodingError {
-      throw ImageError(file: path, error)
-    } catch {
-      throw ImageError(file: path, found: "cannot be read as JSON: \(error)")
-    }
+  init(path: String) throws(ImageError) {
+    let document = try decodeJSON(
+      Document.self, path: path, atMost: MachineFile.byteCountLimit,
+      kind: "a file of register states")
     self.path = path
     states = document.chips.flatMap { chip in
       chip.regs.map { register in

@@ -5,7 +5,7 @@ import IOMMUTranslation
 
 /// Runs our own Calgary driver beside the recording of the real one: call by call it has to take the
 /// same steps and give out the same numbers.
-final class DriverReplay {
+final class CalgaryDriverReplay {
   let platform: ScriptedPlatform
   private let driver: LinuxCalgaryDriver
   private let truth: TraceTruth

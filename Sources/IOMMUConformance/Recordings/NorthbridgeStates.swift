@@ -1,32 +1,33 @@
 import IOMMUFormats
+import IOMMUImages
 
 /// The four GART registers of every northbridge, as a trace leaves them.
-public struct NorthbridgeStates: Sendable {
+struct NorthbridgeStates: Sendable {
   /// One northbridge.
-  public struct State: Sendable, Equatable {
-    public var function: Requester
-    public var vendorID: UInt16
-    public var deviceID: UInt16
-    public var control: UInt32
-    public var base: UInt32
-    public var table: UInt32
-    public var cache: UInt32
+  struct State: Sendable, Equatable {
+    var function: Requester
+    var vendorID: UInt16
+    var deviceID: UInt16
+    var control: UInt32
+    var base: UInt32
+    var table: UInt32
+    var cache: UInt32
     /// What the registers mean, by whoever wrote the file.
-    public var meaning: Meaning
+    var meaning: Meaning
   }
 
   /// Registers taken apart.
-  public struct Meaning: Sendable, Equatable {
-    public var isEnabled: Bool
-    public var blocksCPU: Bool
-    public var blocksIO: Bool
-    public var walksWithoutProbes: Bool
-    public var order: UInt64
-    public var apertureBase: UInt64
-    public var apertureByteCount: UInt64
-    public var table: PhysicalAddress
+  struct Meaning: Sendable, Equatable {
+    var isEnabled: Bool
+    var blocksCPU: Bool
+    var blocksIO: Bool
+    var walksWithoutProbes: Bool
+    var order: UInt64
+    var apertureBase: UInt64
+    var apertureByteCount: UInt64
+    var table: PhysicalAddress
 
-    public init(control: GART.ApertureControl, base: GART.ApertureBase, table: GART.TableBase) {
+    init(control: GART.ApertureControl, base: GART.ApertureBase, table: GART.TableBase) {
       isEnabled = control.isEnabled
       blocksCPU = control.blocksCPU
       blocksIO = control.blocksIO
@@ -39,17 +40,17 @@ public struct NorthbridgeStates: Sendable {
   }
 
   /// The file's path as it was given.
-  public var path: String
+  var path: String
   /// In the file's order.
-  public var nodes: [State]
+  var nodes: [State]
 
   /// Files of more bytes than this are refused.
-  public static let byteCountLimit = 1 << 20
+  static let byteCountLimit = 1 << 20
 
   /// Reads `northbridges.json`.
   ///
   /// - Throws: ``ImageError`` that names the file and the JSON path of what is wrong.
-  public init(path: String) throws(ImageError) {
+  init(path: String) throws(ImageError) {
     let document = try decodeJSON(
       StatesDocument.self, path: path, atMost: Self.byteCountLimit, kind: "a register file")
     self.path = path

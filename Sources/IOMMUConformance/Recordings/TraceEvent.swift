@@ -1,16 +1,17 @@
 import IOMMUFormats
+import IOMMUImages
 
 /// One line of a trace: what a kernel's IOMMU driver did, in the order it did it.
 ///
 /// A trace is JSON lines, an object per line with a running number `seq` and a kind `ev`.
-public struct TraceEvent: Sendable, Equatable {
+struct TraceEvent: Sendable, Equatable {
   /// `seq`: one more than that of the event before.
-  public var sequence: UInt64
+  var sequence: UInt64
   /// The event's line in its file, from 1.
-  public var line: Int
-  public var action: Action
+  var line: Int
+  var action: Action
 
-  public enum Action: Sendable, Equatable {
+  enum Action: Sendable, Equatable {
     /// A mark between parts of the trace.
     case phase(String)
     /// `mmio`: a memory-mapped register was read or written.
@@ -33,50 +34,50 @@ public struct TraceEvent: Sendable, Equatable {
 }
 
 /// A read or write of a memory-mapped register, with its value in three notations.
-public struct RegisterAccess: Sendable, Equatable {
-  public var isWrite: Bool
+struct RegisterAccess: Sendable, Equatable {
+  var isWrite: Bool
   /// Bytes: 1, 2, 4 or 8.
-  public var byteCount: Int
+  var byteCount: Int
   /// The number of the chip in the trace, from 0.
-  public var chip: Int
+  var chip: Int
   /// The physical base of the chip's registers.
-  public var base: PhysicalAddress
-  public var offset: UInt64
+  var base: PhysicalAddress
+  var offset: UInt64
   /// The register's name in the trace, for messages.
-  public var name: String
+  var name: String
   /// What the processor's load returned or its store got.
-  public var processorValue: UInt64
+  var processorValue: UInt64
   /// `bus_bytes`: the bytes in increasing address order, the first one most significant here.
-  public var busValue: UInt64
+  var busValue: UInt64
   /// `be_value`: the bytes as a big-endian number, as the bits are documented.
-  public var value: UInt64
+  var value: UInt64
 
   /// Whether the three notations say the same.
-  public var isConsistent: Bool {
+  var isConsistent: Bool {
     let swapped = value.byteSwapped >> UInt64(64 - 8 * byteCount)
     return busValue == value && processorValue == swapped
   }
 }
 
 /// A read or write of a register in PCI configuration space.
-public struct ConfigurationAccess: Sendable, Equatable {
-  public var isWrite: Bool
-  public var function: Requester
-  public var offset: UInt64
+struct ConfigurationAccess: Sendable, Equatable {
+  var isWrite: Bool
+  var function: Requester
+  var offset: UInt64
   /// Bytes: 1, 2 or 4.
-  public var byteCount: Int
+  var byteCount: Int
   /// The value as the processor sees it; configuration space is little-endian.
-  public var value: UInt64
+  var value: UInt64
   /// `bus_bytes` of a write: the same, read from its bytes; `nil` where the trace has none.
-  public var busValue: UInt64?
+  var busValue: UInt64?
 
   /// Whether both notations say the same.
-  public var isConsistent: Bool { busValue == nil || busValue == value }
+  var isConsistent: Bool { busValue == nil || busValue == value }
 }
 
 /// Consecutive words of memory that the driver stored.
-public struct MemoryStore: Sendable, Equatable {
-  public enum Content: Sendable, Equatable {
+struct MemoryStore: Sendable, Equatable {
+  enum Content: Sendable, Equatable {
     case zeros
     /// All words, in address order.
     case bytes([UInt8])
@@ -84,17 +85,17 @@ public struct MemoryStore: Sendable, Equatable {
     case fill([UInt8])
   }
 
-  public var address: PhysicalAddress
+  var address: PhysicalAddress
   /// Bytes of one word: 4 or 8.
-  public var wordByteCount: Int
-  public var wordCount: Int
-  public var content: Content
+  var wordByteCount: Int
+  var wordCount: Int
+  var content: Content
 
   /// Bytes stored.
-  public var byteCount: Int { wordByteCount * wordCount }
+  var byteCount: Int { wordByteCount * wordCount }
 
   /// The bytes, in address order.
-  public var bytes: [UInt8] {
+  var bytes: [UInt8] {
     switch content {
     case .zeros: [UInt8](repeating: 0, count: byteCount)
     case .bytes(let bytes): bytes
@@ -104,7 +105,7 @@ public struct MemoryStore: Sendable, Equatable {
 }
 
 /// Which way data moves, as traces name it. `none` is a direction of the DMA API too.
-public enum TraceDirection: String, Sendable, Equatable {
+enum TraceDirection: String, Sendable, Equatable {
   case toDevice = "to_device"
   case fromDevice = "from_device"
   case bidirectional
@@ -112,8 +113,8 @@ public enum TraceDirection: String, Sendable, Equatable {
 }
 
 /// The start of a call of the DMA API, or of the AGP code that shares a GART.
-public struct TraceCall: Sendable, Equatable {
-  public enum Function: String, Sendable, CaseIterable {
+struct TraceCall: Sendable, Equatable {
+  enum Function: String, Sendable, CaseIterable {
     case mapPage = "map_page"
     case unmapPage = "unmap_page"
     case mapSegments = "map_sg"
@@ -132,27 +133,27 @@ public struct TraceCall: Sendable, Equatable {
     }
   }
 
-  public var function: Function
+  var function: Function
   /// The device mapped for; the AGP functions have none.
-  public var device: Requester?
+  var device: Requester?
   /// `pa` of `map_page`.
-  public var physical: PhysicalAddress?
+  var physical: PhysicalAddress?
   /// `iova` or `bus` of the functions that unmap.
-  public var iova: IOVA?
+  var iova: IOVA?
   /// `len`, or `pages` in the AGP functions.
-  public var count: UInt64?
+  var count: UInt64?
   /// `nents` of `map_sg`, `pg_start` of the AGP functions.
-  public var number: UInt64?
-  public var direction: TraceDirection?
+  var number: UInt64?
+  var direction: TraceDirection?
 }
 
 /// The end of a call.
-public struct TraceReturn: Sendable, Equatable {
-  public var function: TraceCall.Function
+struct TraceReturn: Sendable, Equatable {
+  var function: TraceCall.Function
   /// What the device was given; 0 where the driver of the time says "failed" so.
-  public var iova: IOVA?
+  var iova: IOVA?
   /// `pa` of `alloc_coherent`.
-  public var physical: PhysicalAddress?
+  var physical: PhysicalAddress?
   /// `mapped` of `map_sg`, `ret` of the AGP functions.
-  public var result: Int64?
+  var result: Int64?
 }

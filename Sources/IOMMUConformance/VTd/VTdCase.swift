@@ -4,7 +4,7 @@ import IOMMUFormats
 /// One recorded case: a unit, what lies in memory, and what software and devices do then.
 ///
 /// One JSON object per line; quantities of 64 bits are hexadecimal strings.
-struct ConformCase: Decodable {
+struct VTdCase: Decodable {
   /// A number written as `"0x1f"`.
   struct Hexadecimal: Decodable {
     var value: UInt64
@@ -118,65 +118,4 @@ struct ConformCase: Decodable {
   var memory: [Run]
   var registers: Registers
   var ops: [Operation]
-}
-
-/// The answers to one case, one per operation.
-struct ConformAnswers: Encodable {
-  var id: String
-  var answers: [ConformAnswer?]
-}
-
-/// What the unit made of one operation. Fields that do not belong to the operation are left out.
-struct ConformAnswer: Encodable {
-  /// A fault record as software reads it.
-  struct Record: Encodable {
-    var sid: String
-    /// 1 for a read.
-    var t: Int
-    var fr: Int
-    var fi: String
-    var pp: Int
-    var pv: UInt32
-  }
-
-  /// What became of one of the requests that a transfer is split into at 4 KiB boundaries.
-  struct Part: Encodable {
-    var off: UInt64
-    var len: UInt64
-    var r: String
-    var pa: String?
-    var fr: Int?
-    var suppressed: String?
-  }
-
-  var r: String?
-  var pa: String?
-  var fr: Int?
-  var suppressed: String?
-  var parts: [Part]?
-  /// The record that this probe wrote; `.some(nil)` when it wrote none.
-  var rec: Record??
-  var fsts: UInt64?
-  var granularity: Int?
-  var done: Bool?
-  var hex: String?
-
-  enum CodingKeys: String, CodingKey {
-    case r, pa, fr, suppressed, parts, rec, fsts, done, hex
-    case granularity = "actual_granularity"
-  }
-
-  func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encodeIfPresent(r, forKey: .r)
-    try container.encodeIfPresent(pa, forKey: .pa)
-    try container.encodeIfPresent(fr, forKey: .fr)
-    try container.encodeIfPresent(suppressed, forKey: .suppressed)
-    try container.encodeIfPresent(parts, forKey: .parts)
-    if let rec { try container.encode(rec, forKey: .rec) }
-    try container.encodeIfPresent(fsts, forKey: .fsts)
-    try container.encodeIfPresent(granularity, forKey: .granularity)
-    try container.encodeIfPresent(done, forKey: .done)
-    try container.encodeIfPresent(hex, forKey: .hex)
-  }
 }

@@ -14,7 +14,7 @@ struct GARTReplay {
 
   var machine: RecordedMachine
   private(set) var log: DifferenceLog
-  private(set) var totals = ReplayTotals()
+  private(set) var totals = RecordingTotals()
   private(set) var lastSequence: UInt64 = 0
   /// The northbridges as the crash left them; `nil` before the end of the run proper.
   private(set) var nodesAtCrash: [Northbridge]?
@@ -71,7 +71,7 @@ struct GARTReplay {
   }
 
   /// Plays the whole trace.
-  mutating func play(_ reader: inout TraceReader) throws {
+  mutating func play(_ reader: inout TraceReader) throws(ImageError) {
     while let event = try reader.next() {
       totals.events += 1
       lastSequence = event.sequence
@@ -461,7 +461,9 @@ struct GARTReplay {
   }
 
   /// Compares something that lies beside the trace.
-  mutating func compare(_ body: (inout DifferenceLog, inout ReplayTotals) throws -> Void) rethrows {
+  mutating func compare<Failure>(
+    _ body: (inout DifferenceLog, inout RecordingTotals) throws(Failure) -> Void
+  ) throws(Failure) {
     try body(&log, &totals)
   }
 }
