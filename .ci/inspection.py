@@ -195,6 +195,10 @@ text = run("verify", f"{crash}/vmcore.tables.elf", *options, "--crash-kernel", "
            ok=(1,))
 check("verify: a Linux 6.1 guest breaks R1 for every device",
       len(re.findall(r"^  \S+ IOVA 0x15000000, .*40960 of 40960 pages", text, re.M)) == 15)
+same = [run("verify", before, *options, *crash_kernel, ok=(1,)) for crash_kernel in
+        [[], ["--crash-kernel", "160M"], ["--crash-kernel", "15000000-1effffff"]]]
+check("verify: a vmcore says where its capture kernel lived",
+      same[0] == same[1] == same[2] and "IOVA 0x15000000, " in same[0])
 run("play", "--mode", "vtd", "--output", f"{work}/play", "--ram", "1G")
 text = run("verify", f"{work}/play/vtd.elf", "--machine", f"{work}/play/vtd.json", ok=(0,))
 check("verify: a machine set up by the Rule keeps it", "the Rule holds" in text)
