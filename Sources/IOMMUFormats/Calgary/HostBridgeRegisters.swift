@@ -72,7 +72,9 @@ extension Calgary.BusRangeRegister {
   }
 
   public init(firstBus: UInt8, lastBus: UInt8) {
-    self.init(rawValue: UInt32(firstBus) << 16 | UInt32(lastBus) << 8)
+    self.init(rawValue: 0)
+    self[Self.first] = UInt64(firstBus)
+    self[Self.last] = UInt64(lastBus)
   }
 
   public var firstBus: UInt8 { UInt8(self[Self.first]) }

@@ -35,7 +35,9 @@ extension Calgary.TranslationControlEntry {
   /// - Precondition: `page` is below 2^48; the entry has no bits for more.
   public init(page: PhysicalAddress, permissions: Permissions) {
     precondition(page.rawValue >> 48 == 0, "a TCE names pages below 2^48")
-    self.init(rawValue: (page.rawValue & Self.rpn.mask) | UInt64(permissions.rawValue))
+    self.init(rawValue: page.rawValue & Self.rpn.mask)
+    self[Self.read] = permissions.contains(.read) ? 1 : 0
+    self[Self.write] = permissions.contains(.write) ? 1 : 0
   }
 
   /// The page's first byte.
@@ -45,7 +47,7 @@ extension Calgary.TranslationControlEntry {
   /// What a device may do to the page; empty for a free entry.
   @inlinable
   public var permissions: Permissions {
-    Permissions(rawValue: UInt8(truncatingIfNeeded: rawValue & 3))
+    Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.read] | self[Self.write] &<< 1))
   }
 
   /// The hub that the page belongs to, on machines of another kind; drivers leave it 0.

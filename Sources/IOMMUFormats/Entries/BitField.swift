@@ -38,6 +38,23 @@ public struct BitField: Sendable {
     BitField(bits, "ignored", .ignored)
   }
 
+  /// The same field as far as it exists: without the bits above `bit`.
+  ///
+  /// - Precondition: `bit` is one of the field's.
+  public func limited(toBit bit: Int) -> BitField {
+    BitField(bits.lowerBound...min(bit, bits.upperBound), name, use)
+  }
+
+  /// The same field without the bits below `bit`.
+  ///
+  /// - Precondition: `bit` is one of the field's.
+  public func starting(atBit bit: Int) -> BitField {
+    BitField(max(bit, bits.lowerBound)...bits.upperBound, name, use)
+  }
+
+  /// The field as hardware that does not look at it sees it.
+  var asIgnored: BitField { BitField(bits, name, .ignored) }
+
   /// The field's bits at the bottom of a word.
   @inlinable @inline(__always)
   public var valueMask: UInt64 { ~0 &>> UInt64(truncatingIfNeeded: 64 &- bits.count) }

@@ -36,14 +36,14 @@ extension GART.GATTEntry {
   /// The entry that Linux 2.6.27 makes for any address: at 1 TiB and above it silently names a
   /// wrong, low page, because bit 40 falls onto bit 12 of the entry.
   public static func wrapping(page: PhysicalAddress) -> Self {
-    let bits = page.rawValue & ~0xfff
+    let high = (page.rawValue >> 32) << addressHigh.shift
     return Self(
-      rawValue: UInt32(truncatingIfNeeded: bits) | UInt32(truncatingIfNeeded: (bits >> 32) << 4)
-        | UInt32(valid.mask | coherent.mask))
+      rawValue: UInt32(
+        truncatingIfNeeded: page.rawValue & addressLow.mask | high | valid.mask | coherent.mask))
   }
 
-  @inlinable public var isValid: Bool { rawValue & 1 != 0 }
-  @inlinable public var isCoherent: Bool { rawValue & 2 != 0 }
+  @inlinable public var isValid: Bool { self[Self.valid] != 0 }
+  @inlinable public var isCoherent: Bool { self[Self.coherent] != 0 }
 
   /// The page's first byte; named even by an invalid entry (which is what erratum 156 reads).
   @inlinable

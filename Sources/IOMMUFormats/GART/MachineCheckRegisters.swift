@@ -103,7 +103,9 @@ extension GART.MachineCheckStatus {
   public var hasMiscellaneous: Bool { self[Self.miscV] != 0 }
   public var hasCorruptedContext: Bool { self[Self.pcc] != 0 }
   /// Bits 15:0: what kind of error; 0x1b for a TLB error, transaction and level generic.
-  public var errorCode: UInt16 { UInt16(truncatingIfNeeded: low) }
+  public var errorCode: UInt16 {
+    UInt16(low & (Self.levelField.mask | Self.transactionField.mask | Self.classField.mask))
+  }
   /// 5 for a GART walk error.
   public var extendedCode: Int { Int(self[Self.extendedField]) }
   /// TT, 2 for generic.

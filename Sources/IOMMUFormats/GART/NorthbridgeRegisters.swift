@@ -83,19 +83,22 @@ extension GART.ApertureBase {
   public static var specification: StaticString { "function 3, 0x94; Linux gart.h" }
 
   static var base: BitField { BitField(0...14, "BASE39:25") }
+  /// An aperture starts at a multiple of 32 MiB.
+  private static let alignmentLog2: UInt64 = 25
 
   public static func fields(_: OnlyVariant) -> [BitField] { [base, .reserved(15...31)] }
 
   /// - Precondition: `address` is a multiple of 32 MiB below 1 TiB.
   public init(address: UInt64) {
     precondition(
-      address & (1 << 25 - 1) == 0 && address < GART.physicalLimit,
+      address % (1 << Self.alignmentLog2) == 0 && address < GART.physicalLimit,
       "an aperture starts at a multiple of 32 MiB below 1 TiB")
-    self.init(rawValue: UInt32(address >> 25))
+    self.init(rawValue: 0)
+    self[Self.base] = address >> Self.alignmentLog2
   }
 
   /// The aperture's first address.
-  public var address: UInt64 { self[Self.base] << 25 }
+  public var address: UInt64 { self[Self.base] << Self.alignmentLog2 }
 }
 
 extension GART {
@@ -122,11 +125,12 @@ extension GART.TableBase {
     precondition(
       table.isAligned(to: 4096) && table.rawValue < GART.physicalLimit,
       "a GATT lies at a multiple of 4 KiB below 1 TiB")
-    self.init(rawValue: UInt32(table.rawValue >> 8))
+    self.init(rawValue: 0)
+    self[Self.base] = table.pageNumber
   }
 
   /// The table's first byte.
-  public var table: PhysicalAddress { PhysicalAddress(self[Self.base] << 12) }
+  public var table: PhysicalAddress { PhysicalAddress(self[Self.base] << PageCount.pageSizeLog2) }
 }
 
 extension GART {

@@ -153,7 +153,7 @@ extension PCI.AddressTranslationServices {
   }
 
   /// The bits that software can write: STU and Enable.
-  public static let writableMask: UInt32 = 0x801f_0000
+  public static let writableMask = UInt32(stu.mask | enable.mask)
 }
 
 extension PCI.VirtualFunctionRouting {
@@ -166,7 +166,9 @@ extension PCI.VirtualFunctionRouting {
   public static func fields(_: OnlyVariant) -> [BitField] { [firstField, strideField] }
 
   public init(firstOffset: UInt16, stride: UInt16) {
-    self.init(rawValue: UInt32(stride) << 16 | UInt32(firstOffset))
+    self.init(rawValue: 0)
+    self[Self.firstField] = UInt64(firstOffset)
+    self[Self.strideField] = UInt64(stride)
   }
 
   /// What the first virtual function's requester is above the physical function's.

@@ -55,7 +55,9 @@ extension PCI.Identity {
   public static func fields(_: OnlyVariant) -> [BitField] { [vendor, device] }
 
   public init(vendorID: UInt16, deviceID: UInt16) {
-    self.init(rawValue: UInt32(deviceID) << 16 | UInt32(vendorID))
+    self.init(rawValue: 0)
+    self[Self.vendor] = UInt64(vendorID)
+    self[Self.device] = UInt64(deviceID)
   }
 
   public var vendorID: UInt16 { UInt16(self[Self.vendor]) }
@@ -68,15 +70,18 @@ extension PCI.CommandStatus {
   public static var name: StaticString { "PCI command and status" }
   public static var specification: StaticString { "PCI Express 7.5.1.1.3" }
 
+  static var ioSpace: BitField { BitField(0...0, "I/O Space Enable") }
   static var memorySpace: BitField { BitField(1...1, "Memory Space Enable") }
   static var busMaster: BitField { BitField(2...2, "Bus Master Enable") }
+  static var parityResponse: BitField { BitField(6...6, "Parity Error Response") }
+  static var systemErrors: BitField { BitField(8...8, "SERR# Enable") }
   static var interruptDisable: BitField { BitField(10...10, "Interrupt Disable") }
   static var capabilities: BitField { BitField(20...20, "Capabilities List") }
 
   public static func fields(_: OnlyVariant) -> [BitField] {
     [
-      BitField(0...0, "I/O Space Enable"), memorySpace, busMaster, .ignored(3...5),
-      BitField(6...6, "Parity Error Response"), .ignored(7...7), BitField(8...8, "SERR# Enable"),
+      ioSpace, memorySpace, busMaster, .ignored(3...5), parityResponse, .ignored(7...7),
+      systemErrors,
       .ignored(9...9), interruptDisable, .reserved(11...15), .ignored(16...18),
       BitField(19...19, "Interrupt Status"), capabilities, .ignored(21...23),
       BitField(24...24, "Master Data Parity Error"), .ignored(25...26),
@@ -98,7 +103,9 @@ extension PCI.CommandStatus {
   }
 
   /// The bits of the command half that software can write.
-  public static let writableMask: UInt32 = 0x0000_0547
+  public static let writableMask = [
+    ioSpace, memorySpace, busMaster, parityResponse, systemErrors, interruptDisable,
+  ].reduce(into: UInt32(0)) { $0 |= UInt32($1.mask) }
 }
 
 extension PCI.ClassRevision {
@@ -169,7 +176,10 @@ extension PCI.BusNumbers {
   }
 
   public init(primary: UInt8, secondary: UInt8, subordinate: UInt8) {
-    self.init(rawValue: UInt32(subordinate) << 16 | UInt32(secondary) << 8 | UInt32(primary))
+    self.init(rawValue: 0)
+    self[Self.primaryField] = UInt64(primary)
+    self[Self.secondaryField] = UInt64(secondary)
+    self[Self.subordinateField] = UInt64(subordinate)
   }
 
   /// The bus that the bridge itself is on.
@@ -185,5 +195,6 @@ extension PCI.BusNumbers {
   }
 
   /// The bits that software can write.
-  public static let writableMask: UInt32 = 0x00ff_ffff
+  public static let writableMask = UInt32(
+    primaryField.mask | secondaryField.mask | subordinateField.mask)
 }

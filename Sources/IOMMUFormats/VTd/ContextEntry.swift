@@ -41,13 +41,13 @@ extension VTd.ContextEntry {
 
   public static func fields(_ limits: VTd.Limits) -> [BitField] {
     let width = limits.hostAddressWidth
-    let didEnd = 72 + limits.domainIDBits
+    let did = did.limited(toBit: did.bits.lowerBound + limits.domainIDBits - 1)
     var fields = [
-      p, fpd, tt, .reserved(4...11), BitField(12...(width - 1), "SSPTPTR", .address),
+      p, fpd, tt, .reserved(4...11), ssptptr.limited(toBit: width - 1),
       .reserved(width...63), aw, .ignored(67...70), .reserved(71...71),
-      BitField(72...(didEnd - 1), "DID"),
+      did,
     ]
-    if didEnd <= 87 { fields.append(.reserved(didEnd...87)) }
+    if did.bits.upperBound < 87 { fields.append(.reserved((did.bits.upperBound + 1)...87)) }
     fields.append(.reserved(88...127))
     return fields
   }
@@ -61,13 +61,15 @@ extension VTd.ContextEntry {
     precondition(
       secondStageTable.isAligned(to: 4096), "a second-stage table lies at a multiple of 4 KiB")
     precondition(3...5 ~= levels, "a second-stage table has three to five levels")
-    self.init(
-      low: secondStageTable.rawValue | 1, high: UInt64(levels - 2) | UInt64(domainID) << 8)
+    self.init(low: secondStageTable.rawValue)
+    self[Self.p] = 1
+    self[Self.aw] = UInt64(levels - 2)
+    self[Self.did] = UInt64(domainID)
   }
 
-  @inlinable public var isPresent: Bool { low & 1 != 0 }
+  @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of this device are not recorded. Counts also in an entry that is not present.
-  @inlinable public var suppressesFaultReports: Bool { low & 2 != 0 }
+  @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }
   @inlinable
   public var translationType: VTd.TranslationType {
     VTd.TranslationType(rawValue: UInt8(truncatingIfNeeded: self[Self.tt])) ?? .reserved

@@ -91,10 +91,10 @@ extension VTd.FirstStageEntry {
     if variant.isLeaf && low > 12 {
       fields += [
         BitField(12...12, "PAT"), .reserved(13...(low - 1)),
-        BitField(low...(width - 1), "ADDR", .address),
+        addressField.starting(atBit: low).limited(toBit: width - 1),
       ]
     } else {
-      fields += [BitField(12...(width - 1), "ADDR", .address)]
+      fields += [addressField.limited(toBit: width - 1)]
     }
     if width < 52 { fields += [.reserved(width...51)] }
     return fields + [.ignored(52...62), BitField(63...63, "XD", .ignored)]

@@ -21,7 +21,7 @@ extension VTd.PASIDDirectoryEntry {
   public static func fields(_ limits: VTd.Limits) -> [BitField] {
     let width = limits.hostAddressWidth
     return [
-      p, fpd, .reserved(2...11), BitField(12...(width - 1), "SMPTBLPTR", .address),
+      p, fpd, .reserved(2...11), smptblptr.limited(toBit: width - 1),
       .reserved(width...63),
     ]
   }
@@ -34,9 +34,9 @@ extension VTd.PASIDDirectoryEntry {
     self.init(rawValue: pasidTable.rawValue | Self.p.mask)
   }
 
-  @inlinable public var isPresent: Bool { rawValue & Self.p.mask != 0 }
+  @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of these 64 PASIDs are not recorded. Counts also in an entry that is not present.
-  @inlinable public var suppressesFaultReports: Bool { rawValue & Self.fpd.mask != 0 }
+  @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }
   /// The PASID table's first byte.
   @inlinable
   public var pasidTable: PhysicalAddress { PhysicalAddress(addressBits(Self.smptblptr)) }

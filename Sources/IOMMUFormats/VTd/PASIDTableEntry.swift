@@ -49,7 +49,7 @@ extension VTd.PASIDTableEntry {
     var fields = [
       p, fpd, aw, .reserved(5...5), pgtt,
       limits.allows([.secondStage, .secondStageAccessedBits], ssade), .reserved(10...11),
-      BitField(12...(width - 1), "SSPTPTR", .address), .reserved(width...63), did,
+      ssptptr.limited(toBit: width - 1), .reserved(width...63), did,
       .reserved(80...86), limits.allows(.walkSnoop, pwsnp),
       limits.hasSnoopControl ? pgsnp : .reserved(pgsnp.bits),
       limits.allows(.memoryTypes, BitField(89...89, "CD")),
@@ -57,7 +57,7 @@ extension VTd.PASIDTableEntry {
       limits.allows(.memoryTypes, BitField(96...127, "PAT")),
       limits.allows(.supervisorRequests, sre), .reserved(129...129), fspm, wpe,
       .ignored(133...134), limits.allows(.extendedAccessedBits, eafe), .reserved(136...139),
-      BitField(140...(width + 127), "FSPTPTR", .address), .reserved((width + 128)...191),
+      fsptptr.limited(toBit: width + 127), .reserved((width + 128)...191),
       .reserved(192...255),
     ]
     fields +=
@@ -78,9 +78,9 @@ extension VTd.PASIDTableEntry {
     self[Self.did] = UInt64(domainID)
   }
 
-  @inlinable public var isPresent: Bool { low & 1 != 0 }
+  @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of this PASID are not recorded. Counts also in an entry that is not present.
-  @inlinable public var suppressesFaultReports: Bool { low & 2 != 0 }
+  @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }
   @inlinable
   public var translationType: VTd.PASIDTranslationType {
     get { VTd.PASIDTranslationType(rawValue: UInt8(truncatingIfNeeded: self[Self.pgtt])) }

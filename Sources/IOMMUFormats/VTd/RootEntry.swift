@@ -26,7 +26,7 @@ extension VTd.RootEntry {
   public static func fields(_ limits: VTd.Limits) -> [BitField] {
     let width = limits.hostAddressWidth
     return [
-      p, .reserved(1...11), BitField(12...(width - 1), "CTP", .address), .reserved(width...63),
+      p, .reserved(1...11), ctp.limited(toBit: width - 1), .reserved(width...63),
       .reserved(64...127),
     ]
   }
@@ -36,10 +36,11 @@ extension VTd.RootEntry {
   /// - Precondition: `contextTable` is 4 KiB aligned.
   public init(contextTable: PhysicalAddress) {
     precondition(contextTable.isAligned(to: 4096), "a context table lies at a multiple of 4 KiB")
-    self.init(low: contextTable.rawValue | 1)
+    self.init(low: contextTable.rawValue)
+    self[Self.p] = 1
   }
 
-  @inlinable public var isPresent: Bool { low & 1 != 0 }
+  @inlinable public var isPresent: Bool { self[Self.p] != 0 }
 
   /// The context table's first byte.
   @inlinable public var contextTable: PhysicalAddress { PhysicalAddress(addressBits(Self.ctp)) }

@@ -33,7 +33,7 @@ extension VTd.ScalableContextEntry {
       p, fpd, limits.hasDeviceTLBs ? dte : .reserved(dte.bits),
       limits.allows(.pasids, paside), limits.allows(.pageRequests, pre),
       limits.allows(.permissionTables, hpte), limits.allows(.translatedRequestPASIDs, eptr),
-      .reserved(7...8), pdts, BitField(12...(width - 1), "PASIDDIRPTR", .address),
+      .reserved(7...8), pdts, pasiddirptr.limited(toBit: width - 1),
       .reserved(width...63), limits.allows(.requesterPASID, ridPASID),
       limits.allows(.requesterPrivilege, ridPriv), .reserved(85...127), .reserved(128...191),
       .reserved(192...255),
@@ -57,9 +57,9 @@ extension VTd.ScalableContextEntry {
     self[Self.ridPASID] = UInt64(requesterPASID.rawValue)
   }
 
-  @inlinable public var isPresent: Bool { low & 1 != 0 }
+  @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of this device are not recorded. Counts also in an entry that is not present.
-  @inlinable public var suppressesFaultReports: Bool { low & 2 != 0 }
+  @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }
   /// DTE: the device may send translation requests and translated requests.
   @inlinable public var allowsDeviceTLB: Bool { self[Self.dte] != 0 }
   /// PASIDE: requests may carry a PASID.

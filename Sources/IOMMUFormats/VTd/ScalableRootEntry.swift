@@ -30,8 +30,8 @@ extension VTd.ScalableRootEntry {
   public static func fields(_ limits: VTd.Limits) -> [BitField] {
     let width = limits.hostAddressWidth
     return [
-      lp, .reserved(1...11), BitField(12...(width - 1), "LCTP", .address), .reserved(width...63),
-      up, .reserved(65...75), BitField(76...(width + 63), "UCTP", .address),
+      lp, .reserved(1...11), lctp.limited(toBit: width - 1), .reserved(width...63),
+      up, .reserved(65...75), uctp.limited(toBit: width + 63),
       .reserved((width + 64)...127),
     ]
   }

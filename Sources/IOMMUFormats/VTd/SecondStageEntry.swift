@@ -55,6 +55,8 @@ extension VTd.SecondStageEntry {
     }
   }
 
+  @inlinable static var r: BitField { BitField(0...0, "R") }
+  @inlinable static var w: BitField { BitField(1...1, "W") }
   @inlinable static var a: BitField { BitField(8...8, "A") }
   @inlinable static var d: BitField { BitField(9...9, "D") }
   @inlinable static var ir: BitField { BitField(61...61, "IR") }
@@ -76,10 +78,8 @@ extension VTd.SecondStageEntry {
       default: false
       }
     let usesIOPermissions = variant.usesIOPermissions
-    var fields = [
-      BitField(0...0, "R", usesIOPermissions ? .ignored : .value),
-      BitField(1...1, "W", usesIOPermissions ? .ignored : .value), .ignored(2...2),
-    ]
+    var fields = usesIOPermissions ? [r.asIgnored, w.asIgnored] : [r, w]
+    fields += [.ignored(2...2)]
     if variant.isLeaf {
       fields += [BitField(3...5, "EMT"), BitField(6...6, "IPAT")]
     } else {
@@ -99,10 +99,10 @@ extension VTd.SecondStageEntry {
       ]
       let low = VTd.Paging.sizeLog2(level: variant.level)
       if low > 12 { fields += [.reserved(12...(low - 1))] }
-      fields += [BitField(low...(width - 1), "ADDR", .address)]
+      fields += [addressField.starting(atBit: low).limited(toBit: width - 1)]
     } else {
       fields += [
-        .ignored(9...10), .reserved(11...11), BitField(12...(width - 1), "ADDR", .address),
+        .ignored(9...10), .reserved(11...11), addressField.limited(toBit: width - 1),
       ]
     }
     if width < 52 { fields += [.reserved(width...51)] }
@@ -111,7 +111,7 @@ extension VTd.SecondStageEntry {
       fields += [ir, iw]
     } else {
       fields += [
-        BitField(61...61, "IR", .ignored),
+        ir.asIgnored,
         variant.isLeaf && limits.hasTransientMappings
           ? BitField(62...62, "TM") : .reserved(62...62),
       ]
@@ -124,7 +124,7 @@ extension VTd.SecondStageEntry {
   /// - Precondition: `table` is 4 KiB aligned.
   public init(table: PhysicalAddress) {
     precondition(table.isAligned(to: 4096), "a second-stage table lies at a multiple of 4 KiB")
-    self.init(rawValue: table.rawValue | UInt64(Permissions.readWrite.rawValue))
+    self.init(rawValue: table.rawValue | Self.r.mask | Self.w.mask)
   }
 
   /// A leaf of `level` 1, 2 or 3.
@@ -136,16 +136,18 @@ extension VTd.SecondStageEntry {
     precondition(
       page.isAligned(to: 1 << UInt64(VTd.Paging.sizeLog2(level: level))),
       "a page is aligned to its size")
-    self.init(
-      rawValue: page.rawValue | UInt64(permissions.rawValue) | (level > 1 ? Self.ps.mask : 0))
+    self.init(rawValue: page.rawValue)
+    self[Self.r] = permissions.contains(.read) ? 1 : 0
+    self[Self.w] = permissions.contains(.write) ? 1 : 0
+    if level > 1 { self[Self.ps] = 1 }
   }
 
   /// R and W; an entry with neither is not present and its other bits are ignored.
   @inlinable
   public var permissions: Permissions {
-    Permissions(rawValue: UInt8(truncatingIfNeeded: rawValue & 3))
+    Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.r] | self[Self.w] &<< 1))
   }
-  @inlinable public var isPresent: Bool { rawValue & 3 != 0 }
+  @inlinable public var isPresent: Bool { rawValue & (Self.r.mask | Self.w.mask) != 0 }
   /// IR and IW, which take the place of R and W under RTADDR_REG.SSIRWE.
   @inlinable
   public var ioPermissions: Permissions {

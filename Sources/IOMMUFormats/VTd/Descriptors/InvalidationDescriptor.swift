@@ -36,7 +36,11 @@ extension VTd {
 
     /// The type of the descriptor whose first quadword is `low`; `nil` for one that is not known.
     public init?(descriptor low: UInt64) {
-      self.init(rawValue: UInt8(low >> 9 & 7) << 4 | UInt8(low & 15))
+      // All types have it at the same place.
+      let descriptor = WaitDescriptor(low: low, high: 0)
+      self.init(
+        rawValue: UInt8(
+          descriptor[WaitDescriptor.typeHigh] << 4 | descriptor[WaitDescriptor.typeLow]))
     }
 
     /// Whether the type is one of scalable mode, in queues of 256-bit descriptors only.
