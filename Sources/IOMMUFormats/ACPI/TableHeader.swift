@@ -41,6 +41,21 @@ extension ACPI {
       return bytes + [UInt8](repeating: 0x20, count: byteCount - bytes.count)
     }
 
+    /// The length that a table's first eight bytes state, in bytes; nothing is checked.
+    ///
+    /// For whoever has to know how much to read before there is a table to parse.
+    ///
+    /// - Returns: `nil` when memory does not hold the header.
+    public static func statedByteCount(
+      at address: PhysicalAddress, in memory: some PhysicalMemory
+    ) -> Int? {
+      memory.bytes(at: address, count: byteCount).map { Int(length(in: LittleEndianBytes($0))) }
+    }
+
+    private static func length(in header: LittleEndianBytes) -> UInt32 {
+      header.integer(at: 4, as: UInt32.self)
+    }
+
     /// Reads a table's header and checks what all tables have in common.
     ///
     /// Bytes after the table's stated length do not belong to it and are not looked at.
@@ -59,7 +74,7 @@ extension ACPI {
         throw .signature(expected: signature, found: Array(bytes[0..<4]))
       }
       let reader = LittleEndianBytes(bytes)
-      let stated = reader.integer(at: 4, as: UInt32.self)
+      let stated = length(in: reader)
       guard let length = Int(exactly: stated), byteCount...bytes.count ~= length else {
         throw .length(stated: stated, available: bytes.count)
       }

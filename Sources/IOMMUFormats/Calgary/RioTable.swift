@@ -120,6 +120,16 @@ extension Calgary {
 extension Calgary.RioTable {
   public static let headerByteCount = 3
 
+  /// Bytes of the longest table there is: of version 3, with 255 nodes of either kind.
+  static let byteCountLimit =
+    headerByteCount + 255 * (Version.three.scalabilityByteCount + Version.three.rioByteCount)
+
+  /// Bytes of the table.
+  public var byteCount: Int {
+    Self.headerByteCount + scalabilityNodes.count * version.scalabilityByteCount
+      + rioNodes.count * version.rioByteCount
+  }
+
   /// The table's bytes, in the order they lie in memory.
   public var bytes: [UInt8] {
     var bytes = [

@@ -46,13 +46,13 @@ public final class CalgaryMachine: CalgaryPlatform {
     self.allocate = allocate
     units = firmware.units
     topology = firmware.topology
-    ExtendedBIOSData.store(firmware.rioTable, to: memory)
+    Calgary.ExtendedBIOSData.store(firmware.rioTable, to: memory)
   }
 
   private func unit(at base: PhysicalAddress) -> CalgaryUnit? { units.first { $0.base == base } }
 
   public func chipBases() throws(Calgary.RioTableError) -> [PhysicalAddress] {
-    try ExtendedBIOSData.rioTable(in: memory).calgaryBases
+    try Calgary.ExtendedBIOSData.rioTable(in: memory).table.calgaryBases
   }
 
   public func readIdentity(of function: Requester) -> UInt32 {

@@ -121,6 +121,56 @@ import Testing
     #expect(TableSearch(in: memory).candidates.isEmpty)
   }
 
+  /// A device scope that ends after its structure: whatever else holds, the units are not believed.
+  @Test func `a DMAR table whose structures do not add up says where`() throws {
+    let memory = try FlatMemory(byteCount: 0x8000)
+    var bytes = Self.dmar() + [1, 10, 0, 0, 0, 0, 2, 0]
+    bytes[4] = 72
+    bytes[50] = 24
+    bytes[9] = 0
+    bytes[9] = 0 &- bytes.reduce(0) { $0 &+ $1 }
+    bytes.withUnsafeBytes { _ = memory.write($0, at: PhysicalAddress(0x5000)) }
+    let found = try #require(TableSearch(in: memory).candidates.first)
+    #expect(found.score == 80)
+    #expect(
+      found.reasons == [
+        "signature DMAR, 72 bytes", "its bytes add up to zero", "host addresses of 39 bits",
+        "at byte 0x40: device scope with a length of 10 bytes, and its structure has 8 left; the "
+          + "firmware or the copy is broken",
+      ])
+  }
+
+  /// The segment at 0x40e, two blocks, and a table of version 3 with two Calgary chips.
+  @Test func `the Rio table of an EBDA is found with its chips`() throws {
+    let memory = try FlatMemory(byteCount: 0xa_0000)
+    for (address, bytes) in [
+      (0x40e, "00 9f"), (0x9_f180, "90 01 11 11"), (0x9_f190, "00 00 52 47"),
+      (0x9_f194, "03 01 02"),
+      (0x9_f197, "00 00 00 e0 fd ff ff ff ff ff ff 01"),
+      (0x9_f1a3, "02 00 00 a0 fd 04 00 00 00 ff ff 01 01 00 01"),
+      (0x9_f1b2, "03 00 00 b0 fd 05 00 00 01 ff ff 03 01 01 01"),
+    ] as [(UInt64, String)] {
+      hexdump(bytes).withUnsafeBytes { _ = memory.write($0, at: PhysicalAddress(address)) }
+    }
+    func rioTable() -> TableCandidate? {
+      TableSearch(in: memory).candidates.first { $0.kind == .rioTable }
+    }
+    let found = try #require(rioTable())
+    #expect(found.address == PhysicalAddress(0x9_f194))
+    #expect(found.byteCount == 45)
+    #expect(found.score == 90)
+    #expect(
+      found.reasons == [
+        "version 3, in the EBDA at 0x9f000",
+        "Calgary chips with registers at 0xfda00000 and 0xfdb00000",
+      ])
+    // Of other types than a Calgary chip's.
+    for place: UInt64 in [0x9_f1a8, 0x9_f1b7] {
+      _ = [UInt8(2)].withUnsafeBytes { memory.write($0, at: PhysicalAddress(place)) }
+    }
+    #expect(rioTable() == nil)
+  }
+
   @Test(arguments: [7, 8] as [UInt64])
   func `random memory holds nothing that is certain`(seed: UInt64) throws {
     let memory = try FlatMemory(byteCount: 1 << 18)

@@ -69,7 +69,8 @@ extension VTd.DMAR {
     }
     guard byteCount >= Self.headerByteCount else { throw .headerCutOff(byteCount: byteCount) }
     let reader = LittleEndianBytes(bytes)
-    platform = Platform(rawValue: reader.integer(at: 36, as: UInt64.self))
+    platform = Platform(
+      rawValue: reader.integer(at: Self.platformOffset, as: UInt64.self))
     reserved = reader.integer(at: 44, as: UInt32.self)
     structures = []
     var offset = Self.headerByteCount

@@ -13,6 +13,8 @@ extension VTd {
     public var structures: [Structure]
 
     public static let signature = "DMAR"
+    /// Bytes before the ``platform``.
+    public static let platformOffset = ACPI.TableHeader.byteCount
     /// Bytes before the first structure.
     public static let headerByteCount = 48
 
