@@ -25,6 +25,14 @@ import IOMMUFormats
   try reading(text) { try Notation.device($0) }
 }
 
+/// A time.
+@Sendable func nanoseconds(_ text: String) throws -> Double {
+  guard let value = Double(text), value >= 0, value.isFinite else {
+    throw NotationError("a latency is a number of nanoseconds, such as 2.5")
+  }
+  return value
+}
+
 /// Reads an argument; where a file of that name is what was given, says what comes first.
 private func reading<Value>(
   _ text: String, _ body: (String) throws -> Value

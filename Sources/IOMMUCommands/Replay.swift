@@ -62,10 +62,14 @@ package struct Replay: ParsableCommand {
   @Flag(help: "A miss takes in the next page's entry too.")
   package var prefetch = false
 
-  @Option(help: ArgumentHelp("What a lookup costs.", valueName: "ns"))
+  @Option(
+    help: ArgumentHelp("What a lookup costs. Default: 2.", valueName: "ns"),
+    transform: { try nanoseconds($0) })
   package var hitLatency = 2.0
 
-  @Option(help: ArgumentHelp("What reading one entry from memory costs.", valueName: "ns"))
+  @Option(
+    help: ArgumentHelp("What reading one entry from memory costs. Default: 60.", valueName: "ns"),
+    transform: { try nanoseconds($0) })
   package var readLatency = 60.0
 
   @Option(
@@ -100,9 +104,6 @@ package struct Replay: ParsableCommand {
   package init() {}
 
   package mutating func validate() throws {
-    guard hitLatency >= 0, readLatency >= 0, hitLatency.isFinite, readLatency.isFinite else {
-      throw ValidationError("a latency is a number of nanoseconds")
-    }
     guard merge || files.count == 1 else {
       throw ValidationError("one trace at a time; several files are for --merge")
     }

@@ -55,6 +55,10 @@ import Testing
     ("replay x --sweep 16:64", "a sweep is entries=FIRST:LAST"),
     ("replay x --shard 9/8", "a shard is I/N"),
     ("replay x --warm-up 1X", "'X' is no decimal digit"),
+    ("replay x --hit-latency fast", "a latency is a number of nanoseconds, such as 2.5"),
+    ("replay x --read-latency inf", "a latency is a number of nanoseconds, such as 2.5"),
+    ("conform gart x --caches on --cache-sets 3x4", "a cache is SETSxWAYS, such as 8x4"),
+    ("conform calgary x --show all", "a whole number from 0 to 1000000 is expected"),
     ("decode ss-pte 1 --host-address-width 99", "a whole number from 32 to 52 is expected"),
   ]
 

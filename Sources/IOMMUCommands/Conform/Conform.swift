@@ -1,5 +1,6 @@
 import ArgumentParser
 import IOMMUConformance
+import IOMMUFormats
 
 /// Holds the modelled hardware against recordings.
 package struct Conform: ParsableCommand {
@@ -39,7 +40,9 @@ package struct RecordingOptions: ParsableArguments {
   @Flag(help: "Look at every page after every call, however many there are.")
   package var thorough = false
 
-  @Option(help: "How many differences to show for each recording.")
+  @Option(
+    help: "How many differences to show for each recording. Default: 5.",
+    transform: { try Notation.count($0, in: 0...1_000_000) })
   package var show = 5
 
   @Option(help: "How to print the result: text or json.")

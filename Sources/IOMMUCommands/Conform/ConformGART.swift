@@ -1,5 +1,6 @@
 import ArgumentParser
 import IOMMUConformance
+import IOMMUFormats
 import IOMMUHardware
 
 /// Plays recorded lives of the Linux GART driver.
@@ -25,7 +26,8 @@ package struct ConformGART: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "A cache of so many sets and ways instead of one without a limit, such as 8x4.",
-      valueName: "sets"))
+      valueName: "sets"),
+    transform: { try CacheSetsArgument($0) })
   package var cacheSets: CacheSetsArgument?
 
   package init() {}
@@ -54,14 +56,17 @@ package struct ConformGART: ParsableCommand {
 }
 
 /// Sets and ways of a cache: `8x4`.
-package struct CacheSetsArgument: ExpressibleByArgument {
+package struct CacheSetsArgument {
   let geometry: GARTCache.Geometry
 
-  package init?(argument: String) {
-    let parts = argument.split(separator: "x", omittingEmptySubsequences: false)
+  package init(_ text: String) throws(NotationError) {
+    let parts = text.split(separator: "x", omittingEmptySubsequences: false)
     guard parts.count == 2, let sets = Int(parts[0]), let ways = Int(parts[1]),
       1...65_536 ~= sets, sets & (sets - 1) == 0, 1...1024 ~= ways
-    else { return nil }
+    else {
+      throw NotationError(
+        "a cache is SETSxWAYS, such as 8x4: a power of two up to 65536, and up to 1024 ways")
+    }
     geometry = .sets(setCount: sets, wayCount: ways)
   }
 }
