@@ -29,9 +29,10 @@ package struct Bench: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Bytes of IOVA that VT-d tables map, whole GiB up to 64G. Default: 4G.", valueName: "size"),
+      "Bytes of IOVA that VT-d tables map, whole GiB up to 64G. Default: 4G, for --plot 64G.",
+      valueName: "size"),
     transform: { try Notation.size($0) })
-  package var span: UInt64 = 4 << 30
+  package var span: UInt64?
 
   @Option(
     help: "Threads that translate at the same time, at most; 1 to 64. Default: 2.",
@@ -48,14 +49,16 @@ package struct Bench: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Draw the cost over 2 MiB to 128 MiB of leaf tables.", valueName: "file.svg"))
+      "Draw the cost over 2 MiB of leaf tables and more, as many as --span allows.",
+      valueName: "file.svg"))
   package var plot: String?
 
   package init() {}
 
   package mutating func validate() throws {
-    guard span >= 1 << 30, span <= 64 << 30, span % (1 << 30) == 0
-    else { throw ValidationError("--span: whole GiB, 1G to 64G") }
+    if let span, !(1 << 30...64 << 30 ~= span) || span % (1 << 30) != 0 {
+      throw ValidationError("--span: whole GiB, 1G to 64G")
+    }
   }
 
   package func run() throws {
@@ -68,7 +71,7 @@ package struct Bench: ParsableCommand {
     let drawing = try readingInput { try plot.map { try OutputFile(path: $0) } }
     let rows = try readingInput {
       let kinds = table.map { [$0] } ?? TableKind.allCases
-      return try BenchRun(kinds: kinds, span: span, rounds: rounds).rows(
+      return try BenchRun(kinds: kinds, span: span ?? 4 << 30, rounds: rounds).rows(
         patterns: AddressPattern.allCases, threads: Array(1...threads))
     }
     switch format {
@@ -79,7 +82,8 @@ package struct Bench: ParsableCommand {
     guard let drawing else { return }
     try readingInput {
       var svg = ""
-      try BenchRun(kinds: [.vtd4Levels], span: 64 << 30, rounds: rounds).plot().write(to: &svg)
+      try BenchRun(kinds: [.vtd4Levels], span: span ?? 64 << 30, rounds: rounds).plot()
+        .write(to: &svg)
       try drawing.write(Array(svg.utf8))
       try drawing.commit()
     }
