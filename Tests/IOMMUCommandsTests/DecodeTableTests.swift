@@ -1,11 +1,12 @@
-import Glibc
 import IOMMUCommands
+import IOMMUTestSupport
 import Testing
 
 @Suite struct DecodeTableTests {
   /// A table with one unit for everything, in a file that goes away with this value.
-  final class TableFile {
-    let path = "/tmp/iommu-dmar-\(UInt64.random(in: 0...UInt64.max)).bin"
+  struct TableFile {
+    private let directory = TemporaryDirectory()
+    let path: String
 
     init(changing changes: [Int: UInt8] = [:]) {
       var bytes: [UInt8] =
@@ -14,12 +15,8 @@ import Testing
         + [UInt8](repeating: 0, count: 10)
         + [0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]
       for (offset, byte) in changes { bytes[offset] = byte }
-      let file = fopen(path, "w")
-      fwrite(bytes, 1, bytes.count, file)
-      fclose(file)
+      path = directory.file("dmar.bin", bytes)
     }
-
-    deinit { unlink(path) }
   }
 
   private func run(_ arguments: [String]) throws -> (text: String, isWellFormed: Bool) {

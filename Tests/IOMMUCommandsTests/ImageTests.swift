@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import IOMMUCommands
+import IOMMUTestSupport
 import Testing
 
 @Suite struct ImageTests {
@@ -46,8 +47,8 @@ import Testing
 
   @Test(arguments: ["raw", "elf", "kdump", "flattened"])
   func `convert writes a dump that maps the same`(target: String) throws {
-    let output = "/tmp/iommu-convert-\(UInt64.random(in: 0 ... .max))"
-    defer { unlink(output) }
+    let directory = TemporaryDirectory()
+    let output = directory.path("converted")
     var text = ""
     try ImageConvert.parse([
       Examples.path("vtd-crash", "image.elf"), "--to", target, "-o", output,

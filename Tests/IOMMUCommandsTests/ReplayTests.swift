@@ -1,37 +1,15 @@
-import Glibc
 import IOMMUImages
+import IOMMUTestSupport
 import Testing
 
 @testable import IOMMUCommands
 
 @Suite struct ReplayTests {
-  /// A directory of its own with files in it, gone afterwards.
+  /// Calls `body` with a directory of its own with files in it.
   static func withFiles(_ files: [String: String], _ body: (String) throws -> Void) throws {
-    let directory = "/tmp/iommu-replay-\(UInt64.random(in: 0...UInt64.max))"
-    mkdir(directory, 0o700)
-    defer {
-      for name in (try? readNames(directory)) ?? [] { unlink("\(directory)/\(name)") }
-      rmdir(directory)
-    }
-    for (name, text) in files {
-      let file = try OutputFile(path: "\(directory)/\(name)")
-      try file.write(Array(text.utf8))
-      try file.commit()
-    }
-    try body(directory)
-  }
-
-  static func readNames(_ directory: String) throws -> [String] {
-    guard let stream = opendir(directory) else { return [] }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let entry = readdir(stream) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
-      }
-      if name != "." && name != ".." { names.append(name) }
-    }
-    return names
+    let directory = TemporaryDirectory()
+    for (name, text) in files { _ = directory.file(name, text) }
+    try body(directory.path)
   }
 
   static func run(_ arguments: [String]) throws -> String {
@@ -111,10 +89,9 @@ import Testing
 
   /// Longer than its shards' warm-ups, so that the shards' caches begin as the whole's stood.
   static func longTrace() -> String {
-    var state: UInt64 = 2008
+    var generator = SeededGenerator(seed: 2008)
     return (0..<4000).map { _ in
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return "00:03.0,0x\(String(state >> 33 & 0x3f_ffff, radix: 16)),64,r\n"
+      "00:03.0,0x\(String(UInt64.random(in: 0...0x3f_ffff, using: &generator), radix: 16)),64,r\n"
     }.joined()
   }
 

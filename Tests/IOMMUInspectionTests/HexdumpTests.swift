@@ -158,11 +158,8 @@ import Testing
         bytes += (0..<count / 8).flatMap { _ in line }
       }
     }
-    let path = "/tmp/iommu-hexdump-\(getpid())-\(seed)"
-    let file = try #require(fopen(path, "w"))
-    fwrite(bytes, 1, bytes.count, file)
-    fclose(file)
-    defer { unlink(path) }
+    let directory = TemporaryDirectory()
+    let path = directory.file("noise", bytes)
     let memory = PatchyMemory(patches: [(0, bytes)])
     var ranges = [0..<bytes.count]
     for _ in 0..<8 {

@@ -484,17 +484,6 @@ private func mapped(_ address: UInt64) -> BouncePool.Outcome { .mapped(PhysicalA
 
 /// The pool against an allocator that knows nothing but which slabs are taken.
 @Suite struct SwiotlbReferenceTests {
-  private struct Random: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-      state &+= 0x9e37_79b9_7f4a_7c15
-      var mixed = state
-      mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-      mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-      return mixed ^ mixed >> 31
-    }
-  }
-
   /// Slabs as a row of booleans, looked through one by one.
   private struct Reference {
     var isUsed: [Bool]
@@ -516,7 +505,7 @@ private func mapped(_ address: UInt64) -> BouncePool.Outcome { .mapped(PhysicalA
     mutating func free(_ slabs: Range<Int>) { for slab in slabs { isUsed[slab] = false } }
   }
 
-  private func slice(of noise: [UInt8], _ count: Int, _ random: inout Random) -> [UInt8] {
+  private func slice(of noise: [UInt8], _ count: Int, _ random: inout SeededGenerator) -> [UInt8] {
     let start = Int.random(in: 0...(noise.count - count), using: &random)
     return Array(noise[start..<(start + count)])
   }
@@ -533,13 +522,12 @@ private func mapped(_ address: UInt64) -> BouncePool.Outcome { .mapped(PhysicalA
   @Test(
     arguments: [
       (.linux2_6_27, 0), (.linux2_6_27, 0xfff), (.linux7_0, 0), (.linux7_0, 0xfff),
-    ] as [(BouncePool.Version, UInt64)])
+    ] as [(BouncePool.Version, UInt64)], seeds)
   func `any sequence of maps and unmaps agrees with the slow allocator`(
-    version: BouncePool.Version, minAlignMask: UInt64
+    pool: (version: BouncePool.Version, minAlignMask: UInt64), seed: UInt64
   ) throws {
-    let seed = UInt64.random(in: 0 ... .max)
-    print("swiotlb reference test: seed \(hexadecimal(seed))")
-    var random = Random(state: seed)
+    let (version, minAlignMask) = pool
+    var random = SeededGenerator(seed: seed)
     let memory = try FlatMemory(byteCount: 1 << 29)
     let pool = BouncePool(
       memory: memory, at: PhysicalAddress(0x3000), byteCount: 1 << 20, version: version)

@@ -59,12 +59,18 @@ import Testing
     #expect([1, 2, 3, 4].map { cache.contains($0) } == [true, false, true, false])
   }
 
-  @Test(arguments: CacheGeometry.Policy.allCases, [1, 2, 4, 8])
+  @Test(arguments: CacheGeometry.Policy.allCases, seeds)
   func `a cache never holds more than it has room for`(
-    policy: CacheGeometry.Policy, ways: Int
+    policy: CacheGeometry.Policy, seed: UInt64
   ) throws {
-    var generator = SystemRandomNumberGenerator()
-    var cache = CacheModel(try CacheGeometry(entries: 8, ways: ways, policy: policy))
+    for ways in [1, 2, 4, 8] {
+      try check(CacheGeometry(entries: 8, ways: ways, policy: policy), ways: ways, seed)
+    }
+  }
+
+  private func check(_ geometry: CacheGeometry, ways: Int, _ seed: UInt64) throws {
+    var generator = SeededGenerator(seed: seed)
+    var cache = CacheModel(geometry)
     var held: Set<UInt64> = []
     for _ in 0..<2000 {
       let key = UInt64.random(in: 0..<24, using: &generator)

@@ -10,15 +10,10 @@ import Testing
   }
 
   /// Every size at once against a cache of each size, with removals, past several renumberings.
-  @Test(arguments: [1, 2008, UInt64.random(in: 0...UInt64.max)])
+  @Test(arguments: seeds)
   func `one pass counts what caches of every size count`(seed: UInt64) throws {
-    var state = seed | 1
-    func random(_ bound: UInt64) -> UInt64 {
-      state ^= state << 13
-      state ^= state >> 7
-      state ^= state << 17
-      return state % bound
-    }
+    var generator = SeededGenerator(seed: seed)
+    func random(_ bound: UInt64) -> UInt64 { generator.next() % bound }
     let sizes = [1, 2, 3, 5, 8, 13, 40]
     var stack = StackDistances()
     var caches = try sizes.map { CacheModel(try CacheGeometry(entries: $0)) }

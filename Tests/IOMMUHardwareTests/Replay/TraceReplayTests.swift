@@ -90,17 +90,12 @@ import Testing
   }
 
   /// The sweep against a replay of each geometry, whether it shares the stack or not.
-  @Test(arguments: [1, 2008, UInt64.random(in: 0...UInt64.max)], CacheGeometry.Policy.allCases)
+  @Test(arguments: seeds, CacheGeometry.Policy.allCases)
   func `a sweep counts what single replays count`(
     seed: UInt64, policy: CacheGeometry.Policy
   ) throws {
-    var state = seed | 1
-    func random(_ bound: UInt64) -> UInt64 {
-      state ^= state << 13
-      state ^= state >> 7
-      state ^= state << 17
-      return state % bound
-    }
+    var generator = SeededGenerator(seed: seed)
+    func random(_ bound: UInt64) -> UInt64 { generator.next() % bound }
     let geometries = try [
       CacheGeometry(entries: 4, policy: policy), CacheGeometry(entries: 16, policy: policy),
       CacheGeometry(entries: 16, ways: 2, policy: policy),

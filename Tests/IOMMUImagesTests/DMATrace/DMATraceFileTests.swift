@@ -3,14 +3,10 @@ import IOMMUImages
 import Testing
 
 @Suite struct DMATraceFileTests {
-  /// Writes a file, calls `body` with its path, and removes it.
+  /// Calls `body` with the path of a file with this text.
   static func withFile(_ text: String, _ body: (String) throws -> Void) throws {
-    let path = "/tmp/iommu-trace-\(UInt64.random(in: 0...UInt64.max))"
-    let file = try OutputFile(path: path)
-    try file.write(Array(text.utf8))
-    try file.commit()
-    defer { unlink(path) }
-    try body(path)
+    let directory = TemporaryDirectory()
+    try body(directory.file("trace", text))
   }
 
   static func lines(

@@ -120,8 +120,9 @@ import Testing
     #expect(throws: DMATraceError.self) { try Self.events([line]) }
   }
 
-  @Test func `no line of bytes traps the parser`() {
-    var generator = SystemRandomNumberGenerator()
+  @Test(arguments: seeds)
+  func `no line of bytes traps the parser`(seed: UInt64) {
+    var generator = SeededGenerator(seed: seed)
     let words = [
       "7@1.6:vtd_dmar_translate ", "dev ", "iova ", "mask ", "0x", "fff", "{", "}", ",", "\t",
       "[001] ", ": ", "dma_map_sg: ", "dma_addrs=", "sizes=", "map: IOMMU: iova=", " size=", "r",
@@ -130,9 +131,9 @@ import Testing
       var line: [UInt8] = []
       for _ in 0..<Int.random(in: 0..<12, using: &generator) {
         line += Array(words.randomElement(using: &generator)!.utf8)
-        if Bool.random(using: &generator) { line.append(UInt8.random(in: 0...255)) }
+        if Bool.random(using: &generator) { line.append(UInt8.random(in: 0...255, using: &generator)) }
       }
-      var parser = DMATraceParser(dialect: DMATraceDialect.allCases.randomElement())
+      var parser = DMATraceParser(dialect: DMATraceDialect.allCases.randomElement(using: &generator))
       // An error is as good as an answer.
       _ = line.withUnsafeBytes { bytes in try? parser.events(in: bytes) }
     }

@@ -1,5 +1,6 @@
 import IOMMUFormats
 import IOMMUHardware
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -481,11 +482,11 @@ import Testing
     #expect(machine.registers(0x98) == [UInt32(driver.active!.table.rawValue >> 8)])
   }
 
-  @Test(arguments: [1 as UInt64, 2008, UInt64.random(in: 0...UInt64.max)])
+  @Test(arguments: seeds)
   func `whatever is mapped leads to its buffer, whatever is not to the scratch page`(
     seed: UInt64
   ) throws {
-    var generator = SplitMix64(state: seed)
+    var generator = SeededGenerator(seed: seed)
     let machine = try GARTMachine(nodeCount: 2)
     let driver = try machine.primary {
       $0.windowByteCount = 4 << 20
