@@ -5,9 +5,9 @@ SWIFT  ?= swift
 PREFIX ?= /usr/local
 IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources \
-          $(wildcard Benchmarks/*/*.swift) Fuzz/Package.swift Fuzz/Shared Fuzz/Sources
+          $(wildcard Benchmarks/*/*.swift) Fuzz/Package.swift Fuzz/Shared Fuzz/Sources .ci/dmar-tables
 
-.PHONY: run build test bench bench-check fuzz lint format docs install clean
+.PHONY: run build test test-summary bench bench-check fuzz lint format docs install clean
 
 run: build
 	@$(IOMMU)
@@ -15,8 +15,18 @@ run: build
 build:
 	@$(SWIFT) build --configuration release --product iommu
 
+# Ends with the tests that failed. All that tests print, and messages of the tool are a part of it, is
+# in TEST_LOG.
+TEST_LOG = .build/test.log
 test:
-	$(SWIFT) test
+	@mkdir -p .build
+	@{ $(SWIFT) test 2>&1; echo $$? > $(TEST_LOG).status; } | tee $(TEST_LOG) | awk -f Tests/report.awk
+	@status=$$(cat $(TEST_LOG).status); \
+	  [ $$status -eq 0 ] || { echo "the whole output is in $(TEST_LOG)"; exit $$status; }
+
+# The end of the last run once more.
+test-summary:
+	@awk -v summary=1 -f Tests/report.awk $(TEST_LOG)
 
 # Ratios against plain C in one run, of all subjects or of SUBJECT: `make bench SUBJECT=Walk`. Times are
 # for reading, not for judging a change.
