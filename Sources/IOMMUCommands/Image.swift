@@ -29,13 +29,7 @@ package struct DumpArguments: ParsableArguments {
   ///
   /// - Throws: ``InputError`` also when what `body` looked at could not be read.
   func read<Result>(_ body: (MemoryImage) throws -> Result) throws -> Result {
-    try readingInput {
-      let image = try MemoryImage(paths: files)
-      for warning in image.warnings { warn(warning) }
-      let result = try body(image)
-      if let problem = image.problem { throw problem }
-      return result
-    }
+    try readingDump(files, body)
   }
 }
 

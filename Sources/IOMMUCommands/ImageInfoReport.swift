@@ -10,6 +10,27 @@ struct ImageInfoReport: Encodable {
     var install: String?
   }
 
+  /// What one file lacks.
+  struct Missing: Encodable {
+    var file: String
+    var isDiskFull: Bool
+    var endOfFile: UInt64
+    var bytes: UInt64
+    var claimedBytes: UInt64
+    var from: String?
+    var unknownFrom: String?
+    var programHeaders: UInt64
+
+    enum CodingKeys: String, CodingKey {
+      case file, bytes, from
+      case isDiskFull = "disk_full"
+      case endOfFile = "end_of_file"
+      case claimedBytes = "claimed_bytes"
+      case unknownFrom = "unknown_from"
+      case programHeaders = "program_headers"
+    }
+  }
+
   struct Line: Encodable {
     var key: String
     var value: String
@@ -28,6 +49,9 @@ struct ImageInfoReport: Encodable {
   var isFlattened: Bool
   var version: Int32?
   var isIncomplete: Bool
+  var missing: [Missing]
+  /// For people, a line for each of `missing`.
+  private let missingText: [String]
   var dumpLevel: Int32?
   var fileBytes: UInt64?
   var pageBytes: UInt64
@@ -41,7 +65,7 @@ struct ImageInfoReport: Encodable {
   var vmcoreinfo: [Line]
 
   enum CodingKeys: String, CodingKey {
-    case files, format, version, packings, ranges, processors, vmcoreinfo
+    case files, format, version, missing, packings, ranges, processors, vmcoreinfo
     case isFlattened = "flattened"
     case isIncomplete = "incomplete"
     case dumpLevel = "dump_level"
@@ -61,7 +85,16 @@ struct ImageInfoReport: Encodable {
     format = summary.format.name
     isFlattened = summary.isFlattened
     version = summary.version
-    isIncomplete = summary.isIncomplete
+    isIncomplete = !summary.incompleteness.isEmpty
+    missing = summary.incompleteness.map {
+      Missing(
+        file: $0.path, isDiskFull: $0.isMarked, endOfFile: $0.endOfFile, bytes: $0.missingByteCount,
+        claimedBytes: $0.claimedByteCount, from: $0.firstMissing.map { "\($0)" },
+        unknownFrom: $0.unknownFrom.map { "\($0)" }, programHeaders: $0.missingHeaderCount)
+    }
+    missingText = summary.incompleteness.map {
+      (summary.paths.count == 1 ? "" : "\($0.path): ") + "\($0.reason): \($0.extent)"
+    }
     dumpLevel = summary.dumpLevel
     fileBytes = summary.fileByteCount
     pageBytes = summary.pageByteCount
@@ -88,7 +121,7 @@ struct ImageInfoReport: Encodable {
     for file in files { line("file", file) }
     let version = version.map { " version \($0)" } ?? ""
     line("format", format + version + (isFlattened ? ", flattened" : ""))
-    if isIncomplete { line("", "incomplete: the disk was full") }
+    for text in missingText { line("incomplete", text) }
     if let dumpLevel { line("dump level", "\(dumpLevel)") }
     if let fileBytes { line("file size", "\(grouped(fileBytes)) bytes") }
     line("page size", "\(grouped(pageBytes)) bytes")

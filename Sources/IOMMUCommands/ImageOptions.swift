@@ -12,6 +12,9 @@ package struct ImageOptions: ParsableArguments {
 
   package init() {}
 
+  /// The files that are read.
+  var inputPaths: [String] { files.paths + source.paths }
+
   /// Opens the image, finds its tables, and hands both to `body`; what is doubtful goes to standard
   /// error.
   ///
@@ -46,17 +49,42 @@ package struct ImageFiles: ParsableArguments {
     parts = []
   }
 
+  /// The files that are read.
+  var paths: [String] { [image] + parts }
+
   /// Opens the image and hands it to `body`; what is doubtful goes to standard error.
   ///
   /// - Throws: ``InputError`` also when a page that `body` looked at could not be unpacked: what it
-  ///   answered may be wrong then.
+  ///   answered may be wrong then. What `body` throws is told behind the reason.
   func read<Result>(_ body: (MemoryImage) throws -> Result) throws -> Result {
-    try readingInput {
-      let memory = try MemoryImage(paths: [image] + parts)
-      for warning in memory.warnings { warn(warning) }
-      let result = try body(memory)
-      if let problem = memory.problem { throw problem }
-      return result
+    try readingDump(paths) { memory in
+      guard memory.incompleteness.isEmpty || !memory.backedRanges.isEmpty else {
+        throw InputError("\(image): none of the memory is in the file; copy it again")
+      }
+      return try body(memory)
+    }
+  }
+}
+
+/// Opens a dump and hands it to `body`; what is doubtful goes to standard error.
+///
+/// No conclusion stands alone when pages could not be read: neither what `body` prints nor what it
+/// throws.
+///
+/// - Throws: ``InputError``.
+func readingDump<Result>(
+  _ paths: [String], _ body: (MemoryImage) throws -> Result
+) throws -> Result {
+  try readingInput {
+    let memory = try MemoryImage(paths: paths)
+    for warning in memory.warnings { warn(warning) }
+    let outcome = Swift.Result { try readingInput { try body(memory) } }
+    let problems = memory.problems.map(\.description)
+    if problems.isEmpty { return try outcome.get() }
+    switch outcome {
+    case .failure(let usage as ValidationError): throw usage
+    case .failure(let error as InputError): throw InputError(lines: problems + [error.text])
+    case .failure, .success: throw InputError(lines: problems)
     }
   }
 }
@@ -74,6 +102,9 @@ package struct TableSource: ParsableArguments {
   package var root: PhysicalAddress?
 
   package init() {}
+
+  /// The files that are read.
+  var paths: [String] { machine.map { [$0] } ?? [] }
 
   /// The machine: by `--root`, by `--machine`, or by what is found in memory, in that order.
   func machine(of memory: MemoryImage, path: String) throws -> Machine {

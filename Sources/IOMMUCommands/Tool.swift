@@ -41,11 +41,18 @@ public struct Tool: ParsableCommand {
   }
 }
 
-/// Input that cannot be used: one line that names it and the way out. Exit status 2.
+/// Input that cannot be used: a line that names it and the way out, or several. Exit status 2.
 package struct InputError: Error, Equatable {
   package var text: String
   package init(_ text: String) { self.text = text }
   package init(_ error: some Error) { self.init("\(error)") }
+  /// Several reasons, each a line of its own; the same one is told once.
+  package init(lines: [String]) {
+    var told: [String] = []
+    for line in lines.flatMap({ $0.split(separator: "\n") }).map(String.init)
+    where !told.contains(line) { told.append(line) }
+    self.init(told.joined(separator: "\n"))
+  }
 }
 
 /// Turns the typed errors of the libraries into one line for the user.
@@ -108,10 +115,12 @@ package struct StandardOutput: TextOutputStream {
 /// Says something doubtful on standard error.
 func warn(_ text: String) { complain("warning: \(text)") }
 
-/// One line on standard error.
+/// A line on standard error, or several.
 func complain(_ text: String) {
-  let line = Array("iommu: \(text)\n".utf8)
-  _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
+    let line = Array("iommu: \(line)\n".utf8)
+    _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  }
 }
 
 /// How a command prints its result.

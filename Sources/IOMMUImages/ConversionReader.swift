@@ -30,7 +30,7 @@ final class ConversionReader {
 
   /// Throws what the image says of itself when a byte of it was not there.
   func check() throws(ImageError) {
-    if let problem = image.problem { throw problem }
+    if let problem = image.problems.first { throw problem }
   }
 
   /// Hands over the bytes of a range of memory in order: runs of pages that are not all zero, and

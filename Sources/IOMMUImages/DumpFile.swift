@@ -5,12 +5,14 @@ import IOMMUFormats
 final class DumpFile: Sendable {
   let file: FileBytes
   let isFlattened: Bool
-  /// What is strange about the file and no error.
-  let warnings: [String]
-  /// Of a flattened stream; what lies between them is zero.
+  /// The file is a stream that ends before its end mark: what no record has may be lost.
+  let isCut: Bool
+  /// Of a flattened stream; what lies between them is zero when the stream is whole.
   private let runs: [FlattenedStream.Run]
   /// One past the last byte.
   let byteCount: UInt64
+  /// The bytes that are known: half-open, ascending, not touching each other; all of a whole file.
+  private let known: [Range<UInt64>]
 
   var path: String { file.path }
 
@@ -24,25 +26,43 @@ final class DumpFile: Sendable {
       let stream = try FlattenedStream(file: file)
       runs = stream.runs
       byteCount = runs[runs.count - 1].end
-      warnings = stream.isComplete ? [] : ["\(file.path): the stream ends without its end mark"]
+      isCut = !stream.isComplete
+      known = isCut ? stream.coverage : [0..<byteCount]
     } else {
       runs = []
       byteCount = file.byteCount
-      warnings = []
+      isCut = false
+      known = [0..<byteCount]
     }
   }
 
   /// All bytes in place; `nil` when they are rearranged or not mapped.
   var bytesInPlace: UnsafeRawBufferPointer? { isFlattened ? nil : file.mapping }
 
-  /// Whether `count` bytes from `offset` lie before the end.
+  /// Whether `count` bytes from `offset` are known.
   func holds(_ count: some BinaryInteger, at offset: UInt64) -> Bool {
-    offset <= byteCount && count <= byteCount - offset
+    offset <= byteCount && count <= knownByteCount(from: offset)
   }
 
-  /// Copies bytes; those that no run has are zero.
+  /// Bytes in a row from `offset` on that are known.
+  func knownByteCount(from offset: UInt64) -> UInt64 {
+    let index = known.partitioningIndex { $0.upperBound > offset }
+    guard index < known.count, known[index].lowerBound <= offset else { return 0 }
+    return known[index].upperBound - offset
+  }
+
+  /// Goes through the known parts of a range of bytes, ascending.
+  func forEachKnownRange(in range: Range<UInt64>, _ body: (Range<UInt64>) -> Void) {
+    var index = known.partitioningIndex { $0.upperBound > range.lowerBound }
+    while index < known.count, known[index].lowerBound < range.upperBound {
+      body(known[index].clamped(to: range))
+      index += 1
+    }
+  }
+
+  /// Copies bytes; those that no run of a whole stream has are zero.
   ///
-  /// - Returns: Whether all of them lie before the end and could be read.
+  /// - Returns: Whether all of them are known and could be read.
   func copy(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
     guard isFlattened else { return file.copy(at: offset, into: buffer) }
     guard holds(buffer.count, at: offset) else { return false }
@@ -67,8 +87,8 @@ final class DumpFile: Sendable {
     return true
   }
 
-  /// Hands over bytes, in place where they lie in one run of a mapped file; `nil` when they do not
-  /// lie before the end or cannot be read.
+  /// Hands over bytes, in place where they lie in one run of a mapped file; `nil` when they are not
+  /// known or cannot be read.
   func withBytes<Result>(
     at offset: UInt64, count: Int, _ body: (UnsafeRawBufferPointer) -> Result
   ) -> Result? {
@@ -90,14 +110,14 @@ final class DumpFile: Sendable {
     return Int(runs[index].fileOffset + (offset - runs[index].start))
   }
 
-  /// The little-endian integer at `offset`; `nil` past the end.
+  /// The little-endian integer at `offset`; `nil` where it is not known.
   func integer<Word: FixedWidthInteger>(_: Word.Type, at offset: UInt64) -> Word? {
     var word = Word.zero
     let isThere = withUnsafeMutableBytes(of: &word) { copy(at: offset, into: $0) }
     return isThere ? Word(littleEndian: word) : nil
   }
 
-  /// Bytes for a small part of the file, such as a note; `nil` when they do not lie before the end.
+  /// Bytes for a small part of the file, such as a note; `nil` when they are not known.
   func bytes(at offset: UInt64, count: Int) -> [UInt8]? {
     withBytes(at: offset, count: count) { Array($0) }
   }

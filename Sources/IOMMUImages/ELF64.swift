@@ -17,6 +17,7 @@ enum ELF64 {
     static let version: UInt64 = 20
     static let programHeaderOffset: UInt64 = 32
     static let sectionHeaderOffset: UInt64 = 40
+    static let flags: UInt64 = 48
     static let headerSize: UInt64 = 52
     static let programHeaderSize: UInt64 = 54
     static let programHeaderCount: UInt64 = 56
@@ -44,9 +45,13 @@ enum ELF64 {
   static let currentVersion: UInt8 = 1
   static let typeCore: UInt16 = 4
   static let machineX86_64: UInt16 = 62
+  static let segmentNull: UInt32 = 0
   static let segmentLoad: UInt32 = 1
   static let segmentNote: UInt32 = 4
   static let segmentReadWriteExecute: UInt32 = 7
+  /// `e_flags`: the disk was full before the dump was whole. Source: makedumpfile(8), as its files
+  /// show it; no machine whose dumps are read has flags of its own.
+  static let incomplete: UInt32 = 0x1
   /// PN_XNUM: the count is in section header 0.
   static let extendedCount: UInt16 = 0xffff
 }
@@ -60,6 +65,7 @@ struct ELFLayout {
   let headerByteCount: UInt64
   let programHeaderOffset: UInt64
   let sectionHeaderOffset: UInt64
+  let flags: UInt64
   let programHeaderSize: UInt64
   let programHeaderCount: UInt64
   /// Of a program header: its size, then where its fields lie.
@@ -74,7 +80,7 @@ struct ELFLayout {
   static let class64 = ELFLayout(
     wordByteCount: 8, headerByteCount: ELF64.headerByteCount,
     programHeaderOffset: ELF64.Header.programHeaderOffset,
-    sectionHeaderOffset: ELF64.Header.sectionHeaderOffset,
+    sectionHeaderOffset: ELF64.Header.sectionHeaderOffset, flags: ELF64.Header.flags,
     programHeaderSize: ELF64.Header.programHeaderSize,
     programHeaderCount: ELF64.Header.programHeaderCount,
     programHeaderByteCount: ELF64.programHeaderByteCount, offset: ELF64.Program.offset,
@@ -84,8 +90,8 @@ struct ELFLayout {
   /// Cores of 32-bit kernels (`kexec --elf32-core-headers`).
   static let class32 = ELFLayout(
     wordByteCount: 4, headerByteCount: 52, programHeaderOffset: 28, sectionHeaderOffset: 32,
-    programHeaderSize: 42, programHeaderCount: 44, programHeaderByteCount: 32, offset: 4,
-    physicalAddress: 12, fileSize: 16, memorySize: 20, sectionHeaderByteCount: 40,
+    flags: 36, programHeaderSize: 42, programHeaderCount: 44, programHeaderByteCount: 32,
+    offset: 4, physicalAddress: 12, fileSize: 16, memorySize: 20, sectionHeaderByteCount: 40,
     sectionInfo: 28)
 
   /// The address that says "none", as wide as addresses are.

@@ -14,6 +14,8 @@ struct ELFCoreHeaders {
 
   let segments: [Segment]
   let notes: [UInt8]
+  /// Memory that should be there is missing.
+  var isIncomplete = false
 
   private var headerCount: UInt64 { UInt64(segments.count) + (notes.isEmpty ? 0 : 1) }
   private var isExtended: Bool { headerCount >= UInt64(ELF64.extendedCount) }
@@ -75,6 +77,7 @@ struct ELFCoreHeaders {
     header.put(ELF64.machineX86_64, at: ELF64.Header.machine)
     header.put(UInt32(ELF64.currentVersion), at: ELF64.Header.version)
     header.put(ELF64.headerByteCount, at: ELF64.Header.programHeaderOffset)
+    if isIncomplete { header.put(ELF64.incomplete, at: ELF64.Header.flags) }
     header.put(UInt16(ELF64.headerByteCount), at: ELF64.Header.headerSize)
     header.put(UInt16(ELF64.programHeaderByteCount), at: ELF64.Header.programHeaderSize)
     if isExtended {

@@ -9,6 +9,9 @@ struct ELFCoreReader {
 
   /// More headers than any kernel writes; a bound on the time that a hostile file can take.
   static let headerLimit: UInt64 = 1 << 22
+  /// Pieces that segments are cut into where a stream lacks bytes of them; what lies beyond is lost.
+  static let pieceLimit = 1 << 22
+  private static let isTruncated = "the file is truncated, copy it again"
 
   /// - Throws: ``ImageError`` for what is not a little-endian core, saying what it is.
   init(file: DumpFile) throws(ImageError) {
@@ -16,21 +19,41 @@ struct ELFCoreReader {
     layout = try Self.checkKind(file)
   }
 
-  /// What the PT_LOADs say, in the order of the headers, overlaps and all.
-  func pieces() throws(ImageError) -> [ImagePiece] {
-    let table = try headerTable()
+  /// The disk was full before the dump was whole.
+  var isMarkedIncomplete: Bool {
+    field(UInt32.self, 0, layout.flags) & ELF64.incomplete != 0
+  }
+
+  /// What the program headers say of memory.
+  struct Content {
+    /// In the order of the headers, overlaps and all; bytes that the file ends before are lost.
     var pieces: [ImagePiece] = []
+    /// Headers that the file ends before, or that were not written before the disk was full.
+    var missingHeaderCount: UInt64 = 0
+    /// Where the file is cut off, a header that is missing may stand for bytes in place of zeros.
+    var areZerosCertain = true
+  }
+
+  /// What the PT_LOADs say.
+  func content() throws(ImageError) -> Content {
+    let table = try headerTable()
+    var content = Content()
+    content.missingHeaderCount = table.missingCount
+    content.areZerosCertain = table.missingCount == 0
     var loadCount = 0
     var areAllAtZero = true
     for index in 0..<table.count {
       let offset = table.offset + index * layout.programHeaderByteCount
-      guard field(UInt32.self, offset, ELF64.Program.type) == ELF64.segmentLoad else { continue }
+      let type = field(UInt32.self, offset, ELF64.Program.type)
+      // makedumpfile writes headers last: those that the disk had no room for are zero.
+      if type == ELF64.segmentNull, isMarkedIncomplete { content.missingHeaderCount += 1 }
+      guard type == ELF64.segmentLoad else { continue }
       loadCount += 1
       let address = word(offset, layout.physicalAddress)
       if address != 0 { areAllAtZero = false }
       // The kernel writes all ones for memory that has a virtual address only, in /proc/kcore too.
       guard address != layout.noAddress else { continue }
-      try append(to: &pieces, index: index, at: offset, address: address)
+      try append(to: &content.pieces, index: index, at: offset, address: address)
     }
     if loadCount > 1, areAllAtZero {
       throw error(
@@ -38,13 +61,13 @@ struct ELFCoreReader {
           + "/proc/kcore of a kernel that gives virtual addresses only",
         "pass a dump of the machine's memory (/proc/vmcore, virsh dump --memory-only)")
     }
-    guard !pieces.isEmpty else {
+    guard !content.pieces.isEmpty else {
       throw error(
         loadCount == 0
           ? "no PT_LOAD segment, so no memory" : "no PT_LOAD segment has physical memory",
-        "dump the memory again")
+        content.missingHeaderCount == 0 ? "dump the memory again" : Self.isTruncated)
     }
-    return pieces
+    return content
   }
 
   /// The content of the PT_NOTE segments, one after the other; those that do not lie in the file
@@ -81,25 +104,37 @@ struct ELFCoreReader {
         remedy: "the header is damaged, dump the memory again")
     }
     let dataCount = min(fileSize, memorySize)
-    guard dataCount == 0 || file.holds(dataCount, at: fileOffset) else {
-      let start = fileOffset == 0 ? "" : " from byte \(hexadecimal(fileOffset))"
-      throw ImageError(
-        file: file.path, place: place, offset: offset,
-        found: "file size \(hexadecimal(fileSize))\(start) runs past the end of the file "
-          + "(\(hexadecimal(file.byteCount)) bytes)",
-        remedy: "the file is truncated, copy it again")
-    }
     let zeroStart = address + dataCount
     if dataCount > 0 {
-      pieces.append(
-        ImagePiece(start: address, end: zeroStart, fileOffset: fileOffset, priority: index))
+      appendData(to: &pieces, index: index, address..<zeroStart, from: fileOffset)
     }
     if zeroStart < end {
       // Data of any header beats zeros of any other.
       pieces.append(
         ImagePiece(
-          start: zeroStart, end: end, fileOffset: nil, priority: Self.headerLimit + index))
+          start: zeroStart, end: end, source: .zeros, priority: Self.headerLimit + index))
     }
+  }
+
+  /// Bytes of a PT_LOAD, those that the file has and those that it should have.
+  private func appendData(
+    to pieces: inout [ImagePiece], index: UInt64, _ memory: Range<UInt64>, from fileOffset: UInt64
+  ) {
+    var start = memory.lowerBound
+    func append(upTo end: UInt64, _ source: ImagePiece.Source) {
+      if start < end {
+        pieces.append(ImagePiece(start: start, end: end, source: source, priority: index))
+      }
+      start = end
+    }
+    let (fileEnd, wraps) = fileOffset.addingReportingOverflow(memory.upperBound - start)
+    file.forEachKnownRange(in: fileOffset..<(wraps ? .max : fileEnd)) { known in
+      guard pieces.count < Self.pieceLimit else { return }
+      append(upTo: memory.lowerBound + (known.lowerBound - fileOffset), .lost)
+      append(
+        upTo: memory.lowerBound + (known.upperBound - fileOffset), .file(known.lowerBound))
+    }
+    append(upTo: memory.upperBound, .lost)
   }
 
   private static func checkKind(_ file: DumpFile) throws(ImageError) -> ELFLayout {
@@ -130,12 +165,16 @@ struct ELFCoreReader {
     return layout
   }
 
-  /// Where the program headers are: all of them lie in the file.
-  private func headerTable() throws(ImageError) -> (offset: UInt64, count: UInt64) {
+  /// Where the program headers are: those that lie in the file, and how many more there should be.
+  private func headerTable() throws(ImageError) -> (
+    offset: UInt64, count: UInt64, missingCount: UInt64
+  ) {
     let offset = word(0, layout.programHeaderOffset)
     let count16 = field(UInt16.self, 0, layout.programHeaderCount)
-    let count = count16 == ELF64.extendedCount ? try extendedCount() : UInt64(count16)
-    guard count > 0 else { return (offset, 0) }
+    let extendedCount = count16 == ELF64.extendedCount ? try extendedCount() : nil
+    // Of a count that is cut off itself, the least that it can be.
+    let count = extendedCount ?? UInt64(count16)
+    guard count > 0 else { return (offset, 0, 0) }
     let size = field(UInt16.self, 0, layout.programHeaderSize)
     guard UInt64(size) == layout.programHeaderByteCount else {
       throw error(
@@ -143,30 +182,31 @@ struct ELFCoreReader {
           + "\(layout.programHeaderByteCount)",
         "the header is damaged, copy the file again", at: layout.programHeaderSize)
     }
-    // The count has at most 32 bits: the product does not overflow.
-    guard file.holds(count * layout.programHeaderByteCount, at: offset) else {
-      throw error(
-        "\(count) program headers at byte \(hexadecimal(offset)) run past the end of the file "
-          + "(\(hexadecimal(file.byteCount)) bytes)",
-        "the file is truncated, copy it again", at: layout.programHeaderOffset)
-    }
     guard count <= Self.headerLimit else {
       throw error(
         "\(count) program headers, more than the \(Self.headerLimit) that are read",
         "join neighbouring segments (makedumpfile -E)", at: layout.programHeaderCount)
     }
-    return (offset, count)
+    let known = min(count, file.knownByteCount(from: offset) / layout.programHeaderByteCount)
+    guard known > 0 else {
+      throw error(
+        "\(count) program headers at byte \(hexadecimal(offset)) run past the end of the file "
+          + "(\(hexadecimal(file.byteCount)) bytes)",
+        Self.isTruncated, at: layout.programHeaderOffset)
+    }
+    let isCountCut = count16 == ELF64.extendedCount && extendedCount == nil
+    return (offset, known, max(count - known, isCountCut ? 1 : 0))
   }
 
-  /// The count in section header 0, as PN_XNUM says.
-  private func extendedCount() throws(ImageError) -> UInt64 {
+  /// The count in section header 0, as PN_XNUM says; `nil` when the file ends before it.
+  private func extendedCount() throws(ImageError) -> UInt64? {
     let sections = word(0, layout.sectionHeaderOffset)
-    guard sections != 0, file.holds(layout.sectionHeaderByteCount, at: sections) else {
+    guard sections != 0 else {
       throw error(
-        "section header 0 at byte \(hexadecimal(sections)), which holds the number of program "
-          + "headers, does not lie in the file",
-        "the file is truncated, copy it again", at: layout.sectionHeaderOffset)
+        "no section header 0, which holds the number of program headers",
+        "the header is damaged, copy the file again", at: layout.sectionHeaderOffset)
     }
+    guard file.holds(layout.sectionHeaderByteCount, at: sections) else { return nil }
     return UInt64(field(UInt32.self, sections, layout.sectionInfo))
   }
 
@@ -188,7 +228,7 @@ struct ELFCoreReader {
     error(
       file,
       "the file ends at \(file.byteCount) bytes, inside the header of \(layout.headerByteCount)",
-      "the file is truncated, copy it again", at: 0)
+      isTruncated, at: 0)
   }
 
   private func error(_ found: String, _ remedy: String, at offset: UInt64 = 0) -> ImageError {

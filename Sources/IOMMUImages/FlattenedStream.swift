@@ -1,4 +1,5 @@
 import Glibc
+import IOMMUFormats
 
 /// A flattened makedumpfile stream: a header of 4 KiB, then records of "these bytes belong at that
 /// offset", all big-endian.
@@ -25,17 +26,22 @@ struct FlattenedStream {
 
   /// Ascending, not overlapping; of two records for a byte the later one counts.
   let runs: [Run]
-  /// The end mark was there.
+  /// The end mark was there. Without it, what no run has may be lost as well as zero.
   let isComplete: Bool
 
   /// Reads the records' headers, and none of their bytes.
+  ///
+  /// A stream that ends early is read as far as it goes, down to a part of its last record.
   ///
   /// - Complexity: O(*n* log *n*) in the number of records, which the file's length bounds.
   init(file: FileBytes) throws(ImageError) {
     func bigEndian(_ offset: UInt64) -> Int64? {
       file.integer(Int64.self, at: offset)?.byteSwapped
     }
-    guard bigEndian(Self.typeOffset) == 1, bigEndian(Self.versionOffset) == 1 else {
+    guard let type = bigEndian(Self.typeOffset), let version = bigEndian(Self.versionOffset) else {
+      throw Self.empty(file)
+    }
+    guard type == 1, version == 1 else {
       throw ImageError(
         file: file.path, place: "flattened header", offset: Self.typeOffset,
         found: "a type or version other than 1", remedy: "rearrange it with 'makedumpfile -R'")
@@ -46,10 +52,8 @@ struct FlattenedStream {
     var runs: [Run] = []
     var offset = Self.headerByteCount
     var isComplete = false
-    while offset < file.byteCount {
-      guard let start = bigEndian(offset), let count = bigEndian(offset + 8) else {
-        throw Self.truncated(file, offset)
-      }
+    while offset < file.byteCount, let start = bigEndian(offset), let count = bigEndian(offset + 8)
+    {
       // An offset of −1 ends the stream.
       if start == -1 {
         isComplete = true
@@ -61,19 +65,29 @@ struct FlattenedStream {
           found: "offset \(start) and size \(count)", remedy: "the stream is damaged, dump again")
       }
       let data = offset + Self.recordByteCount
-      guard file.holds(count, at: data) else { throw Self.truncated(file, offset) }
+      let stored = min(UInt64(count), file.byteCount - data)
       // Both are below 2^63: the sum does not overflow.
-      runs.append(
-        Run(start: UInt64(start), end: UInt64(start) + UInt64(count), fileOffset: data))
-      offset = data + UInt64(count)
+      if stored > 0 {
+        runs.append(Run(start: UInt64(start), end: UInt64(start) + stored, fileOffset: data))
+      }
+      offset = data + stored
     }
-    guard !runs.isEmpty else {
-      throw ImageError(
-        file: file.path, offset: Self.headerByteCount, found: "a flattened stream without records",
-        remedy: "the dump failed, dump again")
-    }
+    guard !runs.isEmpty else { throw Self.empty(file) }
     self.runs = Self.disjoint(runs)
     self.isComplete = isComplete
+  }
+
+  /// What the runs cover: half-open, ascending, not touching each other.
+  var coverage: [Range<UInt64>] {
+    var ranges: [Range<UInt64>] = []
+    for run in runs {
+      if let last = ranges.last, last.upperBound == run.start {
+        ranges[ranges.count - 1] = last.lowerBound..<run.end
+      } else {
+        ranges.append(run.start..<run.end)
+      }
+    }
+    return ranges
   }
 
   /// The runs sorted; where some overlap, cut so that later records cover earlier ones.
@@ -83,18 +97,19 @@ struct FlattenedStream {
     // The smallest priority is on top.
     let pieces = runs.enumerated().map { index, run in
       ImagePiece(
-        start: run.start, end: run.end, fileOffset: run.fileOffset, priority: .max - UInt64(index))
+        start: run.start, end: run.end, source: .file(run.fileOffset),
+        priority: .max - UInt64(index))
     }
-    return disjointPieces(pieces).map {
-      Run(start: $0.start, end: $0.end, fileOffset: $0.fileOffset!)
+    return disjointPieces(pieces).compactMap {
+      guard case .file(let offset) = $0.source else { return nil }
+      return Run(start: $0.start, end: $0.end, fileOffset: offset)
     }
   }
 
-  private static func truncated(_ file: FileBytes, _ offset: UInt64) -> ImageError {
+  private static func empty(_ file: FileBytes) -> ImageError {
     ImageError(
-      file: file.path, place: "flattened record", offset: offset,
-      found: "a record that runs past the end of the file "
-        + "(\(file.byteCount) bytes)",
-      remedy: "the file is truncated, copy it again")
+      file: file.path, offset: min(file.byteCount, headerByteCount),
+      found: "a flattened stream without records",
+      remedy: "the dump failed or its copy did: copy it again, or dump again")
   }
 }

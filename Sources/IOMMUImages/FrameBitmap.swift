@@ -3,6 +3,9 @@
 /// The bitmap stays in the file. What is kept is one count for each 4 KiB of it that has a bit set:
 /// the bitmap of a machine with 1 TiB costs 128 KiB, and one that claims a machine of 4 PiB costs
 /// what is stored of it.
+///
+/// Of a file that is cut off, the frames before the first byte that is not known count: no later one
+/// can have a rank.
 struct FrameBitmap: Sendable {
   /// Frames that a part of the bitmap stands for.
   private static let partFrameCount: UInt64 = 1 << 15
@@ -18,29 +21,35 @@ struct FrameBitmap: Sendable {
   private let offset: UInt64
   /// Bits that count; those beyond mean nothing.
   let frameCount: UInt64
+  /// The frames whose bits are known: all of them, or those before the end of a file that is cut off.
+  let knownFrameCount: UInt64
   /// The parts with a bit set, ascending.
   private let parts: [Part]
   /// Bits set.
   let count: UInt64
 
-  /// - Precondition: the bits lie in the file.
+  /// - Precondition: there are at most 2^40 frames.
   init(file: DumpFile, offset: UInt64, frameCount: UInt64) {
-    precondition(file.holds((frameCount + 7) / 8, at: offset), "a bitmap lies in its file")
     self.file = file
     self.offset = offset
     self.frameCount = frameCount
+    let knownByteCount = min(file.knownByteCount(from: offset), (frameCount + 7) / 8)
+    let knownFrameCount = min(knownByteCount * 8, frameCount)
+    self.knownFrameCount = knownFrameCount
     var parts: [Part] = []
     var count: UInt64 = 0
     var index: UInt64 = 0
-    while index * Self.partFrameCount < frameCount {
-      let start = offset + index * UInt64(Self.partByteCount)
-      let stored = file.firstStoredByte(from: start)
-      if stored >= start + UInt64(Self.partByteCount) {
+    while index * Self.partFrameCount < knownFrameCount {
+      let start = index * UInt64(Self.partByteCount)
+      let stored = file.firstStoredByte(from: offset + start)
+      guard stored < offset + knownByteCount else { break }
+      let skipped = (stored - offset - start) / UInt64(Self.partByteCount)
+      if skipped > 0 {
         // Zeros up to there.
-        index += (stored - start) / UInt64(Self.partByteCount)
+        index += skipped
         continue
       }
-      let bits = Self.withPart(index, file, offset, frameCount) { words in
+      let bits = Self.withPart(index, file, offset, knownFrameCount) { words in
         words.reduce(UInt64(0)) { $0 + UInt64($1.nonzeroBitCount) }
       }
       if bits > 0 { parts.append(Part(index: index, rank: count)) }
@@ -70,22 +79,22 @@ struct FrameBitmap: Sendable {
     }
   }
 
-  /// Whether a frame's bit is set.
+  /// Whether a frame's bit is set; not for one whose bit is not known.
   func contains(_ frame: UInt64) -> Bool {
-    guard frame < frameCount else { return false }
+    guard frame < knownFrameCount else { return false }
     let byte = file.integer(UInt8.self, at: offset + frame / 8) ?? 0
     return byte >> (frame % 8) & 1 != 0
   }
 
-  /// Set bits before `frame`, which may lie beyond the last.
+  /// Set bits before `frame`, which may lie beyond the last; of those that are known.
   func rank(of frame: UInt64) -> UInt64 {
-    guard frame < frameCount else { return count }
+    guard frame < knownFrameCount else { return count }
     let index = frame / Self.partFrameCount
     let next = parts.partitioningIndex { $0.index >= index }
     guard next < parts.count else { return count }
     guard parts[next].index == index else { return parts[next].rank }
     let within = frame % Self.partFrameCount
-    let bits = Self.withPart(index, file, offset, frameCount) { words in
+    let bits = Self.withPart(index, file, offset, knownFrameCount) { words in
       var bits: UInt64 = 0
       for word in 0..<Int(within / 64) { bits += UInt64(words[word].nonzeroBitCount) }
       let rest = words[Int(within / 64)] & (1 << (within % 64) - 1)
@@ -96,7 +105,7 @@ struct FrameBitmap: Sendable {
 
   /// Goes through the runs of set bits in a range of frames, ascending, each as long as it can be.
   func forEachRun(in range: Range<UInt64>, _ body: (Range<UInt64>) -> Void) {
-    let range = range.clamped(to: 0..<frameCount)
+    let range = range.clamped(to: 0..<knownFrameCount)
     var start: UInt64?
     var expected: UInt64 = 0
     func close(_ end: UInt64) {
@@ -110,7 +119,7 @@ struct FrameBitmap: Sendable {
       let base = part.index * Self.partFrameCount
       guard base < range.upperBound else { break }
       if base != expected { close(expected) }
-      Self.withPart(part.index, file, offset, frameCount) { words in
+      Self.withPart(part.index, file, offset, knownFrameCount) { words in
         for index in 0..<words.count {
           let frame = base + UInt64(index) * 64
           switch words[index] {

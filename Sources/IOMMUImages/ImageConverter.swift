@@ -59,6 +59,12 @@ public enum ImageConverter {
     case .flattened:
       try KdumpWriter(image: image, output: FlattenedDumpOutput(file: file)).write(reader, &report)
     }
+    if !image.incompleteness.isEmpty {
+      report.warnings.append(
+        target == .raw
+          ? "memory that the dump has lost is zero in raw bytes"
+          : "the dump is incomplete, and what was written is marked as incomplete too")
+    }
     try reader.check()
     try file.commit()
     report.byteCount = reader.done
@@ -89,7 +95,9 @@ public enum ImageConverter {
   private static func writeELF(
     _ segments: [ELFCoreHeaders.Segment], _ reader: ConversionReader, to file: OutputFile
   ) throws(ImageError) {
-    let headers = ELFCoreHeaders(segments: segments, notes: reader.image.notes)
+    let headers = ELFCoreHeaders(
+      segments: segments, notes: reader.image.notes,
+      isIncomplete: !reader.image.incompleteness.isEmpty)
     try headers.write(to: file)
     try headers.forEachSegment { (segment, offset) throws(ImageError) in
       guard segment.storedByteCount > 0 else { return }
@@ -117,7 +125,7 @@ extension MemoryImage {
       }
     }
     if let pieces = (paged as? PieceMemory)?.pieces {
-      for piece in pieces { append(piece.start, piece.end, isStored: piece.fileOffset != nil) }
+      for piece in pieces { append(piece.start, piece.end, isStored: piece.source != .zeros) }
     } else if paged != nil {
       for range in backedRanges {
         append(range.lowerBound.rawValue, range.upperBound.rawValue, isStored: true)

@@ -20,8 +20,8 @@ public struct ImageSummary: Sendable {
   public var isFlattened: Bool
   /// Of a kdump-compressed dump its header's version.
   public var version: Int32?
-  /// Of a kdump-compressed dump: its disk was full.
-  public var isIncomplete: Bool
+  /// What the files lack because a disk was full or a copy ended early.
+  public var incompleteness: [Incompleteness]
   /// What makedumpfile was told to leave out, as its option `-d` counts; `nil` when not known.
   public var dumpLevel: Int32?
   /// Bytes of the files together; `nil` for a device.
@@ -33,7 +33,8 @@ public struct ImageSummary: Sendable {
   /// Bytes that count as zero and are not stored: the end of PT_LOADs, or pages of zeros that share
   /// one page's bytes.
   public var zeroByteCount: UInt64
-  /// Bytes of memory that were left out; `nil` where the format cannot say.
+  /// Bytes of memory that were left out; `nil` where the format cannot say, or a file is cut off
+  /// that would.
   public var excludedByteCount: UInt64?
   /// How the stored pages are packed; empty for formats that do not pack.
   public var packings: [Packing]
@@ -56,7 +57,7 @@ extension MemoryImage {
     var summary = ImageSummary(
       paths: kdump?.files.map(\.file.path) ?? [path], format: format,
       isFlattened: files[0].isFlattened, version: header?.version,
-      isIncomplete: kdump?.files.contains { $0.header.isIncomplete } ?? false,
+      incompleteness: incompleteness,
       dumpLevel: header?.dumpLevel,
       fileByteCount: format == .device ? nil : files.reduce(0) { $0 + $1.file.byteCount },
       pageByteCount: kdump?.pageByteCount ?? PageCount.pageByteCount, storedByteCount: 0,
@@ -68,11 +69,9 @@ extension MemoryImage {
       summary.zeroByteCount = census.zeroPageCount * kdump.pageByteCount
       summary.storedByteCount =
         (census.pageCount - census.zeroPageCount) * kdump.pageByteCount
-      let memory = kdump.memoryBitmap.count
-      summary.excludedByteCount =
-        (memory - min(memory, census.pageCount)) * kdump.pageByteCount
+      summary.excludedByteCount = kdump.excludedPageCount.map { $0 * kdump.pageByteCount }
     } else if let pieces = (paged as? PieceMemory)?.pieces {
-      for piece in pieces { summary.count(piece.end - piece.start, piece.fileOffset != nil) }
+      for piece in pieces { summary.count(piece.byteCount, piece.source != .zeros) }
     } else {
       forEachSegment { summary.count($0.byteCount, $0.bytes != nil) }
     }
@@ -98,9 +97,11 @@ private struct KdumpCensus {
     for file in memory.files {
       // makedumpfile and QEMU put the page of zeros first: its offset is the smallest.
       var first = (offset: UInt64.max, index: UInt64(0), pages: UInt64(0))
-      for index in 0..<file.descriptorCount {
-        let descriptor = file.descriptor(at: index)
-        if file.header.isIncomplete, descriptor.isLost { continue }
+      var descriptors = KdumpDescriptors(file)
+      var index: UInt64 = 0
+      while let descriptor = descriptors.next() {
+        defer { index += 1 }
+        if file.isLost(descriptor) { continue }
         pageCount += 1
         let count = counts[descriptor.packing] ?? (0, 0)
         counts[descriptor.packing] = (count.pages + 1, count.bytes &+ descriptor.byteCount)
@@ -129,8 +130,8 @@ private struct KdumpCensus {
   private static func isZero(_ file: KdumpFile, _ index: UInt64) -> Bool {
     let count = Int(file.header.pageByteCount)
     return withUnsafeTemporaryAllocation(byteCount: count, alignment: 16) { page in
-      let isThere = (try? file.unpack(file.descriptor(at: index), into: page)) ?? false
-      return isThere && isAllZero(UnsafeRawBufferPointer(page))
+      let isThere: Void? = try? file.unpack(file.descriptor(at: index), into: page)
+      return isThere != nil && isAllZero(UnsafeRawBufferPointer(page))
     }
   }
 }

@@ -13,8 +13,11 @@ struct KdumpFile: Sendable {
   /// Dumped pages before this file's first: its descriptors start after them.
   private let firstRank: UInt64
 
-  /// The descriptors in this file.
-  var descriptorCount: UInt64 { dumped.rank(of: header.frames.upperBound) - firstRank }
+  /// The descriptors that this file should have, as far as its bitmap is known.
+  let descriptorCount: UInt64
+  /// Whether this file is known to lack pages that it should have: its disk was full, or it ends
+  /// too early.
+  private(set) var isIncomplete: Bool
 
   init(_ file: DumpFile) throws(ImageError) {
     self.file = file
@@ -23,43 +26,87 @@ struct KdumpFile: Sendable {
     dumped = FrameBitmap(
       file: file, offset: header.dumpedBitmap, frameCount: header.frameCount)
     firstRank = dumped.rank(of: header.frames.lowerBound)
-    // At most 2^40 frames: the product does not overflow.
-    let byteCount = descriptorCount * KdumpLayout.Descriptor.byteCount
-    guard header.isIncomplete || file.holds(byteCount, at: header.descriptors) else {
-      throw ImageError(
-        file: file.path, place: "kdump page descriptors", offset: header.descriptors,
-        found: "\(descriptorCount) of them run past the end of the file "
-          + "(\(hexadecimal(file.byteCount)) bytes)",
-        remedy: "the file is truncated, copy it again")
-    }
+    descriptorCount = dumped.rank(of: header.frames.upperBound) - firstRank
+    isIncomplete = header.isIncomplete
+    if !isIncomplete { isIncomplete = endsTooEarly() }
   }
+
+  /// Frames of this file of which the bitmap does not say whether they were dumped: it is cut off.
+  var unknownFrames: Range<UInt64> {
+    let known = dumped.knownFrameCount
+    return min(
+      max(known, header.frames.lowerBound), header.frames.upperBound)..<header.frames.upperBound
+  }
+
+  /// Whether the last page with bytes of its own is not in the file. Pages are written in the order
+  /// of their frames, but those of zeros share the bytes of one that comes first: where the last
+  /// pages are such, the last before them counts.
+  private func endsTooEarly() -> Bool {
+    guard unknownFrames.isEmpty else { return true }
+    guard descriptorCount > 0 else { return false }
+    var index = descriptorCount - 1
+    let last = descriptor(at: index)
+    if isLost(last) { return true }
+    let first = index - min(index, Self.descriptorsLookedAt)
+    while index > first {
+      index -= 1
+      let descriptor = descriptor(at: index)
+      if descriptor.offset != last.offset {
+        return descriptor.offset > last.offset && isLost(descriptor)
+      }
+    }
+    return false
+  }
+
+  /// Descriptors that opening looks at; the pages of a dump whose last million pages are zero are
+  /// found to be lost when they are read.
+  private static let descriptorsLookedAt: UInt64 = 1 << 20
 
   /// What is strange about this file and no error.
   var warnings: [String] {
-    var warnings = file.warnings
-    if header.version > KdumpLayout.currentVersion {
-      warnings.append(
-        "\(file.path): header version \(header.version) is newer than "
-          + "\(KdumpLayout.currentVersion), and is read as that")
-    }
-    if header.isIncomplete {
-      warnings.append(
-        "\(file.path): the dump is incomplete, its disk was full; the pages that are missing "
-          + "count as excluded")
-    }
-    return warnings
+    guard header.version > KdumpLayout.currentVersion else { return [] }
+    return [
+      "\(file.path): header version \(header.version) is newer than "
+        + "\(KdumpLayout.currentVersion), and is read as that"
+    ]
   }
 
   /// Where a page's packed bytes lie.
   struct Descriptor {
+    static let byteCount = KdumpLayout.Descriptor.byteCount
     var place: UInt64
     var offset: UInt64
     var byteCount: UInt64
     var flags: UInt32
 
-    /// The disk was full before this page's turn. No page lies at the header.
-    var isLost: Bool { offset == 0 }
     var packing: UInt32 { flags & PageCodec.mask }
+
+    /// - Precondition: the bytes are as many as a descriptor has.
+    init(at place: UInt64, _ bytes: UnsafeRawBufferPointer) {
+      func word<Word: FixedWidthInteger>(_: Word.Type, _ offset: UInt64) -> Word {
+        Word(littleEndian: bytes.loadUnaligned(fromByteOffset: Int(offset), as: Word.self))
+      }
+      self.place = place
+      offset = word(UInt64.self, KdumpLayout.Descriptor.offset)
+      byteCount = UInt64(word(UInt32.self, KdumpLayout.Descriptor.size))
+      flags = word(UInt32.self, KdumpLayout.Descriptor.flags)
+    }
+
+    /// That of a page of which nothing is there.
+    init(lostAt place: UInt64) {
+      self.place = place
+      offset = 0
+      byteCount = 0
+      flags = 0
+    }
+  }
+
+  /// Whether a page is not in the file: its descriptor was never written or is cut off, or its
+  /// packed bytes are. No page lies at the header.
+  func isLost(_ descriptor: Descriptor) -> Bool {
+    descriptor.offset == 0
+      || descriptor.byteCount <= header.pageByteCount
+        && !file.holds(descriptor.byteCount, at: descriptor.offset)
   }
 
   /// The descriptor of a dumped page of this file.
@@ -67,58 +114,72 @@ struct KdumpFile: Sendable {
     descriptor(at: dumped.rank(of: frame) - firstRank)
   }
 
-  /// The descriptor of a number; one of a lost page when the file ends before it.
+  /// The descriptor of a number; that of a lost page when the file ends before it.
   func descriptor(at index: UInt64) -> Descriptor {
-    let place = header.descriptors + index * KdumpLayout.Descriptor.byteCount
-    let known = file.withBytes(at: place, count: Int(KdumpLayout.Descriptor.byteCount)) { bytes in
-      func word<Word: FixedWidthInteger>(_: Word.Type, _ offset: UInt64) -> Word {
-        Word(littleEndian: bytes.loadUnaligned(fromByteOffset: Int(offset), as: Word.self))
-      }
-      return Descriptor(
-        place: place, offset: word(UInt64.self, KdumpLayout.Descriptor.offset),
-        byteCount: UInt64(word(UInt32.self, KdumpLayout.Descriptor.size)),
-        flags: word(UInt32.self, KdumpLayout.Descriptor.flags))
-    }
-    return known ?? Descriptor(place: place, offset: 0, byteCount: 0, flags: 0)
+    let place = header.descriptors + index * Descriptor.byteCount
+    return file.withBytes(at: place, count: Int(Descriptor.byteCount)) {
+      Descriptor(at: place, $0)
+    } ?? Descriptor(lostAt: place)
   }
 
-  /// Goes through the runs of frames whose pages this file has, ascending.
-  func forEachRun(_ body: (Range<UInt64>) -> Void) {
-    var index: UInt64 = 0
-    dumped.forEachRun(in: header.frames) { run in
-      guard header.isIncomplete else { return body(run) }
-      var start: UInt64?
-      for frame in run {
-        if descriptor(at: index).isLost {
-          if let first = start { body(first..<frame) }
-          start = nil
-        } else {
-          start = start ?? frame
-        }
-        index += 1
+  /// Appends descriptors that follow each other: as many as lie in the file in a row, or that of one
+  /// lost page.
+  ///
+  /// - Precondition: the first is one of this file's; `count` is not 0.
+  func appendDescriptors(from index: UInt64, atMost count: UInt64, to list: inout [Descriptor]) {
+    let stride = Descriptor.byteCount
+    let start = header.descriptors + index * stride
+    let known = min(count, file.knownByteCount(from: start) / stride)
+    let isRead: Void? = file.withBytes(at: start, count: Int(known * stride)) { bytes in
+      for number in 0..<known {
+        let from = Int(number * stride)
+        list.append(
+          Descriptor(
+            at: start + number * stride,
+            UnsafeRawBufferPointer(rebasing: bytes[from..<from + Int(stride)])))
       }
-      if let first = start { body(first..<run.upperBound) }
+    }
+    if known == 0 || isRead == nil { list.append(Descriptor(lostAt: start)) }
+  }
+
+  /// Goes through the dumped frames that this file should have, ascending, in runs that are there
+  /// and runs that are lost.
+  ///
+  /// - Complexity: O(*n*) in the bitmap's bytes, and in the descriptors of a file that is incomplete.
+  func forEachRun(_ body: (_ frames: Range<UInt64>, _ isLost: Bool) -> Void) {
+    var descriptors = KdumpDescriptors(self)
+    dumped.forEachRun(in: header.frames) { run in
+      guard isIncomplete else { return body(run, false) }
+      var start = run.lowerBound
+      var wasLost = false
+      for frame in run {
+        let isLost = descriptors.next().map { self.isLost($0) } ?? true
+        if isLost != wasLost, frame > start {
+          body(start..<frame, wasLost)
+          start = frame
+        }
+        wasLost = isLost
+      }
+      body(start..<run.upperBound, wasLost)
     }
   }
 
   /// Unpacks a dumped page of this file into a buffer of its size.
-  ///
-  /// - Returns: Whether the page is there: one that was lost with a full disk is not.
   func unpack(
     frame: UInt64, into buffer: UnsafeMutableRawBufferPointer
-  ) throws(ImageError) -> Bool {
+  ) throws(KdumpPageFailure) {
     try unpack(descriptor(of: frame), into: buffer)
   }
 
   /// The same by a page's descriptor.
   func unpack(
     _ descriptor: Descriptor, into buffer: UnsafeMutableRawBufferPointer
-  ) throws(ImageError) -> Bool {
-    if header.isIncomplete, descriptor.isLost { return false }
+  ) throws(KdumpPageFailure) {
     // Packed bytes that are no fewer than the page's would have been stored unpacked.
     guard descriptor.byteCount <= header.pageByteCount else {
       throw damaged(descriptor, "\(descriptor.byteCount) packed bytes, more than a page")
     }
+    if isLost(descriptor) { throw .lost(lost(descriptor)) }
     let codec = try codec(descriptor)
     let isWhole = file.withBytes(at: descriptor.offset, count: Int(descriptor.byteCount)) {
       guard let codec else {
@@ -129,41 +190,79 @@ struct KdumpFile: Sendable {
       return codec.unpack($0, into: buffer)
     }
     switch isWhole {
-    case nil:
-      throw damaged(
-        descriptor,
-        "\(descriptor.byteCount) bytes at byte \(hexadecimal(descriptor.offset)) of "
-          + "\(hexadecimal(file.byteCount))")
+    // A file that cannot be mapped, and could not be read.
+    case nil: throw .lost(lost(descriptor))
     case false?:
       throw damaged(
         descriptor,
         codec.map { "\($0.codec) data that does not unpack to a page" }
           ?? "an unpacked page of \(descriptor.byteCount) bytes")
-    case true?: return true
+    case true?: return
     }
   }
 
   /// How a page is packed; `nil` for one that is not.
-  private func codec(
-    _ descriptor: Descriptor
-  ) throws(ImageError) -> LoadedCodec? {
+  private func codec(_ descriptor: Descriptor) throws(KdumpPageFailure) -> LoadedCodec? {
     if descriptor.packing == 0 { return nil }
     guard let codec = PageCodec(rawValue: descriptor.packing) else {
       throw damaged(
         descriptor, "flags \(hexadecimal(descriptor.flags)), which name no one packing")
     }
-    guard let loaded = codec.loaded else {
-      var error = damaged(
-        descriptor, "packed with \(codec), and \(codec.library) is not installed")
-      error.remedy = "install it: apt-get install \(codec.package)"
-      throw error
-    }
+    guard let loaded = codec.loaded else { throw .locked(codec, error(descriptor, "")) }
     return loaded
   }
 
-  private func damaged(_ descriptor: Descriptor, _ found: String) -> ImageError {
+  private func damaged(_ descriptor: Descriptor, _ found: String) -> KdumpPageFailure {
+    .damaged(error(descriptor, found))
+  }
+
+  private func lost(_ descriptor: Descriptor) -> ImageError {
+    error(
+      descriptor,
+      descriptor.offset == 0
+        ? "no bytes for this page"
+        : "\(descriptor.byteCount) bytes at byte \(hexadecimal(descriptor.offset)) of "
+          + "\(hexadecimal(file.byteCount))")
+  }
+
+  private func error(_ descriptor: Descriptor, _ found: String) -> ImageError {
     ImageError(
       file: file.path, place: "page descriptor",
       offset: descriptor.place, found: found, remedy: "the dump is damaged, copy it again")
+  }
+}
+
+/// Why a page of a kdump-compressed file cannot be given; the error tells where its descriptor is.
+enum KdumpPageFailure: Error {
+  /// Its descriptor or its bytes were never written, or are cut off.
+  case lost(ImageError)
+  /// What unpacks it is not installed.
+  case locked(PageCodec, ImageError)
+  /// What is there does not make a page.
+  case damaged(ImageError)
+}
+
+/// The descriptors of a file one after the other, read in chunks.
+struct KdumpDescriptors {
+  private static let chunkCount: UInt64 = 1024
+  private let file: KdumpFile
+  private var chunk: [KdumpFile.Descriptor] = []
+  private var position = 0
+  private var index: UInt64 = 0
+
+  init(_ file: KdumpFile) { self.file = file }
+
+  /// The next one; `nil` after the last. One that is cut off is that of a lost page.
+  mutating func next() -> KdumpFile.Descriptor? {
+    if position == chunk.count {
+      guard index < file.descriptorCount else { return nil }
+      chunk.removeAll(keepingCapacity: true)
+      file.appendDescriptors(
+        from: index, atMost: min(Self.chunkCount, file.descriptorCount - index), to: &chunk)
+      index += UInt64(chunk.count)
+      position = 0
+    }
+    position += 1
+    return chunk[position - 1]
   }
 }

@@ -1,6 +1,6 @@
 import IOMMUFormats
 
-/// What the headers of a kdump-compressed file say, checked against the file.
+/// What the headers of a kdump-compressed file say. The parts that they name may lie beyond its end.
 struct KdumpHeader: Sendable {
   /// More page frames than 52 address bits reach.
   static let frameLimit: UInt64 = 1 << 40
@@ -29,7 +29,7 @@ struct KdumpHeader: Sendable {
   let dumpedBitmap: UInt64
   /// The first page descriptor.
   let descriptors: UInt64
-  /// Half-open, in the file; empty when there are none.
+  /// Half-open; empty when there are none, and perhaps beyond the end of a file that is cut off.
   let vmcoreInfo: Range<UInt64>
   let notes: Range<UInt64>
 
@@ -69,11 +69,6 @@ struct KdumpHeader: Sendable {
     // 32-bit counts of blocks of at most 64 KiB: none of this overflows.
     memoryBitmap = (1 + subHeaderBlocks) * block
     let bitmapByteCount = bitmapBlocks * block
-    guard file.holds(bitmapByteCount, at: memoryBitmap) else {
-      throw reader.error(
-        "\(bitmapBlocks) bitmap blocks run past the end of the file (\(file.byteCount) bytes)",
-        "the file is truncated, copy it again", at: layout.bitmapBlocks)
-    }
     let hasTwoBitmaps = maximum <= bitmapByteCount / 2 * 8
     guard maximum <= bitmapByteCount * 8 else {
       throw reader.error(
@@ -116,7 +111,7 @@ private struct SubHeader {
     let offset = try reader.field(UInt64.self, block + field)
     let size = try reader.long(block + field + 8, layout)
     guard size > 0 else { return 0..<0 }
-    guard size <= ELFNotes.byteCountLimit, reader.file.holds(size, at: offset) else {
+    guard size <= ELFNotes.byteCountLimit, offset <= UInt64(Int64.max) else {
       throw reader.error(
         "\(name) of \(size) bytes at byte \(hexadecimal(offset)) of \(reader.file.byteCount)",
         HeaderReader.damaged, at: block + field)

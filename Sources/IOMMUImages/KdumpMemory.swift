@@ -8,8 +8,8 @@ final class KdumpMemory: PagedMemory {
   let pageByteCount: UInt64
   private let pageShift: UInt64
   private let cache: PageCache
-  private let firstProblem = Mutex<ImageError?>(nil)
-  private let knownRanges = Mutex<[Range<PhysicalAddress>]?>(nil)
+  private let failures = Mutex(Failures())
+  private let survey = Mutex<Survey?>(nil)
 
   /// - Throws: ``ImageError`` when one of the files is damaged, or when they are not parts of one
   ///   dump.
@@ -41,7 +41,7 @@ final class KdumpMemory: PagedMemory {
   /// One past the machine's last page frame.
   var frameCount: UInt64 { files[0].header.frameCount }
 
-  /// What is strange about the files and no error.
+  /// What is strange about the files and no error; ``incompleteness`` tells what they lack.
   var warnings: [String] {
     var warnings = files.flatMap(\.warnings)
     var expected: UInt64 = 0
@@ -70,41 +70,140 @@ final class KdumpMemory: PagedMemory {
       ? notes : notes + ELFNotes.note(name: VMCoreInfo.noteName, content: information)
   }
 
-  /// The bitmap of the machine's memory.
+  /// The bitmap of the machine's memory, of the file that has most of it.
   ///
   /// - Complexity: O(*n*) in its bytes.
   var memoryBitmap: FrameBitmap {
-    let header = files[0].header
+    let file = files.max {
+      $0.file.knownByteCount(from: $0.header.memoryBitmap)
+        < $1.file.knownByteCount(from: $1.header.memoryBitmap)
+    }!
     return FrameBitmap(
-      file: files[0].file, offset: header.memoryBitmap, frameCount: header.frameCount)
+      file: file.file, offset: file.header.memoryBitmap, frameCount: file.header.frameCount)
   }
 
-  /// Built when it is first asked for: a dump may hold a million runs of pages.
-  var backedRanges: [Range<PhysicalAddress>] {
-    knownRanges.withLock { known in
+  /// Pages of the machine that were not dumped into any file; `nil` when the bitmaps are cut off.
+  var excludedPageCount: UInt64? {
+    let memory = memoryBitmap
+    guard memory.knownFrameCount == frameCount,
+      let dumped = files.map(\.dumped).first(where: { $0.knownFrameCount == frameCount })
+    else { return nil }
+    return memory.count - min(memory.count, dumped.count)
+  }
+
+  /// What there is and what should be there.
+  private struct Survey {
+    var backed: [Range<PhysicalAddress>] = []
+    var lost: [Range<PhysicalAddress>] = []
+    var incompleteness: [Incompleteness] = []
+  }
+
+  /// Made when it is first asked for: a dump may hold a million runs of pages.
+  private var surveyed: Survey {
+    survey.withLock { known in
       if let known { return known }
-      var ranges: [Range<PhysicalAddress>] = []
+      var survey = Survey()
       for file in files {
-        file.forEachRun { run in
-          let start = PhysicalAddress(run.lowerBound << pageShift)
-          let end = PhysicalAddress(run.upperBound << pageShift)
-          if let last = ranges.last, last.upperBound == start {
-            ranges[ranges.count - 1] = last.lowerBound..<end
-          } else {
-            ranges.append(start..<end)
-          }
+        var lostCount: UInt64 = 0
+        var firstLost: UInt64?
+        file.forEachRun { run, isLost in
+          guard isLost else { return append(run, to: &survey.backed) }
+          append(run, to: &survey.lost)
+          lostCount += UInt64(run.count)
+          firstLost = firstLost ?? run.lowerBound
         }
+        guard file.isIncomplete else { continue }
+        let unknown = file.unknownFrames
+        survey.incompleteness.append(
+          Incompleteness(
+            path: file.file.path, isMarked: file.header.isIncomplete,
+            endOfFile: file.file.file.byteCount,
+            missingByteCount: lostCount << pageShift,
+            claimedByteCount: file.descriptorCount << pageShift, pageByteCount: pageByteCount,
+            firstMissing: firstLost.map { PhysicalAddress($0 << pageShift) },
+            unknownFrom: unknown.isEmpty ? nil : PhysicalAddress(unknown.lowerBound << pageShift)))
       }
-      known = ranges
-      return ranges
+      known = survey
+      return survey
     }
   }
+
+  private func append(_ run: Range<UInt64>, to ranges: inout [Range<PhysicalAddress>]) {
+    let start = PhysicalAddress(run.lowerBound << pageShift)
+    let end = PhysicalAddress(run.upperBound << pageShift)
+    if let last = ranges.last, last.upperBound == start {
+      ranges[ranges.count - 1] = last.lowerBound..<end
+    } else {
+      ranges.append(start..<end)
+    }
+  }
+
+  var backedRanges: [Range<PhysicalAddress>] { surveyed.backed }
+
+  /// Memory that the files should hold and do not; without what a bitmap that is cut off would say.
+  var lostRanges: [Range<PhysicalAddress>] { isIncomplete ? surveyed.lost : [] }
+
+  private var isIncomplete: Bool { files.contains(where: \.isIncomplete) }
+
+  /// What files lack that are incomplete.
+  var incompleteness: [Incompleteness] { isIncomplete ? surveyed.incompleteness : [] }
 
   var storedPageCount: UInt64 {
     files.reduce(0) { $0 + $1.descriptorCount } << pageShift / PageCount.pageByteCount
   }
 
-  var problem: ImageError? { firstProblem.withLock { $0 } }
+  // MARK: What could not be given
+
+  /// What went wrong with pages that were asked for, the first time for each reason.
+  private struct Failures {
+    var locked: [(codec: PageCodec, error: ImageError)] = []
+    var damage: ImageError?
+  }
+
+  var problems: [ImageError] {
+    let (locked, damage) = failures.withLock { ($0.locked, $0.damage) }
+    let missing = locked.first.map { Self.missing(locked.map(\.codec), at: $0.error) }
+    return [missing, damage].compactMap { $0 }
+  }
+
+  /// One error for all libraries that are missing; `place` is that of the first page.
+  static func missing(_ codecs: [PageCodec], at place: ImageError) -> ImageError {
+    func list(_ words: [String]) -> String {
+      guard let last = words.last, words.count > 1 else { return words.joined() }
+      return words.dropLast().joined(separator: ", ") + " and " + last
+    }
+    var error = place
+    let (verb, them) = codecs.count == 1 ? ("is", "it") : ("are", "them")
+    error.found =
+      "packed with \(list(codecs.map { "\($0)" })), and \(list(codecs.map(\.library))) \(verb) "
+      + "not installed"
+    error.remedy =
+      "install \(them): apt-get install \(codecs.map(\.package).joined(separator: " "))"
+    return error
+  }
+
+  private func note(_ failure: KdumpPageFailure, of frame: UInt64, in file: KdumpFile) {
+    func placed(_ error: ImageError) -> ImageError {
+      var error = error
+      error.place = "page \(hexadecimal(frame << pageShift)), descriptor"
+      return error
+    }
+    switch failure {
+    // That the file ends early has been said when it was opened, if that was seen.
+    case .lost where file.isIncomplete: return
+    case .locked(let codec, let error):
+      failures.withLock {
+        guard !$0.locked.contains(where: { $0.codec == codec }) else { return }
+        $0.locked.append((codec, placed(error)))
+      }
+    case .lost(let error), .damaged(let error):
+      // When the file shrank meanwhile, that is the reason, and its own problem.
+      guard file.file.file.problem == nil else { return }
+      failures.withLock { $0.damage = $0.damage ?? placed(error) }
+    }
+  }
+
+  // MARK: Pages
 
   /// The file that may hold a frame.
   private func file(of frame: UInt64) -> KdumpFile? {
@@ -116,13 +215,11 @@ final class KdumpMemory: PagedMemory {
   /// Unpacks a page; whether it is there and whole.
   func unpack(_ frame: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
     guard let file = file(of: frame), file.dumped.contains(frame) else { return false }
-    do throws(ImageError) {
-      return try file.unpack(frame: frame, into: buffer)
+    do throws(KdumpPageFailure) {
+      try file.unpack(frame: frame, into: buffer)
+      return true
     } catch {
-      var error = error
-      error.place = "page \(hexadecimal(frame << pageShift)), descriptor"
-      // When the file shrank meanwhile, that is the reason.
-      firstProblem.withLock { $0 = $0 ?? file.file.file.problem ?? error }
+      note(error, of: frame, in: file)
       return false
     }
   }
@@ -147,17 +244,50 @@ final class KdumpMemory: PagedMemory {
 
   func presence(of address: UInt64) -> Presence {
     let frame = address >> pageShift
-    guard let file = file(of: frame), file.dumped.contains(frame) else {
-      return memoryBit(of: frame) ? .excluded : .absent
+    guard frame < frameCount else { return .absent }
+    switch isDumped(frame) {
+    case nil: return isMemory(frame) == false ? .absent : .cutOff
+    case false?:
+      switch isMemory(frame) {
+      case nil: return .cutOff
+      case false?: return .absent
+      case true?: return .excluded
+      }
+    case true?:
+      guard let file = file(of: frame) else { return .elsewhere }
+      guard file.dumped.contains(frame) else { return .cutOff }
+      return presence(of: frame, in: file)
     }
-    if file.header.isIncomplete, file.descriptor(of: frame).isLost { return .excluded }
-    return .stored
   }
 
-  private func memoryBit(of frame: UInt64) -> Bool {
-    guard frame < frameCount else { return false }
-    let header = files[0].header
-    let byte = files[0].file.integer(UInt8.self, at: header.memoryBitmap + frame / 8) ?? 0
-    return byte >> (frame % 8) & 1 != 0
+  /// Of a page that was dumped; unpacks it.
+  private func presence(of frame: UInt64, in file: KdumpFile) -> Presence {
+    withUnsafeTemporaryAllocation(byteCount: Int(pageByteCount), alignment: 16) { page in
+      do throws(KdumpPageFailure) {
+        try file.unpack(frame: frame, into: page)
+        return .stored
+      } catch {
+        switch error {
+        case .lost: return .cutOff
+        case .locked(let codec, _): return .locked(package: codec.package)
+        case .damaged: return .damaged
+        }
+      }
+    }
+  }
+
+  /// Whether a page was dumped, into any part of a split dump; `nil` when no file here knows.
+  private func isDumped(_ frame: UInt64) -> Bool? {
+    files.first { frame < $0.dumped.knownFrameCount }?.dumped.contains(frame)
+  }
+
+  /// Whether the machine has memory there; `nil` when no file here knows.
+  private func isMemory(_ frame: UInt64) -> Bool? {
+    for file in files {
+      if let byte = file.file.integer(UInt8.self, at: file.header.memoryBitmap + frame / 8) {
+        return byte >> (frame % 8) & 1 != 0
+      }
+    }
+    return nil
   }
 }

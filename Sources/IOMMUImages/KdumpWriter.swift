@@ -11,6 +11,8 @@ struct KdumpWriter<Output: DumpOutput> {
   private let pageByteCount: UInt64
   /// Runs of frames that are written, ascending, not touching each other.
   private let runs: [Range<UInt64>]
+  /// The same of frames that were dumped and are lost: their descriptors say so.
+  private let lostRuns: [Range<UInt64>]
   private let frameCount: UInt64
   private let notes: [UInt8]
   private let isPartial: Bool
@@ -21,23 +23,59 @@ struct KdumpWriter<Output: DumpOutput> {
     let kdump = image.paged as? KdumpMemory
     let pageByteCount = kdump?.pageByteCount ?? PageCount.pageByteCount
     self.pageByteCount = pageByteCount
+    let backed = image.backedRanges
+    runs = Self.frames(of: backed, pageByteCount)
+    lostRuns = Self.frames(of: image.lostRanges, pageByteCount, without: runs)
+    isPartial = backed.contains {
+      ($0.lowerBound.rawValue | $0.upperBound.rawValue) % pageByteCount != 0
+    }
+    frameCount = max(
+      kdump?.frameCount ?? 0, runs.last?.upperBound ?? 0, lostRuns.last?.upperBound ?? 0)
+    notes = image.notes
+  }
+
+  /// The frames that ranges touch, as runs, without those of `others`; both ascend.
+  private static func frames(
+    of ranges: [Range<PhysicalAddress>], _ pageByteCount: UInt64,
+    without others: [Range<UInt64>] = []
+  ) -> [Range<UInt64>] {
     var runs: [Range<UInt64>] = []
-    var isPartial = false
-    for range in image.backedRanges {
-      let start = range.lowerBound.rawValue
-      let end = range.upperBound.rawValue
-      isPartial = isPartial || (start | end) % pageByteCount != 0
-      let run = start / pageByteCount..<(end - 1) / pageByteCount + 1
+    func append(_ run: Range<UInt64>) {
       if let last = runs.last, last.upperBound >= run.lowerBound {
         runs[runs.count - 1] = last.lowerBound..<run.upperBound
       } else {
         runs.append(run)
       }
     }
-    self.runs = runs
-    self.isPartial = isPartial
-    frameCount = max(kdump?.frameCount ?? 0, runs.last?.upperBound ?? 0)
-    notes = image.notes
+    var next = 0
+    for range in ranges {
+      var start = range.lowerBound.rawValue / pageByteCount
+      let end = (range.upperBound.rawValue - 1) / pageByteCount + 1
+      while next < others.count, others[next].upperBound <= start { next += 1 }
+      var other = next
+      while other < others.count, others[other].lowerBound < end {
+        if start < others[other].lowerBound { append(start..<others[other].lowerBound) }
+        start = max(start, others[other].upperBound)
+        other += 1
+      }
+      if start < end { append(start..<end) }
+    }
+    return runs
+  }
+
+  /// The runs of both kinds, ascending.
+  private func forEachRun(
+    _ body: (Range<UInt64>, _ isLost: Bool) throws(ImageError) -> Void
+  ) throws(ImageError) {
+    var next = 0
+    for run in runs {
+      while next < lostRuns.count, lostRuns[next].lowerBound < run.lowerBound {
+        try body(lostRuns[next], true)
+        next += 1
+      }
+      try body(run, false)
+    }
+    for run in lostRuns[next...] { try body(run, true) }
   }
 
   // MARK: Where things lie
@@ -54,6 +92,9 @@ struct KdumpWriter<Output: DumpOutput> {
 
   // MARK: Writing
 
+  /// Pages that are listed as lost, 4 TiB of them: a header that is damaged may claim any number.
+  private static var lostFrameLimit: UInt64 { 1 << 30 }
+
   /// - Throws: ``ImageError`` when zlib is not installed, when more memory is there than 32-bit
   ///   counts of bitmap blocks reach, or as the reader and the output do.
   func write(
@@ -67,6 +108,11 @@ struct KdumpWriter<Output: DumpOutput> {
     guard frameCount <= KdumpHeader.frameLimit else {
       throw ImageError(
         file: image.path, found: "has memory beyond 52 address bits",
+        remedy: "write an ELF core instead")
+    }
+    guard lostRuns.reduce(0, { $0 + UInt64($1.count) }) <= Self.lostFrameLimit else {
+      throw ImageError(
+        file: image.path, found: "has lost more memory than can be listed page by page",
         remedy: "write an ELF core instead")
     }
     try writeHeaders()
@@ -90,7 +136,9 @@ struct KdumpWriter<Output: DumpOutput> {
       header.put(String(decoding: release, as: UTF8.self), at: KdumpLayout.release)
     }
     header.put("x86_64", at: KdumpLayout.machine)
-    header.put(PageCodec.zlib.rawValue, at: layout.status)
+    header.put(
+      PageCodec.zlib.rawValue | (image.incompleteness.isEmpty ? 0 : KdumpLayout.incomplete),
+      at: layout.status)
     header.put(UInt32(pageByteCount), at: layout.blockSize)
     header.put(UInt32(subHeaderBlocks), at: layout.subHeaderBlocks)
     header.put(UInt32(2 * bitmapByteCount / pageByteCount), at: layout.bitmapBlocks)
@@ -135,17 +183,17 @@ struct KdumpWriter<Output: DumpOutput> {
       }
       if let failure { throw failure }
     } else {
-      for run in runs { try memory.set(run) }
+      try forEachRun { (run, _) throws(ImageError) in try memory.set(run) }
     }
     try memory.flush()
     var dumped = BitmapWriter(output: output, offset: memoryBitmap + bitmapByteCount)
-    for run in runs { try dumped.set(run) }
+    try forEachRun { (run, _) throws(ImageError) in try dumped.set(run) }
     try dumped.flush()
   }
 
   private func writePages(_ reader: ConversionReader, _ zlib: LoadedCodec) throws(ImageError) {
-    let count = runs.reduce(UInt64(0)) { $0 + UInt64($1.count) }
-    let table = DumpStream(output, at: descriptors)
+    let count = (runs + lostRuns).reduce(UInt64(0)) { $0 + UInt64($1.count) }
+    var table = DumpStream(output, at: descriptors)
     let zeroPage = descriptors + count * KdumpLayout.Descriptor.byteCount
     let data = DumpStream(output, at: zeroPage)
     try data.append([UInt8](repeating: 0, count: Int(pageByteCount)))
@@ -169,8 +217,14 @@ struct KdumpWriter<Output: DumpOutput> {
       if let bytes { try data.append(bytes) }
     }
 
-    for run in runs {
-      try reader.forEachPage(in: run, pageByteCount: pageByteCount, store)
+    try forEachRun { (run, isLost) throws(ImageError) in
+      guard isLost else {
+        return try reader.forEachPage(in: run, pageByteCount: pageByteCount, store)
+      }
+      // Descriptors of zeros, which need not be written.
+      try table.flush()
+      table = DumpStream(
+        output, at: table.offset + UInt64(run.count) * KdumpLayout.Descriptor.byteCount)
     }
     try table.flush()
     try data.flush()

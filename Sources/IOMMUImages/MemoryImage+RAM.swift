@@ -12,7 +12,8 @@ public struct ListedRAM: Sendable, Hashable {
 }
 
 extension MemoryImage {
-  /// What the dump says of the machine's RAM; `nil` for formats that list none.
+  /// What the dump says of the machine's RAM; `nil` for formats that list none, and where a part of
+  /// the list is cut off.
   ///
   /// An ELF core has its program headers, a kdump-compressed dump a bitmap of its own.
   ///
@@ -30,14 +31,21 @@ extension MemoryImage {
     switch format {
     case .raw, .device: return nil
     case .elfCore:
-      for range in backedRanges { add(range.lowerBound.rawValue, range.upperBound.rawValue) }
+      // Memory that the file has lost is memory of the machine.
+      guard !isRestUnknown else { return nil }
+      let ranges = backedRanges + lostRanges
+      for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+        add(range.lowerBound.rawValue, range.upperBound.rawValue)
+      }
     case .kdumpCompressed:
       // A file with one bitmap lists what it has, not what there was.
       guard let kdump = paged as? KdumpMemory,
         kdump.files[0].header.memoryBitmap != kdump.files[0].header.dumpedBitmap
       else { return nil }
       let shift = UInt64(kdump.pageByteCount.trailingZeroBitCount)
-      kdump.memoryBitmap.forEachRun(in: 0..<kdump.frameCount) { run in
+      let bitmap = kdump.memoryBitmap
+      guard bitmap.knownFrameCount == kdump.frameCount else { return nil }
+      bitmap.forEachRun(in: 0..<kdump.frameCount) { run in
         add(run.lowerBound << shift, run.upperBound << shift)
       }
     }

@@ -8,11 +8,15 @@ import IOMMUFormats
 /// number of threads may read at once.
 ///
 /// *Absent* is not *zero*: an address that the dump does not hold gives `nil`, whether the dump
-/// leaves its page out or the machine has no memory there; ``presence(of:)`` tells which.
+/// leaves its page out, has lost it, or the machine has no memory there; ``presence(of:)`` tells
+/// which.
+///
+/// A file that ends too early is read as far as it goes: what it lacks is absent, and
+/// ``incompleteness`` says how much that is.
 ///
 /// A file that shrinks, a disk that fails, a page that is damaged or needs a library that is not
 /// installed: none of these ends the program. The bytes concerned are absent or zero, and
-/// ``problem`` says so; ask for it before answers are believed.
+/// ``problems`` says so; ask for it before answers are believed.
 public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   // Sendable: nothing is written after the initialiser but caches, which have locks.
 
@@ -43,6 +47,12 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   /// Memory that cannot be looked at in place; `nil` when the segments are all there is.
   let paged: (any PagedMemory)?
   private let rangesInPlace: [Range<PhysicalAddress>]
+  /// What a file lacks of memory that its headers name: half-open, ascending, not touching.
+  private let lostInPlace: [Range<PhysicalAddress>]
+  /// Of a file that is not kdump-compressed.
+  private let incompletenessInPlace: Incompleteness?
+  /// What its headers do not name may have been memory all the same: some are missing.
+  let isRestUnknown: Bool
   /// At least one; of paged memory one that holds no byte.
   @usableFromInline let segments: UnsafeMutablePointer<Segment>
   /// Memory up to the last segment's end, in equal parts of 2^bucketShift bytes: for the first byte
@@ -57,8 +67,10 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   /// file is zero. Where several hold a byte, bytes of the file count before zeros, then the
   /// earlier header. A file without a known mark is raw.
   ///
-  /// - Throws: ``ImageError`` when the file cannot be read, is damaged, is empty, or has a format
-  ///   that is known and not read.
+  /// A file that ends too early is opened when its header is there.
+  ///
+  /// - Throws: ``ImageError`` when the file cannot be read, is damaged, is empty, ends inside its
+  ///   header, or has a format that is known and not read.
   /// - Complexity: O(*n* log *n*) in the number of program headers, or of a flattened stream's
   ///   records; O(*n*) in the bytes stored of a kdump-compressed file's bitmap.
   public convenience init(path: String) throws(ImageError) { try self.init(paths: [path]) }
@@ -86,25 +98,45 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     let first = files[0]
     self.files = files
     path = first.path
-    format = Self.format(of: first)
-    for file in files.dropFirst()
-    where format != .kdumpCompressed || Self.format(of: file) != format {
-      throw ImageError(
-        file: file.path, found: "is not a part of a split kdump-compressed dump",
-        remedy: "name one file; only 'makedumpfile --split' makes several")
+    format = try Self.format(of: first)
+    for file in files.dropFirst() {
+      guard format == .kdumpCompressed, try Self.format(of: file) == format else {
+        throw ImageError(
+          file: file.path, found: "is not a part of a split kdump-compressed dump",
+          remedy: "name one file; only 'makedumpfile --split' makes several")
+      }
     }
     var pieces: [ImagePiece] = []
+    var lost: [ImagePiece] = []
+    var missingHeaderCount: UInt64 = 0
+    var isMarked = false
     switch format {
     case .kdumpCompressed: paged = try KdumpMemory(files)
-    case .elfCore:
-      pieces = disjointPieces(try ELFCoreReader(file: first).pieces())
-      paged = first.bytesInPlace == nil ? PieceMemory(file: first, pieces: pieces) : nil
-    case .raw:
-      pieces = [ImagePiece(start: 0, end: first.byteCount, fileOffset: 0, priority: 0)]
+    case .elfCore, .raw:
+      if format == .elfCore {
+        let reader = try ELFCoreReader(file: first)
+        let content = try reader.content()
+        missingHeaderCount = content.missingHeaderCount
+        isMarked = reader.isMarkedIncomplete
+        let certain = content.areZerosCertain
+        pieces = disjointPieces(content.pieces.filter { certain || $0.source != .zeros })
+      } else {
+        pieces = Self.rawPieces(first)
+      }
+      lost = pieces.filter { $0.source == .lost }
+      if !lost.isEmpty { pieces.removeAll { $0.source == .lost } }
       paged = first.bytesInPlace == nil ? PieceMemory(file: first, pieces: pieces) : nil
     case .device:
       paged = PieceMemory(file: first, pieces: try SystemRAM.pieces())
     }
+    lostInPlace = joinedRanges(lost)
+    isRestUnknown =
+      missingHeaderCount > 0 || isMarked && lost.isEmpty || format == .raw && first.isCut
+    incompletenessInPlace =
+      lost.isEmpty && !isRestUnknown
+      ? nil
+      : Self.incompleteness(
+        first, format, pieces, lost, missingHeaderCount, isMarked: isMarked)
     // Headers that could not be read must not pass for what they seem to say.
     for file in files {
       if let problem = file.file.problem { throw problem }
@@ -115,13 +147,55 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     (buckets, bucketShift) = Self.buckets(pieces)
   }
 
-  private static func format(of file: DumpFile) -> ImageFormat {
+  private static func format(of file: DumpFile) throws(ImageError) -> ImageFormat {
     if file.file.isDevice { return .device }
     if file.starts(with: ELF64.magic) { return .elfCore }
-    if file.starts(with: KdumpLayout.kdumpMagic) || file.starts(with: KdumpLayout.diskdumpMagic) {
-      return .kdumpCompressed
+    let kdumpMagics = [KdumpLayout.kdumpMagic, KdumpLayout.diskdumpMagic]
+    if kdumpMagics.contains(where: { file.starts(with: $0) }) { return .kdumpCompressed }
+    // What is cut off inside its mark must not pass for raw memory.
+    let known = Int(min(file.knownByteCount(from: 0), UInt64(FlattenedStream.magic.count)))
+    let start = file.bytes(at: 0, count: known) ?? []
+    let magics = kdumpMagics + [ELF64.magic] + (file.isFlattened ? [] : [FlattenedStream.magic])
+    let isWhole = !file.isCut && file.byteCount > UInt64(known)
+    guard isWhole || !magics.contains(where: { $0.starts(with: start) }) else {
+      throw ImageError(
+        file: file.path, offset: file.file.byteCount,
+        found: "the \(file.isFlattened ? "stream" : "file") ends inside the mark of a dump",
+        remedy: "the file is truncated, copy it again")
     }
     return .raw
+  }
+
+  /// All bytes of a file from address 0; those that a stream lacks are lost.
+  private static func rawPieces(_ file: DumpFile) -> [ImagePiece] {
+    var pieces: [ImagePiece] = []
+    var end: UInt64 = 0
+    file.forEachKnownRange(in: 0..<file.byteCount) { known in
+      if end < known.lowerBound {
+        pieces.append(ImagePiece(start: end, end: known.lowerBound, source: .lost, priority: 0))
+      }
+      pieces.append(
+        ImagePiece(
+          start: known.lowerBound, end: known.upperBound, source: .file(known.lowerBound),
+          priority: 0))
+      end = known.upperBound
+    }
+    return pieces
+  }
+
+  private static func incompleteness(
+    _ file: DumpFile, _ format: ImageFormat, _ pieces: [ImagePiece], _ lost: [ImagePiece],
+    _ missingHeaderCount: UInt64, isMarked: Bool
+  ) -> Incompleteness {
+    // Pieces do not overlap: neither sum is beyond 2^64 − 1.
+    let missing = lost.reduce(UInt64(0)) { $0 + $1.byteCount }
+    let stored = pieces.reduce(UInt64(0)) { $0 + ($1.source == .zeros ? 0 : $1.byteCount) }
+    return Incompleteness(
+      path: file.path, isMarked: isMarked, endOfFile: file.file.byteCount,
+      missingByteCount: missing, claimedByteCount: stored + missing,
+      firstMissing: lost.first.map { PhysicalAddress($0.start) },
+      unknownFrom: format == .raw ? PhysicalAddress(file.byteCount) : nil,
+      missingHeaderCount: missingHeaderCount)
   }
 
   /// The pieces as pointers into the mapped file; one without bytes when there are none, so that
@@ -132,10 +206,11 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     let segments = UnsafeMutablePointer<Segment>.allocate(capacity: max(1, pieces.count))
     segments.initialize(to: Segment(start: 0, byteCount: 0, bytes: nil))
     for (index, piece) in pieces.enumerated() {
+      var start: UnsafeRawPointer?
       // Safe: the reader has checked that each piece's bytes lie in the file.
-      let start = piece.fileOffset.map { bytes!.baseAddress! + Int($0) }
+      if case .file(let offset) = piece.source { start = bytes!.baseAddress! + Int(offset) }
       (segments + index).initialize(
-        to: Segment(start: piece.start, byteCount: piece.end - piece.start, bytes: start))
+        to: Segment(start: piece.start, byteCount: piece.byteCount, bytes: start))
     }
     return segments
   }
@@ -172,27 +247,54 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     paged?.storedPageCount ?? files[0].byteCount / PageCount.pageByteCount + 1
   }
 
-  /// What is strange about the files and no error.
+  /// What is strange about the files and no error; what they lack comes first.
+  ///
+  /// - Complexity: as for ``incompleteness``.
   public var warnings: [String] {
-    (paged as? KdumpMemory)?.warnings ?? files.flatMap(\.warnings)
-  }
-
-  /// Why bytes that the dump has could not be given, the first time that happened: the file shrank
-  /// or could not be read, a page is damaged, or the library that unpacks it is not installed. What
-  /// was read since then may be wrong.
-  public var problem: ImageError? {
-    for file in files {
-      if let problem = file.file.problem { return problem }
+    let incomplete = incompleteness
+    let unended = files.filter { file in
+      file.isCut && !incomplete.contains { $0.path == file.path }
     }
-    return paged?.problem
+    return incomplete.map(\.description)
+      + unended.map { "\($0.path): the stream ends without its end mark" }
+      + ((paged as? KdumpMemory)?.warnings ?? [])
   }
 
-  /// What the dump has of an address: bytes, zeros that it does not store, nothing because the page
-  /// was left out, or nothing because there was no memory.
+  /// What the files lack because a disk was full or a copy ended early; empty when they are whole.
+  ///
+  /// - Complexity: O(1); O(*n*) in the pages of a kdump-compressed dump that is incomplete, the
+  ///   first time.
+  public var incompleteness: [Incompleteness] {
+    (paged as? KdumpMemory)?.incompleteness ?? incompletenessInPlace.map { [$0] } ?? []
+  }
+
+  /// Memory that the files should hold and lack: half-open, ascending, not touching each other.
+  var lostRanges: [Range<PhysicalAddress>] {
+    (paged as? KdumpMemory)?.lostRanges ?? lostInPlace
+  }
+
+  /// Why bytes that the dump has could not be given, each reason once: the file shrank or could not
+  /// be read, libraries that unpack pages are not installed, a page is damaged. Empty when all that
+  /// was asked for was given; otherwise what was read may be wrong.
+  public var problems: [ImageError] {
+    files.compactMap(\.file.problem) + (paged?.problems ?? [])
+  }
+
+  /// What the dump has of an address, or why it has nothing.
+  ///
+  /// A page of a kdump-compressed dump is unpacked to see whether it can be.
   public func presence(of address: PhysicalAddress) -> Presence {
-    if let paged { return paged.presence(of: address.rawValue) }
-    let segment = segment(below: address.rawValue).pointee
-    guard address.rawValue &- segment.start < segment.byteCount else { return .absent }
+    let presence = presenceInFiles(of: address.rawValue)
+    guard presence == .absent, incompletenessInPlace != nil else { return presence }
+    let index = lostInPlace.partitioningIndex { $0.upperBound > address }
+    let isLost = index < lostInPlace.count && lostInPlace[index].contains(address)
+    return isLost || isRestUnknown ? .cutOff : .absent
+  }
+
+  private func presenceInFiles(of address: UInt64) -> Presence {
+    if let paged { return paged.presence(of: address) }
+    let segment = segment(below: address).pointee
+    guard address &- segment.start < segment.byteCount else { return .absent }
     return segment.bytes == nil ? .zeroFill : .stored
   }
 

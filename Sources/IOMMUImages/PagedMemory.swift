@@ -1,27 +1,13 @@
 import IOMMUFormats
 
-/// What a dump has of an address.
-public enum Presence: String, Sendable, CaseIterable {
-  /// Bytes of the file.
-  case stored
-  /// Zeros that the file counts and does not store. `makedumpfile -E` leaves pages out in the same
-  /// way, so that an ELF core of its making cannot tell the two apart.
-  case zeroFill = "zero fill"
-  /// Memory of the machine that the dump leaves out: filtered by makedumpfile, or lost because its
-  /// disk was full.
-  case excluded
-  /// No memory of the machine as far as the dump says.
-  case absent
-}
-
 /// Memory that cannot be looked at in place: packed, rearranged or read piece by piece.
 protocol PagedMemory: Sendable {
   /// What answers: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
   /// Pages of 4 KiB that the file may store, whatever its headers claim.
   var storedPageCount: UInt64 { get }
-  /// Why a page that is there could not be given, the first time that happened.
-  var problem: ImageError? { get }
+  /// Why pages that are there could not be given, each reason once.
+  var problems: [ImageError] { get }
 
   /// Copies bytes from `address` up to the buffer's length or the first that does not answer.
   ///
@@ -35,7 +21,7 @@ protocol PagedMemory: Sendable {
 /// Pieces of memory whose bytes lie in a file that is read through a ``DumpFile``.
 struct PieceMemory: PagedMemory {
   let file: DumpFile
-  /// Ascending, not overlapping, at least one.
+  /// Ascending, not overlapping, none of them lost.
   let pieces: [ImagePiece]
   let backedRanges: [Range<PhysicalAddress>]
 
@@ -49,13 +35,13 @@ struct PieceMemory: PagedMemory {
   var storedPageCount: UInt64 {
     let stored = pieces.reduce(UInt64(0)) {
       // Pieces do not overlap: the sum is at most 2^64 − 1.
-      $0 + ($1.fileOffset == nil ? 0 : $1.end - $1.start)
+      $0 + ($1.source == .zeros ? 0 : $1.byteCount)
     }
     return min(stored, file.file.byteCount) / PageCount.pageByteCount + 1
   }
 
   /// The file's own problem says what failed.
-  var problem: ImageError? { nil }
+  var problems: [ImageError] { [] }
 
   /// The piece that holds an address.
   private func piece(at address: UInt64) -> ImagePiece? {
@@ -71,7 +57,7 @@ struct PieceMemory: PagedMemory {
       guard !wraps, let piece = piece(at: place) else { break }
       let count = Int(min(UInt64(buffer.count - copied), piece.end - place))
       let target = UnsafeMutableRawBufferPointer(rebasing: buffer[copied..<copied + count])
-      if let offset = piece.fileOffset {
+      if case .file(let offset) = piece.source {
         guard file.copy(at: offset + (place - piece.start), into: target) else { break }
       } else {
         target.initializeMemory(as: UInt8.self, repeating: 0)
@@ -83,7 +69,7 @@ struct PieceMemory: PagedMemory {
 
   func presence(of address: UInt64) -> Presence {
     guard let piece = piece(at: address) else { return .absent }
-    return piece.fileOffset == nil ? .zeroFill : .stored
+    return piece.source == .zeros ? .zeroFill : .stored
   }
 }
 

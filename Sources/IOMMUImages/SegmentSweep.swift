@@ -1,22 +1,31 @@
 /// A run of physical memory and where its bytes come from.
-struct ImagePiece {
+struct ImagePiece: Equatable {
+  enum Source: Equatable {
+    /// Bytes of the file, from this offset on.
+    case file(UInt64)
+    case zeros
+    /// Bytes that the file should have and does not.
+    case lost
+
+    /// The same further on.
+    func advanced(by byteCount: UInt64) -> Source {
+      if case .file(let offset) = self { .file(offset + byteCount) } else { self }
+    }
+  }
+
   /// First physical byte.
   var start: UInt64
   /// One past the last; above `start`.
   var end: UInt64
-  /// Where the first byte lies in the file; `nil` for zeros.
-  var fileOffset: UInt64?
+  var source: Source
   /// The piece with the smaller number covers the others.
   var priority: UInt64
 
+  var byteCount: UInt64 { end - start }
+
   /// Whether `next` goes on where this piece ends, in memory and in the file.
   func continues(into next: ImagePiece) -> Bool {
-    guard end == next.start else { return false }
-    switch (fileOffset, next.fileOffset) {
-    case (nil, nil): return true
-    case (let own?, let other?): return own + (end - start) == other
-    default: return false
-    }
+    end == next.start && source.advanced(by: byteCount) == next.source
   }
 }
 
@@ -44,7 +53,7 @@ func disjointPieces(_ pieces: [ImagePiece]) -> [ImagePiece] {
     guard let top = heap.top else { continue }
     let end = next < sorted.count ? min(top.end, sorted[next].start) : top.end
     let piece = ImagePiece(
-      start: position, end: end, fileOffset: top.fileOffset.map { $0 + (position - top.start) },
+      start: position, end: end, source: top.source.advanced(by: position - top.start),
       priority: top.priority)
     if let last = result.last, last.continues(into: piece) {
       result[result.count - 1].end = end

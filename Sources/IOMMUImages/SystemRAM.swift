@@ -24,7 +24,7 @@ enum SystemRAM {
       guard ends.count == 2, let start = UInt64(ends[0], radix: 16),
         let last = UInt64(ends[1], radix: 16), start <= last, last < UInt64(Int64.max)
       else { continue }
-      pieces.append(ImagePiece(start: start, end: last + 1, fileOffset: start, priority: 0))
+      pieces.append(ImagePiece(start: start, end: last + 1, source: .file(start), priority: 0))
     }
     // Without the right to see addresses, every line shows zeros.
     pieces.removeAll { $0.end <= 1 }

@@ -25,7 +25,7 @@ import Testing
         #expect(image.presence(of: place) == plain.presence(of: place))
         #expect(image.bytes(at: place, count: 9) == plain.bytes(at: place, count: 9))
       }
-      #expect(image.problem == nil)
+      #expect(image.problems.isEmpty)
     }
   }
 
@@ -35,18 +35,18 @@ import Testing
     let path = scratch.file("raw", [UInt8](repeating: 7, count: 64 << 10))
     let image = try MemoryImage([DumpFile(FileBytes(path: path, isMapped: isMapped))])
     #expect(image.quadword(at: PhysicalAddress(0x8000)) == 0x0707_0707_0707_0707)
-    #expect(image.problem == nil)
+    #expect(image.problems.isEmpty)
     truncate(path, 0x1800)
     #expect(image.quadword(at: PhysicalAddress(0x1000)) == 0x0707_0707_0707_0707)
     let beyond = image.quadword(at: PhysicalAddress(0x8000))
     #expect(beyond == (isMapped ? 0 : nil))
     #expect(image.quadword(at: PhysicalAddress(0xf000)) == beyond)
-    let problem = try #require(image.problem)
+    let problem = try #require(image.problems.first)
     #expect(problem.found.contains(isMapped ? "shrank while it was read" : "the file ends here"))
     #expect(problem.remedy!.contains("copy it"))
     // Another file is none the worse.
     let other = try MemoryImage(path: scratch.file("other", [1, 2, 3, 4, 5, 6, 7, 8]))
-    #expect(other.problem == nil)
+    #expect(other.problems.isEmpty)
   }
 
   @Test func `a file that shrinks within a page is noticed too`() throws {
@@ -54,7 +54,7 @@ import Testing
     let image = try MemoryImage(path: path)
     truncate(path, 50)
     #expect(image.quadword(at: PhysicalAddress(0)) == 0x0707_0707_0707_0707)
-    #expect("\(try #require(image.problem))".contains("from 0x64 to 0x32 bytes"))
+    #expect("\(try #require(image.problems.first))".contains("from 0x64 to 0x32 bytes"))
   }
 
   @Test func `many mappings are watched at once`() throws {
@@ -66,7 +66,7 @@ import Testing
     truncate(scratch.path("raw7"), 4096)
     truncate(scratch.path("raw19"), 0)
     for image in images { _ = image.quadword(at: PhysicalAddress(4096)) }
-    #expect(images.indices.filter { images[$0].problem != nil } == [7, 19])
+    #expect(images.indices.filter { !images[$0].problems.isEmpty } == [7, 19])
   }
 
   @Test func `RAM is what the kernel lists at the top level`() throws {
@@ -80,7 +80,7 @@ import Testing
     let pieces = try SystemRAM.pieces(text, path: "/proc/iomem")
     #expect(pieces.map(\.start) == [0x1000, 0x10_0000])
     #expect(pieces.map(\.end) == [0x9_fc00, 0x2000_0000])
-    #expect(pieces.map(\.fileOffset) == [0x1000, 0x10_0000])
+    #expect(pieces.map(\.source) == [.file(0x1000), .file(0x10_0000)])
     for hidden in ["00000000-00000000 : System RAM", "", "zz-1 : System RAM", "5-4 : System RAM"] {
       do throws(ImageError) {
         _ = try SystemRAM.pieces(hidden, path: "/proc/iomem")

@@ -36,7 +36,7 @@ import Testing
           image.bytes(at: range.lowerBound, count: Int(range.byteCount))
             == original.bytes(at: range.lowerBound, count: Int(range.byteCount)))
       }
-      #expect(image.problem == nil)
+      #expect(image.problems.isEmpty)
     }
     #expect(scratch.files == ["original", "source", "target"])
   }

@@ -31,6 +31,27 @@ import Testing
     #expect(listed.holes == [.physical(0x3000..<0x200_0000)])
   }
 
+  /// The second segment's bytes and the bitmap's end are missing.
+  @Test func `what a dump has lost is RAM, and a list that is cut off is none`() throws {
+    let core = TinyELF([
+      .init(physical: 0x1000, data: [1, 2, 3]),
+      .init(physical: 0x200_0000, data: [4, 5, 6, 7]),
+      .init(physical: 0x400_0000, memorySize: 0x1000),
+    ]).bytes
+    let image = try MemoryImage(path: scratch.file("vmcore", Array(core.dropLast(4))))
+    let listed = try #require(image.listedRAM)
+    #expect(listed.byteCount == 0x1007)
+    #expect(
+      listed.holes == [.physical(0x1003..<0x200_0000), .physical(0x200_0004..<0x400_0000)])
+    let headers = try MemoryImage(path: scratch.file("vmcore", Array(core[..<(64 + 2 * 56)])))
+    #expect(headers.listedRAM == nil)
+    var dump = TinyKdump()
+    dump.frameCount = 8200
+    dump.excluded = [1, 2, 8192]
+    let bitmap = try MemoryImage(path: scratch.file("kdump", Array(dump.bytes[..<0x2080])))
+    #expect(bitmap.listedRAM == nil)
+  }
+
   @Test func `a hole below 16 MiB is none`() throws {
     let core = TinyELF([
       TinyELF.Load(physical: 0, memorySize: 0x1000),

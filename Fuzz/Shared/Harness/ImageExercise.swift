@@ -23,7 +23,7 @@ enum ImageExercise {
     _ = image.summary()
     let total = ranges.reduce(UInt64(0)) { $0 + $1.byteCount }
     if total <= wholeByteCount { convert(image, bytes) }
-    if let problem = image.problem { precondition(!problem.found.isEmpty, "a problem says what") }
+    precondition(image.problems.allSatisfy { !$0.found.isEmpty }, "a problem says what")
   }
 
   /// Words, bytes and presence agree at the ends of a range.
@@ -65,7 +65,7 @@ enum ImageExercise {
           == image.bytes(at: range.lowerBound, count: count),
         "what was written is not what was read")
     }
-    precondition(other.problem == nil, "what was written is whole")
+    precondition(other.problems.isEmpty, "what was written is whole")
   }
 }
 

@@ -20,6 +20,9 @@ public protocol PhysicalMemory {
   /// `nil` where looking at them means copying them. Good for as long as the memory is.
   func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer?
 
+  /// What is at an address, or why nothing answers there.
+  func presence(of address: PhysicalAddress) -> Presence
+
   /// The ranges that answer: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
 
@@ -33,6 +36,11 @@ public protocol PhysicalMemory {
 
 extension PhysicalMemory {
   public func bytesInPlace(from _: PhysicalAddress) -> UnsafeRawBufferPointer? { nil }
+
+  /// Bytes, or no memory: what a machine that runs has.
+  public func presence(of address: PhysicalAddress) -> Presence {
+    bytes(at: address, count: 1) == nil ? .absent : .stored
+  }
 
   public var storedPageCount: UInt64 { backedPageCount }
   public var window: MemoryWindow { MemoryWindow() }

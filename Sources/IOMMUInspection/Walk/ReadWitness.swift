@@ -34,6 +34,7 @@ public struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
     return count
   }
 
+  public func presence(of address: PhysicalAddress) -> Presence { base.presence(of: address) }
   public var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
   public var storedPageCount: UInt64 { base.storedPageCount }
 

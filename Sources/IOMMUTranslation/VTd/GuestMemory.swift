@@ -52,6 +52,11 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
     return UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(clamping: byteCount)))
   }
 
+  /// What the host has of a guest address; no memory where the second stage does not let it be read.
+  public func presence(of address: PhysicalAddress) -> Presence {
+    host(address).map { memory.presence(of: $0.0) } ?? .absent
+  }
+
   /// One range: what answers in it, each read finds out.
   public var backedRanges: [Range<PhysicalAddress>] {
     [PhysicalAddress(0)..<PhysicalAddress(1 << UInt64(table.addressWidth))]

@@ -58,7 +58,10 @@ import Testing
     var stream = TinyFlattened(records: [(0, [1, 2, 3, 4, 5, 6, 7, 8])])
     #expect(try image(stream).warnings.isEmpty)
     stream.hasEnd = false
-    #expect(try image(stream).warnings.count == 1)
+    #expect(
+      try image(stream).warnings.map { $0.replacing("\(scratch.path)/", with: "") } == [
+        "flat: incomplete, cut off at byte 0x1018: what there should be from 0x8 on is not known"
+      ])
   }
 
   @Test func `records that lie are refused`() {
@@ -69,13 +72,6 @@ import Testing
     #expect(
       message(TinyFlattened(records: [(0, [1])], type: 2)).contains(
         "a type or version other than 1"))
-    var bytes = TinyFlattened(records: [(0, [1, 2, 3])]).bytes
-    bytes[4096 + 15] = 0xff
-    let error = openingError(scratch.file("long", bytes)).map { "\($0)" } ?? ""
-    #expect(error.contains("a record that runs past the end of the file"))
-    bytes[4096 + 8] = 0x7f
-    let larger = openingError(scratch.file("long", bytes)).map { "\($0)" } ?? ""
-    #expect(larger.contains("a record that runs past the end of the file"))
   }
 
   @Test func `a stream cut anywhere is refused or read, never trapped on`() {
@@ -90,8 +86,8 @@ import Testing
         _ = image.quadword(at: PhysicalAddress(address))
       }
     }
-    // After each record, and after the end mark.
-    #expect(opened == [4115, 4133, 4150, 4166])
+    // From the first byte of what the stream describes on.
+    #expect(opened == Array(4132...4166))
   }
 
   @Test func `the highest offsets are reached without overflow`() throws {

@@ -50,7 +50,7 @@ private struct Image {
       }
       guard isSame else { throw WrongAnswer(name, "the page at \(PhysicalAddress(address))") }
     }
-    if let problem = image.problem { throw problem }
+    if let problem = image.problems.first { throw problem }
   }
 }
 
