@@ -111,6 +111,7 @@ package struct ImageConvert: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream) throws {
+    try readingInput { try OutputFile.refuse([output], over: dump.files) }
     let result = try dump.read { image in
       let bar = ProgressBar("convert")
       defer { bar.finish() }

@@ -137,7 +137,10 @@ package struct Replay: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream) throws {
-    let result = try readingInput { try merge ? merged() : replayed() }
+    let result = try readingInput {
+      if let plot { try OutputFile.refuse([plot], over: files) }
+      return try merge ? merged() : replayed()
+    }
     try result.write(format, to: &out)
     guard let plot else { return }
     var svg = ""

@@ -32,6 +32,7 @@ package struct Report: ParsableCommand {
   package init() {}
 
   package func run() throws {
+    try readingInput { try OutputFile.refuse([output], over: image.inputPaths) }
     try image.read { memory, machine in
       let machine = try crash.placing(machine, in: memory)
       let file = try OutputFile(path: output)

@@ -58,6 +58,26 @@ public final class OutputFile {
     buffer.deallocate()
   }
 
+  /// Refuses to write over what is read: an output that is the same file as an input, by whatever
+  /// name, symbolic link or hard link. An output that does not exist is none of them.
+  ///
+  /// To be asked before the inputs are read: nothing is lost then but the answer.
+  ///
+  /// - Throws: ``ImageError`` that names both.
+  public static func refuse(_ outputs: [String], over inputs: [String]) throws(ImageError) {
+    var read: [FileIdentity: String] = [:]
+    for input in inputs {
+      if let identity = FileIdentity(path: input) { read[identity] = read[identity] ?? input }
+    }
+    for output in outputs {
+      guard let identity = FileIdentity(path: output), let input = read[identity] else { continue }
+      throw ImageError(
+        file: output,
+        found: output == input ? "is the input" : "is the same file as the input \(input)",
+        remedy: "choose another name for what is written")
+    }
+  }
+
   /// Appends bytes.
   ///
   /// - Throws: ``ImageError`` when the system does not take them; the file is given up then.
@@ -161,5 +181,19 @@ public final class OutputFile {
     close(descriptor)
     unlink(temporary)
     descriptor = -1
+  }
+}
+
+/// Which file a path leads to, whatever its name.
+private struct FileIdentity: Hashable {
+  let device: dev_t
+  let inode: ino_t
+
+  /// `nil` when no file is there.
+  init?(path: String) {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    device = status.st_dev
+    inode = status.st_ino
   }
 }
