@@ -125,7 +125,7 @@ import Testing
       } else if needed > there {
         #expect(error(memory) == .truncated(needed: needed, found: there))
       } else {
-        let table = try ExtendedBIOSData.rioTable(in: memory)
+        let table = try Calgary.ExtendedBIOSData.rioTable(in: memory).table
         #expect(table.scalabilityNodes.count == Int(scalability))
         #expect(table.rioNodes.count == Int(rio))
         found += 1
