@@ -37,19 +37,19 @@ package struct Explain: ParsableCommand {
       }
     }
     var (out, ink) = screen.open()
-    guard try report(reader.faults, to: &out, ink: ink) else { throw ExitCode(1) }
+    try report(reader.faults, to: &out, ink: ink).exit()
   }
 
   package func report(
     _ faults: [LoggedFault], to out: inout some TextOutputStream, ink: Ink = .none
-  ) throws -> Bool {
+  ) throws -> Answer {
     try image.read { memory, machine in
       guard !faults.isEmpty else {
         throw InputError(
           "standard input: no fault line of VT-d, AMD-Vi or Calgary in this log; "
             + "give it the output of dmesg")
       }
-      let explainer = try FaultExplainer(machine, in: memory)
+      let explainer = FaultExplainer(machine, in: memory)
       let explanations = faults.map { explainer.explain($0) }
       switch format {
       case .text:
@@ -59,7 +59,8 @@ package struct Explain: ParsableCommand {
         }
       case .json: try writeJSON(explanations, to: &out)
       }
-      return explanations.allSatisfy(\.isBorneOut)
+      if Blindness(explainer.gaps).hidesUnit { return .unknown }
+      return Answer(explanations.allSatisfy(\.isBorneOut))
     }
   }
 }

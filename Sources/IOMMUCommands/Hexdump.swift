@@ -47,21 +47,24 @@ package struct Hexdump: ParsableCommand {
 
   package func run() throws {
     var (out, ink) = screen.open()
-    try report(to: &out, ink: ink)
+    try report(to: &out, ink: ink).exit()
   }
 
-  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws {
+  @discardableResult
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     let style = HexdumpStyle(showsQuadwords: quadwords, ink: ink)
     guard annotate else {
       return try image.files.read { memory in
         for range in ranges(or: memory.backedRanges) {
           IOMMUInspection.Hexdump.write(range, of: memory, style: style, to: &out)
         }
+        return .yes
       }
     }
-    try image.read { memory, machine in
+    return try image.read { memory, machine in
       let annotator = Annotator(machine, in: memory)
-      if let exhaustion = annotator.exhaustion { warn("\(exhaustion)") }
+      let blindness = Blindness(annotator.gaps)
+      for gap in blindness.gaps.prefix(8) { warn(gap.text) }
       let ranges = ranges(or: joined(annotator.regions.map(\.range)))
       switch format {
       case .text:
@@ -73,6 +76,7 @@ package struct Hexdump: ParsableCommand {
         }
         try writeJSON(entries, to: &out)
       }
+      return blindness.hidesUnit ? .unknown : .yes
     }
   }
 

@@ -146,14 +146,13 @@ extension Machine {
   /// known.
   func withRootTable(_ root: PhysicalAddress, in memory: some PhysicalMemory) -> Machine {
     let candidate = TableSearch.rootTable(at: root, in: memory)
-    guard case .vtd(let found)? = candidate.unit else { return self }
+    guard let found = candidate.unit?.as(VTd.Unit.self) else { return self }
     var machine = self
     machine.units = [.vtd(found)]
-    for case .vtd(var known) in units {
+    if var known = units(of: VTd.Unit.self).first {
       known.rootTableAddress = found.rootTableAddress
       known.status = found.status
       machine.units = [.vtd(known)]
-      break
     }
     return machine
   }

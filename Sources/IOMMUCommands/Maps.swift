@@ -37,15 +37,17 @@ package struct Maps: ParsableCommand {
 
   package func run() throws {
     var (out, ink) = screen.open()
-    try report(to: &out, ink: ink)
+    try report(to: &out, ink: ink).exit()
   }
 
-  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws {
+  @discardableResult
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
       let report = try MapsReport(machine, in: memory, table: table)
+      let blindness: Blindness
       switch format {
-      case .text: try report.writeText(of: memory, to: &out)
-      case .tsv: try report.writeTSV(of: memory, to: &out)
+      case .text: blindness = report.writeText(of: memory, to: &out, ink: ink)
+      case .tsv: blindness = report.writeTSV(of: memory, to: &out)
       case .debugfs:
         let layout = DomainTranslationStruct(report)
         guard !layout.isEmpty else {
@@ -53,11 +55,22 @@ package struct Maps: ParsableCommand {
             "\(image.files.image): no VT-d page table to show in the kernel's layout; use --format text"
           )
         }
-        try layout.write(of: memory, to: &out)
-      case .summary: try MapsSummary(report, in: memory).write(to: &out, ink: ink)
-      case .summaryJSON: try writeJSON(try MapsSummary(report, in: memory), to: &out)
-      case .json: try writeJSON(try report.encodable(in: memory), to: &out)
+        blindness = layout.write(of: memory, to: &out)
+        for gap in blindness.gaps.prefix(8) { warn(gap.text) }
+      case .summary, .summaryJSON:
+        let summary = MapsSummary(report, in: memory)
+        if format == .summary {
+          summary.write(to: &out, ink: ink)
+        } else {
+          try writeJSON(summary, to: &out)
+        }
+        blindness = summary.blindness
+      case .json:
+        let document = report.encodable(in: memory)
+        try writeJSON(document, to: &out)
+        blindness = document.blindness
       }
+      return blindness.hidesUnit ? .unknown : .yes
     }
   }
 }

@@ -50,7 +50,7 @@ package struct Report: ParsableCommand {
       : try Verification(machine, in: memory, devices: [])
         .reportVerdicts(machine, in: memory)
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
-    return try DumpReport(
+    return DumpReport(
       title: title ?? name, machine: machine, in: memory, verdicts: verdicts)
   }
 }

@@ -55,6 +55,21 @@ package struct InputError: Error, Equatable {
   }
 }
 
+/// What a command answers, as its exit status says it.
+package enum Answer: Int32 {
+  case yes = 0
+  case no = 1
+  /// What would tell is not in the dump.
+  case unknown = 2
+
+  package init(_ isYes: Bool) { self = isYes ? .yes : .no }
+
+  /// Ends the command with the exit status; `yes` lets it end by itself.
+  func exit() throws {
+    if self != .yes { throw ExitCode(rawValue) }
+  }
+}
+
 /// Turns the typed errors of the libraries into one line for the user.
 func readingInput<Result>(_ body: () throws -> Result) throws -> Result {
   do {

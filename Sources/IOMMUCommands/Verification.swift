@@ -42,7 +42,7 @@ package struct Verification {
     let evidence = RuleEvidence(
       machine: machine,
       devices: needed.map { Device(name: "\($0)", requester: $0) },
-      leftovers: try Self.leftovers(machine, in: memory))
+      leftovers: Self.leftovers(machine, in: memory))
     let check = RuleCheck(evidence: evidence, memory: memory)
     verdicts = check.all().map { verdict in
       Verdict(
@@ -55,29 +55,24 @@ package struct Verification {
   private static func requesters(
     of machine: Machine, in memory: some PhysicalMemory
   ) -> [Requester] {
-    var requesters: Set<Requester> = []
-    for table in machine.tables(in: memory) {
-      if let requester = requester(of: table.name) { requesters.insert(requester) }
-    }
-    return requesters.sorted()
+    Set(machine.tables(in: memory).tables.compactMap(\.owner.requester)).sorted()
   }
 
-  /// A requester that the table of this name translates for; any for the GART.
+  /// A requester that the table of this name translates for.
   private static func requester(of table: String) -> Requester? {
     if table.hasPrefix("bus:"), let bus = UInt8(table.dropFirst(4), radix: 16) {
       return Requester(bus: bus, device: 0, function: 0)
     }
-    if table == "gart" { return Requester(bus: 0, device: 0, function: 0) }
     return Requester(table.prefix { $0 != "/" })
   }
 
   /// What devices may still do: all that is mapped, but for the crash kernel's own identity map.
   private static func leftovers(
     _ machine: Machine, in memory: some PhysicalMemory
-  ) throws -> [RuleEvidence.Leftover] {
+  ) -> [RuleEvidence.Leftover] {
     var leftovers: [RuleEvidence.Leftover] = []
-    try MapsReport(machine, in: memory).forEachTable(in: memory) { maps in
-      guard let requester = requester(of: maps.table.name) else { return }
+    MapsReport(all: machine, in: memory).forEachTable(in: memory) { maps in
+      guard let requester = maps.table.owner.requester else { return }
       for run in maps.runs {
         for piece in pieces(of: run, without: machine.crashKernel) {
           leftovers.append(
@@ -101,7 +96,7 @@ package struct Verification {
       pieces.append(
         MappingRun(
           iova: (start..<limit).mapBounds(to: IOVA.self), physical: start,
-          permissions: run.permissions))
+          access: run.access))
     }
     for range in crashKernel where range.overlaps(run.physicalRange) {
       add(upTo: min(range.lowerBound, end))

@@ -45,10 +45,10 @@ package struct Verify: ParsableCommand {
 
   package func run() throws {
     var (out, ink) = screen.open()
-    guard try report(to: &out, ink: ink) else { throw ExitCode(1) }
+    try report(to: &out, ink: ink).exit()
   }
 
-  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
       let machine = try crash.placing(machine, in: memory)
       guard !machine.crashKernel.isEmpty else { throw CrashKernelOptions.unknown(in: memory) }
@@ -61,7 +61,7 @@ package struct Verify: ParsableCommand {
       case .text: verification.write(to: &out, ink: ink)
       case .json: try writeJSON(verification.verdicts.map { VerdictJSON($0) }, to: &out)
       }
-      return verification.holds
+      return Answer(verification.holds)
     }
   }
 }

@@ -50,10 +50,10 @@ package struct Walk: ParsableCommand {
 
   package func run() throws {
     var (out, ink) = screen.open()
-    guard try report(to: &out, ink: ink) else { throw ExitCode(1) }
+    try report(to: &out, ink: ink).exit()
   }
 
-  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
       let walk = try ToldWalk(
         device, pasid: pasid, iova, access: write ? .write : .read, machine: machine, in: memory)
@@ -61,7 +61,7 @@ package struct Walk: ParsableCommand {
       case .text: walk.write(to: &out, ink: ink)
       case .json: try writeJSON(walk, to: &out)
       }
-      return walk.reachesMemory
+      return walk.isUnknown ? .unknown : Answer(walk.reachesMemory)
     }
   }
 }

@@ -7,9 +7,10 @@ package struct Who: ParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "Say which devices can reach a physical address, and by which IOVA.",
     discussion: """
-      Looks through every table in force. Says too when the address is part of a table itself.
+      Looks through every table in force, and at devices that no table stands in the way of. Says too when the address is part of a table itself.
 
-      Exits 0 when some device reaches the address, 1 when none does.
+      Exits 0 when some device reaches the address, 1 when none does, 2 when none is seen to and the \
+      dump lacks a part of some table.
 
       Example: iommu who Examples/vtd-crash/image.elf 0x7663000 \
       --machine Examples/vtd-crash/machine.json
@@ -30,17 +31,17 @@ package struct Who: ParsableCommand {
 
   package func run() throws {
     var (out, ink) = screen.open()
-    guard try report(to: &out, ink: ink) else { throw ExitCode(1) }
+    try report(to: &out, ink: ink).exit()
   }
 
-  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
-      let reach = try ReachReport(physical, machine: machine, in: memory)
+      let reach = ReachReport(physical, machine: machine, in: memory)
       switch format {
       case .text: reach.write(to: &out, ink: ink)
       case .json: try writeJSON(reach, to: &out)
       }
-      return !reach.ways.isEmpty
+      return reach.ways.isEmpty && !reach.blindness.isEmpty ? .unknown : Answer(!reach.ways.isEmpty)
     }
   }
 }

@@ -198,13 +198,13 @@ extension MachineFile {
 
 extension MachineFile.Unit {
   init(_ unit: TranslationUnit) {
-    switch unit {
-    case .calgary(let chip):
+    switch unit.model {
+    case let chip as Calgary.Chip:
       self.init(.calgary(chip.model, base: chip.base), registers: [:])
       for (phb, bridge) in chip.hostBridges.enumerated() {
         if let bridge { list(bridge, phb) }
       }
-    case .gart(let node):
+    case let node as GART.Node:
       self.init(
         .gart(device: node.device, hasErratum156: node.hasErratum156),
         registers: [
@@ -212,8 +212,9 @@ extension MachineFile.Unit {
           GART.RegisterOffset.apertureBase: UInt64(node.base.rawValue),
           GART.RegisterOffset.tableBase: UInt64(node.tableBase.rawValue),
         ])
-    case .vtd(let unit):
+    case let unit as VTd.Unit:
       self.init(unit)
+    default: preconditionFailure("a unit of a kind that machine files know")
     }
   }
 

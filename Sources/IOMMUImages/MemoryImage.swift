@@ -298,6 +298,10 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     return segment.bytes == nil ? .zeroFill : .stored
   }
 
+  /// Whether the dump does not hold an address. It does not say either that the machine has no memory
+  /// there: a capture kernel's own is in no dump that it writes.
+  public func isAbsent(at address: PhysicalAddress) -> Bool { !presence(of: address).isReadable }
+
   // MARK: Notes
 
   /// What the kernel says of itself; `nil` when the dump does not have it.

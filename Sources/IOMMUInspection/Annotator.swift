@@ -9,10 +9,8 @@ public struct Annotator: Sendable {
   /// Every table found, ascending by address; tables of broken machines may overlap.
   public let regions: [TableRegion]
 
-  /// Why some tables may be missing; `nil` when all were found.
-  ///
-  /// Tables that point at each other end the search, but not what is known until then.
-  public let exhaustion: EnumerationExhausted?
+  /// Tables of which nobody knows where they lie, or that there are more of than are followed.
+  public let gaps: [TableGap]
 
   /// `highestEnds[i]` is the largest end of regions 0 to i: where a search back may stop.
   private let highestEnds: [UInt64]
@@ -29,16 +27,11 @@ public struct Annotator: Sendable {
   public init(
     _ machine: Machine, in memory: some PhysicalMemory, budget: inout EnumerationBudget
   ) {
-    var finder = RegionFinder()
-    finder.addUpperTables(of: machine, in: memory)
-    var exhaustion: EnumerationExhausted?
-    do throws(EnumerationExhausted) {
-      try finder.addTables(of: machine, in: memory, budget: &budget)
-    } catch {
-      exhaustion = error
-    }
-    self.exhaustion = exhaustion
-    regions = finder.regions.sorted { ($0.start, $0.level) < ($1.start, $1.level) }
+    var finder = RegionFinder(machine)
+    finder.addUpperTables(in: memory)
+    finder.addTables(in: memory, budget: &budget)
+    gaps = finder.gaps
+    regions = finder.regions.sorted { ($0.start, $0.place) < ($1.start, $1.place) }
     var highest: UInt64 = 0
     highestEnds = regions.map { region in
       highest = max(highest, region.end)
@@ -123,7 +116,7 @@ public struct Annotator: Sendable {
       }
     }
     guard indices.count > 1 else { return found }
-    return found.sorted { ($0.address, $0.region.level) < ($1.address, $1.region.level) }
+    return found.sorted { ($0.address, $0.region.place) < ($1.address, $1.region.place) }
   }
 
   private func isZero(
@@ -175,139 +168,131 @@ private struct EntryNotes<Memory: PhysicalMemory>: LineNotes {
 /// Follows a machine's tables and keeps where they lie.
 private struct RegionFinder {
   struct Key: Hashable {
-    var kind: TableRegion.Kind
+    var kind: String
     var start: PhysicalAddress
     var byteCount: UInt64
-    var level: Int
+    var place: TablePlace
   }
 
+  let machine: Machine
   var regions: [TableRegion] = []
+  var gaps: [TableGap] = []
   private var places: [Key: Int] = [:]
+
+  init(_ machine: Machine) { self.machine = machine }
 
   /// Adds a table, or counts one more user of a table that is known.
   private mutating func add(
-    _ content: TableRegion.Content, start: PhysicalAddress, byteCount: UInt64, level: Int,
+    _ content: TableRegion.Content, start: PhysicalAddress, byteCount: UInt64, place: TablePlace,
     name: String, otherCount: Int = 0, address: UInt64 = 0
   ) {
     let region = TableRegion(
-      content: content, start: start, byteCount: byteCount, level: level, tableName: name,
+      content: content, start: start, byteCount: byteCount, place: place, tableName: name,
       otherTableCount: otherCount, firstAddress: address)
-    let key = Key(kind: region.kind, start: start, byteCount: byteCount, level: level)
-    if let place = places[key] {
-      regions[place].otherTableCount += 1 + otherCount
+    let key = Key(kind: region.kind, start: start, byteCount: byteCount, place: place)
+    if let index = places[key] {
+      regions[index].otherTableCount += 1 + otherCount
     } else {
       places[key] = regions.count
       regions.append(region)
     }
   }
 
-  mutating func addUpperTables(of machine: Machine, in memory: some PhysicalMemory) {
-    for case .vtd(let unit) in machine.units where unit.status.translates {
-      for table in unit.upperTables(in: memory) {
+  mutating func addUpperTables(in memory: some PhysicalMemory) {
+    for unit in machine.units {
+      for table in unit.words.describedUpperTables(in: memory) {
         add(
-          .upper(table, unit.limits), start: table.start, byteCount: table.byteCount,
-          level: table.level, name: table.ownerName)
+          .upper(table), start: table.start, byteCount: table.byteCount,
+          place: .upper(table.place), name: table.ownerText)
       }
     }
   }
 
   mutating func addTables(
-    of machine: Machine, in memory: some PhysicalMemory, budget: inout EnumerationBudget
-  ) throws(EnumerationExhausted) {
+    in memory: some PhysicalMemory, budget: inout EnumerationBudget
+  ) {
     // Devices that share a tree are one group, so that the tree is followed once.
-    var groups: [(table: DMATable, others: Int)] = []
-    var known: [TableIdentity: Int] = [:]
-    for table in machine.tables(in: memory) {
-      guard let identity = TableIdentity(table) else { continue }
-      if let index = known[identity] {
+    var groups: [(owner: TableOwner, table: Table, others: Int)] = []
+    var known: [Table: Int] = [:]
+    let inForce = machine.tables(in: memory)
+    gaps = inForce.gaps
+    for table in inForce.tables {
+      guard let tree = table.table else { continue }
+      if let index = known[tree.mappings] {
         groups[index].others += 1
       } else {
-        known[identity] = groups.count
-        groups.append((table, 0))
+        known[tree.mappings] = groups.count
+        groups.append((table.owner, tree, 0))
       }
     }
-    for (table, others) in groups {
-      try follow(table, others: others, in: memory, budget: &budget)
+    for (owner, table, others) in groups {
+      follow(table, of: owner, others: others, in: memory, budget: &budget)
     }
   }
 
+  /// Both trees of nested tables are followed, the first stage's where the second one has it.
   private mutating func follow(
-    _ table: DMATable, others: Int, in memory: some PhysicalMemory,
+    _ table: Table, of owner: TableOwner, others: Int, in memory: some PhysicalMemory,
     budget: inout EnumerationBudget
-  ) throws(EnumerationExhausted) {
-    let limits = table.limits ?? .permissive
-    if case .nested(let trees) = table.content {
-      return try follow(table, nested: trees, others: others, in: memory, budget: &budget)
+  ) {
+    guard case .nested(let trees) = table else {
+      let tour = tour(table, of: owner, in: memory, budget: &budget)
+      return add(tour, of: table.words, owner, others: others) { $0 }
     }
-    var collector = TableCollector()
-    let content: TableRegion.Content
-    var base: UInt64 = 0
-    var failure: EnumerationExhausted?
-    do throws(EnumerationExhausted) {
-      switch table.content {
-      case .passThrough, .nested: return
-      // A flat table points to no other, so none of its entries has to be looked at.
-      case .tce(let tce):
-        content = .tce(tce)
-        try tce.format.forEachEntry(
-          from: tce.table, in: memory, below: 0, budget: &budget, visitor: &collector)
-      case .gatt(let window):
-        content = .gatt(window)
-        base = window.base
-        try window.format.forEachEntry(
-          from: window.table, in: memory, below: 0, budget: &budget, visitor: &collector)
-      case .secondStage(let tree):
-        content = .secondStage(tree, limits)
-        try tree.format.forEachEntry(
-          from: tree.root, in: memory, below: 1 << UInt64(tree.addressWidth), budget: &budget,
-          visitor: &collector)
-      case .firstStage(let tree):
-        content = .firstStage(tree, isNested: false, limits)
-        try tree.format.forEachEntry(
-          from: tree.root, in: memory, budget: &budget, visitor: &collector)
-      }
-    } catch {
-      failure = error
-    }
-    for (page, byteCount, address) in collector.pages {
-      add(
-        content, start: page.start, byteCount: byteCount, level: page.level, name: table.name,
-        otherCount: others, address: base &+ address)
-    }
-    if let failure { throw failure }
+    let guest = GuestMemory(trees.secondStage, memory: memory)
+    let second = tour(.secondStage(trees.secondStage), of: owner, in: memory, budget: &budget)
+    let first = tour(table, of: owner, in: memory, budget: &budget)
+    add(second, of: trees.secondStage, owner, others: others) { $0 }
+    add(first, of: trees.firstStage, owner, others: others) { guest.hostAddress(of: $0) }
   }
 
-  /// Both trees of a nested translation; the first one's tables where the second one has them.
-  private mutating func follow(
-    _ table: DMATable, nested trees: VTd.NestedTables, others: Int, in memory: some PhysicalMemory,
+  /// The tables of one tree. A flat table points to no other, so that none of its entries has to be
+  /// looked at.
+  private mutating func tour(
+    _ table: Table, of owner: TableOwner, in memory: some PhysicalMemory,
     budget: inout EnumerationBudget
-  ) throws(EnumerationExhausted) {
-    let limits = table.limits ?? .permissive
-    let stage = trees.secondStage
-    var second = TableCollector()
-    var first = TableCollector()
-    var failure: EnumerationExhausted?
-    let guest = GuestMemory(stage, memory: memory)
+  ) -> TablePages {
+    var pages = TablePages()
+    func levels<Tables: IOTable>(_ tables: Tables) -> Int { tables.format.levels }
+    guard levels(table.any) > 1 else {
+      func byteCount<Tables: IOTable>(_ tables: Tables) -> UInt64 {
+        tables.format.entryCount(level: 1) * UInt64(Tables.Format.Entry.byteCount)
+      }
+      pages.enter(table: table.root, byteCount: byteCount(table.any), level: 1, address: 0)
+      return pages
+    }
     do throws(EnumerationExhausted) {
-      try stage.format.forEachEntry(
-        from: stage.root, in: memory, below: 1 << UInt64(stage.addressWidth), budget: &budget,
-        visitor: &second)
-      try trees.firstStage.format.forEachEntry(
-        from: trees.firstStage.root, in: guest, budget: &budget, visitor: &first)
+      try table.forEachEntry(in: memory, budget: &budget, visitor: &pages)
     } catch {
-      failure = error
+      let space = table.space
+      gaps.append(
+        TableGap(
+          .tooManyReferences,
+          .addresses(owner, space.range(from: 0, byteCount: space.byteCount)),
+          in: .level(error.level), at: error.table))
     }
-    for (page, byteCount, address) in second.pages {
+    // A guest's tables that are missing are told by ``Machine/mappings(of:in:budget:)``.
+    if case .nested = table { return pages }
+    for obstacle in pages.missing where machine.isAbsent(obstacle.entryAddress, in: memory) {
+      gaps.append(
+        TableGap(
+          .absent,
+          .addresses(
+            owner, table.space.range(from: obstacle.address, byteCount: obstacle.byteCount)),
+          in: .level(obstacle.level), at: obstacle.entryAddress))
+    }
+    return pages
+  }
+
+  private mutating func add(
+    _ pages: TablePages, of table: any DescribedTable, _ owner: TableOwner, others: Int,
+    at place: (PhysicalAddress) -> PhysicalAddress?
+  ) {
+    for (page, byteCount, address) in pages.pages {
+      guard let start = place(page.start) else { continue }
       add(
-        .secondStage(stage, limits), start: page.start, byteCount: byteCount, level: page.level,
-        name: table.name, otherCount: others, address: address)
+        .pages(table), start: start, byteCount: byteCount, place: .level(page.level),
+        name: "\(owner)", otherCount: others, address: address)
     }
-    for (page, byteCount, address) in first.pages {
-      guard let host = guest.hostAddress(of: page.start) else { continue }
-      add(
-        .firstStage(trees.firstStage, isNested: true, limits), start: host, byteCount: byteCount,
-        level: page.level, name: table.name, otherCount: others, address: address)
-    }
-    if let failure { throw failure }
   }
 }

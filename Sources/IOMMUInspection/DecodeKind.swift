@@ -154,12 +154,14 @@ public enum DecodeKind: String, CaseIterable, Sendable {
     }
     func secondStage(level: Int) -> EntryDescription {
       let entry = VTd.SecondStageEntry(rawValue: word)
-      let variant = entry.placed(level: level, limits: limits)
+      let variant = VTd.SecondStageEntry.Variant(
+        level: level, isLeaf: entry.hasPageSizeBit, limits: limits)
       return EntryDescription(explaining: entry, variant, name: variant.name)
     }
     func firstStage(level: Int) -> EntryDescription {
       let entry = VTd.FirstStageEntry(rawValue: word)
-      let variant = entry.placed(level: level, limits: limits)
+      let variant = VTd.FirstStageEntry.Variant(
+        level: level, isLeaf: entry.hasPageSizeBit, limits: limits)
       return EntryDescription(explaining: entry, variant, name: variant.name)
     }
     func limited<Entry: Explained>(_: Entry.Type) -> EntryDescription

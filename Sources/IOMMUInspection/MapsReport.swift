@@ -6,119 +6,155 @@ import IOMMUTranslation
 /// Works table by table, so that no more than one table's runs (and those that a later device
 /// shares) are in memory at a time.
 public struct MapsReport: Sendable {
+  private let machine: Machine
   /// The tables to report on, in order.
   public let tables: [DMATable]
+  /// What lies above the page tables and is not known, as far as it concerns these tables.
+  public let gaps: [TableGap]
+
+  /// All tables of a machine.
+  public init(all machine: Machine, in memory: some PhysicalMemory) {
+    let all = machine.tables(in: memory)
+    self.init(machine, all.tables, all.gaps)
+  }
+
+  private init(_ machine: Machine, _ tables: [DMATable], _ gaps: [TableGap]) {
+    self.machine = machine
+    self.tables = tables
+    self.gaps = gaps
+  }
 
   /// Selects the tables of a machine.
   ///
   /// - Parameter name: `bus:02`, `gart`, `00:03.0`; `nil` for all of them.
-  /// - Throws: ``MapsError/noSuchTable(_:available:)`` when no table has the name.
+  /// - Throws: ``MapsError/noSuchTable(_:available:gaps:)`` when no table has the name.
   public init(
     _ machine: Machine, in memory: some PhysicalMemory, table name: String? = nil
   ) throws(MapsError) {
-    let all = machine.tables(in: memory)
     guard let name else {
-      tables = all
+      self.init(all: machine, in: memory)
       return
     }
+    let all = machine.tables(in: memory)
     // A device in any form that people type has its own name, and that of each of its PASIDs.
-    let device = (try? Notation.device(name)).map { "\($0)" }
-    tables = all.filter { table in
-      table.name == name
-        || device.map { table.name == $0 || table.name.hasPrefix($0 + "/") } == true
+    let device = (try? Notation.device(name)).flatMap { $0.segment == 0 ? $0.requester : nil }
+    let tables = all.tables.filter { table in
+      if table.name == name { return true }
+      guard let device, case .requester(device, _) = table.owner else { return false }
+      return true
     }
-    guard !tables.isEmpty else { throw .noSuchTable(name, available: all.map(\.name)) }
+    let gaps = all.gaps.filter { gap in device.map { gap.concerns($0) } ?? true }
+    guard !tables.isEmpty else {
+      throw .noSuchTable(name, available: all.tables.map(\.name), gaps: gaps)
+    }
+    self.init(machine, tables, gaps)
   }
 
   /// Hands out the tables one by one with their runs.
   ///
-  /// Devices that share a table are looked up once. All tables draw on one budget.
-  ///
-  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other; those before the broken
-  ///   one have been handed out by then.
+  /// Devices that share a table are looked up once. All tables draw on one budget: one that uses it
+  /// up says so in its gaps, and so do those after it.
   public func forEachTable(
     in memory: some PhysicalMemory, _ body: (TableMaps) -> Void
-  ) throws(MapsError) {
+  ) {
     var budget = EnumerationBudget(for: memory)
-    try forEachTable(in: memory, budget: &budget, body)
+    forEachTable(in: memory, budget: &budget, body)
   }
 
   /// The same within a budget of the caller's.
   public func forEachTable(
     in memory: some PhysicalMemory, budget: inout EnumerationBudget, _ body: (TableMaps) -> Void
-  ) throws(MapsError) {
-    let identities = tables.map { TableIdentity($0) }
-    var usersLeft: [TableIdentity: Int] = [:]
-    for case .some(let identity) in identities { usersLeft[identity, default: 0] += 1 }
-    var shared: [TableIdentity: [MappingRun]] = [:]
-    for (table, identity) in zip(tables, identities) {
-      guard let identity else {
-        body(TableMaps(table: table, runs: []))
+  ) {
+    var usersLeft: [Table: Int] = [:]
+    for case let table? in tables.map(\.table) { usersLeft[table.mappings, default: 0] += 1 }
+    var shared: [Table: TableMappings] = [:]
+    for table in tables {
+      guard let identity = table.table?.mappings else {
+        body(TableMaps(table: table, mappings: TableMappings()))
         continue
       }
-      let runs: [MappingRun]
-      if let known = shared[identity] {
-        runs = known
-      } else {
-        do throws(EnumerationExhausted) {
-          runs = try table.runs(in: memory, budget: &budget)
-        } catch {
-          throw .exhausted(error)
-        }
-      }
+      let mappings =
+        shared[identity] ?? machine.mappings(of: table, in: memory, budget: &budget)
       let left = (usersLeft[identity] ?? 1) - 1
       usersLeft[identity] = left
       // Kept as long as a later device needs them and no longer.
-      shared[identity] = left > 0 ? runs : nil
-      body(TableMaps(table: table, runs: runs))
+      shared[identity] = left > 0 ? mappings : nil
+      body(TableMaps(table: table, mappings: mappings))
     }
   }
 
-  /// Writes one run per line: table, IOVA, bytes, physical address and access, with tabs between.
+  /// Writes one run per line: table, IOVA, bytes, physical address and access, with tabs between;
+  /// what is not known in lines that begin with `#unknown`.
+  ///
+  /// - Returns: What is not known.
+  @discardableResult
   public func writeTSV(
     of memory: some PhysicalMemory, to out: inout some TextOutputStream
-  ) throws(MapsError) {
+  ) -> Blindness {
+    var blindness = Blindness(gaps)
     out.write("#table\tiova\tbytes\tphysical\taccess\n")
-    try forEachTable(in: memory) { $0.writeTSV(to: &out) }
+    forEachTable(in: memory) { maps in
+      maps.writeTSV(to: &out)
+      blindness.add(maps.gaps)
+    }
+    for gap in blindness.gaps { out.write("#unknown\t\(gap.subjectText)\t\(gap.causeText)\n") }
+    return blindness
   }
 
-  /// Writes a block per table: what it is, how much it maps, and its runs in columns.
+  /// Writes a block per table: what it is, how much it maps, its runs in columns, and what of it is
+  /// not known.
+  ///
+  /// - Returns: What is not known.
+  @discardableResult
   public func writeText(
-    of memory: some PhysicalMemory, to out: inout some TextOutputStream
-  ) throws(MapsError) {
+    of memory: some PhysicalMemory, to out: inout some TextOutputStream, ink: Ink = .none
+  ) -> Blindness {
+    var blindness = Blindness(gaps)
+    blindness.write(to: &out, ink: ink)
     guard !tables.isEmpty else {
-      out.write("no table is in force: devices reach physical memory directly, or not at all\n")
-      return
+      if blindness.isEmpty {
+        out.write("no table is in force: devices reach physical memory directly, or not at all\n")
+      }
+      return blindness
     }
-    var isFirst = true
-    try forEachTable(in: memory) { maps in
+    var isFirst = blindness.isEmpty
+    forEachTable(in: memory) { maps in
       if !isFirst { out.write("\n") }
       isFirst = false
-      maps.writeText(to: &out)
+      maps.writeText(to: &out, ink: ink)
+      blindness.add(maps.gaps)
     }
+    return blindness
   }
 
   /// Everything at once, for an encoder.
-  public func encodable(in memory: some PhysicalMemory) throws(MapsError) -> [TableMaps] {
+  public func encodable(in memory: some PhysicalMemory) -> MapsDocument {
     var all: [TableMaps] = []
-    try forEachTable(in: memory) { all.append($0) }
-    return all
+    forEachTable(in: memory) { all.append($0) }
+    return MapsDocument(tables: all, unknown: gaps)
   }
+}
+
+/// A machine's mappings as JSON has them.
+public struct MapsDocument: Sendable, Encodable {
+  public var tables: [TableMaps]
+  /// What lies above the page tables and is not known; what is not known of a table stands there.
+  public var unknown: [TableGap]
+
+  public var blindness: Blindness { Blindness(unknown + tables.flatMap(\.gaps)) }
 }
 
 /// Why there is no report, and what to do.
 public enum MapsError: Error, Equatable, CustomStringConvertible {
-  case noSuchTable(String, available: [String])
-  case exhausted(EnumerationExhausted)
+  case noSuchTable(String, available: [String], gaps: [TableGap])
 
   public var description: String {
     switch self {
-    case .noSuchTable(let name, let available):
+    case .noSuchTable(let name, let available, let gaps):
       "there is no table '\(name)'; "
+        + (gaps.isEmpty ? "" : gaps[0].text + "; ")
         + (available.isEmpty
           ? "the machine has none in force" : "choose one of " + available.joined(separator: ", "))
-    case .exhausted(let error):
-      "\(error)"
     }
   }
 }
@@ -126,38 +162,31 @@ public enum MapsError: Error, Equatable, CustomStringConvertible {
 /// One table's mappings.
 public struct TableMaps: Sendable {
   public let table: DMATable
-  /// Maximal runs, ascending by IOVA; none for a pass-through device.
-  public let runs: [MappingRun]
+  private let mappings: TableMappings
 
-  public init(table: DMATable, runs: [MappingRun]) {
+  /// Maximal runs, ascending by IOVA; none for a pass-through device.
+  public var runs: [MappingRun] { mappings.runs }
+  /// What of the table is not known, told as this owner's.
+  public var gaps: [TableGap] {
+    mappings.gaps.map { gap in
+      guard case .addresses(_, let range) = gap.scope else { return gap }
+      return TableGap(gap.cause, .addresses(table.owner, range), in: gap.place, at: gap.address)
+    }
+  }
+
+  public init(table: DMATable, mappings: TableMappings) {
     self.table = table
-    self.runs = runs
+    self.mappings = mappings
   }
 
   /// The device reaches all memory and has no table.
-  public var isPassThrough: Bool { if case .passThrough = table.content { true } else { false } }
+  public var isPassThrough: Bool { table.isPassThrough }
 
   /// Bytes mapped, all runs together.
   public var byteCount: UInt64 { runs.reduce(0) { $0 &+ $1.iova.byteCount } }
 
   /// What the table is and where it lies.
-  public var heading: String {
-    switch table.content {
-    case .tce(let tce): "TCE table \(tce.table), \(byteCountText(tce.size.byteCount))"
-    case .gatt(let window):
-      "GATT \(window.table), aperture "
-        + "\(hexadecimal(window.base))..<\(hexadecimal(window.base &+ window.byteCount))"
-    case .secondStage(let tree):
-      "second-stage table \(tree.root), \(tree.format.levels) levels"
-    case .firstStage(let tree):
-      "first-stage table \(tree.root), \(tree.format.levels) levels"
-    case .nested(let trees):
-      "first-stage table \(trees.firstStage.root) of the guest, "
-        + "\(trees.firstStage.format.levels) levels, in second-stage table "
-        + "\(trees.secondStage.root), \(trees.secondStage.format.levels) levels"
-    case .passThrough: "pass-through"
-    }
-  }
+  public var heading: String { table.heading }
 
   /// Writes the runs as lines of a TSV file, without its heading.
   public func writeTSV(to out: inout some TextOutputStream) {
@@ -165,12 +194,12 @@ public struct TableMaps: Sendable {
     for run in runs {
       out.write(
         "\(table.name)\t\(run.iova.lowerBound)\t\(hexadecimal(run.iova.byteCount))\t"
-          + "\(run.physical)\t\(run.permissions)\n")
+          + "\(run.physical)\t\(run.access)\n")
     }
   }
 
   /// Writes the table's heading and its runs in columns.
-  public func writeText(to out: inout some TextOutputStream) {
+  public func writeText(to out: inout some TextOutputStream, ink: Ink = .none) {
     guard !isPassThrough else {
       out.write("\(table.name)  pass-through: all of physical memory, rw\n")
       return
@@ -178,7 +207,7 @@ public struct TableMaps: Sendable {
     let pages = countText(byteCount / PageCount.pageByteCount, "page")
     let total =
       runs.isEmpty
-      ? "maps nothing"
+      ? (gaps.isEmpty ? "maps nothing" : "maps nothing that is in this dump")
       : "\(countText(runs.count, "run")), \(byteCountText(byteCount)) in \(pages)"
     out.write("\(table.name)  \(heading): \(total)\n")
     let iova = runs.reduce(0) { max($0, $1.iova.text.count) }
@@ -188,8 +217,9 @@ public struct TableMaps: Sendable {
       let bytes = byteCountText(run.iova.byteCount).paddedLeft(to: size)
       out.write(
         "  \(run.iova.text.padded(to: iova))  \(bytes)  -> "
-          + "\(run.physicalRange.text.padded(to: physical))  \(run.permissions)\n")
+          + "\(run.physicalRange.text.padded(to: physical))  \(run.access)\n")
     }
+    for gap in gaps { out.write("  \(ink.warning("unknown: \(gap.text)"))\n") }
   }
 }
 
@@ -199,30 +229,24 @@ extension TableMaps: Encodable {
     var bytes: String
     var physical: String
     var access: String
+    var privilege: String?
   }
 
-  enum CodingKeys: String, CodingKey { case table, kind, root, bytes, runs }
+  enum CodingKeys: String, CodingKey { case table, kind, root, bytes, runs, unknown }
 
   public func encode(to encoder: any Encoder) throws {
-    let kind =
-      switch table.content {
-      case .tce: "TCE table"
-      case .gatt: "GATT"
-      case .secondStage: "second-stage table"
-      case .firstStage: "first-stage table"
-      case .nested: "nested tables"
-      case .passThrough: "pass-through"
-      }
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(table.name, forKey: .table)
-    try container.encode(kind, forKey: .kind)
+    try container.encode(table.kindText, forKey: .kind)
     try container.encodeIfPresent(table.root.map { "\($0)" }, forKey: .root)
     try container.encode(hexadecimal(byteCount), forKey: .bytes)
     try container.encode(
       runs.map {
         Run(
           iova: "\($0.iova.lowerBound)", bytes: hexadecimal($0.iova.byteCount),
-          physical: "\($0.physical)", access: "\($0.permissions)")
+          physical: "\($0.physical)", access: "\($0.permissions)",
+          privilege: $0.access.needsSupervisor ? "supervisor" : nil)
       }, forKey: .runs)
+    try container.encode(gaps, forKey: .unknown)
   }
 }

@@ -10,9 +10,6 @@ protocol Explained: TableEntry {
   /// The reserved fields that are set and that hardware looks at in an entry such as this.
   func checkedViolations(_ variant: Variant) -> [BitField]
 
-  /// The variant of this entry where a walk meets it.
-  func placed(level: Int, limits: VTd.Limits) -> Variant
-
   /// The entry's own name for its place; `nil` where the type's is enough.
   func name(_ variant: Variant) -> String?
 }
@@ -22,13 +19,8 @@ extension Explained {
   func name(_: Variant) -> String? { nil }
 }
 
-extension Explained where Variant == OnlyVariant {
-  func placed(level _: Int, limits _: VTd.Limits) -> Variant { OnlyVariant() }
-}
-
-extension Explained where Variant == VTd.Limits {
-  func placed(level _: Int, limits: VTd.Limits) -> Variant { limits }
-}
+/// What is said of an entry that leads nowhere.
+let notPresent = "not present"
 
 // MARK: Calgary
 
@@ -107,7 +99,7 @@ extension GART.CacheControl: Explained {
 
 extension VTd.RootEntry: Explained {
   func meaning(_: VTd.Limits) -> String {
-    isPresent ? "context table \(contextTable)" : "not present"
+    isPresent ? "context table \(contextTable)" : notPresent
   }
 
   /// Hardware looks at nothing but P in an entry that is not present.
@@ -150,20 +142,21 @@ extension VTd.ContextEntry: Explained {
 
 extension VTd.SecondStageEntry: Explained {
   func meaning(_ variant: Variant) -> String {
-    guard isPresent else { return "not present" }
+    let permissions = permissions(variant)
+    guard !permissions.isEmpty else { return "not present" }
     guard variant.isLeaf else { return "table \(address), \(permissions.words)" }
     let size = variant.level == 1 ? "" : pageSizeText(level: variant.level) + " "
     return "\(size)page \(address), \(permissions.words)"
   }
 
-  /// Hardware looks at nothing but R and W in an entry that has neither.
+  /// Hardware looks at nothing but the two bits of access in an entry that has neither.
   func checkedViolations(_ variant: Variant) -> [BitField] {
-    isPresent ? reservedViolations(variant) : []
+    permissions(variant).isEmpty ? [] : reservedViolations(variant)
   }
 
-  /// The variant that PS picks at `level`.
-  func placed(level: Int, limits: VTd.Limits) -> Variant {
-    Variant(level: level, isLeaf: hasPageSizeBit, limits: limits)
+  /// What the entry allows: R and W, or IR and IW where those count.
+  private func permissions(_ variant: Variant) -> Permissions {
+    variant.usesIOPermissions ? ioPermissions : permissions
   }
 
   func name(_ variant: Variant) -> String? { variant.name }
@@ -179,7 +172,7 @@ extension VTd.ScalableRootEntry: Explained {
     let tables =
       (isLowerPresent ? ["lower context table \(lowerContextTable)"] : [])
       + (isUpperPresent ? ["upper context table \(upperContextTable)"] : [])
-    return tables.isEmpty ? "not present" : listText(tables)
+    return tables.isEmpty ? notPresent : listText(tables)
   }
 
   /// Hardware looks at nothing but the present bit in a half that is not present.
@@ -266,17 +259,7 @@ extension VTd.FirstStageEntry: Explained {
     isPresent ? reservedViolations(variant) : []
   }
 
-  /// The variant that PS picks at `level`.
-  func placed(level: Int, limits: VTd.Limits) -> Variant {
-    placed(level: level, isNested: false, limits: limits)
-  }
-
   func name(_ variant: Variant) -> String? { variant.name }
-
-  /// The same, where the tables may be a guest's.
-  func placed(level: Int, isNested: Bool, limits: VTd.Limits) -> Variant {
-    Variant(level: level, isLeaf: hasPageSizeBit, isNested: isNested, limits: limits)
-  }
 }
 
 extension VTd.Capability: Explained {

@@ -1,28 +1,44 @@
 import IOMMUFormats
 import IOMMUTranslation
 
+/// A table above the page tables that can be put into words: one conformance for each kind of unit.
+protocol DescribedUpperTable: Sendable {
+  var start: PhysicalAddress { get }
+  var byteCount: UInt64 { get }
+  var place: UpperTableKind { get }
+  /// Bytes in one entry.
+  var entryByteCount: UInt64 { get }
+  /// Whose table it is: `bus 03`, `00:03.0`; empty where that is everybody's.
+  var ownerText: String { get }
+  /// An entry in words; `nil` where memory does not hold all of it.
+  ///
+  /// - Parameters:
+  ///   - index: The entry's number in the table.
+  ///   - others: Users of the table besides the first.
+  func words(
+    at index: UInt64, others: Int, in memory: some PhysicalMemory
+  ) -> EntryWording?
+}
+
+/// What an entry is called, what it does, and its fields.
+struct EntryWording {
+  /// Who it is: `TCE 0x1000 of bus:01`, `context entry 03:00.0`.
+  var title: String
+  /// What stands between title and statement.
+  var separator: String
+  /// What it does: `-> 0x1000000 rw`.
+  var statement: String
+  /// The I/O address that it is for; `nil` above the page tables.
+  var iova: IOVA?
+  var entry: EntryDescription
+}
+
 /// A table, or one page of a tree of tables, and what its entries are.
 public struct TableRegion: Sendable {
-  /// What the entries of a table are.
-  public enum Kind: String, Sendable, Encodable {
-    case rootTable = "root table"
-    case contextTable = "context table"
-    case tceTable = "TCE table"
-    case gatt = "GATT"
-    case pasidDirectory = "PASID directory"
-    case pasidTable = "PASID table"
-    case secondStageTable = "second-stage table"
-    case firstStageTable = "first-stage table"
-  }
-
   /// What it takes to read the entries.
   enum Content: Sendable {
-    case upper(VTd.UpperTable, VTd.Limits)
-    case tce(Calgary.TCETable)
-    case gatt(GART.Window)
-    case secondStage(VTd.SecondStageTable, VTd.Limits)
-    /// Nested tables name guest addresses.
-    case firstStage(VTd.FirstStageTable, isNested: Bool, VTd.Limits)
+    case upper(any DescribedUpperTable)
+    case pages(any DescribedTable)
   }
 
   let content: Content
@@ -30,40 +46,38 @@ public struct TableRegion: Sendable {
   public let start: PhysicalAddress
   /// Bytes of table, as far as it is reached.
   public let byteCount: UInt64
-  /// 1 for tables whose entries map pages of 4 KiB; `VTd.Unit`'s levels for tables above those.
-  public let level: Int
+  /// The level in the page tables, or the table above them.
+  public let place: TablePlace
   /// `bus:01`, `gart`, `00:03.0`, `00:03.0/0`; `bus 03` for a context table; empty for a root table.
   public let tableName: String
   /// Tables, devices or buses besides the first that use the same bytes in the same way.
   public internal(set) var otherTableCount: Int
-  /// The I/O address that the first entry covers; 0 for tables above the page tables.
-  public let firstAddress: UInt64
+  /// The address that the first entry is for, counted from the first that the whole table is for; 0
+  /// for tables above the page tables.
+  let firstAddress: UInt64
 
-  /// The kind of the entries.
-  public var kind: Kind {
+  /// The kind of the entries: `root table`, `second-stage table`.
+  public var kind: String {
     switch content {
-    case .upper(let table, _):
-      switch table.kind {
-      case .root: .rootTable
-      case .contexts: .contextTable
-      case .pasidDirectory: .pasidDirectory
-      case .pasids: .pasidTable
-      }
-    case .tce: .tceTable
-    case .gatt: .gatt
-    case .secondStage: .secondStageTable
-    case .firstStage: .firstStageTable
+    case .upper(let table): "\(table.place)"
+    case .pages(let table): table.noun
     }
   }
 
   /// Bytes in one entry.
   public var entryByteCount: UInt64 {
+    func size<Table: IOTable>(_: Table) -> UInt64 { UInt64(Table.Format.Entry.byteCount) }
+    return switch content {
+    case .upper(let table): table.entryByteCount
+    case .pages(let table): size(table)
+    }
+  }
+
+  /// The I/O address that the first entry covers; 0 for tables above the page tables.
+  public var firstIOVA: IOVA {
     switch content {
-    case .upper(let table, _): UInt64(table.entryType.byteCount)
-    case .tce: UInt64(Calgary.TranslationControlEntry.byteCount)
-    case .gatt: UInt64(GART.GATTEntry.byteCount)
-    case .secondStage: UInt64(VTd.SecondStageEntry.byteCount)
-    case .firstStage: UInt64(VTd.FirstStageEntry.byteCount)
+    case .upper: IOVA(0)
+    case .pages(let table): table.space.iova(firstAddress)
     }
   }
 
@@ -79,30 +93,10 @@ public struct TableRegion: Sendable {
   }
 }
 
-extension VTd.UpperTable {
-  /// What its entries are.
-  var entryType: any TableEntry.Type {
-    switch kind {
-    case .root: isScalable ? VTd.ScalableRootEntry.self : VTd.RootEntry.self
-    case .contexts: isScalable ? VTd.ScalableContextEntry.self : VTd.ContextEntry.self
-    case .pasidDirectory: VTd.PASIDDirectoryEntry.self
-    case .pasids: VTd.PASIDTableEntry.self
-    }
-  }
-
-  /// Whose table it is: `bus 03`, `00:03.0`; empty for a root table.
-  var ownerName: String {
-    switch kind {
-    case .root: ""
-    case .contexts(let bus, _): "bus " + hexadecimal(bus, digits: 2)
-    case .pasidDirectory(let requester), .pasids(let requester, _): "\(requester)"
-    }
-  }
-}
-
 extension TableRegion: Encodable {
   enum CodingKeys: String, CodingKey {
     case kind, start, bytes, level, table, others, address
+    case upper = "upper_table"
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -110,21 +104,23 @@ extension TableRegion: Encodable {
     try container.encode(kind, forKey: .kind)
     try container.encode("\(start)", forKey: .start)
     try container.encode(hexadecimal(byteCount), forKey: .bytes)
-    try container.encode(level, forKey: .level)
+    try container.encode(place, level: .level, table: .upper)
     try container.encode(tableName, forKey: .table)
     try container.encode(otherTableCount, forKey: .others)
-    try container.encode(hexadecimal(firstAddress), forKey: .address)
+    try container.encode("\(firstIOVA)", forKey: .address)
   }
 }
 
 /// Collects the tables that an enumeration enters, each once.
-struct TableCollector: TableVisitor {
+struct TablePages: TableVisitor {
   struct Page: Hashable {
     var start: PhysicalAddress
     var level: Int
   }
 
   var pages: [(page: Page, byteCount: UInt64, address: UInt64)] = []
+  /// Entries where no memory answers.
+  var missing: [Obstacle] = []
   // Hostile tables lead to the same page a million times; what is kept is bounded by the pages.
   private var seen: Set<Page> = []
 
@@ -134,4 +130,9 @@ struct TableCollector: TableVisitor {
   }
 
   mutating func leaf(_: Leaf) {}
+  mutating func leaves(_: LeafRun) {}
+
+  mutating func obstacle(_ obstacle: Obstacle) {
+    if obstacle.end == .unreadable { missing.append(obstacle) }
+  }
 }

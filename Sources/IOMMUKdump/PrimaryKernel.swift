@@ -51,7 +51,8 @@ extension MachineConfiguration {
       version: VTd.Version(major: 1, minor: 0),
       capability: VTd.Capability(
         levels: secondStageLevels...secondStageLevels,
-        guestAddressWidth: 12 + 9 * secondStageLevels, has2MiBPages: hasLargePages,
+        guestAddressWidth: VTd.Paging.addressWidth(levels: secondStageLevels),
+        has2MiBPages: hasLargePages,
         has1GiBPages: hasLargePages
       ).withRegisters(faultRecordCount: 8, maximumAddressMask: 18),
       extendedCapability: VTd.ExtendedCapability(hasQueue: hasInvalidationQueue),

@@ -221,19 +221,15 @@ public struct RuleCheck<Memory: PhysicalMemory> {
   public func noOtherNumber() -> RuleVerdict {
     var findings: [RuleFinding] = []
     var budget = EnumerationBudget(for: memory)
-    for table in machine.tables(in: memory) {
-      do {
-        for run in try table.runs(in: memory, budget: &budget) {
-          guard run.iova.lowerBound.rawValue != run.physical.rawValue,
-            overlapsCrashKernel(run.physicalRange)
-          else { continue }
-          findings.append(
-            RuleFinding(
-              table: table.name, iova: run.iova.lowerBound,
-              "\(run.iova.text) maps to \(run.physical), in the crash kernel"))
-        }
-      } catch {
-        findings.append(RuleFinding(table: table.name, "\(error)"))
+    for table in machine.tables(in: memory).tables {
+      for run in machine.mappings(of: table, in: memory, budget: &budget).runs {
+        guard run.iova.lowerBound.rawValue != run.physical.rawValue,
+          overlapsCrashKernel(run.physicalRange)
+        else { continue }
+        findings.append(
+          RuleFinding(
+            table: table.name, iova: run.iova.lowerBound,
+            "\(run.iova.text) maps to \(run.physical), in the crash kernel"))
       }
     }
     return verdict(.noOtherNumber, findings)
@@ -241,11 +237,11 @@ public struct RuleCheck<Memory: PhysicalMemory> {
 
   /// R3: allocators had the crash kernel's numbers taken out before any was handed out.
   public func reservedFirst() -> RuleVerdict {
-    guard !machine.tables(in: memory).isEmpty else {
+    guard !machine.tables(in: memory).tables.isEmpty else {
       return RuleVerdict(rule: .reservedFirst, outcome: .notApplicable, findings: [])
     }
     // A GART gives out numbers of its aperture only, never any of RAM.
-    if machine.units.allSatisfy({ if case .gart = $0 { true } else { false } }) {
+    if machine.units.allSatisfy({ $0.model is GART.Node }) {
       return RuleVerdict(rule: .reservedFirst, outcome: .notApplicable, findings: [])
     }
     guard let events = evidence.allocatorEvents else {
@@ -277,7 +273,7 @@ public struct RuleCheck<Memory: PhysicalMemory> {
   private func covers(_ table: String, _ device: Device) -> Bool {
     if table == "\(device.requester)" || table == "gart" { return true }
     return machine.units.contains { unit in
-      guard case .calgary(let chip) = unit,
+      guard let chip = unit.as(Calgary.Chip.self),
         let bridge = chip.hostBridge(above: device.requester.bus)
       else { return false }
       return table == "bus:" + hexadecimal(bridge.buses.lowerBound, digits: 2)
@@ -379,23 +375,15 @@ public struct RuleCheck<Memory: PhysicalMemory> {
   /// R9: every table page lies outside the crash kernel, has not been given back, and can be
   /// walked.
   public func tablesSound() -> RuleVerdict {
-    let tables = machine.tables(in: memory)
-    let hasUnits = machine.units.contains { unit in
-      switch unit {
-      case .vtd(let unit): unit.status.translates
-      case .gart(let node): node.window != nil
-      case .calgary(let chip): chip.hostBridges.contains { $0?.table != nil }
-      }
-    }
-    guard hasUnits else {
+    let tables = machine.tables(in: memory).tables
+    guard machine.units.contains(where: \.model.translates) else {
       return RuleVerdict(rule: .tablesSound, outcome: .notApplicable, findings: [])
     }
     var inspector = TableInspector(crashKernel: crashKernel, freed: evidence.freedTables ?? [])
-    for case .vtd(let unit) in machine.units where unit.status.translates {
+    for unit in machine.units(of: VTd.Unit.self) where unit.status.translates {
       inspector.table = "root table"
       inspector.enter(
-        table: unit.rootTableAddress.rootTable, byteCount: 4096, level: VTd.Unit.rootLevel,
-        address: 0)
+        table: unit.rootTableAddress.rootTable, byteCount: 4096, level: 0, address: 0)
       if memory.quadword(at: unit.rootTableAddress.rootTable) == nil {
         inspector.findings.append(
           RuleFinding(
@@ -403,7 +391,7 @@ public struct RuleCheck<Memory: PhysicalMemory> {
             "no memory answers at the root table"))
       }
       let used = Set(unit.requesters(in: memory).map(\.bus))
-      for table in unit.upperTables(in: memory) {
+      for table in unit.upperTables(in: memory).tables {
         switch table.kind {
         case .root: continue
         case .contexts(let bus, _):
@@ -413,31 +401,19 @@ public struct RuleCheck<Memory: PhysicalMemory> {
         case .pasids(let requester, _): inspector.table = "PASID table of \(requester)"
         }
         inspector.enter(
-          table: table.start, byteCount: table.byteCount, level: table.level, address: 0)
+          table: table.start, byteCount: table.byteCount, level: 0, address: 0)
       }
     }
     var budget = EnumerationBudget(for: memory)
     for table in tables {
       inspector.table = table.name
       do {
-        switch table.content {
-        case .passThrough: continue
-        case .tce(let tce):
-          try tce.format.forEachEntry(
-            from: tce.table, in: memory, budget: &budget, visitor: &inspector)
-        case .gatt(let window):
-          try window.format.forEachEntry(
-            from: window.table, in: memory, budget: &budget, visitor: &inspector)
-        case .secondStage(let stage):
-          try stage.format.forEachEntry(
-            from: stage.root, in: memory, budget: &budget, visitor: &inspector)
-        // Its first stage is the guest's own, and lies in the guest's memory.
-        case .nested(let tables):
-          try tables.secondStage.format.forEachEntry(
-            from: tables.secondStage.root, in: memory, budget: &budget, visitor: &inspector)
-        case .firstStage(let stage):
-          try stage.format.forEachEntry(
-            from: stage.root, in: memory, budget: &budget, visitor: &inspector)
+        // A guest's first stage is its own, and lies in its memory.
+        if case .nested(let tables)? = table.table {
+          try Table.secondStage(tables.secondStage).forEachEntry(
+            in: memory, budget: &budget, visitor: &inspector)
+        } else {
+          try table.table?.forEachEntry(in: memory, budget: &budget, visitor: &inspector)
         }
       } catch {
         inspector.findings.append(RuleFinding(table: table.name, "\(error)"))
@@ -451,7 +427,7 @@ public struct RuleCheck<Memory: PhysicalMemory> {
   public func interrupts() -> RuleVerdict {
     var isApplicable = false
     var findings: [RuleFinding] = []
-    for case .vtd(let unit) in machine.units where unit.status.remapsInterrupts {
+    for unit in machine.units(of: VTd.Unit.self) where unit.status.remapsInterrupts {
       isApplicable = true
       if !unit.status.passesCompatibilityInterrupts {
         findings.append(
@@ -470,7 +446,7 @@ public struct RuleCheck<Memory: PhysicalMemory> {
   public func cpuView() -> RuleVerdict {
     var isApplicable = false
     var findings: [RuleFinding] = []
-    for case .gart(let node) in machine.units where node.control.translatesCPU {
+    for node in machine.units(of: GART.Node.self) where node.control.translatesCPU {
       guard let aperture = node.aperture?.mapBounds(to: PhysicalAddress.self) else { continue }
       isApplicable = true
       if let ram = machine.ram.first(where: { $0.overlaps(aperture) }) {
@@ -571,10 +547,10 @@ private struct TableInspector: TableVisitor {
 
   mutating func leaf(_: Leaf) {}
 
-  mutating func obstacle(
-    _ end: Walk.End, entryAddress: PhysicalAddress, level: Int, address: UInt64
-  ) {
-    let what = end == .malformed ? "has a reserved bit set" : "lies where no memory answers"
+  mutating func obstacle(_ obstacle: Obstacle) {
+    let (entryAddress, level, address) = (obstacle.entryAddress, obstacle.level, obstacle.address)
+    let what =
+      obstacle.end == .malformed ? "has a reserved bit set" : "lies where no memory answers"
     findings.append(
       RuleFinding(
         table: table, iova: IOVA(address), entryAddress: entryAddress,

@@ -13,11 +13,8 @@ public struct DeviceHandle: Sendable {
     case untranslated
     /// VT-d pass-through: the same, up to the host address width.
     case passThrough(hostAddressWidth: Int, rules: VTd.Rules)
-    case gart(GART.Window)
-    case calgary(Calgary.TCETable)
-    case secondStage(VTd.SecondStageTable)
-    case firstStage(VTd.FirstStageTable)
-    case nested(VTd.NestedTables)
+    /// Page tables.
+    case table(Table)
     /// Every request faults.
     case blocked(Fault)
   }
@@ -75,7 +72,9 @@ public struct DeviceHandle: Sendable {
     guard address <= dmaMask else { return .fault(.beyondDeviceMask) }
     let limit = dmaMask &- address
     let byteCount = byteCount &- 1 <= limit ? byteCount : limit &+ 1
-    if case .blocked(.vtd) = route, pasid == nil, VTd.isInterruptAddress(address) {
+    if case .blocked(let fault) = route, fault.vtdReason != nil, pasid == nil,
+      VTd.isInterruptAddress(address)
+    {
       return Self.interruptAnswer(VTd.Request.Operation(access), at: address)
     }
     return route.translate(
@@ -116,22 +115,8 @@ extension DeviceHandle.Route {
         return DeviceHandle.interruptAnswer(operation, at: address)
       }
       return Self.pass(address, byteCount: byteCount, hostAddressWidth: width, under: rules)
-    case .gart(let window):
-      return window.translate(
-        address, byteCount: byteCount, access: operation.access, in: memory, observer: &observer)
-    case .calgary(let table):
+    case .table(let table):
       return table.translate(
-        address, byteCount: byteCount, access: operation.access, in: memory, observer: &observer)
-    case .secondStage(let table):
-      return table.translate(
-        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
-        observer: &observer)
-    case .firstStage(let table):
-      return table.translate(
-        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
-        observer: &observer)
-    case .nested(let tables):
-      return tables.translate(
         address, byteCount: byteCount, for: operation, in: memory, marker: marker,
         observer: &observer)
     case .blocked(let fault):
@@ -168,17 +153,6 @@ extension DeviceHandle.Route {
         under: rules ?? VTd.Rules())
     }
   }
-
-  /// The rules that requests are judged by; `nil` where no VT-d tables stand in the way.
-  public var rules: VTd.Rules? {
-    switch self {
-    case .passThrough(_, let rules): rules
-    case .secondStage(let table): table.rules
-    case .firstStage(let table): table.rules
-    case .nested(let tables): tables.rules
-    case .untranslated, .gart, .calgary, .blocked: nil
-    }
-  }
 }
 
 extension VTd.Request.Operation {
@@ -197,7 +171,8 @@ func bytesInPage(_ address: UInt64, sizeLog2: Int, atMost byteCount: UInt64) -> 
 /// is a request of another kind.
 @inlinable @inline(__always)
 func bytesBeforeInterruptRange(_ address: UInt64, atMost byteCount: UInt64) -> UInt64 {
-  address < 0xfee0_0000 ? min(byteCount, 0xfee0_0000 &- address) : byteCount
+  address < VTd.interruptAddresses.lowerBound
+    ? min(byteCount, VTd.interruptAddresses.lowerBound &- address) : byteCount
 }
 
 /// The page's first byte and the offset of `address` in it.

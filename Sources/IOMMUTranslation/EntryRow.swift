@@ -39,7 +39,8 @@ extension TableFormat {
     switch kind {
     case .malformed, .table: break
     case .empty: count = words.runLength(from: first, step: 0)
-    case .page(let page, let sizeLog2):
+    case .page(_, let sizeLog2, let spanLog2) where spanLog2 != sizeLog2: break
+    case .page(let page, let sizeLog2, _):
       let size = UInt64(1) &<< UInt64(truncatingIfNeeded: sizeLog2)
       count = words.runLength(from: first, step: size)
       // Words may go on beyond the end of their address field, where pages do not.

@@ -4,8 +4,10 @@ import IOMMUFormats
 public struct Leaf: Sendable {
   /// The first address that the entry maps, relative to the table's start.
   public var address: UInt64
-  /// The entry maps 2^`sizeLog2` bytes.
+  /// The entry maps 2^`sizeLog2` bytes: all of a page, or its share where several entries in a row
+  /// name one page.
   public var sizeLog2: Int
+  /// Where the first of these bytes lies.
   public var page: PhysicalAddress
   /// What all entries from the root allow together; empty when no access gets through.
   public var permissions: Permissions
@@ -38,6 +40,19 @@ public struct LeafRun: Sendable {
   public var byteCount: UInt64 { count &<< UInt64(first.sizeLog2) }
 }
 
+/// What no walk gets past, met while going through all of a table.
+public struct Obstacle: Hashable, Sendable {
+  /// Why walks end there: `malformed` or `unreadable`.
+  public var end: Walk.End
+  /// Where the entry lies; of entries missing in a row, the first.
+  public var entryAddress: PhysicalAddress
+  public var level: Int
+  /// The first address that the entry is for, relative to the table's start.
+  public var address: UInt64
+  /// Bytes of address from there on that walks end there for: those of all entries missing in a row.
+  public var byteCount: UInt64
+}
+
 /// Sees the tables and leaves of a whole tree, in ascending order of address.
 public protocol TableVisitor {
   /// A table of `level` at `table`, reached for addresses from `address` on. Called before its
@@ -48,10 +63,8 @@ public protocol TableVisitor {
   /// Entries next to each other of which each maps the page after the one before. Who is only told
   /// of single leaves need not say what becomes of a run.
   mutating func leaves(_ run: LeafRun)
-  /// An entry that no walk gets past: a reserved bit, or no memory answers where the entry is. Of
-  /// entries missing in a row, the first.
-  mutating func obstacle(
-    _ end: Walk.End, entryAddress: PhysicalAddress, level: Int, address: UInt64)
+  /// An entry that no walk gets past: a reserved bit, or no memory answers where the entry is.
+  mutating func obstacle(_ obstacle: Obstacle)
 }
 
 extension TableVisitor {
@@ -61,9 +74,7 @@ extension TableVisitor {
   public mutating func leaves(_ run: LeafRun) {
     for index in 0..<run.count { leaf(run[index]) }
   }
-  public mutating func obstacle(
-    _: Walk.End, entryAddress _: PhysicalAddress, level _: Int, address _: UInt64
-  ) {}
+  public mutating func obstacle(_: Obstacle) {}
 }
 
 /// How many tables an enumeration may still enter.
@@ -73,26 +84,26 @@ extension TableVisitor {
 /// enters few tables more than there are pages, so a bound in proportion to the memory ends the
 /// other kind.
 ///
-/// That bound alone is hours of work, so one tree may also not reach the same table again and
-/// again: an honest one reaches each once, and a page of garbage may hold one pointer 512 times.
+/// One tree may also not reach the same table again and again. Honest ones share tables: a process
+/// has a page of stacks behind thousands of entries.
 public struct EnumerationBudget: Sendable {
   /// How often one tree may reach one table.
-  public static let reachesPerTable = 1024
+  public static let reachesPerTable = 32_768
 
   public var remainingTables: UInt64
 
   public init(remainingTables: UInt64) { self.remainingTables = remainingTables }
 
-  /// 16,384 tables, and 4 for every page that may hold one: devices that share tables reach them
+  /// A million tables, and 4 for every page that may hold one: devices that share tables reach them
   /// once each, and of all pages few hold tables.
   public init(for memory: some PhysicalMemory) {
     // Safe: there are fewer than 2^52 pages.
-    remainingTables = 16_384 + 4 * memory.storedPageCount
+    remainingTables = 1 << 20 + 4 * memory.storedPageCount
   }
 }
 
 /// The tables of one root refer to each other more often than any real ones do.
-public struct EnumerationExhausted: Error, Equatable, CustomStringConvertible {
+public struct EnumerationExhausted: Error, Hashable, CustomStringConvertible {
   public var root: PhysicalAddress
   public var table: PhysicalAddress
   public var level: Int

@@ -1,12 +1,5 @@
 import IOMMUFormats
 
-/// A translation unit of a machine, as its registers stand.
-public enum TranslationUnit: Sendable, Hashable {
-  case calgary(Calgary.Chip)
-  case gart(GART.Node)
-  case vtd(VTd.Unit)
-}
-
 /// What a dump cannot say: which units the machine has, where its RAM is, where the crash kernel
 /// lives.
 ///
@@ -29,6 +22,16 @@ public struct Machine: Sendable {
     self.crashKernel = crashKernel
   }
 
+  /// The units of one kind, in order.
+  public func units<Model: UnitModel>(of kind: Model.Type) -> [Model] {
+    units.compactMap { $0.as(kind) }
+  }
+
+  /// What reaches the address that it names, past all units or because there is none.
+  public var passages: [Passage] {
+    units.isEmpty ? [Passage(.all)] : units.flatMap { $0.model.passages }
+  }
+
   /// Finds out how a requester's DMA is translated. Reads at most four entries of each unit.
   ///
   /// - Parameters:
@@ -47,9 +50,18 @@ public struct Machine: Sendable {
     _ requester: Requester, pasid: PASID? = nil, dmaMask: UInt64 = .max,
     in memory: some PhysicalMemory, observer: inout some WalkObserver
   ) -> DeviceHandle {
-    DeviceHandle(
-      requester: requester, pasid: pasid, dmaMask: dmaMask,
-      route: route(of: requester, pasid: pasid, in: memory, observer: &observer))
+    let claims = claims(on: requester, pasid: pasid, in: memory)
+    guard let index = claims.owner else {
+      return DeviceHandle(
+        requester: requester, pasid: pasid, dmaMask: dmaMask, route: .untranslated)
+    }
+    // Once more for whoever watches: of all units only the one that counts is shown.
+    let route = units[index].model.claim(
+      on: requester, pasid: pasid, in: memory, observer: &observer
+    )
+    .route
+    return DeviceHandle(
+      requester: requester, pasid: pasid, dmaMask: dmaMask, route: route ?? .untranslated)
   }
 
   /// The one translation call: resolves the requester and translates the first page of the request.
@@ -60,43 +72,51 @@ public struct Machine: Sendable {
     resolve(requester, in: memory).translate(iova, byteCount: byteCount, access: access, in: memory)
   }
 
-  private func route(
-    of requester: Requester, pasid: PASID?, in memory: some PhysicalMemory,
-    observer: inout some WalkObserver
-  ) -> DeviceHandle.Route {
-    var route = DeviceHandle.Route.untranslated
-    for unit in units {
-      switch unit {
-      case .calgary(let chip):
-        // A later chip that claims the bus overrules an earlier one, as in the Linux driver.
-        if let bridge = chip.hostBridge(above: requester.bus) { route = bridge.route }
-      case .gart(let node):
-        // Every node carries the same aperture and table; the first that translates answers.
-        if case .untranslated = route, let window = node.window { route = .gart(window) }
-      case .vtd(let unit):
-        // Without the scopes of a DMAR table: the first unit that knows the device, else the first.
-        switch route {
-        case .untranslated:
-          route = unit.resolve(requester, pasid: pasid, in: memory, observer: &observer)
-        case .blocked(.vtd(let reason, _)) where reason.saysUnknownRequester:
-          let other = unit.resolve(requester, pasid: pasid, in: memory, observer: &observer)
-          if case .blocked = other {} else { route = other }
-        default: break
-        }
+  /// The units that may own a requester: the one that counts, and others that know it too, of which
+  /// nothing says that they do not.
+  ///
+  /// - Returns: Indices into ``units``; no owner where the requester passes untranslated.
+  public func owners(
+    of requester: Requester, pasid: PASID? = nil, in memory: some PhysicalMemory
+  ) -> (owner: Int?, others: [Int]) {
+    let claims = claims(on: requester, pasid: pasid, in: memory)
+    guard let owner = claims.owner, !claims.isCertain else { return (claims.owner, []) }
+    return (owner, claims.known.filter { $0 != owner })
+  }
+
+  private struct Claims {
+    var owner: Int?
+    var isCertain = false
+    /// Units that may own the requester and know it.
+    var known: [Int] = []
+  }
+
+  private func claims(
+    on requester: Requester, pasid: PASID?, in memory: some PhysicalMemory
+  ) -> Claims {
+    var claims = Claims()
+    var unknown: Int?
+    for (index, unit) in units.enumerated() {
+      var observer = Unobserved()
+      switch unit.model.claim(on: requester, pasid: pasid, in: memory, observer: &observer) {
+      case .none: break
+      case .certain:
+        claims.owner = index
+        claims.isCertain = true
+      case .possible(_, isKnown: true): claims.known.append(index)
+      case .possible(_, isKnown: false): unknown = unknown ?? index
       }
     }
-    return route
+    claims.owner = claims.owner ?? claims.known.first ?? unknown
+    return claims
   }
 }
 
-extension VTd.FaultReason {
-  /// The unit has no context entry for the requester.
-  fileprivate var saysUnknownRequester: Bool {
+extension RouteClaim {
+  var route: DeviceHandle.Route? {
     switch self {
-    case .rootEntryNotPresent, .contextEntryNotPresent, .scalableRootEntryNotPresent,
-      .scalableContextEntryNotPresent:
-      true
-    default: false
+    case .none: nil
+    case .possible(let route, _), .certain(let route): route
     }
   }
 }

@@ -7,10 +7,18 @@ public enum EntryKind: Equatable, Sendable {
   case empty
   /// A bit that must be zero is set.
   case malformed
-  /// The next table, one level down.
-  case table(PhysicalAddress)
-  /// A page of 2^`sizeLog2` bytes.
-  case page(PhysicalAddress, sizeLog2: Int)
+  /// The next table, whose entries are of `level`: one level down, or further where the format lets
+  /// tables skip levels. A walk takes no other.
+  case table(PhysicalAddress, level: Int)
+  /// A page of 2^`sizeLog2` bytes, of which this entry is for 2^`spanLog2`: less than all of it where
+  /// several entries in a row name one page.
+  case page(PhysicalAddress, sizeLog2: Int, spanLog2: Int)
+
+  /// A page with an entry of its own.
+  @inlinable @inline(__always)
+  public static func page(_ page: PhysicalAddress, sizeLog2: Int) -> EntryKind {
+    .page(page, sizeLog2: sizeLog2, spanLog2: sizeLog2)
+  }
 }
 
 /// How tables of one kind are laid out: the walker's only knowledge of a format.
@@ -37,6 +45,10 @@ public protocol TableFormat: Sendable {
   /// What the entry says.
   func kind(of entry: Entry, level: Int) -> EntryKind
 
+  /// What the bits of an entry mean in a table of `level`: which of them are reserved, whether it is
+  /// a leaf, whose addresses it names. Observers hand it on to whoever puts the entry into words.
+  func variant(of entry: Entry, level: Int) -> Entry.Variant
+
   /// What the entry allows; combined with AND over all levels.
   func permissions(of entry: Entry, level: Int) -> Permissions
 
@@ -54,4 +66,21 @@ public protocol TableFormat: Sendable {
 
 extension TableFormat {
   @inlinable public var unrestricted: Permissions { .readWrite }
+
+  /// Whether a table that an entry of `level` names may have entries of `lower`.
+  @inlinable @inline(__always)
+  func leads(from level: Int, to lower: Int) -> Bool { lower >= 1 && lower < level }
+
+  /// The bits of address that a pointer from `level` to a table of `lower` leaves out: none when the
+  /// table is one level down.
+  @inlinable @inline(__always)
+  func skippedBits(from level: Int, to lower: Int) -> UInt64 {
+    guard lower &+ 1 < level else { return 0 }
+    return 1 &<< UInt64(truncatingIfNeeded: sizeLog2(level: level))
+      &- 1 &<< UInt64(truncatingIfNeeded: sizeLog2(level: lower &+ 1))
+  }
+}
+
+extension TableFormat where Entry.Variant == OnlyVariant {
+  @inlinable public func variant(of _: Entry, level _: Int) -> OnlyVariant { OnlyVariant() }
 }

@@ -17,7 +17,7 @@ extension TableFormat {
       memory, root: root, levels: levels, limit: limit ?? .max, budget: budget)
     defer { budget = tour.finish() }
     try tour.visit(
-      root, of: self, level: levels, address: 0, permissions: .readWrite, visitor: &visitor)
+      root, of: self, level: levels, address: 0, permissions: unrestricted, visitor: &visitor)
   }
 }
 
@@ -80,11 +80,22 @@ struct TableTour {
     let end = min(count, (limit - 1 - address) >> UInt64(format.sizeLog2(level: level)) + 1)
     let place = Place(table: table, level: level, address: address, permissions: permissions)
     var index: UInt64 = 0
-    var isAbsent = false
+    // One obstacle for all entries that are missing in a row: a table may be a million.
+    var firstMissing: UInt64?
+    func tellMissing() {
+      guard let first = firstMissing else { return }
+      firstMissing = nil
+      let span = UInt64(format.sizeLog2(level: level))
+      visitor.obstacle(
+        Obstacle(
+          end: .unreadable,
+          entryAddress: PhysicalAddress(table.rawValue &+ first &* UInt64(size)), level: level,
+          address: address &+ first &<< span, byteCount: (index - first) &<< span))
+    }
     while index < end {
       let start = PhysicalAddress(table.rawValue &+ index &* UInt64(size))
       if let bytes = entries(at: start, upTo: end - index, size: size, level: level) {
-        isAbsent = false
+        tellMissing()
         try visit(bytes, from: &index, of: format, at: place, visitor: &visitor)
         continue
       }
@@ -93,19 +104,16 @@ struct TableTour {
       while index < min(end, pageEnd) {
         let start = PhysicalAddress(table.rawValue &+ index &* UInt64(size))
         if let entry = Format.Entry(from: memory, at: start) {
-          isAbsent = false
+          tellMissing()
           try take(
             format.row(of: entry, level: level), index, of: format, at: place, visitor: &visitor)
-        } else if !isAbsent {
-          // One obstacle for all entries that are missing in a row: a table may be a million.
-          isAbsent = true
-          visitor.obstacle(
-            .unreadable, entryAddress: start, level: level,
-            address: address &+ index &<< UInt64(format.sizeLog2(level: level)))
+        } else if firstMissing == nil {
+          firstMissing = index
         }
         index += 1
       }
     }
+    tellMissing()
   }
 
   /// Goes through entries that lie together in this process, row by row.
@@ -132,7 +140,7 @@ struct TableTour {
     _ entries: UnsafeRawBufferPointer, of format: Format
   ) {
     let entry = Format.Entry(low: EntryWords(entries, of: Format.Entry.self)[0], high: 0)
-    guard case .table(let table) = format.kind(of: entry, level: 2),
+    guard case .table(let table, _) = format.kind(of: entry, level: 2),
       let bytes = memory.bytesInPlace(from: table)
     else { return }
     EntryWords.prefetch(UnsafeRawBufferPointer(rebasing: bytes.prefix(512)))
@@ -150,20 +158,25 @@ struct TableTour {
     let permissions = place.permissions.intersection(row.permissions)
     switch row.kind {
     case .empty: break
-    case .malformed:
+    case .table(let lower, let level) where format.leads(from: place.level, to: level):
+      // A table that skips levels is for the first addresses of its entry's: others end there.
+      try visit(
+        lower, of: format, level: level, address: address, permissions: permissions,
+        visitor: &visitor)
+    case .malformed, .table:
       visitor.obstacle(
-        .malformed, entryAddress: entryAddress, level: place.level, address: address)
-    case .page(let page, let sizeLog2):
+        Obstacle(
+          end: .malformed, entryAddress: entryAddress, level: place.level, address: address,
+          byteCount: 1 &<< UInt64(format.sizeLog2(level: place.level))))
+    case .page(let page, let sizeLog2, let spanLog2):
+      let offset = address & (1 &<< UInt64(sizeLog2) &- 1 &<< UInt64(spanLog2))
       visitor.leaves(
         LeafRun(
           first: Leaf(
-            address: address, sizeLog2: sizeLog2, page: page, permissions: permissions,
+            address: address, sizeLog2: spanLog2,
+            page: PhysicalAddress(page.rawValue | offset), permissions: permissions,
             entryAddress: entryAddress, level: place.level), count: UInt64(row.count),
           entryByteCount: size))
-    case .table(let lower):
-      try visit(
-        lower, of: format, level: place.level - 1, address: address, permissions: permissions,
-        visitor: &visitor)
     }
   }
 

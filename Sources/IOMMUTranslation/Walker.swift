@@ -3,11 +3,17 @@ import IOMMUFormats
 /// Sees what a walk does. The empty one, ``Unobserved``, costs nothing.
 ///
 /// A cache is filled by an observer: `read` counts entries and hands out root, context and PASID
-/// entries, `descend` says from which lower table, with which permissions, a later walk of a
+/// entries, each with what its bits mean there; `descend` says from which lower table, with which permissions, a later walk of a
 /// neighbouring address may start (``WalkStart``).
 public protocol WalkObserver {
   /// An entry was read from memory.
-  mutating func read(_ entry: some TableEntry, at address: PhysicalAddress, level: Int)
+  ///
+  /// - Parameters:
+  ///   - index: The entry's number in its table, from 0.
+  ///   - variant: What the bits of this entry mean, for whoever wants to know.
+  mutating func read<Entry: TableEntry>(
+    _ entry: Entry, at address: PhysicalAddress, in place: TablePlace, index: UInt64,
+    as variant: @autoclosure () -> Entry.Variant)
 
   /// The walk of `address` goes on in a lower table.
   ///
@@ -33,7 +39,10 @@ public struct Unobserved: WalkObserver {
 
   @inlinable public init() {}
   @inlinable @inline(__always)
-  public mutating func read(_: some TableEntry, at _: PhysicalAddress, level _: Int) {}
+  public mutating func read<Entry: TableEntry>(
+    _: Entry, at _: PhysicalAddress, in _: TablePlace, index _: UInt64,
+    as _: @autoclosure () -> Entry.Variant
+  ) {}
 }
 
 /// Where a walk ended.
@@ -47,6 +56,8 @@ public struct Walk: Equatable, Sendable {
     case empty
     /// At an entry with a reserved bit set.
     case malformed
+    /// At an entry that skips levels whose bits of the address are not all zero.
+    case skippedBits
     /// At an address where no memory answers.
     case unreadable
     /// Where the ``TableAccess`` did not let it go on; that knows why.
@@ -141,7 +152,9 @@ extension TableFormat {
         return Walk(
           .unreadable, level: level, entryAddress: host, entry: 0, permissions: permissions)
       }
-      observer.read(entry, at: host, level: level)
+      observer.read(
+        entry, at: host, in: .level(level), index: index(of: address, level: level),
+        as: variant(of: entry, level: level))
       let allowed = permissions.intersection(self.permissions(of: entry, level: level))
       func ended(_ end: Walk.End) -> Walk {
         Walk(end, level: level, entryAddress: host, entry: entry.low, permissions: allowed)
@@ -151,21 +164,24 @@ extension TableFormat {
       switch kind {
       case .empty:
         return ended(.empty)
-      case .table(let next) where level > 1:
+      case .table(let next, let lower) where leads(from: level, to: lower):
+        guard address & skippedBits(from: level, to: lower) == 0 else {
+          return ended(.skippedBits)
+        }
         switch access.use(entry.low, use, observer: &observer) {
         case .again: continue
         case .refused: return ended(.refused)
         case .proceed: break
         }
         table = next
-        level &-= 1
+        level = lower
         permissions = allowed
         observer.descend(
           to: WalkStart(table: next, level: level, permissions: allowed), for: address,
           through: Entry.self)
       case .malformed, .table:
         return ended(.malformed)
-      case .page(let page, let sizeLog2):
+      case .page(let page, let sizeLog2, _):
         switch access.use(entry.low, use, observer: &observer) {
         case .again: continue
         case .refused: return ended(.refused)

@@ -30,7 +30,7 @@ public enum AddressPattern: String, CaseIterable, Sendable {
       case .zipf: page = ranks!.rank(using: &generator) &* 0x9e37_79b1 % pages
       }
       // The interrupt range is no memory: the MiB before it stands in.
-      if page >> 8 == 0xfee { page -= 256 }
+      if VTd.isInterruptAddress(page << 12) { page -= 256 }
       return IOVA(page << 12 | generator.next() & 0xff8)
     }
   }

@@ -149,10 +149,11 @@ public final class WorkloadTables: Sendable {
 
   private func route(_ kind: TableKind, tceTable: Int) -> DeviceHandle.Route {
     func secondStage(_ root: PhysicalAddress, levels: Int) -> DeviceHandle.Route {
-      .secondStage(
-        VTd.SecondStageTable(
-          root: root, format: VTd.SecondStageFormat(levels: levels, limits: .permissive),
-          addressWidth: 12 + 9 * levels, isReported: true))
+      .table(
+        .secondStage(
+          VTd.SecondStageTable(
+            root: root, format: VTd.SecondStageFormat(levels: levels, limits: .permissive),
+            addressWidth: VTd.Paging.addressWidth(levels: levels), isReported: true)))
     }
     switch kind {
     case .vtd3Levels: return secondStage(root3, levels: 3)
@@ -161,15 +162,17 @@ public final class WorkloadTables: Sendable {
     case .vtd2MiB: return secondStage(root2MiB, levels: 4)
     case .vtd1GiB: return secondStage(root1GiB, levels: 4)
     case .tce:
-      return .calgary(
-        Calgary.TCETable(
-          table: tceTables[tceTable], size: .mib8, refusesDualAddressCycles: true,
-          holes: Calgary.TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0)))
+      return .table(
+        .tce(
+          Calgary.TCETable(
+            table: tceTables[tceTable], size: .mib8, refusesDualAddressCycles: true,
+            holes: Calgary.TCETable.Holes(legacy: 0..<0, memory1: 0..<0, memory2: 0..<0))))
     case .gatt:
-      return .gart(
-        GART.Window(
-          base: Self.aperture.lowerBound.rawValue, byteCount: Self.aperture.byteCount,
-          table: gattTable))
+      return .table(
+        .gatt(
+          GART.Window(
+            base: Self.aperture.lowerBound.rawValue, byteCount: Self.aperture.byteCount,
+            table: gattTable)))
     }
   }
 

@@ -282,12 +282,12 @@ extension VTdCaseMachine {
       part.pa = hexadecimal(physical.rawValue)
     case .interruptMessage:
       part.r = "irq"
-    case .fault(.vtd(let reason, isRecorded: true)):
-      part.fr = Int(reason.rawValue)
-    case .fault(.vtd):
-      part.suppressed = "fpd"
-    case .fault:
-      part.r = "blocked"
+    case .fault(let fault):
+      if let reason = fault.vtdReason {
+        if fault.isRecorded { part.fr = Int(reason.rawValue) } else { part.suppressed = "fpd" }
+      } else {
+        part.r = "blocked"
+      }
     }
     return part
   }

@@ -1,7 +1,8 @@
 /// Physical memory as hardware reads it: whole words at aligned addresses, `nil` where none
 /// answers.
 ///
-/// `nil` is the "access error" of the manuals: no RAM is there, or the page is not in this dump.
+/// `nil` is the "access error" of the manuals: no RAM is there, or the page is not in this dump;
+/// ``isAbsent(at:)`` tells which.
 /// Reads are checked; no address, however wild, reads outside the memory. Walkers are generic over
 /// this protocol and specialised, so that the same walk runs over a live machine and over a dump.
 public protocol PhysicalMemory {
@@ -15,6 +16,10 @@ public protocol PhysicalMemory {
   ///
   /// - Returns: Bytes copied; 0 when none is there.
   func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int
+
+  /// Whether nobody knows what lies at an address where nothing answers, because the memory is a dump
+  /// that may have left it out; `false` where the machine itself has nothing there.
+  func isAbsent(at address: PhysicalAddress) -> Bool
 
   /// The bytes from `address` on where they lie in this process, as far as they lie in one piece;
   /// `nil` where looking at them means copying them. Good for as long as the memory is.
@@ -41,6 +46,9 @@ extension PhysicalMemory {
   public func presence(of address: PhysicalAddress) -> Presence {
     bytes(at: address, count: 1) == nil ? .absent : .stored
   }
+
+  /// `false`: the memory is a machine's own.
+  public func isAbsent(at _: PhysicalAddress) -> Bool { false }
 
   public var storedPageCount: UInt64 { backedPageCount }
   public var window: MemoryWindow { MemoryWindow() }

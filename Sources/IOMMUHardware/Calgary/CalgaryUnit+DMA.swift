@@ -40,7 +40,7 @@ extension CalgaryUnit {
     in memory: some PhysicalMemory
   ) -> Translation {
     if options.interruptWrites == .untranslated, bridges[phb].configuration.translates,
-      0xfee0_0000..<0xfef0_0000 ~= address, !isBlocked(phb)
+      VTd.interruptAddresses ~= address, !isBlocked(phb)
     {
       return access == .write ? .interruptMessage : .fault(.calgary(.untranslatedHole))
     }

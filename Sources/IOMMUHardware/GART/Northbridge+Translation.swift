@@ -23,7 +23,7 @@ extension Northbridge {
         byteCount: min(byteCount, PageCount.pageByteCount - offset))
     }
     var observer = LastEntry()
-    let answer = DeviceHandle(requester: function, route: .gart(window))
+    let answer = DeviceHandle(requester: function, route: .table(.gatt(window)))
       .translate(address, byteCount: byteCount, access: access, in: memory, observer: &observer)
     guard isInside else { return answer }
     if let entry = observer.entry, entry.isValid {
@@ -39,7 +39,10 @@ extension Northbridge {
 private struct LastEntry: WalkObserver {
   var entry: GART.GATTEntry?
 
-  mutating func read(_ entry: some TableEntry, at _: PhysicalAddress, level _: Int) {
+  mutating func read<Entry: TableEntry>(
+    _ entry: Entry, at _: PhysicalAddress, in _: TablePlace, index _: UInt64,
+    as _: @autoclosure () -> Entry.Variant
+  ) {
     self.entry = GART.GATTEntry(low: entry.low, high: entry.high)
   }
 }

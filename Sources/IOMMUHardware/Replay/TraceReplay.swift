@@ -87,7 +87,7 @@ struct TranslationKey {
 
   /// The addresses of the page that a key names, half-open.
   static func addresses(of key: UInt64) -> Range<UInt64> {
-    let shift = 12 + 9 * (key >> 45 & 3)
+    let shift = UInt64(VTd.Paging.addressWidth(levels: Int(key >> 45 & 3)))
     let start = (key & (1 << 45 - 1)) << shift
     return start..<start + 1 << shift
   }
@@ -194,7 +194,7 @@ public struct TraceReplay {
     let next = TranslationKey.key(number, address + 1 << UInt64(sizeLog2), sizeLog2: sizeLog2)
     guard !iotlb.contains(next) else { return }
     counts.prefetches += 1
-    counts.entriesRead[(sizeLog2 - 3) / 9 - 1] += 1
+    counts.entriesRead[(sizeLog2 - VTd.Paging.pageBits) / VTd.Paging.indexBits] += 1
     iotlb.insert(next, index: page + 1)
     prefetched.insert(next)
   }
@@ -214,12 +214,13 @@ public struct TraceReplay {
       counts.entriesRead[level - 1] += 1
       guard level > leafLevel, !paging.isEmpty else { continue }
       paging[level - 2].insert(
-        Self.pagingKey(number, address, level: level), index: address >> UInt64(3 + 9 * level))
+        Self.pagingKey(number, address, level: level),
+        index: address >> UInt64(VTd.Paging.sizeLog2(level: level)))
     }
   }
 
   private static func pagingKey(_ number: UInt64, _ address: UInt64, level: Int) -> UInt64 {
-    number << 47 | address >> UInt64(3 + 9 * level)
+    number << 47 | address >> UInt64(VTd.Paging.sizeLog2(level: level))
   }
 
   /// Software takes back a range: its translations go, and the pointers on the way to it.
@@ -230,7 +231,7 @@ public struct TraceReplay {
     iotlb.remove(number, start, end)
     for level in paging.indices {
       paging[level].removeAll { key in
-        let shift = UInt64(3 + 9 * (level + 2))
+        let shift = UInt64(VTd.Paging.sizeLog2(level: level + 2))
         let region = key & (1 << 47 - 1)
         return key >> 47 == number && start >> shift <= region && region <= end >> shift
       }

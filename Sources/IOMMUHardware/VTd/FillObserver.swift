@@ -10,10 +10,12 @@ struct FillObserver<Outer: WalkObserver>: WalkObserver {
   var firstStageRoot = PhysicalAddress(0)
   var secondStageRoot = PhysicalAddress(0)
 
-  mutating func read(_ entry: some TableEntry, at address: PhysicalAddress, level: Int) {
-    caches.pointee.entriesRead.count(
-      level: level, isFirstStage: entry is VTd.FirstStageEntry)
-    outer.read(entry, at: address, level: level)
+  mutating func read<Entry: TableEntry>(
+    _ entry: Entry, at address: PhysicalAddress, in place: TablePlace, index: UInt64,
+    as variant: @autoclosure () -> Entry.Variant
+  ) {
+    caches.pointee.entriesRead.count(place, isFirstStage: Entry.self == VTd.FirstStageEntry.self)
+    outer.read(entry, at: address, in: place, index: index, as: variant())
   }
 
   mutating func descend<Entry: TableEntry>(

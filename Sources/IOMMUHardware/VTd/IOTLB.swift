@@ -96,7 +96,7 @@ struct IOTLB {
     (address &>> 12) &<< 19 | number | 1
   }
 
-  private static func sizeLog2(of tag: UInt64) -> Int { 3 + 9 * Int(tag & 3) }
+  private static func sizeLog2(of tag: UInt64) -> Int { VTd.Paging.sizeLog2(level: Int(tag & 3)) }
 
   // MARK: Look-ups
 

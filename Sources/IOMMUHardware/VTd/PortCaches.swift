@@ -16,7 +16,7 @@ struct PagingStructureEntry {
   var address: UInt64
 
   /// Bits of address that the table serves.
-  var sizeLog2: Int { 12 + 9 * start.level }
+  var sizeLog2: Int { VTd.Paging.addressWidth(levels: start.level) }
 }
 
 /// A PASID table entry in the PASID cache.
@@ -60,7 +60,7 @@ struct PortCaches {
   static func structureTag(
     domainID: UInt16, pasid: PASID?, address: UInt64, level: Int
   ) -> CacheTag {
-    let shift = UInt64(12 + 9 * level)
+    let shift = UInt64(VTd.Paging.addressWidth(levels: level))
     let key = UInt64(domainID) | UInt64(pasid?.rawValue ?? 0) << 16 | (pasid == nil ? 0 : 1 << 36)
     return CacheTag(key, (address >> shift) << shift | UInt64(level))
   }
@@ -115,18 +115,22 @@ struct AddressSpace {
 
 /// Entries that walks have read, by level: 1 to 5 of either stage, and the tables above.
 public struct EntryCounters: Hashable, Sendable {
-  /// Levels 1 to 5 second stage, 6 to 9 PASID, directory, context, root; 11 to 15 first stage.
+  /// Levels 1 to 5 of the second stage; four tables above, from the lowest; 1 to 5 of the first stage.
   private var counts = Quadwords<16>()
 
   public init() {}
 
-  mutating func count(level: Int, isFirstStage: Bool, times: UInt64 = 1) {
-    counts[min(15, isFirstStage ? 10 + level : level)] &+= times
+  mutating func count(_ place: TablePlace, isFirstStage: Bool, times: UInt64 = 1) {
+    switch place {
+    case .level(let level): counts[min(15, isFirstStage ? 10 + level : level)] &+= times
+    case .upper(let kind): counts[min(10, 5 + kind.height)] &+= times
+    }
   }
 
-  /// Second-stage entries of `level`, 1 to 5; at 6 to 9 PASID table, PASID directory, context and
-  /// root entries.
+  /// Second-stage entries of `level`, 1 to 5.
   public subscript(level: Int) -> UInt64 { counts[level] }
+  /// Entries of the tables above the page tables.
+  public subscript(upper kind: UpperTableKind) -> UInt64 { counts[5 + kind.height] }
   /// First-stage entries of `level`, 1 to 5.
   public func firstStage(level: Int) -> UInt64 { counts[10 + level] }
   /// All of them.

@@ -121,7 +121,8 @@ struct PortEngine {
     caches.pointee.structures.count(hit: false, times: packedFills)
     if packedFills > 0, let pages {
       for level in 1...pages.table.format.levels {
-        caches.pointee.entriesRead.count(level: level, isFirstStage: false, times: packedFills)
+        caches.pointee.entriesRead.count(
+          .level(level), isFirstStage: false, times: packedFills)
       }
     }
     packedHits = 0
@@ -156,12 +157,13 @@ struct PortEngine {
     _ block: BatchBlock, count: Int, _ access: Access, in memory: FlatMemory
   ) -> Bool {
     guard caches.pointee.hasPlainWalks, lastNumber != .max,
-      case .secondStage(let table)? = last?.route
+      case .table(.secondStage(let table))? = last?.route
     else { return false }
     if pages.map({ $0.table.isSame(as: table) }) != true {
       settleCounters()
       block.forgetRegions()
-      let handle = DeviceHandle(requester: Requester(rawValue: 0), route: .secondStage(table))
+      let handle = DeviceHandle(
+        requester: Requester(rawValue: 0), route: .table(.secondStage(table)))
       pages = (table, Translator(handle, in: memory))
     }
     let addresses = UnsafeBufferPointer(start: block.addresses, count: count)
@@ -364,7 +366,7 @@ struct PortEngine {
     let marker = AtomicMarks(in: memory)
     let domainID = binding.space.domainID
     switch binding.route {
-    case .secondStage(let table):
+    case .table(.secondStage(let table)):
       guard table.reaches(address) else {
         return .fault(
           binding.rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
@@ -375,7 +377,7 @@ struct PortEngine {
       return table.page(
         of: address, from: start ?? table.start, for: operation, writes: writes, in: memory,
         marker: marker, observer: &observer)
-    case .firstStage(let table):
+    case .table(.firstStage(let table)):
       guard table.isCanonical(address) else { return .fault(.addressNotCanonical) }
       observer.firstStageRoot = table.root
       let start = caches.pointee.start(
@@ -383,7 +385,7 @@ struct PortEngine {
       return table.page(
         of: address, from: start ?? table.start, writes: writes, in: memory, marker: marker,
         observer: &observer)
-    case .nested(let tables):
+    case .table(.nested(let tables)):
       guard tables.firstStage.isCanonical(address) else { return .fault(.addressNotCanonical) }
       observer.firstStageRoot = tables.firstStage.root
       observer.secondStageRoot = tables.secondStage.root
@@ -392,7 +394,7 @@ struct PortEngine {
       return tables.page(
         of: address, from: start ?? tables.firstStage.start, for: operation, writes: writes,
         in: memory, marker: marker, observer: &observer)
-    case .untranslated, .passThrough, .gart, .calgary, .blocked:
+    case .untranslated, .passThrough, .table(.tce), .table(.gatt), .blocked:
       preconditionFailure("a binding is to page tables or passes through")
     }
   }
@@ -425,11 +427,11 @@ struct PortEngine {
     case .success(let binding):
       let range = PageRange(IOVA(request.address), addressMask: 0, hint: false)
       switch binding.route {
-      case .firstStage:
+      case .table(.firstStage):
         return .success(
           .pasidIOTLBPages(
             domainID: binding.space.domainID, pasid: binding.space.pasid.rawValue, range))
-      case .nested: return .success(.iotlbDomain(binding.space.domainID))
+      case .table(.nested): return .success(.iotlbDomain(binding.space.domainID))
       default: return .success(.iotlbPages(domainID: binding.space.domainID, range))
       }
     }

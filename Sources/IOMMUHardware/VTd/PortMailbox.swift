@@ -107,7 +107,9 @@ extension RemappingUnit {
 
   /// FI has as many bits as the widest table (11.4.7.6); with first-stage tables, as those.
   private var faultAddressMask: UInt64 {
-    var width = (3...5).filter { limits.supports(levels: $0) }.map { 12 + 9 * $0 }.max() ?? 48
+    var width =
+      (3...5).filter { limits.supports(levels: $0) }.map { VTd.Paging.addressWidth(levels: $0) }
+      .max() ?? 48
     if limits.features.contains(.firstStage) {
       width = max(width, limits.features.contains(.fiveLevelFirstStage) ? 57 : 48)
     }

@@ -189,7 +189,7 @@ public final class TranslationPort: @unchecked Sendable {
   }
 
   private func record(of fault: Fault, _ request: VTd.Request) -> VTd.FaultRecord? {
-    guard case .vtd(let reason, isRecorded: true) = fault else { return nil }
+    guard let reason = fault.vtdReason, fault.isRecorded else { return nil }
     return engine.pointee.record(reason, of: request, limits: unit.limits)
   }
 

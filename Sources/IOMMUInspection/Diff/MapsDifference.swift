@@ -15,11 +15,15 @@ public struct MapsDifference: Sendable {
       case replaced(before: String, after: String)
       case gone(String)
       case new(String)
+      /// One of the two dumps does not hold what says whether the device has a table.
+      case unknown(TableGap)
     }
 
     public var name: String
     public var table: Table
     public var differences: [RunDifference]
+    /// What of the table one of the dumps does not hold: it is not compared.
+    public var gaps: [TableGap] = []
 
     /// Whether anything that a device could notice is different.
     public var isDifferent: Bool {
@@ -27,16 +31,17 @@ public struct MapsDifference: Sendable {
       case .kept: !differences.isEmpty
       case .replaced: !differences.isEmpty || isOtherKind
       case .gone, .new: true
+      case .unknown: false
       }
     }
 
     /// A table before and none now, or the reverse.
     var isOtherKind: Bool {
       guard case .replaced(let before, let after) = table else { return false }
-      return (before == passThroughHeading) != (after == passThroughHeading)
+      return (before == DMATable.passThroughText) != (after == DMATable.passThroughText)
     }
 
-    enum CodingKeys: String, CodingKey { case table, status, before, after, differences }
+    enum CodingKeys: String, CodingKey { case table, status, before, after, differences, unknown }
 
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
@@ -53,25 +58,30 @@ public struct MapsDifference: Sendable {
       case .new(let after):
         try container.encode("new", forKey: .status)
         try container.encode(after, forKey: .after)
+      case .unknown:
+        try container.encode("unknown", forKey: .status)
       }
       try container.encode(differences, forKey: .differences)
+      try container.encode(gaps, forKey: .unknown)
     }
   }
 
   /// Every device of either machine, in the order of the second and then of the first.
   public let rows: [Row]
 
+  /// What neither or only one of the dumps holds: nothing is said of it.
+  public let blindness: Blindness
+
+  /// Nothing that both dumps hold is different.
   public var isEmpty: Bool { !rows.contains(where: \.isDifferent) }
 
   /// Compares two machines.
-  ///
-  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
   public init(
     before: Machine, in beforeMemory: some PhysicalMemory, after: Machine,
     in afterMemory: some PhysicalMemory
-  ) throws(MapsError) {
-    let old = try Side(before, in: beforeMemory)
-    let new = try Side(after, in: afterMemory)
+  ) {
+    let old = Side(before, in: beforeMemory)
+    let new = Side(after, in: afterMemory)
     // A requester's own table is that of PASID 0 where only one of the two has PASIDs.
     let isMixed = old.hasPASIDs != new.hasPASIDs
     let oldTables = old.tables(droppingZeroPASID: isMixed)
@@ -81,10 +91,15 @@ public struct MapsDifference: Sendable {
     var rows: [Row] = []
     for (name, maps) in newTables {
       guard let earlier = oldNames[name] else {
-        rows.append(
-          Row(
-            name: name, table: .new(maps.heading),
-            differences: RunDifference.between([], maps.runs)))
+        if let gap = old.gap(hiding: maps.table.owner) {
+          rows.append(Row(name: name, table: .unknown(gap), differences: [], gaps: [gap]))
+        } else {
+          rows.append(
+            Row(
+              name: name, table: .new(maps.heading),
+              differences: RunDifference.between([], maps.runs, unknown: maps.unknownAddresses),
+              gaps: maps.gaps))
+        }
         continue
       }
       let isSame = earlier.heading == maps.heading
@@ -92,33 +107,54 @@ public struct MapsDifference: Sendable {
         Row(
           name: name,
           table: isSame ? .kept : .replaced(before: earlier.heading, after: maps.heading),
-          differences: RunDifference.between(earlier.runs, maps.runs)))
+          differences: RunDifference.between(
+            earlier.runs, maps.runs, unknown: earlier.unknownAddresses + maps.unknownAddresses),
+          gaps: earlier.gaps + maps.gaps))
     }
     for (name, maps) in oldTables where !newNames.contains(name) {
-      rows.append(
-        Row(
-          name: name, table: .gone(maps.heading),
-          differences: RunDifference.between(maps.runs, [])))
+      if let gap = new.gap(hiding: maps.table.owner) {
+        rows.append(Row(name: name, table: .unknown(gap), differences: [], gaps: [gap]))
+      } else {
+        rows.append(
+          Row(
+            name: name, table: .gone(maps.heading),
+            differences: RunDifference.between(maps.runs, [], unknown: maps.unknownAddresses),
+            gaps: maps.gaps))
+      }
     }
     self.rows = rows
+    blindness = Blindness(old.gaps + new.gaps + rows.filter(\.isKnown).flatMap(\.gaps))
   }
 
   /// One machine's tables.
   private struct Side {
     private var maps: [TableMaps] = []
-    var hasPASIDs: Bool { maps.contains { $0.table.name.contains("/") } }
+    /// What lies above the page tables and is not known.
+    private(set) var gaps: [TableGap] = []
 
-    init(_ machine: Machine, in memory: some PhysicalMemory) throws(MapsError) {
-      var maps: [TableMaps] = []
-      try MapsReport(machine, in: memory).forEachTable(in: memory) { maps.append($0) }
-      self.maps = maps
+    var hasPASIDs: Bool {
+      maps.contains { if case .requester(_, _?) = $0.table.owner { true } else { false } }
+    }
+
+    init(_ machine: Machine, in memory: some PhysicalMemory) {
+      let report = MapsReport(all: machine, in: memory)
+      gaps = report.gaps
+      report.forEachTable(in: memory) { maps.append($0) }
     }
 
     func tables(droppingZeroPASID drops: Bool) -> [(name: String, maps: TableMaps)] {
       maps.map { maps in
-        let name = maps.table.name
-        return (drops && name.hasSuffix("/0") ? String(name.dropLast(2)) : name, maps)
+        guard drops, case .requester(let requester, let pasid?) = maps.table.owner,
+          pasid.rawValue == 0
+        else { return (maps.table.name, maps) }
+        return ("\(requester)", maps)
       }
+    }
+
+    /// What is not known and may hide the table of an owner that is not among the tables.
+    func gap(hiding owner: TableOwner) -> TableGap? {
+      guard let requester = owner.requester else { return nil }
+      return gaps.first { $0.concerns(requester) }
     }
   }
 
@@ -141,9 +177,12 @@ public struct MapsDifference: Sendable {
       out.write("\(countText(moved, "table")) moved, with the same mappings\n")
     }
     let different = rows.count { $0.isDifferent }
-    let same = rows.count - different
+    let unknown = rows.count { !$0.isKnown }
+    let same = rows.count - different - unknown
     out.write(
-      "\(countText(different, "device")) different, \(same) the same: \(changesText)\n")
+      "\(countText(different, "device")) different, \(same) the same"
+        + (unknown == 0 ? "" : ", \(unknown) unknown") + ": \(changesText)\n")
+    blindness.write(to: &out, ink: ink)
   }
 
   /// `3 mapped, 12 KiB; 1 unmapped, 4 KiB`.
@@ -159,20 +198,33 @@ public struct MapsDifference: Sendable {
   }
 }
 
-/// What ``TableMaps/heading`` says of a device without a table.
-private let passThroughHeading = "pass-through"
+extension TableMaps {
+  /// The addresses of which the dump says nothing.
+  fileprivate var unknownAddresses: [Range<IOVA>] {
+    gaps.compactMap { if case .addresses(_, let range) = $0.scope { range } else { nil } }
+  }
+}
 
 extension MapsDifference.Row {
+  fileprivate var isKnown: Bool { if case .unknown = table { false } else { true } }
+
   fileprivate var tableText: String {
     switch table {
     case .kept: "same table"
     case .replaced(let before, let after): "\(before) -> \(after)"
     case .gone(let before): "gone: \(before)"
     case .new(let after): "new: \(after)"
+    case .unknown(let gap): "unknown: \(gap.causeText)"
     }
   }
 }
 
 extension MapsDifference: Encodable {
-  public func encode(to encoder: any Encoder) throws { try rows.encode(to: encoder) }
+  enum CodingKeys: String, CodingKey { case tables, unknown }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(rows, forKey: .tables)
+    try container.encode(blindness.gaps, forKey: .unknown)
+  }
 }

@@ -22,11 +22,15 @@ public struct RunDifference: Sendable, Hashable {
   /// Where a range leads, and what may be done there.
   public struct Target: Sendable, Hashable, Encodable {
     public var physical: PhysicalAddress
-    public var permissions: Permissions
+    public var access: MappedAccess
+
+    public init(physical: PhysicalAddress, access: MappedAccess) {
+      self.physical = physical
+      self.access = access
+    }
 
     public init(physical: PhysicalAddress, permissions: Permissions) {
-      self.physical = physical
-      self.permissions = permissions
+      self.init(physical: physical, access: MappedAccess(permissions))
     }
 
     enum CodingKeys: String, CodingKey { case physical, access }
@@ -34,12 +38,11 @@ public struct RunDifference: Sendable, Hashable {
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode("\(physical)", forKey: .physical)
-      try container.encode("\(permissions)", forKey: .access)
+      try container.encode("\(access)", forKey: .access)
     }
 
     fileprivate func advanced(byBytes byteCount: UInt64) -> Target {
-      Target(
-        physical: PhysicalAddress(physical.rawValue &+ byteCount), permissions: permissions)
+      Target(physical: PhysicalAddress(physical.rawValue &+ byteCount), access: access)
     }
   }
 
@@ -57,7 +60,7 @@ public struct RunDifference: Sendable, Hashable {
 }
 
 extension RunDifference.Target {
-  fileprivate var text: String { "\(physical) \(permissions)" }
+  fileprivate var text: String { "\(physical) \(access)" }
 }
 
 extension RunDifference: Encodable {
@@ -76,12 +79,13 @@ extension RunDifference: Encodable {
 extension RunDifference {
   /// What differs between two lists of runs, each ascending by IOVA and without overlaps.
   ///
+  /// - Parameter unknown: Addresses of which one of the lists says nothing: they do not differ.
   /// - Returns: Maximal ranges, ascending.
-  /// - Complexity: O(runs of both).
+  /// - Complexity: O(runs of both, and pieces × unknown ranges).
   public static func between(
-    _ before: [MappingRun], _ after: [MappingRun]
+    _ before: [MappingRun], _ after: [MappingRun], unknown: [Range<IOVA>] = []
   ) -> [RunDifference] {
-    var sweep = RunSweep()
+    var sweep = RunSweep(unknown: unknown)
     var indices = (before: 0, after: 0)
     var position: UInt64 = 0
     while true {
@@ -112,18 +116,43 @@ extension MappingRun {
   fileprivate func target(at address: UInt64) -> RunDifference.Target? {
     guard iova.contains(IOVA(address)) else { return nil }
     return RunDifference.Target(
-      physical: PhysicalAddress(physical.rawValue &+ (address - start)), permissions: permissions)
+      physical: PhysicalAddress(physical.rawValue &+ (address - start)), access: access)
   }
 }
 
 /// Joins pieces that are changed in the same way.
 private struct RunSweep {
+  let unknown: [Range<IOVA>]
   var differences: [RunDifference] = []
 
+  init(unknown: [Range<IOVA>]) {
+    self.unknown = unknown.sorted { $0.lowerBound < $1.lowerBound }
+  }
+
+  /// Adds a piece without what is unknown of it.
   mutating func add(
     _ range: Range<UInt64>, before: RunDifference.Target?, after: RunDifference.Target?
   ) {
     guard before != after else { return }
+    var start = range.lowerBound
+    func add(upTo end: UInt64) {
+      guard start < end else { return }
+      let distance = start - range.lowerBound
+      join(
+        start..<end, before: before?.advanced(byBytes: distance),
+        after: after?.advanced(byBytes: distance))
+    }
+    for gap in unknown where gap.lowerBound.rawValue < range.upperBound {
+      guard gap.upperBound.rawValue > start else { continue }
+      add(upTo: max(start, gap.lowerBound.rawValue))
+      start = min(range.upperBound, gap.upperBound.rawValue)
+    }
+    add(upTo: range.upperBound)
+  }
+
+  private mutating func join(
+    _ range: Range<UInt64>, before: RunDifference.Target?, after: RunDifference.Target?
+  ) {
     let change: RunDifference.Change =
       switch (before, after) {
       case (nil, _): .mapped

@@ -64,17 +64,19 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
   /// The root table is a capture kernel's copy.
   private let isCopy: Bool
 
+  /// What lies above the page tables and is not known.
+  public let gaps: [TableGap]
+
   /// Reads all tables once.
-  ///
-  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
-  public init(_ machine: Machine, in memory: Memory) throws(MapsError) {
+  public init(_ machine: Machine, in memory: Memory) {
     self.machine = machine
     self.memory = memory
     var maps: [TableMaps] = []
-    try MapsReport(machine, in: memory).forEachTable(in: memory) { maps.append($0) }
+    let report = MapsReport(all: machine, in: memory)
+    report.forEachTable(in: memory) { maps.append($0) }
+    gaps = report.gaps
     self.maps = maps
-    isCopy = machine.units.contains { unit in
-      guard case .vtd(let unit) = unit else { return false }
+    isCopy = machine.units(of: VTd.Unit.self).contains { unit in
       let root = unit.rootTableAddress.rootTable
       return TableSearch.owner(ofRootTable: root, in: memory) == .captureKernel
     }
@@ -161,19 +163,20 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     _ device: PCI.Function, _ iova: IOVA, _ access: Access, _ record: FaultRecord
   ) -> [String] {
     var hints: [String] = []
-    let own = "\(device)"
-    if let maps = maps.first(where: { $0.table.name == own || $0.table.name.hasPrefix(own + "/") })
-    {
-      hints += neighbours(of: iova, in: maps)
-    }
+    let requester = device.requester
+    let own = maps.first { $0.table.owner.covers(requester) == true }
+    if let own { hints += neighbours(of: iova, in: own) }
+    hints += gaps.filter { $0.concerns(requester) }.map(\.text)
+    let isMapped = own?.runs.contains { $0.iova.contains(iova) } ?? false
     let others = maps.filter { maps in
-      !maps.table.name.hasPrefix(own) && maps.runs.contains { $0.iova.contains(iova) }
+      maps.table.owner.covers(requester) != true && maps.runs.contains { $0.iova.contains(iova) }
     }
     if !others.isEmpty {
       let names = others.prefix(4).map(\.table.name)
       let more = others.count - names.count
       let list = more > 0 ? "\(names.joined(separator: ", ")) and \(more) more" : listText(names)
-      hints.append("mapped for \(list), but not for this device")
+      hints.append(
+        isMapped ? "mapped for \(list) too" : "mapped for \(list), but not for this device")
     }
     if let range = machine.crashKernel.first(where: { $0.contains(PhysicalAddress(iova.rawValue)) })
     {
@@ -194,18 +197,24 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
   /// How a number lies to the runs of the device's own table.
   private func neighbours(of iova: IOVA, in maps: TableMaps) -> [String] {
     if let run = maps.runs.first(where: { $0.iova.contains(iova) }) {
-      return ["mapped \(run.permissions) in \(run.iova.text) -> \(run.physicalRange.text)"]
+      return ["mapped \(run.access) in \(run.iova.text) -> \(run.physicalRange.text)"]
     }
     var hints: [String] = []
     if let below = maps.runs.last(where: { $0.iova.upperBound <= iova }) {
       let distance = iova.rawValue - below.iova.upperBound.rawValue
       if distance < 1 << 20 {
         hints.append(
-          "\(byteCountText(distance)) past the end of \(below.iova.text) \(below.permissions): "
+          "\(byteCountText(distance)) past the end of \(below.iova.text) \(below.access): "
             + "a device that runs over its buffer looks like this")
       }
     }
-    if maps.runs.isEmpty { hints.append("the device's table maps nothing at all") }
+    if maps.runs.isEmpty, maps.gaps.isEmpty {
+      hints.append("the device's table maps nothing at all")
+    }
+    for gap in maps.gaps {
+      guard case .addresses(_, let range) = gap.scope, range.contains(iova) else { continue }
+      hints.append(gap.text)
+    }
     return hints
   }
 
@@ -245,7 +254,10 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
   private func calgary(_ fault: LoggedFault, csr: UInt32, plssr: UInt32) -> FaultExplanation {
     let bus = fault.record.bus ?? 0
     let name = "bus:" + hexadecimal(bus, digits: 2)
-    let table = maps.first { $0.table.name == name }
+    let table = maps.first { maps in
+      guard case .buses(let buses) = maps.table.owner else { return false }
+      return buses.contains(bus)
+    }
     let now: String
     if let table {
       now =

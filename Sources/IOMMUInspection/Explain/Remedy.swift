@@ -10,16 +10,27 @@ struct Remedy {
       text = nil
       return
     }
-    switch fault {
-    case .vtd(let reason, _): text = Self.vtd(reason, walk)
-    case .calgary(.emptyEntry), .calgary(.readNotPermitted), .calgary(.writeNotPermitted):
-      text = Self.permission(walk)
-    case .calgary(.beyondTable), .calgary(.dualAddressCycle), .calgary(.untranslatedHole):
-      text = "another number: this one has no TCE"
-    case .gart(.invalidEntry): text = "a GATT entry with the buffer's page, valid and coherent"
-    case .beyondDeviceMask: text = "a number that the device has address lines for"
-    case .protectedMemory: text = "a buffer outside the protected regions of PMEN_REG"
-    case .calgary, .gart: text = nil
+    if let reason = fault.vtdReason {
+      text = Self.vtd(reason, walk)
+    } else if let reason = fault.calgaryReason {
+      text = Self.calgary(reason, walk)
+    } else if fault == .gart(.invalidEntry) {
+      text = "a GATT entry with the buffer's page, valid and coherent"
+    } else if fault == .beyondDeviceMask {
+      text = "a number that the device has address lines for"
+    } else if fault == .protectedMemory {
+      text = "a buffer outside the protected regions of PMEN_REG"
+    } else {
+      text = nil
+    }
+  }
+
+  private static func calgary(_ reason: Calgary.FaultReason, _ walk: ToldWalk) -> String? {
+    switch reason {
+    case .emptyEntry, .readNotPermitted, .writeNotPermitted: permission(walk)
+    case .beyondTable, .dualAddressCycle, .untranslatedHole:
+      "another number: this one has no TCE"
+    default: nil
     }
   }
 
@@ -72,13 +83,13 @@ struct Remedy {
     let wanted = walk.access.permission
     let letter = wanted == .read ? "R" : "W"
     guard step.entry.words[0] & UInt64(bits) != 0 else {
-      return step.level > 1
+      return step.place > .level(1)
         ? "a pointer to a table here, tables below it, and a leaf with the buffer's page and \(letter)"
         : "the buffer's page here, with \(letter): 0x…\(hexadecimal(wanted.rawValue, digits: 3))"
     }
     // Some entry on the way lacks the permission; the first of them has to change.
     let lacking = walk.steps.first {
-      $0.level <= 5 && $0.entry.words[0] & UInt64(wanted.rawValue) == 0
+      $0.place.level != nil && $0.entry.words[0] & UInt64(wanted.rawValue) == 0
     }
     guard let lacking else { return nil }
     let word = lacking.entry.words[0] | UInt64(wanted.rawValue)

@@ -39,25 +39,25 @@ struct RootJudge<Memory: PhysicalMemory> {
   ) -> RootCandidate? {
     let shell = TableCandidate(
       kind: kind, address: page, byteCount: PageCount.pageByteCount, score: 0, reasons: [])
-    guard !isExhausted, case .vtd(let unit) = shell.unit else { return nil }
+    guard !isExhausted, let unit = shell.unit?.as(VTd.Unit.self) else { return nil }
     let requesters = unit.requesters(in: memory)
     budget.spend(on: requesters, of: kind)
     guard !requesters.isEmpty else { return nil }
     let machine = Machine(name: "", units: [.vtd(unit)])
-    let tables = machine.tables(in: memory)
+    let tables = machine.tables(in: memory).tables
     budget.spend(on: tables)
-    // A requester has a table of its name, or one for each of its PASIDs.
-    let served = Set(tables.compactMap { Requester($0.name.prefix { $0 != "/" }) })
+    // A requester has one table, or one for each of its PASIDs.
+    let served = Set(tables.compactMap(\.owner.requester))
     guard !served.isEmpty else { return nil }
-    let contexts = contextTables(of: requesters, machine: machine)
+    let contexts = Set(requesters.compactMap { unit.contextTable(of: $0, in: memory) }).sorted()
     let stray = contexts.reduce(0) { $0 + strayBytes(in: $1, isPresent: $1 != page) }
     var trees = TreeSurvey()
     let share = min(Self.tableBudget, budget.tables)
     var shareLeft = EnumerationBudget(remainingTables: share)
     defer { budget.tables -= share - shareLeft.remainingTables }
-    var seen: Set<TableIdentity> = []
-    for table in tables {
-      guard let identity = TableIdentity(table), seen.insert(identity).inserted else { continue }
+    var seen: Set<Table> = []
+    for case let table? in tables.map(\.table) {
+      guard seen.insert(table.mappings).inserted else { continue }
       guard seen.count <= Self.treeLimit else { break }
       trees.add(table, in: memory, budget: &shareLeft)
     }
@@ -87,20 +87,11 @@ struct RootJudge<Memory: PhysicalMemory> {
       candidate.reasons.append("\(countText(stray, "byte")) of context tables is no entry")
     }
     if isTranslating { candidate.reasons.append(trees.text) }
-    let passThrough = tables.count { if case .passThrough = $0.content { true } else { false } }
+    let passThrough = tables.count(where: \.isPassThrough)
     if passThrough > 0 { candidate.reasons.append("\(passThrough) in pass-through") }
     return RootCandidate(
       candidate: candidate, ownTables: [shell.address] + contexts,
       trees: Set(tables.compactMap(\.root)))
-  }
-
-  /// The context tables that the requesters' entries lie in, ascending.
-  private func contextTables(of requesters: [Requester], machine: Machine) -> [PhysicalAddress] {
-    var watcher = ContextWatcher()
-    for requester in requesters {
-      _ = machine.resolve(requester, in: memory, observer: &watcher)
-    }
-    return watcher.pages.sorted()
   }
 
   /// Bytes of a context table that are not zero and in no entry that is present.
@@ -138,16 +129,6 @@ struct RootCandidate {
   var looksCopied: Bool { trees.count >= 3 && 2 * treesAmongOwn < trees.count }
 }
 
-/// Keeps which context tables were read.
-private struct ContextWatcher: WalkObserver {
-  var pages: Set<PhysicalAddress> = []
-
-  mutating func read(_: some TableEntry, at address: PhysicalAddress, level: Int) {
-    guard level == VTd.Unit.contextLevel else { return }
-    pages.insert(address.alignedDown(to: PageCount.pageByteCount))
-  }
-}
-
 /// Goes through page tables and counts what is sound in them.
 struct TreeSurvey: TableVisitor {
   private(set) var treeCount = 0
@@ -158,7 +139,7 @@ struct TreeSurvey: TableVisitor {
   private var obstaclesInTree = 0
 
   mutating func add(
-    _ table: DMATable, in memory: some PhysicalMemory, budget: inout EnumerationBudget
+    _ table: Table, in memory: some PhysicalMemory, budget: inout EnumerationBudget
   ) {
     obstaclesInTree = 0
     treeCount += 1
@@ -174,11 +155,9 @@ struct TreeSurvey: TableVisitor {
   mutating func leaf(_: Leaf) { leafCount += 1 }
   mutating func leaves(_ run: LeafRun) { leafCount += Int(run.count) }
 
-  mutating func obstacle(
-    _ end: Walk.End, entryAddress _: PhysicalAddress, level _: Int, address _: UInt64
-  ) {
+  mutating func obstacle(_ obstacle: Obstacle) {
     obstaclesInTree += 1
-    if end == .malformed { malformedCount += 1 } else { absentCount += 1 }
+    if obstacle.end == .malformed { malformedCount += 1 } else { absentCount += 1 }
   }
 
   /// Sound page tables of all, 0 to 1; a table that is missing from a dump counts half.

@@ -5,7 +5,7 @@ import IOMMUTranslation
 ///
 /// A candidate that has been begun is finished: what it took is subtracted afterwards, and the next
 /// one is not begun when nothing is left. What one candidate takes has bounds of its own: the 2^16
-/// requesters of a root table, ``VTd/Resolver/addressSpaceLimit``, and a share of the tables.
+/// requesters of a root table, ``VTd/addressSpaceLimit``, and a share of the tables.
 struct SearchBudget: Equatable {
   /// Entries of root, context and PASID tables, or as much work.
   var entries: Int

@@ -21,71 +21,66 @@ public struct DomainTranslationStruct: Sendable {
   /// Whether any table has this layout.
   public var isEmpty: Bool { !report.tables.contains { Self.hasLayout($0) } }
 
+  /// The block of a table's device; `nil` for tables of other hardware.
   private static func hasLayout(_ table: DMATable) -> Bool {
-    switch table.content {
+    switch table.table {
     case .secondStage, .firstStage: true
-    case .tce, .gatt, .nested, .passThrough: false
+    case .tce, .gatt, .nested, nil: false
     }
   }
 
   /// Writes all blocks.
   ///
-  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
+  /// - Returns: What is not known of the tables.
+  @discardableResult
   public func write(
     of memory: some PhysicalMemory, to out: inout some TextOutputStream
-  ) throws(MapsError) {
-    var budget = EnumerationBudget(for: memory)
-    var firstNames: [TableIdentity: String] = [:]
-    var blocks: [TableIdentity: String] = [:]
-    let identities = report.tables.map { TableIdentity($0) }
+  ) -> Blindness {
+    var blindness = Blindness(report.gaps)
+    report.forEachTable(in: memory) { blindness.add($0.gaps) }
+    var firstNames: [Table: String] = [:]
+    var blocks: [Table: String] = [:]
+    let identities = report.tables.map { $0.table?.mappings }
     let users = Dictionary(grouping: zip(report.tables, identities), by: \.1).mapValues {
-      $0.compactMap { requester($0.0) }
+      $0.compactMap { $0.0.owner.requester }
     }
     for (table, identity) in zip(report.tables, identities) {
       guard let identity, Self.hasLayout(table), !isAlias(table, among: users[identity] ?? [])
       else { continue }
       let name = firstNames[identity] ?? table.name
       firstNames[identity] = name
-      if blocks[identity] == nil {
-        do throws(EnumerationExhausted) {
-          blocks[identity] = try block(of: table, name: name, in: memory, budget: &budget)
-        } catch {
-          throw .exhausted(error)
-        }
-      }
-      out.write(blocks[identity] ?? "")
+      let block = blocks[identity] ?? block(of: table, name: name, in: memory)
+      blocks[identity] = block
+      out.write(block)
     }
-  }
-
-  /// The requester that a table is for: in scalable mode the name has a PASID too.
-  private func requester(_ table: DMATable) -> Requester? {
-    Requester(table.name.prefix { $0 != "/" })
+    return blindness
   }
 
   private func isAlias(_ table: DMATable, among users: [Requester]) -> Bool {
-    guard let requester = requester(table), requester.deviceFunction == 0 else { return false }
+    guard let requester = table.owner.requester, requester.deviceFunction == 0 else { return false }
     return users.contains { $0.bus != requester.bus }
       && users.contains { $0.bus == requester.bus && $0.device != 0 }
   }
 
   private func block(
-    of table: DMATable, name: String, in memory: some PhysicalMemory,
-    budget: inout EnumerationBudget
-  ) throws(EnumerationExhausted) -> String {
+    of table: DMATable, name: String, in memory: some PhysicalMemory
+  ) -> String {
     var leaves = LeafCollector()
-    try table.forEachEntry(in: memory, budget: &budget, visitor: &leaves)
+    var budget = EnumerationBudget(for: memory)
+    // What ends the tour is told by the blindness.
+    try? table.table?.forEachEntry(in: memory, budget: &budget, visitor: &leaves)
     let device = name.prefix { $0 != "/" }
     let pasid = name.dropFirst(device.count + 1)
     let space = pasid.isEmpty || pasid == "0" ? "" : " with pasid \(pasid)"
     var text =
       "Device 0000:\(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
       + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
-    switch table.content {
-    case .secondStage(let tree):
+    switch table.table {
+    case .secondStage(let tree)?:
       write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
-    case .firstStage(let tree):
+    case .firstStage(let tree)?:
       write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
-    case .tce, .gatt, .nested, .passThrough: break
+    case .tce, .gatt, .nested, nil: break
     }
     return text + "\n"
   }
@@ -117,7 +112,10 @@ private struct LeafCollector: TableVisitor {
 private struct PathCollector: WalkObserver {
   var words = [UInt64](repeating: 0, count: 6)
 
-  mutating func read(_ entry: some TableEntry, at _: PhysicalAddress, level: Int) {
-    if level < words.count { words[level] = entry.low }
+  mutating func read<Entry: TableEntry>(
+    _ entry: Entry, at _: PhysicalAddress, in place: TablePlace, index _: UInt64,
+    as _: @autoclosure () -> Entry.Variant
+  ) {
+    if let level = place.level, level < words.count { words[level] = entry.low }
   }
 }

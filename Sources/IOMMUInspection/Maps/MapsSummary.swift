@@ -18,9 +18,11 @@ public struct MapsSummary: Sendable, Encodable {
     public var access: AccessUse
     /// The table that this one is the same as; `nil` for the first with its entries.
     public var sharedWith: String?
+    /// What of the table is not known.
+    public var gaps: [TableGap]
 
     enum CodingKeys: String, CodingKey {
-      case table, heading, runs, bytes, pages, access
+      case table, heading, runs, bytes, pages, access, unknown
       case sharedWith = "shared_with"
     }
 
@@ -33,6 +35,7 @@ public struct MapsSummary: Sendable, Encodable {
       try container.encode(pages, forKey: .pages)
       try container.encode(access, forKey: .access)
       try container.encodeIfPresent(sharedWith, forKey: .sharedWith)
+      try container.encode(gaps, forKey: .unknown)
     }
 
     /// `258 of 4 KiB, 3 of 2 MiB`.
@@ -70,36 +73,39 @@ public struct MapsSummary: Sendable, Encodable {
   }
 
   public var rows: [Row] = []
+  /// What lies above the page tables and is not known.
+  public let gaps: [TableGap]
+
+  /// All that is not known, of tables too.
+  public var blindness: Blindness { Blindness(gaps + rows.flatMap(\.gaps)) }
 
   /// Counts every leaf of every table, shared ones once.
-  ///
-  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
-  public init(_ report: MapsReport, in memory: some PhysicalMemory) throws(MapsError) {
-    var budget = EnumerationBudget(for: memory)
-    var known: [TableIdentity: Int] = [:]
-    for table in report.tables {
-      let identity = TableIdentity(table)
+  public init(_ report: MapsReport, in memory: some PhysicalMemory) {
+    gaps = report.gaps
+    var known: [Table: Int] = [:]
+    report.forEachTable(in: memory) { maps in
+      let table = maps.table
+      let identity = table.table?.mappings
       if let identity, let index = known[identity] {
         var row = rows[index]
         row.sharedWith = row.table
         row.table = table.name
+        row.gaps = maps.gaps
         rows.append(row)
-        continue
+        return
       }
       if let identity { known[identity] = rows.count }
-      var counter = LeafCounter()
-      do throws(EnumerationExhausted) {
-        try table.forEachEntry(in: memory, budget: &budget, visitor: &counter)
-      } catch {
-        throw .exhausted(error)
-      }
+      var counter = LeafCounter(table.table?.any)
+      var budget = EnumerationBudget(for: memory)
+      // What ends the count has ended the runs before.
+      try? table.table?.forEachEntry(in: memory, budget: &budget, visitor: &counter)
       rows.append(
         Row(
-          table: table.name, heading: TableMaps(table: table, runs: []).heading,
-          runCount: counter.runCount, byteCount: counter.byteCount,
+          table: table.name, heading: table.heading, runCount: maps.runs.count,
+          byteCount: maps.byteCount,
           pages: counter.counts.sorted { $0.key < $1.key }.map {
             PageUse(sizeLog2: $0.key, count: $0.value)
-          }, access: counter.access))
+          }, access: counter.access, gaps: maps.gaps))
     }
   }
 
@@ -119,37 +125,37 @@ public struct MapsSummary: Sendable, Encodable {
         "\(ink.strong(row.table.padded(to: name)))  \(bytes.paddedLeft(to: size))  \(what)"
           + "\(ink.faint(shared))\n")
     }
+    blindness.write(to: &out, ink: ink)
   }
 
-  public func encode(to encoder: any Encoder) throws { try rows.encode(to: encoder) }
+  enum CodingKeys: String, CodingKey { case tables, unknown }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(rows, forKey: .tables)
+    try container.encode(gaps, forKey: .unknown)
+  }
 }
 
-/// Counts leaves.
+/// Counts leaves that let anything through.
 private struct LeafCounter: TableVisitor {
+  private let table: (any IOTable)?
   var counts: [Int: Int] = [:]
   var access = MapsSummary.AccessUse()
-  var byteCount: UInt64 = 0
-  var runCount = 0
-  private var last: (end: UInt64, physicalEnd: UInt64, permissions: Permissions)?
+
+  init(_ table: (any IOTable)?) { self.table = table }
 
   mutating func leaf(_ leaf: Leaf) { add(leaf, count: 1) }
   mutating func leaves(_ run: LeafRun) { add(run.first, count: Int(run.count)) }
 
   /// Adds leaves in a row.
   private mutating func add(_ leaf: Leaf, count: Int) {
-    // Leaves that let nothing through are no mappings.
-    let permissions = leaf.permissions.intersection(.readWrite)
-    guard !permissions.isEmpty else { return }
-    let size = UInt64(count) << UInt64(leaf.sizeLog2)
+    guard let allowed = table?.access(allowedBy: leaf.permissions) else { return }
     counts[leaf.sizeLog2, default: 0] += count
-    byteCount &+= size
-    switch permissions {
+    switch allowed.permissions {
     case .readWrite: access.readWrite += count
     case .read: access.readOnly += count
     default: access.writeOnly += count
     }
-    let continues = last.map { $0 == (leaf.address, leaf.page.rawValue, permissions) } ?? false
-    if !continues { runCount += 1 }
-    last = (leaf.address &+ size, leaf.page.rawValue &+ size, permissions)
   }
 }

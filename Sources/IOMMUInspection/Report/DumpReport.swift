@@ -51,18 +51,17 @@ public struct DumpReport: Sendable {
   /// Reads everything that the page will say.
   ///
   /// - Parameter verdicts: Empty where nobody knows the crash kernel's memory.
-  /// - Throws: ``MapsError/exhausted(_:)`` when tables point at each other.
   public init(
     title: String, machine: Machine, in memory: some PhysicalMemory, verdicts: [Verdict] = []
-  ) throws(MapsError) {
+  ) {
     self.title = title
     self.machine = machine
     self.verdicts = verdicts
-    let report = try MapsReport(machine, in: memory)
     var maps: [TableMaps] = []
-    try report.forEachTable(in: memory) { maps.append($0) }
+    let report = MapsReport(all: machine, in: memory)
+    report.forEachTable(in: memory) { maps.append($0) }
     self.maps = maps
-    summary = try MapsSummary(report, in: memory)
+    summary = MapsSummary(report, in: memory)
     tables = Annotator(machine, in: memory).regions.map(\.range)
   }
 
@@ -87,7 +86,7 @@ public struct DumpReport: Sendable {
 
   private func writeHead(to out: inout some TextOutputStream) {
     out.write("<h1>\(escaped(title))</h1>\n<p class=\"lead\">")
-    out.write(escaped(machine.units.map(\.words).joined(separator: "; ")))
+    out.write(escaped(machine.units.map(\.words.text).joined(separator: "; ")))
     out.write("</p>\n<div class=\"facts\">\n")
     let mapping = summary.rows.filter { !$0.pages.isEmpty }
     let distinct = summary.rows.filter { $0.sharedWith == nil }
@@ -228,25 +227,6 @@ public struct DumpReport: Sendable {
       var text = ""
       walk.write(to: &text)
       out.write("\(escaped(text))</pre></details>\n")
-    }
-  }
-}
-
-extension TranslationUnit {
-  /// What the unit is and where its tables begin.
-  var words: String {
-    switch self {
-    case .calgary(let chip):
-      let tables = chip.hostBridges.compactMap { $0?.table?.table }.map { "\($0)" }
-      return "\(chip.model == .calgary ? "IBM Calgary" : "IBM CalIOC2") with TCE tables at "
-        + (tables.isEmpty ? "no address" : listText(tables))
-    case .gart(let node):
-      guard let window = node.window else { return "AMD GART of \(node.device), off" }
-      return
-        "AMD GART of \(node.device), aperture \(hexadecimal(window.base)), GATT \(window.table)"
-    case .vtd(let unit):
-      guard unit.status.translates else { return "Intel VT-d unit at \(unit.base), off" }
-      return "Intel VT-d unit at \(unit.base): \(unit.rootTableAddress.meaning(OnlyVariant()))"
     }
   }
 }

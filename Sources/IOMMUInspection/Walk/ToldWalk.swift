@@ -54,7 +54,7 @@ public struct ToldWalk: Sendable {
     serving machine: Machine, in memory: some PhysicalMemory
   ) {
     let witness = ReadWitness(memory)
-    var collector = StepCollector(machine)
+    var collector = StepCollector()
     let handle = machine.resolve(
       device.requester, pasid: pasid, in: witness, observer: &collector)
     let answer = handle.translate(
@@ -70,9 +70,8 @@ public struct ToldWalk: Sendable {
     case .mapped(let address, let byteCount): end = .memory(address, byteCount: byteCount)
     case .interruptMessage: end = .interruptMessage
     case .fault(let fault):
-      // A page outside the machine's RAM is no matter of the dump.
-      if let silent = witness.silentAddress, fault.isSilence,
-        machine.ram.isEmpty || machine.ram.contains(where: { $0.contains(silent) })
+      if let silent = witness.silentAddress, fault.isUnanswered,
+        machine.isAbsent(silent, in: memory)
       {
         end = .notInDump(silent, fault)
       } else {
@@ -86,6 +85,9 @@ public struct ToldWalk: Sendable {
 
   /// The request reaches memory.
   public var reachesMemory: Bool { if case .memory = end { true } else { false } }
+
+  /// Where the request ends depends on a page that the dump does not hold.
+  public var isUnknown: Bool { if case .notInDump = end { true } else { false } }
 
   /// Where the request ends, in words.
   public var endText: String {
@@ -161,30 +163,6 @@ struct FaultJSON: Encodable {
 extension Fault {
   /// ` 0x5`, or nothing where the hardware has no number.
   var numberText: String { number.map { " " + hexadecimal($0) } ?? "" }
-
-  /// The fault says that no memory answered where a table should be.
-  var isSilence: Bool {
-    switch self {
-    case .beyondDeviceMask, .protectedMemory: false
-    case .gart(let fault): fault == .tableUnreadable
-    case .calgary(let fault): fault == .tableUnreadable
-    case .vtd(let reason, _): reason.isSilence
-    }
-  }
-}
-
-extension VTd.FaultReason {
-  /// The reasons for a table where no memory answers, and 3h, which is one of its causes.
-  fileprivate var isSilence: Bool {
-    switch self {
-    case .contextEntryInvalid, .tableUnreadable, .rootTableUnreadable, .contextTableUnreadable,
-      .scalableRootTableUnreadable, .scalableContextTableUnreadable, .pasidDirectoryUnreadable,
-      .pasidTableUnreadable, .firstStageTableUnreadable, .firstStageRootUnreadable,
-      .secondStageTableUnreadable, .secondStageRootUnreadable:
-      true
-    default: false
-    }
-  }
 }
 
 extension DeviceHandle.Route {
@@ -193,19 +171,7 @@ extension DeviceHandle.Route {
     switch self {
     case .untranslated: "no translation"
     case .passThrough: "pass-through"
-    case .gart(let window):
-      "GART, aperture \(hexadecimal(window.base))..<\(hexadecimal(window.base &+ window.byteCount))"
-    case .calgary(let table):
-      "TCE table \(table.table), \(byteCountText(table.size.byteCount))"
-    case .secondStage(let table):
-      "second-stage table \(table.root), \(table.format.levels) levels, "
-        + "\(table.addressWidth)-bit IOVAs"
-    case .firstStage(let table):
-      "first-stage table \(table.root), \(table.format.levels) levels"
-    case .nested(let tables):
-      "first-stage table \(tables.firstStage.root) of a guest, \(tables.firstStage.format.levels) "
-        + "levels, in second-stage table \(tables.secondStage.root), "
-        + "\(tables.secondStage.format.levels) levels"
+    case .table(let table): table.words.route
     case .blocked: "blocked before any page table"
     }
   }

@@ -5,19 +5,19 @@ import IOMMUTranslation
 public struct WalkStep: Sendable, Encodable {
   /// The entry's first byte.
   public let address: PhysicalAddress
-  /// The walker's number for the level; above the page tables those of the format's own tables.
-  public let level: Int
-  /// The entry's number in its page of entries, from 0.
+  /// The level in the page tables, or the table above them.
+  public let place: TablePlace
+  /// The entry's number in its table, from 0.
   public let index: UInt64
   /// The entry taken apart.
   public let entry: EntryDescription
 
-  enum CodingKeys: String, CodingKey { case address, level, index, entry }
+  enum CodingKeys: String, CodingKey { case address, level, table, index, entry }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode("\(address)", forKey: .address)
-    try container.encode(level, forKey: .level)
+    try container.encode(place, level: .level, table: .table)
     try container.encode(hexadecimal(index), forKey: .index)
     try container.encode(entry, forKey: .entry)
   }
@@ -42,51 +42,49 @@ public struct WalkStep: Sendable, Encodable {
   }
 }
 
+extension KeyedEncodingContainer {
+  /// Encodes a place under one of two keys: a level of page tables as its number, a table above them
+  /// as its name.
+  mutating func encode(_ place: TablePlace, level: Key, table: Key) throws {
+    switch place {
+    case .level(let number): try encode(number, forKey: level)
+    case .upper(let kind): try encode("\(kind)", forKey: table)
+    }
+  }
+}
+
 /// Collects what a walk reads, in words.
-///
-/// Entries of every kind come through here; what decides the meaning of their bits is the level and
-/// the limits of the unit whose root table the walk started in.
 struct StepCollector: WalkObserver {
-  private let units: [VTd.Unit]
-  private var limits = VTd.Limits.permissive
   private(set) var steps: [WalkStep] = []
 
-  init(_ machine: Machine) {
-    units = machine.units.compactMap { if case .vtd(let unit) = $0 { unit } else { nil } }
-  }
-
-  mutating func read(_ entry: some TableEntry, at address: PhysicalAddress, level: Int) {
-    let page = address.alignedDown(to: PageCount.pageByteCount)
-    if let unit = units.first(where: { $0.rootTableAddress.rootTable == page }) {
-      limits = unit.limits
-    }
+  mutating func read<Entry: TableEntry>(
+    _ entry: Entry, at address: PhysicalAddress, in place: TablePlace, index: UInt64,
+    as variant: @autoclosure () -> Entry.Variant
+  ) {
     steps.append(
       WalkStep(
-        address: address, level: level,
-        index: address.offsetInPage / UInt64(type(of: entry).byteCount),
-        entry: EntryDescription(anyEntry: entry, level: level, limits: limits)))
+        address: address, place: place, index: index,
+        entry: EntryDescription(entry, as: variant())))
   }
 }
 
 extension EntryDescription {
-  /// Takes an entry apart of which only the place in a walk is known.
-  init(anyEntry entry: some TableEntry, level: Int, limits: VTd.Limits) {
+  /// Takes an entry apart, in its own words where it has any.
+  init<Entry: TableEntry>(_ entry: Entry, as variant: Entry.Variant) {
     if let explained = entry as? any Explained {
-      self = explained.description(level: level, limits: limits)
+      self = explained.description(as: variant)
     } else {
-      self.init(plain: entry)
+      self.init(entry, variant: variant, meaning: "\(Entry.name)")
     }
-  }
-
-  /// An entry of a kind that has no words of its own: its fields speak.
-  private init<Entry: TableEntry>(plain entry: Entry) {
-    self.init(entry, variant: Entry.exampleVariants[0], meaning: "\(Entry.name)")
   }
 }
 
 extension Explained {
-  fileprivate func description(level: Int, limits: VTd.Limits) -> EntryDescription {
-    let variant = placed(level: level, limits: limits)
+  /// - Parameter variant: One of this type.
+  fileprivate func description(as variant: Any) -> EntryDescription {
+    guard let variant = variant as? Variant else {
+      preconditionFailure("an entry comes with a variant of its own type")
+    }
     return EntryDescription(explaining: self, variant, name: name(variant))
   }
 }

@@ -98,8 +98,7 @@ public final class VTdCaptureKernel {
     guard old.rootTableAddress.mode == .legacy else { return false }
     for requester in old.requesters(in: pages.memory) {
       guard
-        let table = old.contextTables(bus: requester.bus, in: pages.memory)(
-          requester.deviceFunction),
+        let table = old.contextTable(of: requester, in: pages.memory),
         let entry = VTd.ContextEntry(
           from: pages.memory,
           at: VTd.Unit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction))
@@ -180,7 +179,7 @@ public final class VTdCaptureKernel {
     usedDomainIDs.insert(id)
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [VTdDriver.iovaSpace])
-    iovas.reserve(VTdDriver.interruptAddresses)
+    iovas.reserve(VTd.interruptAddresses)
     domains[requester] = Domain(root: root, iovas: iovas)
     try contexts.store(
       VTd.ContextEntry(secondStageTable: root, levels: format.levels, domainID: id),

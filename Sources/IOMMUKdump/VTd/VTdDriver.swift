@@ -19,8 +19,6 @@ final class VTdDriver: DMADriver {
   }
 
   static let iovaSpace: Range<UInt64> = 0x1000..<0x1_0000_0000
-  /// Never given out: a store there is an interrupt.
-  static let interruptAddresses: Range<UInt64> = 0xfee0_0000..<0xfef0_0000
 
   private let pages: PagePool
   private let unit: RemappingUnitDriver
@@ -60,7 +58,7 @@ final class VTdDriver: DMADriver {
     if let domain = domains[requester] { return domain }
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [Self.iovaSpace])
-    iovas.reserve(Self.interruptAddresses)
+    iovas.reserve(VTd.interruptAddresses)
     // The lowest that no other device has: cached translations are told apart by it.
     let used = Set(domains.values.map(\.id))
     guard let id = (1...UInt16.max).first(where: { !used.contains($0) }) else {
@@ -198,7 +196,7 @@ final class VTdDriver: DMADriver {
   private func check(
     _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>]
   ) throws(SetUpError) {
-    let width = min(limits.maximumGuestAddressWidth, 12 + 9 * format.levels)
+    let width = min(limits.maximumGuestAddressWidth, VTd.Paging.addressWidth(levels: format.levels))
     for range in crashKernel {
       let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
       guard range.upperBound.rawValue <= 1 << UInt64(width) else {

@@ -63,7 +63,7 @@ extension Calgary {
       /// What the bridge does with requests from its buses.
       public var route: DeviceHandle.Route {
         if configuration.areSlotsDisabled { return .blocked(.calgary(.slotsDisabled)) }
-        return table.map { .calgary($0) } ?? .untranslated
+        return table.map { .table(.tce($0)) } ?? .untranslated
       }
     }
 

@@ -44,6 +44,7 @@ extension Calgary {
       self.holes = holes
     }
 
+    @inlinable public var root: PhysicalAddress { table }
     @inlinable public var format: Calgary.TCEFormat { Calgary.TCEFormat(size: size) }
 
     /// Translates the first page's worth of a request.
@@ -71,9 +72,18 @@ extension Calgary {
           byteCount: bytesInPage(address, sizeLog2: 12, atMost: byteCount))
       case .unreadable:
         return .fault(.calgary(.tableUnreadable))
-      case .empty, .malformed, .refused:
+      case .empty, .malformed, .skippedBits, .refused:
         return .fault(.calgary(.emptyEntry))
       }
     }
   }
+}
+
+extension Calgary.TCETable: IOTable {
+  public var space: IOVASpace {
+    IOVASpace(
+      byteCount: size.coverage,
+      holes: [holes.legacy, holes.memory1, holes.memory2].filter { !$0.isEmpty })
+  }
+  public var mappings: Self { self }
 }

@@ -3,7 +3,7 @@ import IOMMUFormats
 /// What becomes of the first byte of a DMA request, in one word.
 ///
 /// Eight bytes for each answer keep a batch's output out of the way of the tables. Bits 51:0 are the
-/// physical address, all others zero; or bit 63 is set and bits 15:0 say why there is none.
+/// physical address, all others zero; or bit 63 is set and bits 23:0 say why there is none.
 /// ``translation`` is the same as an enum.
 @frozen
 public struct PackedTranslation: RawRepresentable, Hashable, Sendable {
@@ -22,16 +22,15 @@ public struct PackedTranslation: RawRepresentable, Hashable, Sendable {
 }
 
 extension PackedTranslation {
-  /// Bits 15:8 of an answer without an address.
+  /// Bits 23:16 of an answer without an address; below them, for a fault, its scheme and its number.
   @usableFromInline
   enum Kind: UInt64 {
-    case beyondDeviceMask = 1
-    case vtdRecorded, vtdUnrecorded, gart, calgary, interruptMessage, addressTooWide
-    case protectedMemory
+    case recordedFault = 1
+    case unrecordedFault, interruptMessage, addressTooWide
   }
 
-  init(kind: Kind, _ detail: UInt8 = 0) {
-    rawValue = 1 << 63 | kind.rawValue << 8 | UInt64(detail)
+  init(kind: Kind, _ detail: UInt16 = 0) {
+    rawValue = 1 << 63 | kind.rawValue << 16 | UInt64(detail)
   }
 
   /// An address of 2^52 or more, where no machine has memory: passed unchanged by a route that does
@@ -44,39 +43,27 @@ extension PackedTranslation {
     case .mapped(let physical, _):
       self = physical.rawValue >> 52 == 0 ? Self(rawValue: physical.rawValue) : .addressTooWide
     case .interruptMessage: self.init(kind: .interruptMessage)
-    case .fault(.beyondDeviceMask): self.init(kind: .beyondDeviceMask)
-    case .fault(.protectedMemory): self.init(kind: .protectedMemory)
-    case .fault(.vtd(let reason, let isRecorded)):
-      self.init(kind: isRecorded ? .vtdRecorded : .vtdUnrecorded, reason.rawValue)
-    case .fault(.gart(let fault)): self.init(kind: .gart, Self.code(of: fault))
-    case .fault(.calgary(let fault)): self.init(kind: .calgary, Self.code(of: fault))
+    case .fault(let fault):
+      self.init(
+        kind: fault.isRecorded ? .recordedFault : .unrecordedFault,
+        UInt16(fault.scheme) << 8 | UInt16(fault.code))
     }
   }
 
   /// The answer for one byte; `nil` for ``addressTooWide`` and for words that are no answer.
   public var translation: Translation? {
     if let physical { return .mapped(physical, byteCount: 1) }
-    let detail = UInt8(truncatingIfNeeded: rawValue)
-    switch Kind(rawValue: rawValue >> 8 & 0xff) {
-    case .beyondDeviceMask: return .fault(.beyondDeviceMask)
-    case .protectedMemory: return .fault(.protectedMemory)
-    case .vtdRecorded:
-      return .fault(.vtd(VTd.FaultReason(rawValue: detail), isRecorded: true))
-    case .vtdUnrecorded:
-      return .fault(.vtd(VTd.FaultReason(rawValue: detail), isRecorded: false))
-    case .gart: return Self.named(detail).map { .fault(.gart($0)) }
-    case .calgary: return Self.named(detail).map { .fault(.calgary($0)) }
+    let kind = Kind(rawValue: rawValue >> 16 & 0xff)
+    switch kind {
+    case .recordedFault, .unrecordedFault:
+      let scheme = UInt8(truncatingIfNeeded: rawValue >> 8)
+      guard Int(scheme) < FaultSchemes.all.count else { return nil }
+      return .fault(
+        Fault(
+          scheme: scheme, code: UInt8(truncatingIfNeeded: rawValue),
+          isRecorded: kind == .recordedFault))
     case .interruptMessage: return .interruptMessage
     case .addressTooWide, nil: return nil
     }
-  }
-
-  /// The number of a fault among those of its kind.
-  private static func code<Named: CaseIterable & Equatable>(of fault: Named) -> UInt8 {
-    UInt8(Array(Named.allCases).firstIndex(of: fault)!)
-  }
-
-  private static func named<Named: CaseIterable>(_ code: UInt8) -> Named? {
-    Named.allCases.dropFirst(Int(code)).first
   }
 }

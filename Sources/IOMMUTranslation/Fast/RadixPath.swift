@@ -40,7 +40,7 @@ public struct RadixParameters: Sendable {
   @usableFromInline let lastAddress: UInt64
   /// Bits 51:20 of the interrupt range. Compared with every leaf; as a number in the code it would
   /// take two registers.
-  @usableFromInline let interruptRange: UInt32 = 0xfee
+  @usableFromInline let interruptRange = UInt32(VTd.interruptAddresses.lowerBound >> 20)
   @usableFromInline let pointer: EntryTest
   @usableFromInline let page4KiB: EntryTest
   @usableFromInline let page2MiB: EntryTest
@@ -118,8 +118,8 @@ extension RadixPath {
 
   @inlinable @inline(__always)
   static func place(_ address: UInt64, in table: UInt64, level: Int) -> UInt64 {
-    let shift = UInt64(truncatingIfNeeded: VTd.SecondStageEntry.sizeLog2(level: level))
-    return table &+ (address &>> shift & 511) &* 8
+    table &+ VTd.Paging.index(of: address, level: level)
+      &* UInt64(truncatingIfNeeded: VTd.SecondStageEntry.byteCount)
   }
 
   /// What is needed again at each level, read once: loads that wait to retire are what limits how
@@ -273,7 +273,8 @@ extension RadixPath {
   /// without the interrupt range.
   @inlinable @inline(__always)
   func isUniform(_ address: UInt64) -> Bool {
-    address | 0x1f_ffff <= parameters.pointee.lastAddress && address &>> 21 != 0xfee0_0000 >> 21
+    address | 0x1f_ffff <= parameters.pointee.lastAddress
+      && address &>> 21 != VTd.interruptAddresses.lowerBound >> 21
   }
 
   /// Where the leaf of `address` lies, with the size of a large page in its low bits; `unresolved`

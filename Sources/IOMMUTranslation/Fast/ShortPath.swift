@@ -37,20 +37,20 @@ public struct ShortParameters: Sendable {
     var tce: FlatPath?
     var gatt: FlatPath?
     switch handle.route {
-    case .secondStage(let table):
+    case .table(.secondStage(let table)):
       kind = Self.kind(levels: table.format.levels)
       radix = table.path(access, dmaMask: dmaMask, window: window)
       hasSecondStage = radix != nil
-    case .firstStage(let table):
+    case .table(.firstStage(let table)):
       kind = Self.kind(levels: table.format.levels)
       radix = table.path(access, dmaMask: dmaMask, window: window)
-    case .calgary(let table):
+    case .table(.tce(let table)):
       kind = .tce
       tce = table.path(access, dmaMask: dmaMask, window: window)
-    case .gart(let gart):
+    case .table(.gatt(let gart)):
       kind = .gatt
       gatt = gart.path(access, dmaMask: dmaMask, window: window)
-    case .untranslated, .passThrough, .nested, .blocked: break
+    case .untranslated, .passThrough, .table(.nested), .blocked: break
     }
     self.kind = (radix == nil && tce == nil && gatt == nil ? .none : kind).rawValue
     self.hasSecondStage = hasSecondStage

@@ -25,8 +25,8 @@ public struct Translator<Memory: PhysicalMemory>: @unchecked Sendable {
   /// The root of the VT-d table that requests are translated through; `nil` without one.
   public var tableRoot: PhysicalAddress? {
     switch handle.route {
-    case .secondStage(let table): table.root
-    case .firstStage(let table): table.root
+    case .table(.secondStage(let table)): table.root
+    case .table(.firstStage(let table)): table.root
     default: nil
     }
   }

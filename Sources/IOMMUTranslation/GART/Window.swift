@@ -19,6 +19,7 @@ extension GART {
       self.hasErratum156 = hasErratum156
     }
 
+    @inlinable public var root: PhysicalAddress { table }
     @inlinable public var format: GART.GATTFormat { GART.GATTFormat(apertureByteCount: byteCount) }
 
     @inlinable
@@ -39,7 +40,7 @@ extension GART {
         return .mapped(place(offset, in: walk.page, sizeLog2: 12), byteCount: length)
       case .unreadable:
         return .fault(.gart(.tableUnreadable))
-      case .empty, .malformed, .refused:
+      case .empty, .malformed, .skippedBits, .refused:
         // Erratum 156: the read goes to the page that the invalid entry names.
         if hasErratum156, access == .read {
           let named = GART.GATTEntry(low: walk.entry, high: 0).page
@@ -49,4 +50,9 @@ extension GART {
       }
     }
   }
+}
+
+extension GART.Window: IOTable {
+  public var space: IOVASpace { IOVASpace(base: base, byteCount: byteCount) }
+  public var mappings: Self { self }
 }

@@ -7,6 +7,10 @@ extension VTd {
     public typealias Entry = VTd.FirstStageEntry
 
     public let levels: Int
+    /// Addresses in entries are guest addresses.
+    public let isNested: Bool
+    /// What the unit allows in entries.
+    public let limits: VTd.Limits
 
     // Bits that must be zero, from the entries' field tables: pages of level 1 to 3, and pointers to
     // tables from level 2 and 3 and from level 4 and 5.
@@ -24,20 +28,29 @@ extension VTd {
           .rawValue
       }
       self.levels = levels
+      self.isNested = isNested
+      self.limits = limits
       reservedInPages = (mask(1, leaf: true), mask(2, leaf: true), mask(3, leaf: true))
       reservedInLowPointers = mask(2, leaf: false)
       reservedInHighPointers = mask(4, leaf: false)
     }
 
     /// Bits of IOVA that count: 48 or 57; those above repeat the highest one.
-    @inlinable public var addressWidth: Int { 12 + 9 * levels }
+    @inlinable public var addressWidth: Int { VTd.Paging.addressWidth(levels: levels) }
 
-    @inlinable public func entryCount(level _: Int) -> UInt64 { 512 }
+    /// The leaf that PS picks at `level`, or a pointer.
+    @inlinable
+    public func variant(of entry: Entry, level: Int) -> Entry.Variant {
+      Entry.Variant(
+        level: level, isLeaf: entry.hasPageSizeBit, isNested: isNested, limits: limits)
+    }
+
+    @inlinable public func entryCount(level _: Int) -> UInt64 { VTd.Paging.entryCount }
     @inlinable @inline(__always)
-    public func sizeLog2(level: Int) -> Int { Entry.sizeLog2(level: level) }
+    public func sizeLog2(level: Int) -> Int { VTd.Paging.sizeLog2(level: level) }
     @inlinable @inline(__always)
     public func index(of address: UInt64, level: Int) -> UInt64 {
-      address &>> UInt64(truncatingIfNeeded: sizeLog2(level: level)) & 511
+      VTd.Paging.index(of: address, level: level)
     }
 
     @inlinable @inline(__always)
@@ -54,12 +67,25 @@ extension VTd {
       }
       let reserved = level <= 3 ? reservedInLowPointers : reservedInHighPointers
       guard entry.rawValue & reserved == 0 else { return .malformed }
-      return .table(entry.address)
+      return .table(entry.address, level: level &- 1)
     }
 
     @inlinable @inline(__always)
     public func permissions(of entry: Entry, level _: Int) -> Permissions { entry.permissions }
 
     @inlinable public var unrestricted: Permissions { [.read, .write, .user] }
+  }
+}
+
+extension VTd.FirstStageFormat: Hashable {
+  // The masks follow from the rest.
+  public static func == (left: Self, right: Self) -> Bool {
+    left.levels == right.levels && left.isNested == right.isNested && left.limits == right.limits
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(levels)
+    hasher.combine(isNested)
+    hasher.combine(limits)
   }
 }

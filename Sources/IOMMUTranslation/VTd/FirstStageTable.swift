@@ -3,7 +3,7 @@ import IOMMUFormats
 extension VTd {
   /// A VT-d first-stage table in force for one PASID of a device, in host addresses.
   @frozen
-  public struct FirstStageTable: Sendable {
+  public struct FirstStageTable: Sendable, Hashable {
     public let root: PhysicalAddress
     public let format: VTd.FirstStageFormat
     public let rules: VTd.Rules
@@ -62,7 +62,7 @@ extension VTd {
       switch walk.end {
       case .unreadable:
         walk.level == levels ? .firstStageRootUnreadable : .firstStageTableUnreadable
-      case .malformed: .firstStageEntryReserved
+      case .malformed, .skippedBits: .firstStageEntryReserved
       case .empty: .firstStageEntryNotPresent
       case .refused, .page: nil
       }
@@ -86,5 +86,19 @@ extension VTd {
         return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
       }
     }
+  }
+}
+
+extension VTd.FirstStageTable: IOTable {
+  public var space: IOVASpace {
+    rules.space(byteCount: 1 << UInt64(format.addressWidth), signBit: format.addressWidth - 1)
+  }
+
+  public var mappings: Self {
+    Self(root: root, format: format, rules: rules.permissionRules, marks: .none)
+  }
+
+  public func access(allowedBy permissions: Permissions) -> MappedAccess? {
+    rules.access(allowedBy: permissions, .readWrite)
   }
 }

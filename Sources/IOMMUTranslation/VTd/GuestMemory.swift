@@ -28,6 +28,22 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
   /// Where the byte at a guest address lies; `nil` when the second stage does not let it be read.
   public func hostAddress(of address: PhysicalAddress) -> PhysicalAddress? { host(address)?.0 }
 
+  /// Where the host's memory does not answer on the way to a guest address, or at it: an entry of the
+  /// second stage, or the byte itself; `nil` when the second stage does not let it be read.
+  func absentHostAddress(for address: PhysicalAddress) -> PhysicalAddress? {
+    if let host = hostAddress(of: address) { return host }
+    guard table.reaches(address.rawValue) else { return nil }
+    var observer = Unobserved()
+    let walk = table.format.walk(
+      address.rawValue, from: table.root, in: memory, observer: &observer)
+    return walk.end == .unreadable ? walk.entryAddress : nil
+  }
+
+  /// Whether nobody knows what lies there: of the guest's own memory or of the second stage's tables.
+  public func isAbsent(at address: PhysicalAddress) -> Bool {
+    absentHostAddress(for: address).map { memory.isAbsent(at: $0) } ?? false
+  }
+
   public func quadword(at address: PhysicalAddress) -> UInt64? {
     guard let (place, byteCount) = host(address), byteCount >= 8 else { return nil }
     return memory.quadword(at: place)

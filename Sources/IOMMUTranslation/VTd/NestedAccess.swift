@@ -57,8 +57,8 @@ public struct NestedAccess<Memory: PhysicalMemory, Marker: EntryMarker>: TableAc
   ) -> UseOutcome {
     let address: PhysicalAddress
     switch use.kind {
-    case .table(let table): address = table
-    case .page(let page, _): address = page
+    case .table(let table, _): address = table
+    case .page(let page, _, _): address = page
     case .empty, .malformed: return .refused
     }
     guard tables.secondStage.reaches(address.rawValue) else {

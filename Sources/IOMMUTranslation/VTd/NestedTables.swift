@@ -6,7 +6,7 @@ extension VTd {
   /// Every first-stage entry is reached through the second stage, and so is the page.
   /// Specification: Intel VT-d 3.8.
   @frozen
-  public struct NestedTables: Sendable {
+  public struct NestedTables: Sendable, Hashable {
     /// Its root and all addresses in its entries are guest addresses.
     public let firstStage: VTd.FirstStageTable
     public let secondStage: VTd.SecondStageTable
@@ -112,5 +112,15 @@ extension VTd {
         return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
       }
     }
+  }
+}
+
+extension VTd.NestedTables: IOTable {
+  public var format: VTd.FirstStageFormat { firstStage.format }
+  /// A guest address.
+  public var root: PhysicalAddress { firstStage.root }
+  public var space: IOVASpace { firstStage.space }
+  public var mappings: Self {
+    Self(firstStage: firstStage.mappings, secondStage: secondStage.mappings)
   }
 }

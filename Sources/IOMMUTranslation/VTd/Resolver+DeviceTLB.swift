@@ -76,7 +76,7 @@ extension VTd.Resolver {
       if !writes { permissions.remove(.write) }
       let start = page.page.rawValue
       let end = start &+ 1 &<< UInt64(page.sizeLog2)
-      if start < 0xfef0_0000, end > 0xfee0_0000, !route.isPassThrough {
+      if VTd.interruptAddresses.overlaps(start..<end), !route.isPassThrough {
         return Self.completion(
           of: VTd.RequestFault(
             rules.isScalable ? .scalableInterruptAddressReached : .interruptAddressReached,
@@ -102,19 +102,19 @@ extension VTd.Resolver {
     marker: some EntryMarker, observer: inout some WalkObserver
   ) -> PageOutcome {
     switch route {
-    case .secondStage(let table):
+    case .table(.secondStage(let table)):
       guard table.reaches(address) else {
         return .fault(table.rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
       }
       return table.page(
         of: address, from: table.start, for: .read, writes: writes, in: memory, marker: marker,
         observer: &observer)
-    case .firstStage(let table):
+    case .table(.firstStage(let table)):
       guard table.isCanonical(address) else { return .fault(.addressNotCanonical) }
       return table.page(
         of: address, from: table.start, writes: writes, in: memory, marker: marker,
         observer: &observer)
-    case .nested(let tables):
+    case .table(.nested(let tables)):
       guard tables.firstStage.isCanonical(address) else { return .fault(.addressNotCanonical) }
       return tables.page(
         of: address, from: tables.firstStage.start, for: nil, writes: writes, in: memory,

@@ -21,8 +21,7 @@ extension VTd.Resolver {
 
   /// The entry of an address space: present, no reserved bit set, of a kind that the unit supports.
   ///
-  /// Reads two entries, shown to `observer` at ``VTd/Unit/pasidDirectoryLevel`` and
-  /// ``VTd/Unit/pasidTableLevel``.
+  /// Reads two entries, shown to `observer` in ``VTd/pasidDirectory`` and ``VTd/pasidTable``.
   ///
   /// - Parameter pasid: Below the context's ``VTd/ScalableContextEntry/pasidLimit``, as
   ///   ``addressSpace(of:admittedBy:)`` returns it.
@@ -38,7 +37,9 @@ extension VTd.Resolver {
     guard let directory = VTd.PASIDDirectoryEntry(from: memory, at: directoryPlace) else {
       return fault(.pasidDirectoryUnreadable)
     }
-    observer.read(directory, at: directoryPlace, level: VTd.Unit.pasidDirectoryLevel)
+    observer.read(
+      directory, at: directoryPlace, in: .upper(VTd.pasidDirectory),
+      index: pasid.directoryIndex, as: limits)
     isReported = isReported && !directory.suppressesFaultReports
     guard directory.isPresent else { return fault(.pasidDirectoryEntryNotPresent) }
     guard !directory.overlaps(directoryReserved) else {
@@ -48,7 +49,9 @@ extension VTd.Resolver {
     guard let entry = VTd.PASIDTableEntry(from: memory, at: place) else {
       return fault(.pasidTableUnreadable)
     }
-    observer.read(entry, at: place, level: VTd.Unit.pasidTableLevel)
+    observer.read(
+      entry, at: place, in: .upper(VTd.pasidTable), index: pasid.tableIndex,
+      as: limits)
     isReported = isReported && !entry.suppressesFaultReports
     guard entry.isPresent else { return fault(.pasidEntryNotPresent) }
     guard !entry.withoutUnusedPointers.overlaps(pasidReserved) else {
@@ -89,10 +92,11 @@ extension VTd.Resolver {
     if context.translationType == .passThrough {
       return .passThrough(hostAddressWidth: limits.hostAddressWidth, rules: rules)
     }
-    return .secondStage(
-      VTd.SecondStageTable(
-        root: context.secondStageTable, format: secondStageFormats[context.levels - 3],
-        addressWidth: limits.secondStageWidth(levels: context.levels), rules: rules))
+    return .table(
+      .secondStage(
+        VTd.SecondStageTable(
+          root: context.secondStageTable, format: secondStageFormats[context.levels - 3],
+          addressWidth: limits.secondStageWidth(levels: context.levels), rules: rules)))
   }
 
   private func route(
@@ -113,18 +117,21 @@ extension VTd.Resolver {
     }
     let rules = VTd.Rules(
       isScalable: true, isReported: isReported, hasPASID: request.pasid != nil,
-      isSupervisor: isSupervisor, protectsFromSupervisor: entry.protectsFromSupervisor,
+      isSupervisor: isSupervisor,
+      admitsSupervisor: entry.allowsSupervisor && request.pasid != nil,
+      protectsFromSupervisor: entry.protectsFromSupervisor,
       allowsZeroLengthReads: limits.features.contains(.zeroLengthReads))
     switch entry.translationType {
     case .firstStage:
-      return .success(.firstStage(firstStage(entry, rules)))
+      return .success(.table(.firstStage(firstStage(entry, rules))))
     case .secondStage:
-      return .success(.secondStage(secondStage(entry, rules)))
+      return .success(.table(.secondStage(secondStage(entry, rules))))
     case .nested:
       return .success(
-        .nested(
-          VTd.NestedTables(
-            firstStage: firstStage(entry, rules), secondStage: secondStage(entry, rules))))
+        .table(
+          .nested(
+            VTd.NestedTables(
+              firstStage: firstStage(entry, rules), secondStage: secondStage(entry, rules)))))
     default:
       return .success(.passThrough(hostAddressWidth: limits.hostAddressWidth, rules: rules))
     }

@@ -112,8 +112,7 @@ extension VTd {
     /// The context entry of a requester: present, no reserved bit set, of a kind that the unit
     /// supports.
     ///
-    /// Reads two entries, shown to `observer` at ``VTd/Unit/rootLevel`` and
-    /// ``VTd/Unit/contextLevel``.
+    /// Reads two entries, shown to `observer` in ``VTd/rootTable`` and ``VTd/contextTable``.
     public func context(
       of requester: Requester, in memory: some PhysicalMemory, observer: inout some WalkObserver
     ) -> Result<VTd.Context, VTd.RequestFault> {
@@ -130,7 +129,9 @@ extension VTd {
       guard let root = VTd.RootEntry(from: memory, at: rootPlace) else {
         return .failure(VTd.RequestFault(.rootTableUnreadable))
       }
-      observer.read(root, at: rootPlace, level: VTd.Unit.rootLevel)
+      observer.read(
+        root, at: rootPlace, in: .upper(VTd.rootTable), index: UInt64(requester.bus),
+        as: limits)
       guard root.isPresent else { return .failure(VTd.RequestFault(.rootEntryNotPresent)) }
       guard !root.overlaps(rootReserved) else {
         return .failure(VTd.RequestFault(.rootEntryReserved))
@@ -141,7 +142,9 @@ extension VTd {
       guard let context = VTd.ContextEntry(from: memory, at: place) else {
         return .failure(VTd.RequestFault(.contextTableUnreadable))
       }
-      observer.read(context, at: place, level: VTd.Unit.contextLevel)
+      observer.read(
+        context, at: place, in: .upper(VTd.contextTable),
+        index: UInt64(requester.deviceFunction), as: limits)
       // 7. FPD counts even when the entry is not present; then P, reserved bits, type, width.
       func fault(_ reason: VTd.FaultReason) -> Result<VTd.Context, VTd.RequestFault> {
         .failure(VTd.RequestFault(reason, isReported: !context.suppressesFaultReports))
@@ -171,7 +174,9 @@ extension VTd {
       guard let root = VTd.ScalableRootEntry(from: memory, at: rootPlace) else {
         return .failure(VTd.RequestFault(.scalableRootTableUnreadable))
       }
-      observer.read(root, at: rootPlace, level: VTd.Unit.rootLevel)
+      observer.read(
+        root, at: rootPlace, in: .upper(VTd.rootTable), index: UInt64(requester.bus),
+        as: limits)
       guard let table = root.contextTable(deviceFunction: requester.deviceFunction) else {
         return .failure(VTd.RequestFault(.scalableRootEntryNotPresent))
       }
@@ -187,7 +192,9 @@ extension VTd {
       guard let context = VTd.ScalableContextEntry(from: memory, at: place) else {
         return .failure(VTd.RequestFault(.scalableContextTableUnreadable))
       }
-      observer.read(context, at: place, level: VTd.Unit.contextLevel)
+      observer.read(
+        context, at: place, in: .upper(VTd.contextTable),
+        index: UInt64(requester.deviceFunction & 0x7f), as: limits)
       func fault(_ reason: VTd.FaultReason) -> Result<VTd.Context, VTd.RequestFault> {
         .failure(VTd.RequestFault(reason, isReported: !context.suppressesFaultReports))
       }

@@ -21,7 +21,7 @@ public enum TableMappingError: Error, Equatable, CustomStringConvertible {
 
 extension VTd.SecondStageFormat {
   /// Bytes of address that the table has entries for.
-  public var reach: UInt64 { 1 << UInt64(12 + 9 * levels) }
+  public var reach: UInt64 { 1 << UInt64(VTd.Paging.addressWidth(levels: levels)) }
 
   /// Maps each page of `range` to itself, for reading and writing, in pages of 4 KiB.
   ///
@@ -69,7 +69,8 @@ extension VTd.SecondStageFormat {
     while address < end {
       let table = try table(
         ofLevel: 1, for: IOVA(address), root: root, in: memory, allocateTable: allocateTable)
-      let byteCount = min(end, (address | 0x1f_ffff) + 1) - address
+      let byteCount =
+        min(end, (address | (1 << UInt64(VTd.Paging.sizeLog2(level: 2)) - 1)) + 1) - address
       memory.storeSeries(
         from: Entry(page: page, level: 1, permissions: permissions).rawValue,
         step: PageCount.pageByteCount, count: Int(byteCount / PageCount.pageByteCount),
@@ -95,7 +96,7 @@ extension VTd.SecondStageFormat {
       guard let entry = Entry(from: memory, at: place) else {
         preconditionFailure("a table that is written lies in RAM")
       }
-      if case .table(let next) = kind(of: entry, level: above) {
+      if case .table(let next, _) = kind(of: entry, level: above) {
         table = next
       } else {
         guard let new = allocateTable() else { throw .noPageForTable(iova) }

@@ -9,6 +9,8 @@ extension VTd {
     public let levels: Int
     /// RTADDR_REG.SSIRWE: IR and IW say what devices may do.
     public let usesIOPermissions: Bool
+    /// What the unit allows in entries.
+    public let limits: VTd.Limits
 
     // Bits that must be zero, from the entries' field tables: pages of level 1 to 3, and pointers to
     // tables from level 2 and 3 and from level 4 and 5.
@@ -25,18 +27,27 @@ extension VTd {
         ).rawValue
       }
       self.usesIOPermissions = usesIOPermissions
+      self.limits = limits
       self.levels = levels
       reservedInPages = (mask(1, leaf: true), mask(2, leaf: true), mask(3, leaf: true))
       reservedInLowPointers = mask(2, leaf: false)
       reservedInHighPointers = mask(4, leaf: false)
     }
 
-    @inlinable public func entryCount(level _: Int) -> UInt64 { 512 }
+    /// The leaf that PS picks at `level`, or a pointer.
+    @inlinable
+    public func variant(of entry: Entry, level: Int) -> Entry.Variant {
+      Entry.Variant(
+        level: level, isLeaf: entry.hasPageSizeBit, usesIOPermissions: usesIOPermissions,
+        limits: limits)
+    }
+
+    @inlinable public func entryCount(level _: Int) -> UInt64 { VTd.Paging.entryCount }
     @inlinable @inline(__always)
-    public func sizeLog2(level: Int) -> Int { Entry.sizeLog2(level: level) }
+    public func sizeLog2(level: Int) -> Int { VTd.Paging.sizeLog2(level: level) }
     @inlinable @inline(__always)
     public func index(of address: UInt64, level: Int) -> UInt64 {
-      address &>> UInt64(truncatingIfNeeded: sizeLog2(level: level)) & 511
+      VTd.Paging.index(of: address, level: level)
     }
 
     @inlinable @inline(__always)
@@ -53,12 +64,26 @@ extension VTd {
       }
       let reserved = level <= 3 ? reservedInLowPointers : reservedInHighPointers
       guard entry.rawValue & reserved == 0 else { return .malformed }
-      return .table(entry.address)
+      return .table(entry.address, level: level &- 1)
     }
 
     @inlinable @inline(__always)
     public func permissions(of entry: Entry, level _: Int) -> Permissions {
       usesIOPermissions ? entry.ioPermissions : entry.permissions
     }
+  }
+}
+
+extension VTd.SecondStageFormat: Hashable {
+  // The masks follow from the rest.
+  public static func == (left: Self, right: Self) -> Bool {
+    left.levels == right.levels && left.usesIOPermissions == right.usesIOPermissions
+      && left.limits == right.limits
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(levels)
+    hasher.combine(usesIOPermissions)
+    hasher.combine(limits)
   }
 }

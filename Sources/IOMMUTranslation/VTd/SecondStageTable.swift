@@ -3,7 +3,7 @@ import IOMMUFormats
 extension VTd {
   /// A VT-d second-stage table in force for one device.
   @frozen
-  public struct SecondStageTable: Sendable {
+  public struct SecondStageTable: Sendable, Hashable {
     public let root: PhysicalAddress
     public let format: VTd.SecondStageFormat
     /// Bits of IOVA that are translated: the smaller of the unit's and the table's.
@@ -83,7 +83,7 @@ extension VTd {
           return rules.isScalable ? .secondStageRootUnreadable : .contextEntryInvalid
         }
         return rules.isScalable ? .secondStageTableUnreadable : .tableUnreadable
-      case .malformed:
+      case .malformed, .skippedBits:
         return rules.isScalable ? .scalableSecondStageEntryReserved : .secondStageEntryReserved
       case .empty, .refused, .page:
         if rules.isScalable { return .secondStageEntryNotPresent }
@@ -114,5 +114,15 @@ extension VTd {
         return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
       }
     }
+  }
+}
+
+extension VTd.SecondStageTable: IOTable {
+  public var space: IOVASpace {
+    rules.space(byteCount: 1 << UInt64(addressWidth), signBit: nil)
+  }
+
+  public var mappings: Self {
+    Self(root: root, format: format, addressWidth: addressWidth, rules: rules.permissionRules)
   }
 }

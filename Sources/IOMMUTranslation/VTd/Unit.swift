@@ -69,11 +69,19 @@ extension VTd {
       VTd.Resolver(self).route(
         of: VTd.Request(requester, IOVA(0), pasid: pasid), in: memory, observer: &observer)
     }
+  }
 
-    /// The levels that observers see for the tables above the page tables.
-    public static let rootLevel = 9
-    public static let contextLevel = 8
-    public static let pasidDirectoryLevel = 7
-    public static let pasidTableLevel = 6
+  // The tables above the page tables, as observers see them.
+  @inlinable public static var rootTable: UpperTableKind {
+    UpperTableKind(height: 4, "root table")
+  }
+  @inlinable public static var contextTable: UpperTableKind {
+    UpperTableKind(height: 3, "context table")
+  }
+  @inlinable public static var pasidDirectory: UpperTableKind {
+    UpperTableKind(height: 2, "PASID directory")
+  }
+  @inlinable public static var pasidTable: UpperTableKind {
+    UpperTableKind(height: 1, "PASID table")
   }
 }

@@ -1,0 +1,81 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+extension TableGap {
+  /// Whose table it is and what is not known: `00:03.0 IOVA 0x0..<0x40000000`.
+  public var subjectText: String {
+    switch scope {
+    case .unit: "all devices"
+    case .requesters(let range):
+      range.lowerBound >> 8 == range.upperBound >> 8 && range.count == 256
+        ? "bus " + hexadecimal(range.lowerBound >> 8, digits: 2)
+        : "\(Requester(rawValue: range.lowerBound)) to \(Requester(rawValue: range.upperBound))"
+    case .addressSpaces(let requester, let pasids):
+      "\(requester) PASIDs \(pasids.lowerBound) to \(pasids.upperBound)"
+    case .addresses(let owner, let range): "\(owner) IOVA \(range.text)"
+    }
+  }
+
+  /// Why it is not known: `the context table at 0x6ab8000 is not in this dump`.
+  public var causeText: String {
+    let table =
+      switch place {
+      case .upper(let kind): "\(kind)"
+      case .level(let level): "table of level \(level)"
+      }
+    return switch cause {
+    case .absent: "the \(table) at \(address) is not in this dump"
+    case .tooManyReferences:
+      "the \(table) at \(address) is reached too often: tables point at each other"
+    case .tooMany: "there are more of them than are looked at"
+    }
+  }
+
+  /// `00:03.0 IOVA 0x0..<0x40000000: unknown, the table of level 3 at 0x7538000 is not in this dump`.
+  public var text: String { "\(subjectText): unknown, \(causeText)" }
+}
+
+extension TableGap: Encodable {
+  enum CodingKeys: String, CodingKey { case scope, cause, address, level, table, text }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(subjectText, forKey: .scope)
+    let cause =
+      switch cause {
+      case .absent: "absent"
+      case .tooManyReferences: "too many references"
+      case .tooMany: "too many"
+      }
+    try container.encode(cause, forKey: .cause)
+    try container.encode("\(address)", forKey: .address)
+    try container.encode(place, level: .level, table: .table)
+    try container.encode(text, forKey: .text)
+  }
+}
+
+/// What a report could not see, for its reader.
+public struct Blindness: Sendable {
+  /// Every part of a table that is not known, in the order of the tables.
+  public private(set) var gaps: [TableGap] = []
+
+  public init(_ gaps: [TableGap] = []) { self.gaps = gaps }
+
+  /// Nothing was hidden: what was not found is not there.
+  public var isEmpty: Bool { gaps.isEmpty }
+
+  /// A unit's root table itself is not known: nothing can be said of the devices behind it.
+  public var hidesUnit: Bool { gaps.contains { $0.scope == .unit } }
+
+  public mutating func add(_ gaps: some Sequence<TableGap>) { self.gaps += gaps }
+
+  /// Lines for one report at most; more are counted.
+  private static let lineLimit = 32
+
+  /// Writes a line for each part that is not known.
+  public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
+    for gap in gaps.prefix(Self.lineLimit) { out.write(ink.warning(gap.text) + "\n") }
+    let left = gaps.count - Self.lineLimit
+    if left > 0 { out.write(ink.warning("\(left) more parts of tables unknown") + "\n") }
+  }
+}

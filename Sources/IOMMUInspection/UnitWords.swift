@@ -1,0 +1,29 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// A unit that can be put into words: one conformance for each kind, beside its hardware.
+protocol DescribedUnit: UnitModel {
+  /// What the unit is and where its tables begin.
+  var text: String { get }
+  /// What people call the unit, and where it is: `Intel VT-d unit at 0xfed90000`.
+  var name: String { get }
+  /// Every table above the page tables, once for each who uses it.
+  func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable]
+}
+
+extension DescribedUnit {
+  func describedUpperTables(in _: some PhysicalMemory) -> [any DescribedUpperTable] { [] }
+}
+
+extension TranslationUnit {
+  /// The unit in words.
+  var words: any DescribedUnit {
+    guard let words = model as? any DescribedUnit else {
+      preconditionFailure("every kind of unit has words")
+    }
+    return words
+  }
+
+  /// What people call the unit, and where it is: `Intel VT-d unit at 0xfed90000`.
+  public var name: String { words.name }
+}

@@ -1,0 +1,15 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+extension VTd.Unit: DescribedUnit {
+  var name: String { "Intel VT-d unit at \(base)" }
+
+  var text: String {
+    status.translates ? "\(name): \(rootTableAddress.meaning(OnlyVariant()))" : "\(name), off"
+  }
+
+  func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable] {
+    guard status.translates else { return [] }
+    return upperTables(in: memory).tables.map { VTdUpperTableWords(table: $0, limits: limits) }
+  }
+}

@@ -1,0 +1,36 @@
+import IOMMUFormats
+
+extension TranslationUnit {
+  public static func calgary(_ chip: Calgary.Chip) -> TranslationUnit { TranslationUnit(chip) }
+}
+
+extension Calgary.Chip: UnitModel {
+  public func claim(
+    on requester: Requester, pasid _: PASID?, in _: some PhysicalMemory,
+    observer _: inout some WalkObserver
+  ) -> RouteClaim {
+    // A later chip that claims the bus overrules an earlier one, as in the Linux driver.
+    hostBridge(above: requester.bus).map { .certain($0.route) } ?? .none
+  }
+
+  public func tables(in _: some PhysicalMemory) -> TablesInForce {
+    var bridges: [UInt8: HostBridge] = [:]
+    for case .some(let bridge) in hostBridges { bridges[bridge.buses.lowerBound] = bridge }
+    return TablesInForce(
+      tables: bridges.sorted { $0.key < $1.key }.compactMap { _, bridge in
+        bridge.table.map { DMATable(owner: .buses(bridge.buses), table: .tce($0)) }
+      })
+  }
+
+  public var translates: Bool { hostBridges.contains { $0?.table != nil } }
+
+  public var passages: [Passage] {
+    hostBridges.compactMap { bridge in
+      guard let bridge, !bridge.configuration.areSlotsDisabled else { return nil }
+      guard let table = bridge.table else { return Passage(.buses(bridge.buses)) }
+      // Assumed: without DAC_DISABLE, addresses of 4 GiB and more pass untranslated.
+      return table.refusesDualAddressCycles
+        ? nil : Passage(.buses(bridge.buses), addresses: [1 << 32 ..< .max])
+    }
+  }
+}

@@ -1,0 +1,84 @@
+import IOMMUFormats
+
+/// Why modelled hardware blocks a request. A value, not an error: hardware faults are answers.
+///
+/// A number of a scheme: each kind of hardware has its own, with the words for it in one table.
+@frozen
+public struct Fault: Hashable, Sendable {
+  /// Which table ``code`` is a number of: an index of ``FaultSchemes/all``.
+  public let scheme: UInt8
+  /// The number of the fault in its scheme.
+  public let code: UInt8
+  /// Hardware keeps something that tells software of the fault.
+  public let isRecorded: Bool
+
+  @inlinable
+  public init(scheme: UInt8, code: UInt8, isRecorded: Bool) {
+    self.scheme = scheme
+    self.code = code
+    self.isRecorded = isRecorded
+  }
+
+  /// What the scheme says of the fault.
+  public var words: FaultWords { FaultSchemes.all[Int(scheme)].words(for: code) }
+
+  /// The number the manual gives the fault; `nil` where the hardware has none.
+  public var number: UInt8? { words.number }
+  /// In a few words, for people.
+  public var meaning: String { words.meaning }
+  /// No memory answered where a table should be, or that is one of the fault's causes: whoever looks
+  /// at a dump does not know what a machine would have done.
+  public var isUnanswered: Bool { words.isUnanswered }
+}
+
+extension Fault: CustomStringConvertible {
+  public var description: String {
+    (number.map { "fault \(hexadecimal($0)): " } ?? "fault: ") + meaning
+  }
+}
+
+/// What is said of a fault.
+public struct FaultWords: Sendable {
+  /// The number the manual gives it; `nil` where the hardware has none.
+  public var number: UInt8?
+  public var meaning: String
+  /// No memory answered where a table should be, or that is one of its causes.
+  public var isUnanswered: Bool
+
+  public init(number: UInt8? = nil, _ meaning: String, isUnanswered: Bool = false) {
+    self.number = number
+    self.meaning = meaning
+    self.isUnanswered = isUnanswered
+  }
+}
+
+/// The faults of one kind of hardware.
+public protocol FaultScheme: Sendable {
+  /// What is said of a number of the scheme; any number has words.
+  static func words(for code: UInt8) -> FaultWords
+}
+
+/// The schemes there are.
+public enum FaultSchemes {
+  public static let all: [any FaultScheme.Type] = [
+    PlatformFaults.self, VTd.Faults.self, GART.Faults.self, Calgary.Faults.self,
+  ]
+  @inlinable static var platform: UInt8 { 0 }
+  @inlinable static var vtd: UInt8 { 1 }
+  @inlinable static var gart: UInt8 { 2 }
+  @inlinable static var calgary: UInt8 { 3 }
+}
+
+/// What no IOMMU has a say in.
+public enum PlatformFaults: FaultScheme {
+  public static func words(for _: UInt8) -> FaultWords {
+    FaultWords("the device has no address lines for this address")
+  }
+}
+
+extension Fault {
+  /// The device has not enough address lines for this address.
+  @inlinable public static var beyondDeviceMask: Fault {
+    Fault(scheme: FaultSchemes.platform, code: 0, isRecorded: false)
+  }
+}

@@ -1,0 +1,117 @@
+import IOMMUFormats
+
+/// Joins the leaves of a table into runs, and keeps what is not known of it.
+struct MappingCollector: TableVisitor {
+  private let owner: TableOwner
+  private let table: any IOTable
+  private let space: IOVASpace
+  private var runs: [MappingRun] = []
+  private var gaps: [TableGap] = []
+
+  init(_ table: any IOTable, of owner: TableOwner) {
+    self.owner = owner
+    self.table = table
+    space = table.space
+  }
+
+  mutating func leaf(_ leaf: Leaf) {
+    add(leaf, byteCount: 1 << UInt64(leaf.sizeLog2))
+  }
+
+  mutating func leaves(_ run: LeafRun) { add(run.first, byteCount: run.byteCount) }
+
+  mutating func obstacle(_ obstacle: Obstacle) {
+    guard obstacle.end == .unreadable else { return }
+    addGap(
+      from: obstacle.address, byteCount: obstacle.byteCount, level: obstacle.level,
+      at: obstacle.entryAddress)
+  }
+
+  private mutating func add(_ leaf: Leaf, byteCount: UInt64) {
+    add(
+      leaf.address, byteCount: byteCount, to: leaf.page,
+      access: table.access(allowedBy: leaf.permissions))
+  }
+
+  /// Adds addresses that lead to memory, in pieces around those that the unit does not look up and
+  /// those that lead to none.
+  mutating func add(
+    _ address: UInt64, byteCount: UInt64, to page: PhysicalAddress, access: MappedAccess?
+  ) {
+    guard let access else { return }
+    let range = space.range(from: address, byteCount: byteCount)
+    let run = MappingRun(iova: range, physical: page, access: access)
+    guard space.cuts(run) else { return append(run) }
+    for piece in space.pieces(of: run) { append(piece) }
+  }
+
+  /// Adds addresses of which nothing is known.
+  mutating func addGap(
+    from address: UInt64, byteCount: UInt64, level: Int, at place: PhysicalAddress
+  ) {
+    let range = space.range(from: address, byteCount: byteCount)
+    gaps.append(TableGap(.absent, .addresses(owner, range), in: .level(level), at: place))
+  }
+
+  /// Adds that the table was left before its end.
+  mutating func add(_ error: EnumerationExhausted) {
+    let range = space.range(from: 0, byteCount: space.byteCount)
+    gaps.append(
+      TableGap(
+        .tooManyReferences, .addresses(owner, range), in: .level(error.level), at: error.table))
+  }
+
+  /// Adds a run, to the last one where it goes on.
+  private mutating func append(_ run: MappingRun) {
+    if let last = runs.last, last.iova.upperBound == run.iova.lowerBound,
+      last.physicalRange.upperBound == run.physical, last.access == run.access
+    {
+      runs[runs.count - 1].iova = last.iova.lowerBound..<run.iova.upperBound
+    } else {
+      runs.append(run)
+    }
+  }
+
+  consuming func finish() -> TableMappings { TableMappings(runs: runs, gaps: gaps) }
+}
+
+extension IOVASpace {
+  /// Whether a run leads through a hole, or where no entry can lead to.
+  func cuts(_ run: MappingRun) -> Bool {
+    let addresses = run.iova.rawValues
+    if holes.contains(where: { $0.overlaps(addresses) }) { return true }
+    guard let unreachable else { return false }
+    return unreachable.overlaps(run.physicalRange.rawValues)
+  }
+
+  /// What is left of a run that is cut, ascending.
+  func pieces(of run: MappingRun) -> [MappingRun] {
+    var cuts = holes.map { $0.clamped(to: run.iova.rawValues) }
+    if let unreachable {
+      let part = unreachable.clamped(to: run.physicalRange.rawValues)
+      let distance = run.iova.lowerBound.rawValue &- run.physical.rawValue
+      cuts.append(part.lowerBound &+ distance..<part.upperBound &+ distance)
+    }
+    var pieces: [MappingRun] = []
+    var start = run.iova.lowerBound.rawValue
+    func add(upTo end: UInt64) {
+      guard start < end else { return }
+      var piece = run
+      piece.iova = IOVA(start)..<IOVA(end)
+      piece.physical = PhysicalAddress(
+        run.physical.rawValue &+ (start - run.iova.lowerBound.rawValue))
+      pieces.append(piece)
+    }
+    for cut in cuts.filter({ !$0.isEmpty }).sorted(by: { $0.lowerBound < $1.lowerBound }) {
+      add(upTo: cut.lowerBound)
+      start = max(start, cut.upperBound)
+    }
+    add(upTo: run.iova.upperBound.rawValue)
+    return pieces
+  }
+}
+
+extension Range where Bound: Address {
+  /// The same bounds as numbers.
+  var rawValues: Range<UInt64> { lowerBound.rawValue..<upperBound.rawValue }
+}

@@ -1,0 +1,169 @@
+import IOMMUFormats
+
+/// Tables that translate requests: what stands behind one case of ``Table``.
+public protocol IOTable: Hashable, Sendable {
+  associatedtype Format: TableFormat
+
+  /// How the tables are laid out; of two stages the one that requests meet first.
+  var format: Format { get }
+  /// The first byte of the uppermost table; a guest's address where the tables are a guest's.
+  var root: PhysicalAddress { get }
+  /// The I/O addresses that the entries are for.
+  var space: IOVASpace { get }
+  /// The same tables without what two devices may have different and see the same mappings: whether
+  /// faults are recorded, which marks are set.
+  var mappings: Self { get }
+
+  /// What requests may do to a page whose entries allow this together; `nil` when none may do
+  /// anything.
+  func access(allowedBy permissions: Permissions) -> MappedAccess?
+}
+
+extension IOTable {
+  public func access(allowedBy permissions: Permissions) -> MappedAccess? {
+    permissions.isDisjoint(with: .readWrite) ? nil : MappedAccess(permissions)
+  }
+}
+
+/// Page tables in force for some requests: the one list of all kinds there are.
+///
+/// The hot path is compiled for each case; everything else asks ``any``. A new kind of tables is one
+/// case more, here and in the members below.
+@frozen
+public enum Table: Hashable, Sendable {
+  case tce(Calgary.TCETable)
+  case gatt(GART.Window)
+  case secondStage(VTd.SecondStageTable)
+  case firstStage(VTd.FirstStageTable)
+  case nested(VTd.NestedTables)
+
+  /// The tables, for whoever need not know their kind.
+  public var any: any IOTable {
+    switch self {
+    case .tce(let table): table
+    case .gatt(let window): window
+    case .secondStage(let table): table
+    case .firstStage(let table): table
+    case .nested(let tables): tables
+    }
+  }
+
+  /// What makes two tables the same mappings: devices with equal ones need one look, not two.
+  public var mappings: Table {
+    switch self {
+    case .tce, .gatt: self
+    case .secondStage(let table): .secondStage(table.mappings)
+    case .firstStage(let table): .firstStage(table.mappings)
+    case .nested(let tables): .nested(tables.mappings)
+    }
+  }
+
+  public var root: PhysicalAddress { any.root }
+  public var space: IOVASpace { any.space }
+
+  /// Translates an untranslated request, up to the end of its page.
+  ///
+  /// - Parameter byteCount: At least 1.
+  /// - Complexity: At most one entry read per level; of nested tables, per level of both stages.
+  @inlinable
+  public func translate(
+    _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
+    in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+  ) -> Translation {
+    switch self {
+    case .tce(let table):
+      table.translate(
+        address, byteCount: byteCount, access: operation.access, in: memory, observer: &observer)
+    case .gatt(let window):
+      window.translate(
+        address, byteCount: byteCount, access: operation.access, in: memory, observer: &observer)
+    case .secondStage(let table):
+      table.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
+    case .firstStage(let table):
+      table.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
+    case .nested(let tables):
+      tables.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
+    }
+  }
+
+  /// Goes through every entry of the tables, below the width in force; of nested tables those of the
+  /// first stage, which lie in guest memory and name guest pages.
+  ///
+  /// Addresses that the visitor sees count from the base of ``space``.
+  ///
+  /// - Throws: ``EnumerationExhausted`` when tables point at each other.
+  /// - Complexity: O(entries of all tables reached).
+  public func forEachEntry(
+    in memory: some PhysicalMemory, budget: inout EnumerationBudget,
+    visitor: inout some TableVisitor
+  ) throws(EnumerationExhausted) {
+    switch self {
+    case .tce(let table): try table.tour(in: memory, &budget, &visitor)
+    case .gatt(let window): try window.tour(in: memory, &budget, &visitor)
+    case .secondStage(let table): try table.tour(in: memory, &budget, &visitor)
+    case .firstStage(let table): try table.tour(in: memory, &budget, &visitor)
+    case .nested(let tables):
+      try tables.tour(
+        in: GuestMemory(tables.secondStage, memory: memory), &budget, &visitor)
+    }
+  }
+}
+
+extension IOTable {
+  /// The one tour of a whole table.
+  @inline(__always)
+  fileprivate func tour(
+    in memory: some PhysicalMemory, _ budget: inout EnumerationBudget,
+    _ visitor: inout some TableVisitor
+  ) throws(EnumerationExhausted) {
+    try format.forEachEntry(
+      from: root, in: memory, below: space.byteCount, budget: &budget, visitor: &visitor)
+  }
+}
+
+/// The I/O addresses that a table's entries are for.
+public struct IOVASpace: Hashable, Sendable {
+  /// The address that the first entry is for.
+  public var base: UInt64
+  /// Bytes of address from the base on; entries for those beyond are out of use.
+  public var byteCount: UInt64
+  /// The highest bit of address that counts, where those above repeat it.
+  public var signBit: Int?
+  /// Addresses that the unit does not look up in the table, whatever an entry for them says;
+  /// half-open.
+  public var holes: [Range<UInt64>]
+  /// Physical addresses that no entry can lead to; half-open.
+  public var unreachable: Range<UInt64>?
+
+  public init(
+    base: UInt64 = 0, byteCount: UInt64, signBit: Int? = nil, holes: [Range<UInt64>] = [],
+    unreachable: Range<UInt64>? = nil
+  ) {
+    self.base = base
+    self.byteCount = byteCount
+    self.signBit = signBit
+    self.holes = holes
+    self.unreachable = unreachable
+  }
+
+  /// The I/O address for one that counts from ``base``.
+  public func iova(_ address: UInt64) -> IOVA {
+    var iova = base &+ address
+    if let signBit, iova >> UInt64(signBit) & 1 != 0 { iova |= ~0 << UInt64(signBit) }
+    return IOVA(iova)
+  }
+
+  /// I/O addresses, half-open; the last page of all ends one byte short, because no address follows
+  /// it.
+  public func range(from address: UInt64, byteCount: UInt64) -> Range<IOVA> {
+    let start = iova(address)
+    let (end, wraps) = start.rawValue.addingReportingOverflow(byteCount)
+    return start..<IOVA(wraps ? .max : end)
+  }
+}
