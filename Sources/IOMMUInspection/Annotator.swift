@@ -218,10 +218,10 @@ private struct RegionFinder {
     gaps = inForce.gaps
     for table in inForce.tables {
       guard let tree = table.table else { continue }
-      if let index = known[tree.mappings] {
+      if let index = known[tree.identity] {
         groups[index].others += 1
       } else {
-        known[tree.mappings] = groups.count
+        known[tree.identity] = groups.count
         groups.append((table.owner, tree, 0))
       }
     }

@@ -66,10 +66,10 @@ public struct MapsReport: Sendable {
     in memory: some PhysicalMemory, budget: inout EnumerationBudget, _ body: (TableMaps) -> Void
   ) {
     var usersLeft: [Table: Int] = [:]
-    for case let table? in tables.map(\.table) { usersLeft[table.mappings, default: 0] += 1 }
+    for case let table? in tables.map(\.table) { usersLeft[table.identity, default: 0] += 1 }
     var shared: [Table: TableMappings] = [:]
     for table in tables {
-      guard let identity = table.table?.mappings else {
+      guard let identity = table.table?.identity else {
         body(TableMaps(table: table, mappings: TableMappings()))
         continue
       }

@@ -88,7 +88,7 @@ extension TableVisitor {
 /// has a page of stacks behind thousands of entries.
 public struct EnumerationBudget: Sendable {
   /// How often one tree may reach one table.
-  public static let reachesPerTable = 32_768
+  public static let reachesPerTable = 8192
 
   public var remainingTables: UInt64
 

@@ -12,7 +12,7 @@ public protocol IOTable: Hashable, Sendable {
   var space: IOVASpace { get }
   /// The same tables without what two devices may have different and see the same mappings: whether
   /// faults are recorded, which marks are set.
-  var mappings: Self { get }
+  var identity: Self { get }
 
   /// What requests may do to a page whose entries allow this together; `nil` when none may do
   /// anything.
@@ -49,12 +49,12 @@ public enum Table: Hashable, Sendable {
   }
 
   /// What makes two tables the same mappings: devices with equal ones need one look, not two.
-  public var mappings: Table {
+  public var identity: Table {
     switch self {
     case .tce, .gatt: self
-    case .secondStage(let table): .secondStage(table.mappings)
-    case .firstStage(let table): .firstStage(table.mappings)
-    case .nested(let tables): .nested(tables.mappings)
+    case .secondStage(let table): .secondStage(table.identity)
+    case .firstStage(let table): .firstStage(table.identity)
+    case .nested(let tables): .nested(tables.identity)
     }
   }
 

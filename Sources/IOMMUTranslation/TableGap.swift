@@ -63,7 +63,7 @@ public struct TablesInForce: Sendable {
 }
 
 /// What one table maps, as far as it is known.
-public struct TableMappings: Sendable {
+public struct TableMappings: Hashable, Sendable {
   /// Maximal runs, ascending by IOVA. A pass-through device has none.
   public var runs: [MappingRun]
   /// Page tables that are not known, with the addresses that depend on them.
@@ -108,19 +108,28 @@ extension Machine {
   public func mappings(
     of table: DMATable, in memory: some PhysicalMemory, budget: inout EnumerationBudget
   ) -> TableMappings {
-    guard let tree = table.table else { return TableMappings() }
-    var collector = MappingCollector(tree.any, of: table.owner)
-    if case .nested(let tables) = tree {
+    var mappings = table.mappings(in: memory, budget: &budget)
+    mappings.gaps.removeAll { $0.cause == .absent && !isAbsent($0.address, in: memory) }
+    return mappings
+  }
+}
+
+extension DMATable {
+  /// The same where no machine says which memory there is: each table where none answers is a gap.
+  func mappings(
+    in memory: some PhysicalMemory, budget: inout EnumerationBudget
+  ) -> TableMappings {
+    guard let table else { return TableMappings() }
+    var collector = MappingCollector(table.any, of: owner)
+    if case .nested(let tables) = table {
       tables.collect(into: &collector, from: memory, budget: &budget)
     } else {
       do throws(EnumerationExhausted) {
-        try tree.forEachEntry(in: memory, budget: &budget, visitor: &collector)
+        try table.forEachEntry(in: memory, budget: &budget, visitor: &collector)
       } catch {
         collector.add(error)
       }
     }
-    var mappings = collector.finish()
-    mappings.gaps.removeAll { $0.cause == .absent && !isAbsent($0.address, in: memory) }
-    return mappings
+    return collector.finish()
   }
 }

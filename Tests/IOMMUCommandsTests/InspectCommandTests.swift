@@ -29,8 +29,8 @@ import Testing
     var found = ""
     var given = ""
     let walk = [Self.image, "0000:00:03.0", "ffefd000", "--write"]
-    #expect(try Walk.parse(walk).report(to: &found))
-    #expect(try Walk.parse(walk + ["--root", "0x6a04000"]).report(to: &given))
+    #expect(try Walk.parse(walk).report(to: &found) == .yes)
+    #expect(try Walk.parse(walk + ["--root", "0x6a04000"]).report(to: &given) == .yes)
     #expect(found.hasSuffix("00:03.0 writes 0x7663000, 4 KiB to the end of the page\n"))
     #expect(found == given)
   }
@@ -44,7 +44,7 @@ import Testing
 
   @Test func `a page is traced back to the devices that reach it`() throws {
     var screen = ""
-    #expect(try Who.parse([Self.image, "0x7663000"] + Self.source).report(to: &screen))
+    #expect(try Who.parse([Self.image, "0x7663000"] + Self.source).report(to: &screen) == .yes)
     #expect(
       screen == """
         00:03.0  IOVA 0xffefd000  rw  in 0xffefd000..<0xffefe000 -> 0x7663000..<0x7664000
@@ -55,7 +55,7 @@ import Testing
 
   @Test func `a dump does not differ from itself`() throws {
     var screen = ""
-    #expect(try Diff.parse([Self.image, Self.image] + Self.source).report(to: &screen))
+    #expect(try Diff.parse([Self.image, Self.image] + Self.source).report(to: &screen) == .yes)
     #expect(screen == "0 devices different, 15 the same: no range changed\n")
   }
 
@@ -63,7 +63,7 @@ import Testing
     let command = try Verify.parse(
       [Self.image, "--crash-kernel", "4M@336M", "--device", "00:03.0"] + Self.source)
     var screen = ""
-    #expect(try !command.report(to: &screen))
+    #expect(try command.report(to: &screen) == .no)
     #expect(
       screen.contains(
         "  00:03.0 IOVA 0x15000000, SS-PDPE [0x0] at 0x7538000, raw 0x0000000000000000: 1024 of "
@@ -89,7 +89,7 @@ import Testing
     let command = try Verify.parse([
       "\(directory.path)/vtd.elf", "--machine", "\(directory.path)/vtd.json",
     ])
-    #expect(try command.report(to: &screen))
+    #expect(try command.report(to: &screen) == .yes)
     #expect(screen.contains("R1  holds"))
     #expect(screen.contains("R13  broken by design"))
     #expect(screen.hasSuffix("the Rule holds\n"))
@@ -121,8 +121,8 @@ import Testing
     var plain = ""
     var colored = ""
     let command = try Walk.parse([Self.image, "00:03.0", "0x1000"] + Self.source)
-    #expect(try !command.report(to: &plain))
-    #expect(try !command.report(to: &colored, ink: Ink(isOn: true)))
+    #expect(try command.report(to: &plain) == .no)
+    #expect(try command.report(to: &colored, ink: Ink(isOn: true)) == .no)
     #expect(!plain.contains("\u{1b}"))
     var stripped = ""
     var isEscape = false

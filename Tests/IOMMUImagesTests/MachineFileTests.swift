@@ -240,7 +240,7 @@ import Testing
   @Test func `of VT-d the root table is needed, the rest is assumed`() throws {
     #expect(
       unitMessage(vtd("")).hasPrefix("m.json: units[0].registers[\"0x020\"]: is missing"))
-    guard case .vtd(let unit) = try unit(vtd("\"0x20\": \"0x6a04000\"")) else {
+    guard let unit = try unit(vtd("\"0x20\": \"0x6a04000\"")).as(VTd.Unit.self) else {
       return #expect(Bool(false))
     }
     #expect(unit.base == PhysicalAddress(0xfed9_0000))
@@ -251,7 +251,7 @@ import Testing
 
   @Test func `VT-d capabilities become limits`() throws {
     let registers = "\"0x8\": \"0xd2008c222f0606\", \"0x10\": \"0xf00f4a\", \"0x20\": \"0x1000\""
-    guard case .vtd(let unit) = try unit(vtd(registers)) else { return #expect(Bool(false)) }
+    guard let unit = try unit(vtd(registers)).as(VTd.Unit.self) else { return #expect(Bool(false)) }
     #expect(unit.limits.maximumGuestAddressWidth == 48)
     #expect(unit.limits.hostAddressWidth == 48)
     #expect(unit.limits.supportedWidths == 0b110)
@@ -261,13 +261,13 @@ import Testing
     #expect(!unit.limits.hasDeviceTLBs)
     #expect(!unit.limits.hasTransientMappings)
     let wide = vtd(registers) + ", \"host_address_width\": 40"
-    guard case .vtd(let unit) = try self.unit(wide) else { return #expect(Bool(false)) }
+    guard let unit = try self.unit(wide).as(VTd.Unit.self) else { return #expect(Bool(false)) }
     #expect(unit.limits.hostAddressWidth == 40)
   }
 
   @Test func `one missing VT-d capability register restricts nothing`() throws {
-    guard case .vtd(let first) = try unit(vtd("\"0x10\": \"0x0\", \"0x20\": \"0x1000\"")),
-      case .vtd(let second) = try unit(vtd("\"0x8\": \"0x0\", \"0x20\": \"0x1000\""))
+    guard let first = try unit(vtd("\"0x10\": \"0x0\", \"0x20\": \"0x1000\"")).as(VTd.Unit.self),
+      let second = try unit(vtd("\"0x8\": \"0x0\", \"0x20\": \"0x1000\"")).as(VTd.Unit.self)
     else { return #expect(Bool(false)) }
     #expect(first.limits.hostAddressWidth == 52)
     #expect(first.limits.maximumGuestAddressWidth == 57)
@@ -288,11 +288,12 @@ import Testing
 
   @Test func `the registers of a scalable-mode unit give its tables and what it has`() throws {
     guard
-      case .vtd(let unit) = try unit(
+      let unit = try unit(
         vtd(
           "\"0x000\": \"0x40\", \"0x008\": \"0xd2008c222f0606\", "
             + "\"0x010\": \"0x490080f00f4a\", \"0x01c\": \"0xc7000000\", "
-            + "\"0x020\": \"0x6a2f400\""))
+            + "\"0x020\": \"0x6a2f400\"")
+      ).as(VTd.Unit.self)
     else { return #expect(Bool(false)) }
     #expect(unit.rootTableAddress.mode == .scalable)
     #expect(unit.rootTableAddress.rootTable == PhysicalAddress(0x6a2_f000))
@@ -318,7 +319,7 @@ import Testing
   }
 
   @Test func `of a GART that is off the control register suffices`() throws {
-    guard case .gart(let node) = try unit(gart("\"0x90\": \"0xe\"")) else {
+    guard let node = try unit(gart("\"0x90\": \"0xe\"")).as(GART.Node.self) else {
       return #expect(Bool(false))
     }
     #expect(node.control.rawValue == 0xe)
@@ -342,7 +343,7 @@ import Testing
   // MARK: Calgary
 
   func bridges(_ registers: String) throws -> [Calgary.Chip.HostBridge?] {
-    guard case .calgary(let chip) = try unit(calgary(registers)) else {
+    guard let chip = try unit(calgary(registers)).as(Calgary.Chip.self) else {
       Issue.record("not a Calgary")
       return []
     }

@@ -87,7 +87,7 @@ func defaultConfiguration(_ mode: TranslationMode) throws -> MachineConfiguratio
     // A damaged leaf: the NIC's buffer now names a page in the crash kernel's image.
     var leaf = PhysicalAddress(0)
     let handle = primary.machine.resolve(nic.requester, in: primary.memory)
-    if case .secondStage(let table) = handle.route {
+    if case .table(.secondStage(let table)) = handle.route {
       var observer = Unobserved()
       leaf =
         table.format.walk(

@@ -51,7 +51,10 @@ private func ready(_ configuration: MachineConfiguration) throws -> PrimaryKerne
 private func lastEntry(_ primary: PrimaryKernel, _ iova: UInt64) -> PhysicalAddress {
   struct Last: WalkObserver {
     var address = PhysicalAddress(0)
-    mutating func read(_: some TableEntry, at address: PhysicalAddress, level _: Int) {
+    mutating func read<Entry: TableEntry>(
+      _: Entry, at address: PhysicalAddress, in _: TablePlace, index _: UInt64,
+      as _: @autoclosure () -> Entry.Variant
+    ) {
       self.address = address
     }
   }
@@ -320,7 +323,7 @@ private func lastEntry(_ primary: PrimaryKernel, _ iova: UInt64) -> PhysicalAddr
       (0xc200_0000 as UInt32, RuleVerdict.Outcome.broken), (0xc280_0000, .holds),
     ] {
       let verdict = check(primary) { evidence in
-        guard case .vtd(var unit) = evidence.machine.units[0] else { return }
+        guard var unit = evidence.machine.units[0].as(VTd.Unit.self) else { return }
         unit.status = VTd.GlobalStatus(rawValue: status)
         evidence.machine.units = [.vtd(unit)]
       }.interrupts()
@@ -338,7 +341,7 @@ private func lastEntry(_ primary: PrimaryKernel, _ iova: UInt64) -> PhysicalAddr
       (0x03 as UInt32, RuleVerdict.Outcome.broken), (0x13, .notApplicable),
     ] {
       let verdict = check(primary) { evidence in
-        guard case .gart(var node) = evidence.machine.units[0] else { return }
+        guard var node = evidence.machine.units[0].as(GART.Node.self) else { return }
         node.base = GART.ApertureBase(rawValue: 0x4)
         node.control = GART.ApertureControl(rawValue: control)
         evidence.machine.units = [.gart(node)]

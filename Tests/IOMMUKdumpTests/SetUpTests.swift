@@ -26,7 +26,7 @@ import Testing
   @Test func `the identity TCEs have the manual's bytes at the manual's places`() throws {
     let primary = try PrimaryKernel(try defaultConfiguration(.calgary))
     try primary.applyRule()
-    for table in primary.machine.tables(in: primary.memory) {
+    for table in primary.machine.tables(in: primary.memory).tables {
       let start = try #require(table.root).rawValue
       #expect(
         primary.memory.bytes(at: PhysicalAddress(start + 0x8000), count: 8)
@@ -91,12 +91,12 @@ import Testing
     #expect(
       report.tables.map(\.entryName)
         == Array(repeating: policy == .smallest ? "SS-PTE" : "SS-PDE+SS-PTE", count: 3))
-    let tables = primary.machine.tables(in: primary.memory)
+    let tables = primary.machine.tables(in: primary.memory).tables
     #expect(tables.count == 3)
     for table in tables {
       var budget = EnumerationBudget(for: primary.memory)
       #expect(
-        try table.runs(in: primary.memory, budget: &budget)
+        primary.machine.mappings(of: table, in: primary.memory, budget: &budget).runs
           == ranges.map {
             MappingRun(
               iova: $0.mapBounds(to: IOVA.self), physical: $0.lowerBound, permissions: .readWrite)
@@ -166,7 +166,7 @@ import Testing
       let buffer = try primary.mapNewBuffer(byteCount: 1 << 20, for: disk, direction: .fromDevice)
       if buffer.iovas.upperBound > IOVA(0x200_0000) { inside = buffer }
     }
-    let before = primary.machine.tables(in: primary.memory).map {
+    let before = primary.machine.tables(in: primary.memory).tables.map {
       primary.memory.bytes(at: $0.root!, count: 0x10_0000)
     }
     let conflict = try #require(inside)
@@ -177,7 +177,7 @@ import Testing
         mappedTo: PhysicalAddress(
           conflict.target.lowerBound.rawValue + first - conflict.iova.rawValue))
     ) { try primary.applyRule() }
-    let after = primary.machine.tables(in: primary.memory).map {
+    let after = primary.machine.tables(in: primary.memory).tables.map {
       primary.memory.bytes(at: $0.root!, count: 0x10_0000)
     }
     #expect(before == after)

@@ -127,11 +127,12 @@ struct ReferenceWalker {
         let byteCount = 1 + generator.next() % 0x8000
         let handle = DeviceHandle(
           requester: device,
-          route: .secondStage(
-            VTd.SecondStageTable(
-              root: PhysicalAddress(root),
-              format: VTd.SecondStageFormat(levels: levels, limits: limits),
-              addressWidth: width, isReported: true)))
+          route: .table(
+            .secondStage(
+              VTd.SecondStageTable(
+                root: PhysicalAddress(root),
+                format: VTd.SecondStageFormat(levels: levels, limits: limits),
+                addressWidth: width, isReported: true))))
         if iova >> 20 == 0xfee { continue }
         let answer = handle.translate(
           IOVA(iova), byteCount: byteCount, access: access, in: memory)
@@ -178,15 +179,27 @@ struct ReferenceWalker {
 
   struct ReadCounter: WalkObserver {
     var levels: [Int] = []
-    mutating func read(_: some TableEntry, at _: PhysicalAddress, level: Int) {
-      levels.append(level)
+    mutating func read<Entry: TableEntry>(
+      _: Entry, at _: PhysicalAddress, in place: TablePlace, index _: UInt64,
+      as _: @autoclosure () -> Entry.Variant
+    ) {
+      levels.append(place.level ?? 0)
     }
   }
 
   struct Reads: WalkObserver {
     var text: [String] = []
-    mutating func read(_ entry: some TableEntry, at address: PhysicalAddress, level: Int) {
-      text.append("\(type(of: entry).name) \(level) at \(address): \(hexadecimal(entry.low))")
+    mutating func read<Entry: TableEntry>(
+      _ entry: Entry, at address: PhysicalAddress, in place: TablePlace, index: UInt64,
+      as _: @autoclosure () -> Entry.Variant
+    ) {
+      let place =
+        switch place {
+        case .level(let level): "\(level)"
+        case .upper(let kind): "in \(kind)"
+        }
+      text.append(
+        "\(Entry.name) \(place) [\(hexadecimal(index))] at \(address): \(hexadecimal(entry.low))")
     }
   }
 
@@ -203,9 +216,11 @@ struct ReferenceWalker {
     #expect(answer == .to(0x20_0678))
     #expect(
       reads.text == [
-        "root entry 9 at 0x100000: 0x101001", "context entry 8 at 0x101200: 0x112001",
-        "second-stage entry 3 at 0x112000: 0x113003", "second-stage entry 2 at 0x113488: 0x114003",
-        "second-stage entry 1 at 0x114a28: 0x200003",
+        "root entry in root table [0x0] at 0x100000: 0x101001",
+        "context entry in context table [0x20] at 0x101200: 0x112001",
+        "second-stage entry 3 [0x0] at 0x112000: 0x113003",
+        "second-stage entry 2 [0x91] at 0x113488: 0x114003",
+        "second-stage entry 1 [0x145] at 0x114a28: 0x200003",
       ])
   }
 

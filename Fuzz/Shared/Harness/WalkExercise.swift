@@ -32,9 +32,8 @@ enum WalkExercise {
       }
     }
     var budget = EnumerationBudget(remainingTables: 128)
-    for table in machine.tables(in: memory).prefix(4) where entryCount(of: table) <= entryLimit {
-      guard let runs = try? table.runs(in: memory, budget: &budget) else { continue }
-      for run in runs { precondition(!run.iova.isEmpty, "a run maps a byte") }
+    for table in machine.tables(in: memory).tables.prefix(4) where entryCount(of: table) <= entryLimit {
+      for run in machine.mappings(of: table, in: memory, budget: &budget).runs { precondition(!run.iova.isEmpty, "a run maps a byte") }
     }
   }
 
@@ -42,11 +41,10 @@ enum WalkExercise {
   private static let entryLimit: UInt64 = 16_384
 
   private static func entryCount(of table: DMATable) -> UInt64 {
-    switch table.content {
-    case .tce(let table): table.size.entryCount
-    case .gatt(let window): window.byteCount / 4096
-    case .secondStage, .firstStage, .nested, .passThrough: 512
+    func count(_ table: some IOTable) -> UInt64 {
+      table.format.entryCount(level: table.format.levels)
     }
+    return table.table.map { count($0.any) } ?? 0
   }
 
   private static func check(_ translation: Translation) {

@@ -57,7 +57,7 @@ struct RootJudge<Memory: PhysicalMemory> {
     defer { budget.tables -= share - shareLeft.remainingTables }
     var seen: Set<Table> = []
     for case let table? in tables.map(\.table) {
-      guard seen.insert(table.mappings).inserted else { continue }
+      guard seen.insert(table.identity).inserted else { continue }
       guard seen.count <= Self.treeLimit else { break }
       trees.add(table, in: memory, budget: &shareLeft)
     }

@@ -40,7 +40,7 @@ public struct DomainTranslationStruct: Sendable {
     report.forEachTable(in: memory) { blindness.add($0.gaps) }
     var firstNames: [Table: String] = [:]
     var blocks: [Table: String] = [:]
-    let identities = report.tables.map { $0.table?.mappings }
+    let identities = report.tables.map { $0.table?.identity }
     let users = Dictionary(grouping: zip(report.tables, identities), by: \.1).mapValues {
       $0.compactMap { $0.0.owner.requester }
     }

@@ -85,7 +85,7 @@ public struct MapsSummary: Sendable, Encodable {
     var known: [Table: Int] = [:]
     report.forEachTable(in: memory) { maps in
       let table = maps.table
-      let identity = table.table?.mappings
+      let identity = table.table?.identity
       if let identity, let index = known[identity] {
         var row = rows[index]
         row.sharedWith = row.table

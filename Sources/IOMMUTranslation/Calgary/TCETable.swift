@@ -85,5 +85,5 @@ extension Calgary.TCETable: IOTable {
       byteCount: size.coverage,
       holes: [holes.legacy, holes.memory1, holes.memory2].filter { !$0.isEmpty })
   }
-  public var mappings: Self { self }
+  public var identity: Self { self }
 }

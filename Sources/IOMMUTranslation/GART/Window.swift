@@ -54,5 +54,5 @@ extension GART {
 
 extension GART.Window: IOTable {
   public var space: IOVASpace { IOVASpace(base: base, byteCount: byteCount) }
-  public var mappings: Self { self }
+  public var identity: Self { self }
 }

@@ -94,7 +94,7 @@ extension VTd.FirstStageTable: IOTable {
     rules.space(byteCount: 1 << UInt64(format.addressWidth), signBit: format.addressWidth - 1)
   }
 
-  public var mappings: Self {
+  public var identity: Self {
     Self(root: root, format: format, rules: rules.permissionRules, marks: .none)
   }
 

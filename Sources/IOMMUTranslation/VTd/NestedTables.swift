@@ -120,7 +120,7 @@ extension VTd.NestedTables: IOTable {
   /// A guest address.
   public var root: PhysicalAddress { firstStage.root }
   public var space: IOVASpace { firstStage.space }
-  public var mappings: Self {
-    Self(firstStage: firstStage.mappings, secondStage: secondStage.mappings)
+  public var identity: Self {
+    Self(firstStage: firstStage.identity, secondStage: secondStage.identity)
   }
 }

@@ -122,7 +122,7 @@ extension VTd.SecondStageTable: IOTable {
     rules.space(byteCount: 1 << UInt64(addressWidth), signBit: nil)
   }
 
-  public var mappings: Self {
+  public var identity: Self {
     Self(root: root, format: format, addressWidth: addressWidth, rules: rules.permissionRules)
   }
 }

@@ -18,11 +18,12 @@ import Testing
     }
     let handle = DeviceHandle(
       requester: Requester(rawValue: 0x18),
-      route: .secondStage(
-        VTd.SecondStageTable(
-          root: PhysicalAddress(0x1000),
-          format: VTd.SecondStageFormat(levels: 4, limits: .permissive), addressWidth: 48,
-          isReported: true)))
+      route: .table(
+        .secondStage(
+          VTd.SecondStageTable(
+            root: PhysicalAddress(0x1000),
+            format: VTd.SecondStageFormat(levels: 4, limits: .permissive), addressWidth: 48,
+            isReported: true))))
     return (memory, Translator(handle, in: memory))
   }
 
@@ -111,11 +112,12 @@ import Testing
     let other = Translator(
       DeviceHandle(
         requester: Requester(rawValue: 0x18),
-        route: .secondStage(
-          VTd.SecondStageTable(
-            root: PhysicalAddress(0x2000),
-            format: VTd.SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
-            isReported: true))), in: memory)
+        route: .table(
+          .secondStage(
+            VTd.SecondStageTable(
+              root: PhysicalAddress(0x2000),
+              format: VTd.SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
+              isReported: true)))), in: memory)
     #expect(
       Self.translate(other, [0x1000], through: cache).map(\.rawValue) == [0x1_0020_1000])
   }

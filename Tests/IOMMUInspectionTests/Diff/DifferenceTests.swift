@@ -67,7 +67,9 @@ import Testing
     }
     func runs(_ pages: [UInt64: RunDifference.Target]) -> [MappingRun] {
       pages.sorted { $0.key < $1.key }.map {
-        run($0.key * 4096..<($0.key + 1) * 4096, $0.value.physical.rawValue, $0.value.permissions)
+        run(
+          $0.key * 4096..<($0.key + 1) * 4096, $0.value.physical.rawValue,
+          $0.value.access.permissions)
       }
     }
     let (before, after) = (table(), table())
@@ -85,7 +87,7 @@ import Testing
 @Suite struct MapsDifferenceTests {
   @Test func `a machine does not differ from itself`() throws {
     let small = try SmallMachine()
-    let difference = try MapsDifference(
+    let difference = MapsDifference(
       before: small.machine, in: small.memory, after: small.machine, in: small.memory)
     #expect(difference.isEmpty)
     var screen = ""
@@ -101,7 +103,7 @@ import Testing
     other.memory.store(0x3b003 as UInt64, at: PhysicalAddress(0x3a000))
     other.memory.store(0x40_0081 as UInt64, at: PhysicalAddress(0x3b008))
     other.memory.store(0 as UInt64, at: PhysicalAddress(0x32000))
-    let difference = try MapsDifference(
+    let difference = MapsDifference(
       before: small.machine, in: small.memory, after: other.machine, in: other.memory)
     #expect(!difference.isEmpty)
     var screen = ""

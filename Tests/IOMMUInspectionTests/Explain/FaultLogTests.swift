@@ -174,7 +174,7 @@ import Testing
     let small = try SmallMachine()
     var reader = FaultLogReader()
     reader.read(line)
-    let explainer = try FaultExplainer(small.machine, in: small.memory)
+    let explainer = FaultExplainer(small.machine, in: small.memory)
     return explainer.explain(try #require(reader.faults.first))
   }
 

@@ -385,7 +385,7 @@ private struct Machine {
     let report = try primary.applyRule()
     #expect(report.tables.map(\.table) == ["bus:00", "bus:01", "bus:02"])
     for table in report.tables { #expect(table.writtenEntryCount == 32_768) }
-    guard case .calgary(let chip) = primary.machine.units[0] else {
+    guard let chip = primary.machine.units[0].as(Calgary.Chip.self) else {
       Issue.record("no Calgary")
       return
     }

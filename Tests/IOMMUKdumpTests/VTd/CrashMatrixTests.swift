@@ -273,7 +273,7 @@ import Testing
   @Test func `a bus that cannot be copied stays empty`() throws {
     var lab = try Lab()
     // Something has written over the root entry of bus 1.
-    guard case .vtd(let unit) = lab.primary.machine.units[0] else { return }
+    guard let unit = lab.primary.machine.units[0].as(VTd.Unit.self) else { return }
     lab.primary.memory.store(UInt64(0x70_0000_0001), at: unit.rootEntryAddress(bus: 1))
     try lab.captureKernel(.copy).takeOver()
     let answer = lab.write(lab.a.iova, target: lab.a.target)
@@ -285,7 +285,7 @@ import Testing
       var lab = try Lab(caches: .none)
       try lab.captureKernel(.copy).takeOver()
       let handle = lab.primary.machine.resolve(Lab.device.requester, in: lab.primary.memory)
-      guard case .secondStage(let table) = handle.route else { return }
+      guard case .table(.secondStage(let table)) = handle.route else { return }
       var observer = Unobserved()
       let walk = table.format.walk(
         lab.a.iova.rawValue, from: table.root, in: lab.primary.memory, observer: &observer)

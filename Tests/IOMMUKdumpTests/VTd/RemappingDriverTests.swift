@@ -39,7 +39,7 @@ import Testing
     let registers = try #require(kernel.platform?.registers(at: RemappingPlatform.base))
     // TES, RTPS, and QIES where there is a queue.
     #expect(registers.read(0x01c, byteCount: 4) == (hasQueue ? 0xc400_0000 : 0xc000_0000))
-    guard case .vtd(let unit) = kernel.machine.units[0] else { return }
+    guard let unit = kernel.machine.units[0].as(VTd.Unit.self) else { return }
     #expect(registers.read(0x020, byteCount: 8) == unit.rootTableAddress.rawValue)
     #expect(unit.base == PhysicalAddress(0xfed9_0000))
     // The queue is empty: every descriptor has been executed.
@@ -90,11 +90,10 @@ import Testing
     let mapped = try [controller, disk].map {
       try kernel.mapNewBuffer(byteCount: 4096, for: $0, direction: .fromDevice)
     }
-    guard case .vtd(let unit) = kernel.machine.units[0] else { return }
+    guard let unit = kernel.machine.units[0].as(VTd.Unit.self) else { return }
     let ids = try [disk, nic, controller].map { device -> UInt16 in
       let table = try #require(
-        unit.contextTables(bus: device.requester.bus, in: kernel.memory)(
-          device.requester.deviceFunction))
+        unit.contextTable(of: device.requester, in: kernel.memory))
       return try #require(
         VTd.ContextEntry(
           from: kernel.memory,

@@ -72,11 +72,13 @@ import Testing
         Self.check(
           DeviceHandle(
             requester: device, dmaMask: dmaMask,
-            route: .secondStage(
-              VTd.SecondStageTable(
-                root: PhysicalAddress(root),
-                format: VTd.SecondStageFormat(levels: levels, limits: limits), addressWidth: width,
-                isReported: true))),
+            route: .table(
+              .secondStage(
+                VTd.SecondStageTable(
+                  root: PhysicalAddress(root),
+                  format: VTd.SecondStageFormat(levels: levels, limits: limits),
+                  addressWidth: width,
+                  isReported: true)))),
           in: memory, addresses, &outcomes)
       }
     }
@@ -116,7 +118,7 @@ import Testing
       let marks = StageMarks(
         accessed: generator.oneIn(2) ? 0x20 : 0x420, dirty: 0x40, isSnooped: generator.oneIn(2))
       let levels = 4 + Int(generator.next() % 2)
-      let routes: [DeviceHandle.Route] = [
+      let tables: [Table] = [
         .firstStage(
           VTd.FirstStageTable(
             root: root, format: VTd.FirstStageFormat(levels: levels, limits: limits), rules: rules,
@@ -133,7 +135,7 @@ import Testing
             format: VTd.SecondStageFormat(levels: levels, limits: limits, usesIOPermissions: true),
             addressWidth: 12 + 9 * levels, rules: rules)),
       ]
-      for route in routes {
+      for route in tables.map(DeviceHandle.Route.table) {
         let addresses = (0..<300).map { _ in
           let address = generator.next() & (1 << UInt64(12 + 9 * levels) - 1)
           return generator.oneIn(10) ? generator.next() : address >> 1
@@ -154,11 +156,12 @@ import Testing
     let limits = VTd.Limits.unit(hostAddressWidth: 46, guestAddressWidth: 57, widths: 0b01110)
     let handle = DeviceHandle(
       requester: device,
-      route: .secondStage(
-        VTd.SecondStageTable(
-          root: PhysicalAddress(0x1_0000),
-          format: VTd.SecondStageFormat(levels: levels, limits: limits),
-          addressWidth: 12 + 9 * levels, isReported: true)))
+      route: .table(
+        .secondStage(
+          VTd.SecondStageTable(
+            root: PhysicalAddress(0x1_0000),
+            format: VTd.SecondStageFormat(levels: levels, limits: limits),
+            addressWidth: 12 + 9 * levels, isReported: true))))
     var outcomes: [PackedTranslation: Int] = [:]
     for leaf in 1...3 {
       for level in leaf...levels {
@@ -211,11 +214,12 @@ import Testing
   static func threeLevels(root: UInt64 = 0x1000) -> DeviceHandle {
     DeviceHandle(
       requester: device,
-      route: .secondStage(
-        VTd.SecondStageTable(
-          root: PhysicalAddress(root),
-          format: VTd.SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
-          isReported: true)))
+      route: .table(
+        .secondStage(
+          VTd.SecondStageTable(
+            root: PhysicalAddress(root),
+            format: VTd.SecondStageFormat(levels: 3, limits: .permissive), addressWidth: 39,
+            isReported: true))))
   }
 
   @Test func `tables in a hole of memory are not there`() throws {
@@ -262,12 +266,13 @@ import Testing
       let handle = DeviceHandle(
         requester: device,
         dmaMask: generator.oneIn(3) ? 1 << (20 + generator.next() % 8) - 1 : UInt64.max,
-        route: .calgary(
-          Calgary.TCETable(
-            table: PhysicalAddress(table), size: .kib64,
-            refusesDualAddressCycles: generator.oneIn(2),
-            holes: Calgary.TCETable.Holes(
-              legacy: 0xa_0000..<0x10_0000, memory1: window(), memory2: window()))))
+        route: .table(
+          .tce(
+            Calgary.TCETable(
+              table: PhysicalAddress(table), size: .kib64,
+              refusesDualAddressCycles: generator.oneIn(2),
+              holes: Calgary.TCETable.Holes(
+                legacy: 0xa_0000..<0x10_0000, memory1: window(), memory2: window())))))
       let addresses = (0..<300).map { _ in
         generator.oneIn(30) ? generator.next() : generator.next() % 0x280_0000
       }
@@ -295,11 +300,12 @@ import Testing
     for _ in 0..<20 {
       let handle = DeviceHandle(
         requester: device, dmaMask: generator.oneIn(3) ? 0x4100_0fff : UInt64.max,
-        route: .gart(
-          GART.Window(
-            base: 0x4000_0000, byteCount: 32 << 20,
-            table: PhysicalAddress((generator.next() % 15) << 12),
-            hasErratum156: generator.oneIn(2))))
+        route: .table(
+          .gatt(
+            GART.Window(
+              base: 0x4000_0000, byteCount: 32 << 20,
+              table: PhysicalAddress((generator.next() % 15) << 12),
+              hasErratum156: generator.oneIn(2)))))
       let addresses = (0..<300).map { _ in
         generator.oneIn(30) ? generator.next() : 0x3ff0_0000 + generator.next() % 0x300_0000
       }
@@ -353,21 +359,21 @@ import Testing
     memory.store(UInt64(0x1234_5000).byteSwapped, at: 0x1000)
     memory.store(UInt64(0x1234_5001).byteSwapped, at: 0x1008)
     let noHoles = Calgary.TCETable.Holes(legacy: 0..<0, memory1: 0..<0x10_0000, memory2: 0..<0)
-    let routes: [(DeviceHandle.Route, first: UInt64, bad: [UInt64])] = [
+    let tables: [(Table, first: UInt64, bad: [UInt64])] = [
       (
-        .calgary(
+        .tce(
           Calgary.TCETable(
             table: PhysicalAddress(0), size: .kib64, refusesDualAddressCycles: true,
             holes: noHoles)), 0x10_0000, [0xf_f000, 0x200_0000, 0x20_0000, 0x20_1000]
       ),
       (
-        .gart(
+        .gatt(
           GART.Window(base: 0x4000_0000, byteCount: 32 << 20, table: PhysicalAddress(0x1_0000))),
         0x4000_0000, [0x3fff_f000, 0x4200_0000, 0x4040_1000]
       ),
     ]
-    for (route, first, bad) in routes {
-      let handle = DeviceHandle(requester: device, route: route)
+    for (table, first, bad) in tables {
+      let handle = DeviceHandle(requester: device, route: .table(table))
       for wrong in bad {
         var outcomes: [PackedTranslation: Int] = [:]
         var addresses = (0..<256).map { first + $0 << 12 }

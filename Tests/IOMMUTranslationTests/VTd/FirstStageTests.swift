@@ -168,13 +168,13 @@ import Testing
     #expect(
       handle.translate(IOVA(0x1000), byteCount: 1, access: .read, in: memory) == .to(0x30_0000))
     #expect(setup.tables.quadword(at: setup.builder.place(of: 0x1000, level: 1)) == 0x30_0005)
-    let tables = machine.tables(in: memory)
+    let tables = machine.tables(in: memory).tables
     #expect(tables.map(\.name) == ["00:04.0/0", "00:04.0/1"])
     #expect(tables[1].root == PhysicalAddress(0x20_0000))
     var budget = EnumerationBudget(for: memory)
-    #expect(try tables[0].runs(in: memory, budget: &budget) == [])
+    #expect(machine.mappings(of: tables[0], in: memory, budget: &budget) == TableMappings())
     #expect(
-      try tables[1].runs(in: memory, budget: &budget) == [
+      machine.mappings(of: tables[1], in: memory, budget: &budget).runs == [
         MappingRun(
           iova: IOVA(0x1000)..<IOVA(0x2000), physical: PhysicalAddress(0x30_0000),
           permissions: .read),

@@ -124,7 +124,7 @@ import Testing
       var observer = Unobserved()
       let route = setup.tables.resolver().route(
         of: VTd.Request(device, IOVA(0x1000)), in: setup.tables.memory, observer: &observer)
-      guard case .secondStage(let table) = route,
+      guard case .table(.secondStage(let table)) = route,
         case .page(let page) = table.page(
           of: 0x1000, from: table.start, for: .read, writes: writes, in: setup.tables.memory,
           marker: AtomicMarks(in: setup.tables.memory), observer: &observer)

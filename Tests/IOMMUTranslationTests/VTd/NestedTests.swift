@@ -204,10 +204,10 @@ import Testing
     setup.second.set(0x300_0003, for: 0x80_3000, level: 1)
     setup.tables.set([0], pasid: 1)
     let machine = Machine(name: "one", units: [.vtd(setup.tables.resolver().unit)])
-    let tables = machine.tables(in: setup.tables.memory)
+    let tables = machine.tables(in: setup.tables.memory).tables
     #expect(tables.map(\.name) == ["00:04.0/0"])
     var budget = EnumerationBudget(for: setup.tables.memory)
-    let runs = try tables[0].runs(in: setup.tables.memory, budget: &budget)
+    let runs = machine.mappings(of: tables[0], in: setup.tables.memory, budget: &budget).runs
     #expect(
       runs.map { "\($0.iova.text) \($0.physical) \($0.permissions)" } == [
         "0x40000000..<0x40002000 0x1800000 rw", "0x40002000..<0x40003000 0x1802000 r-",

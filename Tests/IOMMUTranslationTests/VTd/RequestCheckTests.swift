@@ -114,7 +114,10 @@ import Testing
   /// Counts the entries that are read.
   struct ReadCounter: WalkObserver {
     var count = 0
-    mutating func read(_: some TableEntry, at _: PhysicalAddress, level _: Int) { count += 1 }
+    mutating func read<Entry: TableEntry>(
+      _: Entry, at _: PhysicalAddress, in _: TablePlace, index _: UInt64,
+      as _: @autoclosure () -> Entry.Variant
+    ) { count += 1 }
   }
 
   @Test(

@@ -30,7 +30,10 @@ import Testing
     var starts: [WalkStart] = []
     var readCount = 0
 
-    mutating func read(_: some TableEntry, at _: PhysicalAddress, level _: Int) { readCount += 1 }
+    mutating func read<Entry: TableEntry>(
+      _: Entry, at _: PhysicalAddress, in _: TablePlace, index _: UInt64,
+      as _: @autoclosure () -> Entry.Variant
+    ) { readCount += 1 }
     mutating func descend<Entry: TableEntry>(
       to start: WalkStart, for _: UInt64, through _: Entry.Type
     ) {
@@ -50,7 +53,7 @@ import Testing
     let route = tables.resolver().route(
       of: VTd.Request(device, IOVA(0)), in: tables.memory, observer: &observer)
     #expect(observer.readCount == 4, "root, context, directory and PASID entry")
-    guard case .secondStage(let table) = route else { return #expect(Bool(false)) }
+    guard case .table(.secondStage(let table)) = route else { return #expect(Bool(false)) }
     func page(_ address: UInt64, _ start: WalkStart) -> PageOutcome {
       table.page(
         of: address, from: start, for: .read, writes: false, in: tables.memory, marker: NoMarks(),
@@ -88,7 +91,7 @@ import Testing
     let legacy = scalableResolver(.modern, rootTableAddress: 0x10_0000)
     #expect(!legacy.isScalable)
     let route = try legacy.route(of: request, through: context, entry: pasid).get()
-    guard case .firstStage(let table) = route else { return #expect(Bool(false)) }
+    guard case .table(.firstStage(let table)) = route else { return #expect(Bool(false)) }
     #expect(table.root == PhysicalAddress(0x20_0000))
   }
 
