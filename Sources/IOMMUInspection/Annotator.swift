@@ -265,21 +265,18 @@ private struct RegionFinder {
       try table.forEachEntry(in: memory, budget: &budget, visitor: &pages)
     } catch {
       let space = table.space
-      gaps.append(
+      gaps += space.ranges(from: 0, byteCount: space.byteCount).map {
         TableGap(
-          .tooManyReferences,
-          .addresses(owner, space.range(from: 0, byteCount: space.byteCount)),
-          in: .level(error.level), at: error.table))
+          .tooManyReferences, .addresses(owner, $0), in: .level(error.level), at: error.table)
+      }
     }
     // A guest's tables that are missing are told by ``Machine/mappings(of:in:budget:)``.
     if case .nested = table { return pages }
     for obstacle in pages.missing where machine.isAbsent(obstacle.entryAddress, in: memory) {
-      gaps.append(
+      gaps += table.space.ranges(from: obstacle.address, byteCount: obstacle.byteCount).map {
         TableGap(
-          .absent,
-          .addresses(
-            owner, table.space.range(from: obstacle.address, byteCount: obstacle.byteCount)),
-          in: .level(obstacle.level), at: obstacle.entryAddress))
+          .absent, .addresses(owner, $0), in: .level(obstacle.level), at: obstacle.entryAddress)
+      }
     }
     return pages
   }

@@ -49,16 +49,23 @@ struct MappingCollector: TableVisitor {
   mutating func addGap(
     from address: UInt64, byteCount: UInt64, level: Int, at place: PhysicalAddress
   ) {
-    let range = space.range(from: address, byteCount: byteCount)
-    gaps.append(TableGap(.absent, .addresses(owner, range), in: .level(level), at: place))
+    addGap(.absent, from: address, byteCount: byteCount, level: level, at: place)
+  }
+
+  private mutating func addGap(
+    _ cause: TableGap.Cause, from address: UInt64, byteCount: UInt64, level: Int,
+    at place: PhysicalAddress
+  ) {
+    for range in space.ranges(from: address, byteCount: byteCount) {
+      gaps.append(TableGap(cause, .addresses(owner, range), in: .level(level), at: place))
+    }
   }
 
   /// Adds that the table was left before its end.
   mutating func add(_ error: EnumerationExhausted) {
-    let range = space.range(from: 0, byteCount: space.byteCount)
-    gaps.append(
-      TableGap(
-        .tooManyReferences, .addresses(owner, range), in: .level(error.level), at: error.table))
+    addGap(
+      .tooManyReferences, from: 0, byteCount: space.byteCount, level: error.level,
+      at: error.table)
   }
 
   /// Adds a run, to the last one where it goes on.

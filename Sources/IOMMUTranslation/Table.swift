@@ -159,6 +159,21 @@ public struct IOVASpace: Hashable, Sendable {
     return IOVA(iova)
   }
 
+  /// The I/O addresses in use of a part of the table that may be larger: one range, or one on each side
+  /// of the addresses that are not canonical.
+  public func ranges(from address: UInt64, byteCount: UInt64) -> [Range<IOVA>] {
+    guard address < self.byteCount else { return [] }
+    let end = address + min(byteCount, self.byteCount - address)
+    guard let signBit, address < 1 << UInt64(signBit), end > 1 << UInt64(signBit) else {
+      return [range(from: address, byteCount: end - address)]
+    }
+    let middle: UInt64 = 1 << UInt64(signBit)
+    return [
+      range(from: address, byteCount: middle - address),
+      range(from: middle, byteCount: end - middle),
+    ]
+  }
+
   /// I/O addresses, half-open; the last page of all ends one byte short, because no address follows
   /// it.
   public func range(from address: UInt64, byteCount: UInt64) -> Range<IOVA> {
