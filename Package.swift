@@ -29,7 +29,7 @@ let package = Package(
     .target(name: "IOMMUTranslation", dependencies: ["IOMMUFormats"], swiftSettings: settings),
     .target(
       name: "IOMMUImages", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
-      swiftSettings: settings),
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 2: units with registers that are written and caches that remember; firmware tables.
     .target(
       name: "IOMMUHardware", dependencies: ["CIOMMUAtomics", "IOMMUFormats", "IOMMUTranslation"],

@@ -8,7 +8,6 @@ final class ConversionReader {
   private(set) var done: UInt64 = 0
   private let total: UInt64
   private let progress: (UInt64, UInt64) -> Void
-  private let buffer: UnsafeMutableRawBufferPointer
   private let ranges: [Range<PhysicalAddress>]
   /// The first range that ``forEachPage(in:pageByteCount:_:)`` has not gone through.
   private var nextRange = 0
@@ -23,10 +22,7 @@ final class ConversionReader {
     self.total = total
     self.progress = progress
     ranges = image.backedRanges
-    buffer = .allocate(byteCount: Self.chunkByteCount, alignment: 4096)
   }
-
-  deinit { buffer.deallocate() }
 
   /// Throws what the image says of itself when a byte of it was not there.
   func check() throws(ImageError) {
@@ -39,16 +35,17 @@ final class ConversionReader {
   /// - Precondition: the image holds the range.
   func forEachRun(
     in range: Range<PhysicalAddress>,
-    _ body: (_ bytes: UnsafeRawBufferPointer?, _ address: UInt64) throws(ImageError) -> Void
+    _ body: (_ bytes: Span<UInt8>?, _ address: UInt64) throws(ImageError) -> Void
   ) throws(ImageError) {
+    var chunk: [UInt8] = []
     var address = range.lowerBound.rawValue
     while address < range.upperBound.rawValue {
       // Chunks end at multiples of their length, so that pages stay whole.
       let toEnd = UInt64(Self.chunkByteCount) - address % UInt64(Self.chunkByteCount)
       let count = Int(min(toEnd, range.upperBound.rawValue - address))
-      let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-      try fill(chunk, at: address)
-      try split(UnsafeRawBufferPointer(chunk), at: address, body)
+      chunk.removeAll(keepingCapacity: true)
+      try append(count, at: address, to: &chunk)
+      try split(chunk, at: address, body)
       address += UInt64(count)
     }
   }
@@ -59,106 +56,82 @@ final class ConversionReader {
   /// - Precondition: runs ascend from call to call, and the image holds a byte of each page.
   func forEachPage(
     in frames: Range<UInt64>, pageByteCount: UInt64,
-    _ body: (UnsafeRawBufferPointer?) throws(ImageError) -> Void
+    _ body: (Span<UInt8>?) throws(ImageError) -> Void
   ) throws(ImageError) {
     let chunkFrameCount = UInt64(Self.chunkByteCount) / pageByteCount
+    var chunk: [UInt8] = []
     var frame = frames.lowerBound
     while frame < frames.upperBound {
       let count = min(chunkFrameCount, frames.upperBound - frame)
-      let start = frame * pageByteCount
-      let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(count * pageByteCount)])
-      try fillPages(chunk, at: start)
-      for offset in stride(from: 0, to: chunk.count, by: Int(pageByteCount)) {
-        let page = UnsafeRawBufferPointer(
-          rebasing: chunk[offset..<offset + Int(pageByteCount)])
-        try body(isAllZero(page) ? nil : page)
+      chunk.removeAll(keepingCapacity: true)
+      try appendPages(Int(count * pageByteCount), at: frame * pageByteCount, to: &chunk)
+      let bytes = chunk.span
+      for offset in stride(from: 0, to: bytes.count, by: Int(pageByteCount)) {
+        let page = bytes.extracting(offset..<offset + Int(pageByteCount))
+        try body(page.isAllZero ? nil : page)
       }
       frame += count
     }
   }
 
   /// The parts of a chunk that the image holds, zeros between them.
-  private func fillPages(_ chunk: UnsafeMutableRawBufferPointer, at start: UInt64)
-    throws(ImageError)
-  {
-    let last = start + UInt64(chunk.count - 1)
-    var filled = 0
+  private func appendPages(
+    _ byteCount: Int, at start: UInt64, to chunk: inout [UInt8]
+  ) throws(ImageError) {
+    let last = start + UInt64(byteCount - 1)
+    func appendZeros(upTo end: Int) {
+      chunk.append(contentsOf: repeatElement(0, count: end - chunk.count))
+    }
     while nextRange < ranges.count, ranges[nextRange].lowerBound.rawValue <= last {
       let range = ranges[nextRange]
       let from = Int(max(range.lowerBound.rawValue, start) - start)
       let to = Int(min(range.upperBound.rawValue - 1, last) - start) + 1
-      if from > filled {
-        UnsafeMutableRawBufferPointer(rebasing: chunk[filled..<from])
-          .initializeMemory(as: UInt8.self, repeating: 0)
-      }
-      try fill(
-        UnsafeMutableRawBufferPointer(rebasing: chunk[from..<to]), at: start + UInt64(from))
-      filled = to
+      appendZeros(upTo: from)
+      try append(to - from, at: start + UInt64(from), to: &chunk)
       guard range.upperBound.rawValue - 1 <= last else { break }
       nextRange += 1
     }
-    UnsafeMutableRawBufferPointer(rebasing: chunk[filled...])
-      .initializeMemory(as: UInt8.self, repeating: 0)
+    appendZeros(upTo: byteCount)
   }
 
-  private func fill(_ chunk: UnsafeMutableRawBufferPointer, at address: UInt64)
-    throws(ImageError)
-  {
-    guard image.read(at: PhysicalAddress(address), into: chunk) == chunk.count else {
+  private func append(
+    _ count: Int, at address: UInt64, to chunk: inout [UInt8]
+  ) throws(ImageError) {
+    let end = chunk.count + count
+    chunk.append(addingCapacity: count) { image.read(at: address, into: &$0) }
+    guard chunk.count == end else {
       try check()
       throw ImageError(
         file: image.path, place: "memory \(hexadecimal(address))",
         found: "could not be read", remedy: "the dump is damaged, copy it again")
     }
-    done += UInt64(chunk.count)
+    done += UInt64(count)
     progress(done, total)
   }
 
   private func split(
-    _ chunk: UnsafeRawBufferPointer, at address: UInt64,
-    _ body: (UnsafeRawBufferPointer?, UInt64) throws(ImageError) -> Void
+    _ chunk: [UInt8], at address: UInt64,
+    _ body: (Span<UInt8>?, UInt64) throws(ImageError) -> Void
   ) throws(ImageError) {
+    let bytes = chunk.span
     var start = 0
     var isZeroRun = false
     var offset = 0
-    while offset < chunk.count {
+    func handRun() throws(ImageError) {
+      try body(
+        isZeroRun ? nil : bytes.extracting(start..<offset), address + UInt64(start))
+    }
+    while offset < bytes.count {
       let toEnd = 4096 - (Int(truncatingIfNeeded: address) + offset) & 4095
-      let count = min(toEnd, chunk.count - offset)
-      let isZero = isAllZero(UnsafeRawBufferPointer(rebasing: chunk[offset..<offset + count]))
+      let count = min(toEnd, bytes.count - offset)
+      let isZero = bytes.extracting(offset..<offset + count).isAllZero
       if offset > start, isZero != isZeroRun {
-        try hand(chunk, start..<offset, isZeroRun, address, body)
+        try handRun()
         start = offset
       }
       isZeroRun = isZero
       offset += count
     }
-    try hand(chunk, start..<offset, isZeroRun, address, body)
+    try handRun()
   }
-
-  private func hand(
-    _ chunk: UnsafeRawBufferPointer, _ run: Range<Int>, _ isZero: Bool, _ address: UInt64,
-    _ body: (UnsafeRawBufferPointer?, UInt64) throws(ImageError) -> Void
-  ) throws(ImageError) {
-    try body(
-      isZero ? nil : UnsafeRawBufferPointer(rebasing: chunk[run]), address + UInt64(run.lowerBound))
-  }
-}
-
-/// Whether bytes are all zero.
-func isAllZero(_ bytes: UnsafeRawBufferPointer) -> Bool {
-  var offset = 0
-  // Four words at a time: the first word of a page is zero more often than not.
-  while bytes.count - offset >= 32 {
-    let first = bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
-    let second = bytes.loadUnaligned(fromByteOffset: offset + 8, as: UInt64.self)
-    let third = bytes.loadUnaligned(fromByteOffset: offset + 16, as: UInt64.self)
-    let fourth = bytes.loadUnaligned(fromByteOffset: offset + 24, as: UInt64.self)
-    if first | second | third | fourth != 0 { return false }
-    offset += 32
-  }
-  while offset < bytes.count {
-    if bytes[offset] != 0 { return false }
-    offset += 1
-  }
-  return true
 }

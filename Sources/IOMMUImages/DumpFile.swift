@@ -19,9 +19,10 @@ final class DumpFile: Sendable {
   /// A file that is its own bytes, or a flattened stream, told by its mark.
   init(_ file: FileBytes) throws(ImageError) {
     self.file = file
-    var mark = [UInt8](repeating: 0, count: FlattenedStream.magic.count)
-    isFlattened =
-      mark.withUnsafeMutableBytes { file.copy(at: 0, into: $0) } && mark == FlattenedStream.magic
+    let (mark, _) = [UInt8].filled(capacity: FlattenedStream.magic.count) {
+      file.copy(at: 0, count: FlattenedStream.magic.count, into: &$0)
+    }
+    isFlattened = mark == FlattenedStream.magic
     if isFlattened {
       let stream = try FlattenedStream(file: file)
       runs = stream.runs
@@ -37,7 +38,7 @@ final class DumpFile: Sendable {
   }
 
   /// All bytes in place; `nil` when they are rearranged or not mapped.
-  var bytesInPlace: UnsafeRawBufferPointer? { isFlattened ? nil : file.mapping }
+  var mappingInPlace: FileMapping? { isFlattened ? nil : file.mapping }
 
   /// Whether `count` bytes from `offset` are known.
   func holds(_ count: some BinaryInteger, at offset: UInt64) -> Bool {
@@ -60,27 +61,30 @@ final class DumpFile: Sendable {
     }
   }
 
-  /// Copies bytes; those that no run of a whole stream has are zero.
+  /// Appends bytes; those that no run of a whole stream has are zero.
   ///
-  /// - Returns: Whether all of them are known and could be read.
-  func copy(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
-    guard isFlattened else { return file.copy(at: offset, into: buffer) }
-    guard holds(buffer.count, at: offset) else { return false }
+  /// - Returns: Whether all of them are known and could be read; none are appended when not.
+  /// - Precondition: there is room for them.
+  func copy(at offset: UInt64, count: Int, into output: inout OutputSpan<UInt8>) -> Bool {
+    guard isFlattened else { return file.copy(at: offset, count: count, into: &output) }
+    guard holds(count, at: offset) else { return false }
     var done = 0
     var index = runs.partitioningIndex { $0.end > offset }
-    while done < buffer.count {
+    while done < count {
       let position = offset + UInt64(done)
       let start = index < runs.count ? runs[index].start : .max
       let isRun = start <= position
       let end = isRun ? runs[index].end : start
-      let length = Int(min(UInt64(buffer.count - done), end - position))
-      let target = UnsafeMutableRawBufferPointer(rebasing: buffer[done..<done + length])
+      let length = Int(min(UInt64(count - done), end - position))
       if isRun {
         let place = runs[index].fileOffset + (position - start)
-        guard file.copy(at: place, into: target) else { return false }
+        guard file.copy(at: place, count: length, into: &output) else {
+          output.removeLast(done)
+          return false
+        }
         index += 1
       } else {
-        target.initializeMemory(as: UInt8.self, repeating: 0)
+        output.append(repeating: 0, count: length)
       }
       done += length
     }
@@ -90,15 +94,16 @@ final class DumpFile: Sendable {
   /// Hands over bytes, in place where they lie in one run of a mapped file; `nil` when they are not
   /// known or cannot be read.
   func withBytes<Result>(
-    at offset: UInt64, count: Int, _ body: (UnsafeRawBufferPointer) -> Result
+    at offset: UInt64, count: Int, _ body: (Span<UInt8>) -> Result
   ) -> Result? {
     guard holds(count, at: offset) else { return nil }
     if let mapping = file.mapping, let place = place(of: offset, count: UInt64(count)) {
-      return body(UnsafeRawBufferPointer(rebasing: mapping[place..<place + count]))
+      return mapping.withBytes(at: place, count: count, body)
     }
-    return withUnsafeTemporaryAllocation(byteCount: count, alignment: 8) {
-      copy(at: offset, into: $0) ? body(UnsafeRawBufferPointer($0)) : nil
+    let (bytes, isThere) = [UInt8].filled(capacity: count) {
+      copy(at: offset, count: count, into: &$0)
     }
+    return isThere ? body(bytes.span) : nil
   }
 
   /// Where bytes lie in the file, when they lie there in one piece.
@@ -111,15 +116,19 @@ final class DumpFile: Sendable {
   }
 
   /// The little-endian integer at `offset`; `nil` where it is not known.
-  func integer<Word: FixedWidthInteger>(_: Word.Type, at offset: UInt64) -> Word? {
-    var word = Word.zero
-    let isThere = withUnsafeMutableBytes(of: &word) { copy(at: offset, into: $0) }
-    return isThere ? Word(littleEndian: word) : nil
+  func integer<Word: FixedWidthInteger & BitwiseCopyable>(
+    _: Word.Type, at offset: UInt64
+  ) -> Word? {
+    withBytes(at: offset, count: MemoryLayout<Word>.size) { $0.integer(Word.self, at: 0) }
   }
 
   /// Bytes for a small part of the file, such as a note; `nil` when they are not known.
   func bytes(at offset: UInt64, count: Int) -> [UInt8]? {
-    withBytes(at: offset, count: count) { Array($0) }
+    withBytes(at: offset, count: count) { part in
+      var bytes: [UInt8] = []
+      bytes.append(copying: part)
+      return bytes
+    }
   }
 
   func starts(with magic: [UInt8]) -> Bool { bytes(at: 0, count: magic.count) == magic }

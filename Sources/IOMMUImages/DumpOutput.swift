@@ -2,7 +2,7 @@
 protocol DumpOutput: AnyObject {
   /// - Throws: ``ImageError`` when the system does not take the bytes.
   /// - Precondition: the bytes end before 2^63.
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ImageError)
+  func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(ImageError)
 
   /// Makes the file as long as its last byte, which may be one that was left out.
   func finish(byteCount: UInt64) throws(ImageError)
@@ -14,7 +14,7 @@ final class PlainDumpOutput: DumpOutput {
 
   init(file: OutputFile) { self.file = file }
 
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ImageError) {
+  func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(ImageError) {
     try file.write(bytes, at: offset)
   }
 
@@ -29,7 +29,7 @@ final class FlattenedDumpOutput: DumpOutput {
 
   init(file: OutputFile) { self.file = file }
 
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ImageError) {
+  func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(ImageError) {
     guard !bytes.isEmpty else { return }
     try start()
     try file.write(record(Int64(offset), Int64(bytes.count)))
@@ -74,23 +74,20 @@ final class DumpStream {
 
   private static let limit = 1 << 18
 
-  func append(_ bytes: UnsafeRawBufferPointer) throws(ImageError) {
-    buffer.append(contentsOf: bytes)
+  func append(_ bytes: Span<UInt8>) throws(ImageError) {
+    buffer.append(copying: bytes)
     if buffer.count >= Self.limit { try flush() }
   }
 
-  func append(_ bytes: [UInt8]) throws(ImageError) {
-    buffer.append(contentsOf: bytes)
-    if buffer.count >= Self.limit { try flush() }
-  }
+  func append(_ bytes: [UInt8]) throws(ImageError) { try append(bytes.span) }
 
   func flush() throws(ImageError) {
-    var failure: ImageError?
-    buffer.withUnsafeBytes { bytes in
-      do throws(ImageError) { try output.write(bytes, at: start) } catch { failure = error }
-    }
-    if let failure { throw failure }
-    start += UInt64(buffer.count)
-    buffer.removeAll(keepingCapacity: true)
+    var pending: [UInt8] = []
+    swap(&pending, &buffer)
+    try output.write(pending.span, at: start)
+    start += UInt64(pending.count)
+    // Its room is used again.
+    pending.removeAll(keepingCapacity: true)
+    swap(&pending, &buffer)
   }
 }

@@ -123,8 +123,8 @@ struct ByteWriter {
 
   /// - Precondition: the field lies inside.
   mutating func put(_ value: some FixedWidthInteger, at offset: UInt64) {
-    withUnsafeBytes(of: value.littleEndian) { field in
-      for (index, byte) in field.enumerated() { bytes[Int(offset) + index] = byte }
+    for index in 0..<value.bitWidth / 8 {
+      bytes[Int(offset) + index] = UInt8(truncatingIfNeeded: value >> (8 * index))
     }
   }
 

@@ -212,7 +212,9 @@ struct ELFCoreReader {
 
   /// A field that the caller has found to lie in the file. One that cannot be read, because the
   /// file shrank or the disk failed, is zero, and the file's problem tells.
-  private func field<Word: FixedWidthInteger>(_: Word.Type, _ base: UInt64, _ offset: UInt64)
+  private func field<Word: FixedWidthInteger & BitwiseCopyable>(
+    _: Word.Type, _ base: UInt64, _ offset: UInt64
+  )
     -> Word
   {
     file.integer(Word.self, at: base + offset) ?? 0

@@ -5,7 +5,7 @@ public enum ELFCoreWriter {
   /// Linux's direct map on x86-64 with four-level tables: the virtual address of physical 0.
   ///
   /// Segments carry virtual addresses because tools such as `crash` expect them.
-  public static let directMapBase: UInt64 = 0xffff_8880_0000_0000
+  static let directMapBase: UInt64 = 0xffff_8880_0000_0000
 
   /// Zero runs shorter than this, in bytes, are stored: a header costs less than many of them.
   static let joinedGapByteCount: UInt64 = 64 << 10
@@ -21,7 +21,7 @@ public enum ELFCoreWriter {
     let file = try OutputFile(path: path)
     try headers.write(to: file)
     for segment in headers.segments where segment.storedByteCount > 0 {
-      try file.write(bytes(of: memory, segment.start..<segment.storedEnd))
+      try write(memory, segment.start..<segment.storedEnd, to: file)
     }
     try file.commit()
   }
@@ -36,9 +36,10 @@ public enum ELFCoreWriter {
     let file = try OutputFile(path: path)
     for run in storedRuns(of: memory) {
       try file.skip(byteCount: run.lowerBound - file.byteCount)
-      try file.write(bytes(of: memory, run))
+      try write(memory, run, to: file)
     }
-    try file.skip(byteCount: UInt64(memory.bytes.count) - file.byteCount)
+    let end = memory.ram.last?.upperBound.rawValue ?? 0
+    try file.skip(byteCount: end - file.byteCount)
     try file.commit()
   }
 
@@ -50,7 +51,7 @@ public enum ELFCoreWriter {
       for page in stride(
         from: range.lowerBound.rawValue, to: range.upperBound.rawValue, by: 4096)
       {
-        if isAllZero(bytes(of: memory, page..<page + 4096)) {
+        if span(of: memory, page..<page + 4096, { $0.isAllZero }) {
           isInRun = false
         } else if isInRun {
           runs[runs.count - 1] = runs[runs.count - 1].lowerBound..<page + 4096
@@ -91,10 +92,23 @@ public enum ELFCoreWriter {
     return segments
   }
 
-  /// - Precondition: the range lies in RAM.
-  private static func bytes(of memory: FlatMemory, _ range: Range<UInt64>)
-    -> UnsafeRawBufferPointer
-  {
-    UnsafeRawBufferPointer(rebasing: memory.bytes[Int(range.lowerBound)..<Int(range.upperBound)])
+  private static func write(
+    _ memory: FlatMemory, _ range: Range<UInt64>, to file: OutputFile
+  ) throws(ImageError) {
+    try span(of: memory, range) { (bytes) throws(ImageError) in try file.write(bytes) }
+  }
+
+  /// - Precondition: the range lies in one range of RAM.
+  private static func span<Result, Failure: Error>(
+    of memory: FlatMemory, _ range: Range<UInt64>,
+    _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    let start = PhysicalAddress(range.lowerBound)
+    guard memory.isBacked(start, byteCount: UInt64(range.count)),
+      let bytes = unsafe memory.bytesInPlace(from: start)
+    else { preconditionFailure("what is written lies in RAM") }
+    // Safe: the bytes from there to the end of RAM are the memory's, which lives through this call.
+    return try unsafe body(
+      Span(_unsafeBytes: UnsafeRawBufferPointer(rebasing: bytes.prefix(range.count))))
   }
 }

@@ -4,18 +4,16 @@ import Synchronization
 
 /// The bytes of a file: mapped where the system can map it, read piece by piece where it cannot
 /// (`/proc/kcore`, `/dev/mem`).
-package final class FileBytes: @unchecked Sendable {
-  // Sendable: nothing is written after the initialiser but the failure, which has a lock.
+package final class FileBytes: Sendable {
   let path: String
   let byteCount: UInt64
   /// The whole file, in place; `nil` when it cannot be mapped.
-  let mapping: UnsafeRawBufferPointer?
+  let mapping: FileMapping?
 
   /// Whether this is `/dev/mem`.
   var isDevice: Bool { input.isDevice }
 
   private let input: InputFile
-  private let guardToken: MappingGuard.Token?
   /// Glibc's `SEEK_DATA`, which is not imported. Source: `lseek(2)`.
   private static let seekData: Int32 = 3
   private let failure = Mutex<ImageError?>(nil)
@@ -37,28 +35,16 @@ package final class FileBytes: @unchecked Sendable {
   init(_ input: consuming InputFile, isMapped: Bool) {
     path = input.path
     byteCount = UInt64(input.byteCount)
-    var mapping: UnsafeRawBufferPointer?
-    if isMapped {
-      let pointer = mmap(nil, input.byteCount, PROT_READ, MAP_PRIVATE, input.descriptor, 0)
-      if let pointer, pointer != MAP_FAILED {
-        mapping = UnsafeRawBufferPointer(start: pointer, count: input.byteCount)
-      }
-    }
-    self.mapping = mapping
-    guardToken = mapping.map { MappingGuard.watch($0) }
+    mapping =
+      isMapped ? FileMapping(descriptor: input.descriptor, byteCount: input.byteCount) : nil
     self.input = input
-  }
-
-  deinit {
-    if let guardToken { MappingGuard.release(guardToken) }
-    if let mapping { munmap(UnsafeMutableRawPointer(mutating: mapping.baseAddress), mapping.count) }
   }
 
   /// Why bytes that were asked for are wrong: the file has shrunk since it was opened, or the
   /// system could not read it. A file that shrank may have given zeros.
   package var problem: ImageError? {
     if let failure = failure.withLock({ $0 }) { return failure }
-    let loss = guardToken.flatMap { MappingGuard.loss($0) }
+    let loss = mapping?.loss
     let size = input.isDevice ? byteCount : input.currentByteCount
     guard loss != nil || size < byteCount else { return nil }
     return ImageError(
@@ -70,15 +56,15 @@ package final class FileBytes: @unchecked Sendable {
       remedy: "copy it to a place where nothing writes it, and read the copy")
   }
 
-  /// The whole file, in place.
+  /// The whole file, in place, for as long as this object lives.
   ///
   /// - Throws: ``ImageError`` when the system cannot map it.
-  package func bytesInPlace() throws(ImageError) -> UnsafeRawBufferPointer {
+  @unsafe package func bytesInPlace() throws(ImageError) -> UnsafeRawBufferPointer {
     guard let mapping else {
       throw ImageError(
         file: path, found: "cannot be mapped", remedy: "copy its contents to a file and name that")
     }
-    return mapping
+    return unsafe mapping.bytes
   }
 
   /// Whether `count` bytes from `offset` lie in the file.
@@ -86,30 +72,28 @@ package final class FileBytes: @unchecked Sendable {
     offset <= byteCount && count <= byteCount - offset
   }
 
-  /// Copies bytes; whether all of them lie in the file and could be read.
-  func copy(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
-    guard holds(buffer.count, at: offset) else { return false }
-    guard let mapping else { return read(at: offset, into: buffer) }
-    let start = Int(offset)
-    // Safe: the guard has checked that the bytes lie in the file.
-    buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: mapping[start..<start + buffer.count]))
+  /// Appends bytes; whether all of them lie in the file and could be read. None are appended when
+  /// not.
+  ///
+  /// - Precondition: there is room for them.
+  func copy(at offset: UInt64, count: Int, into output: inout OutputSpan<UInt8>) -> Bool {
+    guard holds(count, at: offset) else { return false }
+    guard let mapping else { return read(at: offset, count: count, into: &output) }
+    mapping.withBytes(at: Int(offset), count: count) { output.append(copying: $0) }
     return true
   }
 
-  private func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+  private func read(at offset: UInt64, count: Int, into output: inout OutputSpan<UInt8>) -> Bool {
     var done = 0
-    while done < buffer.count {
-      let count = pread(
-        input.descriptor, buffer.baseAddress! + done, buffer.count - done,
-        off_t(offset) + off_t(done))
-      if count > 0 {
-        done += count
-      } else if count < 0, errno == EINTR {
-        continue
-      } else {
-        note(at: offset + UInt64(done), code: count < 0 ? errno : nil)
+    while done < count {
+      let place = offset + UInt64(done)
+      let got = input.read(at: place, atMost: count - done, into: &output)
+      guard got > 0 else {
+        note(at: place, code: got < 0 ? Int32(-got) : nil)
+        output.removeLast(done)
         return false
       }
+      done += got
     }
     return true
   }
@@ -118,7 +102,7 @@ package final class FileBytes: @unchecked Sendable {
     let error =
       if let code {
         ImageError(
-          file: path, offset: offset, found: "cannot be read: \(String(cString: strerror(code)))",
+          file: path, offset: offset, found: "cannot be read: \(systemText(code))",
           remedy: input.isDevice && code == EPERM
             ? "this kernel keeps its memory to itself (CONFIG_STRICT_DEVMEM); read /proc/kcore"
             : nil)
@@ -132,10 +116,18 @@ package final class FileBytes: @unchecked Sendable {
   }
 
   /// The little-endian integer at a byte offset; `nil` when the file ends before it does.
-  func integer<Word: FixedWidthInteger>(_: Word.Type, at offset: UInt64) -> Word? {
-    var word = Word.zero
-    let isThere = withUnsafeMutableBytes(of: &word) { copy(at: offset, into: $0) }
-    return isThere ? Word(littleEndian: word) : nil
+  func integer<Word: FixedWidthInteger & BitwiseCopyable>(
+    _: Word.Type, at offset: UInt64
+  ) -> Word? {
+    let count = MemoryLayout<Word>.size
+    if let mapping {
+      guard holds(count, at: offset) else { return nil }
+      return mapping.withBytes(at: Int(offset), count: count) { $0.integer(Word.self, at: 0) }
+    }
+    let (bytes, isThere) = [UInt8].filled(capacity: count) {
+      copy(at: offset, count: count, into: &$0)
+    }
+    return isThere ? bytes.span.integer(Word.self, at: 0) : nil
   }
 
   /// The first byte at or after `offset` that the file system stores; what it leaves out is zero.
@@ -148,9 +140,6 @@ package final class FileBytes: @unchecked Sendable {
     return errno == ENXIO ? byteCount : offset
   }
 
-  /// Tells the system how the mapped bytes are about to be looked at, such as `MADV_RANDOM`.
-  func advise(_ advice: Int32) {
-    guard let mapping else { return }
-    _ = madvise(UnsafeMutableRawPointer(mutating: mapping.baseAddress), mapping.count, advice)
-  }
+  /// Tells the system how the bytes are about to be looked at, such as `MADV_RANDOM`.
+  func advise(_ advice: Int32) { mapping?.advise(advice) }
 }

@@ -49,8 +49,9 @@ struct FrameBitmap: Sendable {
         index += skipped
         continue
       }
-      let bits = Self.withPart(index, file, offset, knownFrameCount) { words in
-        words.reduce(UInt64(0)) { $0 + UInt64($1.nonzeroBitCount) }
+      var bits: UInt64 = 0
+      Self.forEachWord(index, file, offset, knownFrameCount) { word, _ in
+        bits += UInt64(word.nonzeroBitCount)
       }
       if bits > 0 { parts.append(Part(index: index, rank: count)) }
       count += bits
@@ -60,22 +61,22 @@ struct FrameBitmap: Sendable {
     self.count = count
   }
 
-  /// Hands over the 512 words of a part; bits beyond the last frame are zero.
-  private static func withPart<Result>(
-    _ index: UInt64, _ file: DumpFile, _ offset: UInt64, _ frameCount: UInt64,
-    _ body: (UnsafeMutableBufferPointer<UInt64>) -> Result
-  ) -> Result {
-    let first = index * partFrameCount
-    let bits = min(partFrameCount, frameCount - first)
-    return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: partByteCount / 8) { words in
-      words.initialize(repeating: 0)
-      let bytes = UnsafeMutableRawBufferPointer(words)
-      let used = UnsafeMutableRawBufferPointer(rebasing: bytes[..<Int((bits + 7) / 8)])
-      // A read that fails leaves zeros, and the file's problem tells.
-      _ = file.copy(at: offset + index * UInt64(partByteCount), into: used)
-      for word in 0..<words.count { words[word] = UInt64(littleEndian: words[word]) }
-      if bits % 64 != 0 { words[Int(bits / 64)] &= 1 << (bits % 64) - 1 }
-      return body(words)
+  /// Hands over the words of a part up to its last known frame, one after the other.
+  private static func forEachWord(
+    _ index: UInt64, _ file: DumpFile, _ offset: UInt64, _ knownFrameCount: UInt64,
+    _ body: (_ word: UInt64, _ number: Int) -> Void
+  ) {
+    let bits = Int(min(partFrameCount, knownFrameCount - index * partFrameCount))
+    let byteCount = (bits + 7) / 8
+    // A read that fails gives nothing, and the file's problem tells.
+    file.withBytes(at: offset + index * UInt64(partByteCount), count: byteCount) { bytes in
+      for number in 0..<bits / 64 { body(bytes.integer(UInt64.self, at: 8 * number), number) }
+      guard bits % 64 != 0 else { return }
+      var last: UInt64 = 0
+      for place in bits / 64 * 8..<byteCount {
+        last |= UInt64(bytes[place]) << UInt64(8 * (place % 8))
+      }
+      body(last & (1 << UInt64(bits % 64) - 1), bits / 64)
     }
   }
 
@@ -93,14 +94,12 @@ struct FrameBitmap: Sendable {
     let next = parts.partitioningIndex { $0.index >= index }
     guard next < parts.count else { return count }
     guard parts[next].index == index else { return parts[next].rank }
-    let within = frame % Self.partFrameCount
-    let bits = Self.withPart(index, file, offset, knownFrameCount) { words in
-      var bits: UInt64 = 0
-      for word in 0..<Int(within / 64) { bits += UInt64(words[word].nonzeroBitCount) }
-      let rest = words[Int(within / 64)] & (1 << (within % 64) - 1)
-      return bits + UInt64(rest.nonzeroBitCount)
+    var rank = parts[next].rank
+    // Up to the frame only: those after it are none of a shorter bitmap.
+    Self.forEachWord(index, file, offset, frame) { word, _ in
+      rank += UInt64(word.nonzeroBitCount)
     }
-    return parts[next].rank + bits
+    return rank
   }
 
   /// Goes through the runs of set bits in a range of frames, ascending, each as long as it can be.
@@ -119,16 +118,14 @@ struct FrameBitmap: Sendable {
       let base = part.index * Self.partFrameCount
       guard base < range.upperBound else { break }
       if base != expected { close(expected) }
-      Self.withPart(part.index, file, offset, knownFrameCount) { words in
-        for index in 0..<words.count {
-          let frame = base + UInt64(index) * 64
-          switch words[index] {
-          case 0: close(frame)
-          case .max: start = start ?? frame
-          case let word:
-            for bit in 0..<UInt64(64) {
-              if word >> bit & 1 != 0 { start = start ?? frame + bit } else { close(frame + bit) }
-            }
+      Self.forEachWord(part.index, file, offset, knownFrameCount) { word, number in
+        let frame = base + UInt64(number) * 64
+        switch word {
+        case 0: close(frame)
+        case .max: start = start ?? frame
+        default:
+          for bit in 0..<UInt64(64) {
+            if word >> bit & 1 != 0 { start = start ?? frame + bit } else { close(frame + bit) }
           }
         }
       }

@@ -131,7 +131,7 @@ extension MemoryImage {
         append(range.lowerBound.rawValue, range.upperBound.rawValue, isStored: true)
       }
     } else {
-      forEachSegment { append($0.start, $0.start + $0.byteCount, isStored: $0.bytes != nil) }
+      table.forEach { append($0, $0 + $1, isStored: $2) }
     }
     return segments
   }

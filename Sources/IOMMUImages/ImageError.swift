@@ -44,7 +44,6 @@ extension ImageError {
   static func system(_ file: String, _ action: String, _ code: Int32, remedy: String? = nil)
     -> ImageError
   {
-    ImageError(
-      file: file, found: "\(action): \(String(cString: strerror(code)))", remedy: remedy)
+    ImageError(file: file, found: "\(action): \(systemText(code))", remedy: remedy)
   }
 }

@@ -73,7 +73,7 @@ extension MemoryImage {
     } else if let pieces = (paged as? PieceMemory)?.pieces {
       for piece in pieces { summary.count(piece.byteCount, piece.source != .zeros) }
     } else {
-      forEachSegment { summary.count($0.byteCount, $0.bytes != nil) }
+      table.forEach { summary.count($1, $2) }
     }
     return summary
   }
@@ -128,10 +128,9 @@ private struct KdumpCensus {
   }
 
   private static func isZero(_ file: KdumpFile, _ index: UInt64) -> Bool {
-    let count = Int(file.header.pageByteCount)
-    return withUnsafeTemporaryAllocation(byteCount: count, alignment: 16) { page in
-      let isThere: Void? = try? file.unpack(file.descriptor(at: index), into: page)
-      return isThere != nil && isAllZero(UnsafeRawBufferPointer(page))
+    let (page, isThere) = [UInt8].filled(capacity: Int(file.header.pageByteCount)) {
+      (try? file.unpack(file.descriptor(at: index), into: &$0)) != nil
     }
+    return isThere && page.span.isAllZero
   }
 }

@@ -14,10 +14,9 @@ struct InputFile: ~Copyable {
   /// - Throws: ``ImageError`` with the system's words, or for directories, pipes and devices.
   init(path: String) throws(ImageError) {
     // Without O_NONBLOCK, opening a pipe would wait for its writer before it could be refused.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    let descriptor = openFile(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw .system(path, "cannot be opened", errno) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else {
+    guard let status = fileStatus(of: descriptor) else {
       let code = errno
       close(descriptor)
       throw .system(path, "cannot be examined", code)
@@ -39,8 +38,7 @@ struct InputFile: ~Copyable {
 
   /// The file's length now.
   var currentByteCount: UInt64 {
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else { return UInt64(byteCount) }
+    guard let status = fileStatus(of: descriptor) else { return UInt64(byteCount) }
     return UInt64(max(0, status.st_size))
   }
 
@@ -60,6 +58,39 @@ struct InputFile: ~Copyable {
     }
   }
 
+  /// Appends bytes from an offset on, as many as the system gives at once.
+  ///
+  /// - Returns: How many these are; 0 at the end of the file.
+  /// - Throws: ``ImageError`` when the system refuses.
+  func append(
+    atMost count: Int, at offset: UInt64, to bytes: inout [UInt8]
+  ) throws(ImageError) -> Int {
+    var outcome = 0
+    bytes.append(addingCapacity: count) { outcome = read(at: offset, atMost: count, into: &$0) }
+    guard outcome >= 0 else { throw .system(path, "cannot be read", Int32(-outcome)) }
+    return outcome
+  }
+
+  /// Appends at most `count` bytes.
+  ///
+  /// - Returns: How many; when the system refused, its errno less than zero.
+  /// - Precondition: there is room for them.
+  func read(at offset: UInt64, atMost count: Int, into output: inout OutputSpan<UInt8>) -> Int {
+    precondition(count <= output.freeCapacity, "what is read has room")
+    guard let offset = off_t(exactly: offset) else { return -Int(EOVERFLOW) }
+    // Safe: the system writes at most `count` bytes, for which the precondition has found room.
+    return unsafe output.withUnsafeMutableBufferPointer { room, filledCount in
+      guard let start = room.baseAddress else { return 0 }
+      while true {
+        let got = unsafe pread(descriptor, start + filledCount, count, offset)
+        if got < 0, errno == EINTR { continue }
+        guard got >= 0 else { return -Int(errno) }
+        filledCount += got
+        return got
+      }
+    }
+  }
+
   /// The whole file, for small ones.
   ///
   /// - Parameter remedy: What to ask the user about a file that is larger.
@@ -68,20 +99,13 @@ struct InputFile: ~Copyable {
     atMost limit: Int, remedy: String = "is it a machine file at all?"
   ) throws(ImageError) -> [UInt8] {
     var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 65_536)
     // Read until the end rather than up to the size: files below /proc say that they have none.
-    while true {
-      let got = Glibc.read(descriptor, &chunk, chunk.count)
-      if got < 0 {
-        if errno == EINTR { continue }
-        throw .system(path, "cannot be read", errno)
-      }
-      if got == 0 { return bytes }
-      bytes += chunk[..<got]
+    while try append(atMost: 65_536, at: UInt64(bytes.count), to: &bytes) > 0 {
       guard bytes.count <= limit else {
         throw ImageError(
           file: path, found: "has more than \(limit) bytes", remedy: remedy)
       }
     }
+    return bytes
   }
 }

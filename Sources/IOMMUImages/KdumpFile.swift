@@ -82,14 +82,11 @@ struct KdumpFile: Sendable {
     var packing: UInt32 { flags & PageCodec.mask }
 
     /// - Precondition: the bytes are as many as a descriptor has.
-    init(at place: UInt64, _ bytes: UnsafeRawBufferPointer) {
-      func word<Word: FixedWidthInteger>(_: Word.Type, _ offset: UInt64) -> Word {
-        Word(littleEndian: bytes.loadUnaligned(fromByteOffset: Int(offset), as: Word.self))
-      }
+    init(at place: UInt64, _ bytes: Span<UInt8>) {
       self.place = place
-      offset = word(UInt64.self, KdumpLayout.Descriptor.offset)
-      byteCount = UInt64(word(UInt32.self, KdumpLayout.Descriptor.size))
-      flags = word(UInt32.self, KdumpLayout.Descriptor.flags)
+      offset = bytes.integer(UInt64.self, at: Int(KdumpLayout.Descriptor.offset))
+      byteCount = UInt64(bytes.integer(UInt32.self, at: Int(KdumpLayout.Descriptor.size)))
+      flags = bytes.integer(UInt32.self, at: Int(KdumpLayout.Descriptor.flags))
     }
 
     /// That of a page of which nothing is there.
@@ -135,8 +132,7 @@ struct KdumpFile: Sendable {
         let from = Int(number * stride)
         list.append(
           Descriptor(
-            at: start + number * stride,
-            UnsafeRawBufferPointer(rebasing: bytes[from..<from + Int(stride)])))
+            at: start + number * stride, bytes.extracting(from..<from + Int(stride))))
       }
     }
     if known == 0 || isRead == nil { list.append(Descriptor(lostAt: start)) }
@@ -164,16 +160,16 @@ struct KdumpFile: Sendable {
     }
   }
 
-  /// Unpacks a dumped page of this file into a buffer of its size.
+  /// Unpacks a dumped page of this file into room for a page.
   func unpack(
-    frame: UInt64, into buffer: UnsafeMutableRawBufferPointer
+    frame: UInt64, into output: inout OutputSpan<UInt8>
   ) throws(KdumpPageFailure) {
-    try unpack(descriptor(of: frame), into: buffer)
+    try unpack(descriptor(of: frame), into: &output)
   }
 
   /// The same by a page's descriptor.
   func unpack(
-    _ descriptor: Descriptor, into buffer: UnsafeMutableRawBufferPointer
+    _ descriptor: Descriptor, into output: inout OutputSpan<UInt8>
   ) throws(KdumpPageFailure) {
     // Packed bytes that are no fewer than the page's would have been stored unpacked.
     guard descriptor.byteCount <= header.pageByteCount else {
@@ -182,12 +178,11 @@ struct KdumpFile: Sendable {
     if isLost(descriptor) { throw .lost(lost(descriptor)) }
     let codec = try codec(descriptor)
     let isWhole = file.withBytes(at: descriptor.offset, count: Int(descriptor.byteCount)) {
-      guard let codec else {
-        guard $0.count == buffer.count else { return false }
-        buffer.copyMemory(from: $0)
-        return true
-      }
-      return codec.unpack($0, into: buffer)
+      let pageByteCount = Int(header.pageByteCount)
+      if let codec { return codec.unpack($0, pageByteCount, into: &output) }
+      guard $0.count == pageByteCount else { return false }
+      output.append(copying: $0)
+      return true
     }
     switch isWhole {
     // A file that cannot be mapped, and could not be read.

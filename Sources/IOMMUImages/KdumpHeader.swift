@@ -130,7 +130,9 @@ private struct HeaderReader {
       file: file.path, place: "kdump header", offset: offset, found: found, remedy: remedy)
   }
 
-  func field<Word: FixedWidthInteger>(_: Word.Type, _ offset: UInt64) throws(ImageError) -> Word {
+  func field<Word: FixedWidthInteger & BitwiseCopyable>(_: Word.Type, _ offset: UInt64)
+    throws(ImageError) -> Word
+  {
     guard let value = file.integer(Word.self, at: offset) else {
       throw error(
         "the file ends at \(file.byteCount) bytes, inside the header",

@@ -212,11 +212,11 @@ final class KdumpMemory: PagedMemory {
     return files[index]
   }
 
-  /// Unpacks a page; whether it is there and whole.
-  func unpack(_ frame: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+  /// Unpacks a page into room for one; whether it is there and whole.
+  private func unpack(_ frame: UInt64, into output: inout OutputSpan<UInt8>) -> Bool {
     guard let file = file(of: frame), file.dumped.contains(frame) else { return false }
     do throws(KdumpPageFailure) {
-      try file.unpack(frame: frame, into: buffer)
+      try file.unpack(frame: frame, into: &output)
       return true
     } catch {
       note(error, of: frame, in: file)
@@ -224,22 +224,19 @@ final class KdumpMemory: PagedMemory {
     }
   }
 
-  func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-    var copied = 0
-    while copied < buffer.count {
-      let (place, wraps) = address.addingReportingOverflow(UInt64(copied))
+  func read(at address: UInt64, into output: inout OutputSpan<UInt8>) {
+    var place = address
+    while !output.isFull, place >> pageShift < frameCount {
       let frame = place >> pageShift
-      guard !wraps, frame < frameCount else { break }
       let offset = Int(place & (pageByteCount - 1))
-      let count = min(buffer.count - copied, Int(pageByteCount) - offset)
-      let isThere = cache.copy(
-        page: frame, offset: offset,
-        into: UnsafeMutableRawBufferPointer(rebasing: buffer[copied..<copied + count])
-      ) { unpack(frame, into: $0) }
-      guard isThere else { break }
-      copied += count
+      let count = min(output.freeCapacity, Int(pageByteCount) - offset)
+      let isThere = cache.copy(page: frame, offset: offset, count: count, into: &output) {
+        unpack(frame, into: &$0)
+      }
+      guard isThere else { return }
+      // At most the end of the last frame of 2^40.
+      place += UInt64(count)
     }
-    return copied
   }
 
   func presence(of address: UInt64) -> Presence {
@@ -262,9 +259,9 @@ final class KdumpMemory: PagedMemory {
 
   /// Of a page that was dumped; unpacks it.
   private func presence(of frame: UInt64, in file: KdumpFile) -> Presence {
-    withUnsafeTemporaryAllocation(byteCount: Int(pageByteCount), alignment: 16) { page in
+    [UInt8].filled(capacity: Int(pageByteCount)) { page in
       do throws(KdumpPageFailure) {
-        try file.unpack(frame: frame, into: page)
+        try file.unpack(frame: frame, into: &page)
         return .stored
       } catch {
         switch error {
@@ -273,7 +270,7 @@ final class KdumpMemory: PagedMemory {
         case .damaged: return .damaged
         }
       }
-    }
+    }.result
   }
 
   /// Whether a page was dumped, into any part of a split dump; `nil` when no file here knows.

@@ -197,24 +197,23 @@ struct KdumpWriter<Output: DumpOutput> {
     let zeroPage = descriptors + count * KdumpLayout.Descriptor.byteCount
     let data = DumpStream(output, at: zeroPage)
     try data.append([UInt8](repeating: 0, count: Int(pageByteCount)))
-    let packed = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: Int(pageByteCount), alignment: 16)
-    defer { packed.deallocate() }
+    var packed: [UInt8] = []
 
-    func store(_ page: UnsafeRawBufferPointer?) throws(ImageError) {
+    func store(_ page: Span<UInt8>?) throws(ImageError) {
       var descriptor = ByteWriter(byteCount: KdumpLayout.Descriptor.byteCount)
-      var flags: UInt32 = 0
-      var bytes = page
-      if let page, let size = zlib.pack(page, into: packed) {
-        flags = PageCodec.zlib.rawValue
-        bytes = UnsafeRawBufferPointer(rebasing: packed[..<size])
-      }
+      packed.removeAll(keepingCapacity: true)
+      if let page { zlib.pack(page, into: &packed) }
+      let flags = packed.isEmpty ? 0 : PageCodec.zlib.rawValue
+      let size = packed.isEmpty ? Int(pageByteCount) : packed.count
       descriptor.put(page == nil ? zeroPage : data.offset, at: KdumpLayout.Descriptor.offset)
-      descriptor.put(
-        UInt32(bytes?.count ?? Int(pageByteCount)), at: KdumpLayout.Descriptor.size)
+      descriptor.put(UInt32(size), at: KdumpLayout.Descriptor.size)
       descriptor.put(flags, at: KdumpLayout.Descriptor.flags)
       try table.append(descriptor.bytes)
-      if let bytes { try data.append(bytes) }
+      if !packed.isEmpty {
+        try data.append(packed)
+      } else if let page {
+        try data.append(page)
+      }
     }
 
     try forEachRun { (run, isLost) throws(ImageError) in

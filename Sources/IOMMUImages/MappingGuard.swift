@@ -13,7 +13,9 @@ import Synchronization
 enum MappingGuard {
   /// One mapping. Entries are never freed, so that the handler can always go through them; those
   /// of closed files are used again.
-  struct Entry: ~Copyable {
+  @safe
+  fileprivate struct Entry: ~Copyable {
+    // Safe: `next` is an entry that was there before this one, or none.
     /// The first byte's address; 0 while the entry is free.
     let start = Atomic<UInt>(0)
     let end = Atomic<UInt>(0)
@@ -22,104 +24,119 @@ enum MappingGuard {
     let next: UnsafeMutablePointer<Entry>?
   }
 
-  typealias Token = UnsafeMutablePointer<Entry>
+  /// A mapping that is watched.
+  @safe
+  struct Token: @unchecked Sendable {
+    // Safe, and Sendable: entries are never freed, and change through their atomics only.
+    fileprivate let entry: UnsafeMutablePointer<Entry>
+  }
 
   private static let pageByteCount: UInt = 4096
-  // unsafe: entries are never freed, and their fields are atomic.
-  nonisolated(unsafe) private static let head = Atomic<Token?>(nil)
+  // Safe: what it leads to is never freed, and the pointer itself is atomic.
+  nonisolated(unsafe) private static let head = unsafe Atomic<UnsafeMutablePointer<Entry>?>(nil)
   private static let registration = Mutex<Bool>(false)
-  /// What handled the signal before; written once, before the handler is in place.
+  // Safe: what handled the signal before; written once, before the handler is in place.
   nonisolated(unsafe) private static let previous: UnsafeMutablePointer<sigaction> = {
     let pointer = UnsafeMutablePointer<sigaction>.allocate(capacity: 1)
-    pointer.initialize(to: sigaction())
-    return pointer
+    unsafe pointer.initialize(to: sigaction())
+    return unsafe pointer
   }()
 
   /// Watches a mapping until ``release(_:)``.
-  static func watch(_ bytes: UnsafeRawBufferPointer) -> Token {
+  @unsafe static func watch(_ bytes: UnsafeRawBufferPointer) -> Token {
     let start = UInt(bitPattern: bytes.baseAddress)
+    let end = start + UInt(bytes.count)
     return registration.withLock { isInstalled in
       if !isInstalled {
         install()
         isInstalled = true
       }
-      var entry = head.load(ordering: .acquiring)
-      while let candidate = entry, candidate.pointee.start.load(ordering: .relaxed) != 0 {
-        entry = candidate.pointee.next
+      // Safe: links lead to entries that are initialised and stay.
+      var free = unsafe head.load(ordering: .acquiring)
+      while let entry = unsafe free, unsafe entry.pointee.start.load(ordering: .relaxed) != 0 {
+        unsafe free = entry.pointee.next
       }
-      let token: Token
-      if let entry {
-        token = entry
+      let entry: UnsafeMutablePointer<Entry>
+      if let found = unsafe free {
+        unsafe entry = found
       } else {
-        token = .allocate(capacity: 1)
-        token.initialize(to: Entry(next: head.load(ordering: .relaxed)))
-        head.store(token, ordering: .releasing)
+        unsafe entry = .allocate(capacity: 1)
+        unsafe entry.initialize(to: Entry(next: head.load(ordering: .relaxed)))
+        unsafe head.store(entry, ordering: .releasing)
       }
-      token.pointee.loss.store(.max, ordering: .relaxed)
-      token.pointee.end.store(start + UInt(bytes.count), ordering: .relaxed)
-      token.pointee.start.store(start, ordering: .releasing)
-      return token
+      unsafe entry.pointee.loss.store(.max, ordering: .relaxed)
+      unsafe entry.pointee.end.store(end, ordering: .relaxed)
+      unsafe entry.pointee.start.store(start, ordering: .releasing)
+      return unsafe Token(entry: entry)
     }
   }
 
   /// Ends the watch; call it before the bytes are unmapped.
   static func release(_ token: Token) {
-    registration.withLock { _ in token.pointee.start.store(0, ordering: .releasing) }
+    // Safe: an entry is never freed.
+    registration.withLock { _ in
+      unsafe token.entry.pointee.start.store(0, ordering: .releasing)
+    }
   }
 
   /// The first byte of the lowest page that was lost, counted from the start of the mapping.
   static func loss(_ token: Token) -> UInt64? {
-    let loss = token.pointee.loss.load(ordering: .acquiring)
+    // Safe: an entry is never freed.
+    let loss = unsafe token.entry.pointee.loss.load(ordering: .acquiring)
     return loss == .max ? nil : UInt64(loss)
   }
 
   private static func install() {
     // Touches every static that the handler reads: their initialisers must not run inside it.
-    _ = head.load(ordering: .relaxed)
+    _ = unsafe head.load(ordering: .relaxed)
     var action = sigaction()
     action.sa_flags = SA_SIGINFO | SA_ONSTACK
-    action.__sigaction_handler.sa_sigaction = { signal, information, context in
-      MappingGuard.handle(signal, information, context)
+    unsafe action.__sigaction_handler.sa_sigaction = { signal, information, context in
+      unsafe MappingGuard.handle(signal, information, context)
     }
-    sigaction(SIGBUS, &action, previous)
+    unsafe sigaction(SIGBUS, &action, previous)
   }
 
   /// Runs inside the signal: loads, stores and system calls only.
-  private static func handle(
+  @unsafe private static func handle(
     _ signal: Int32, _ information: UnsafeMutablePointer<siginfo_t>?,
     _ context: UnsafeMutableRawPointer?
   ) {
     let code = errno
     defer { errno = code }
-    let address = UInt(bitPattern: information?.pointee._sifields._sigfault.si_addr)
+    // Safe: of SIGBUS the system gives the address, and entries that it may lie in stay.
+    let address = unsafe UInt(bitPattern: information?.pointee._sifields._sigfault.si_addr)
     let page = address & ~(pageByteCount - 1)
-    var entry = head.load(ordering: .acquiring)
-    while let candidate = entry {
-      let start = candidate.pointee.start.load(ordering: .acquiring)
-      if start != 0, address >= start, address < candidate.pointee.end.load(ordering: .relaxed) {
-        let zeros = mmap(
+    var next = unsafe head.load(ordering: .acquiring)
+    while let entry = unsafe next {
+      let start = unsafe entry.pointee.start.load(ordering: .acquiring)
+      let end = unsafe entry.pointee.end.load(ordering: .relaxed)
+      if start != 0, address >= start, address < end {
+        // Safe: the page is one of a mapping of ours whose bytes are gone, and nobody writes it.
+        let zeros = unsafe mmap(
           UnsafeMutableRawPointer(bitPattern: page), Int(pageByteCount), PROT_READ,
           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
-        guard zeros != MAP_FAILED else { break }
-        candidate.pointee.loss.min(page - start, ordering: .releasing)
+        guard unsafe zeros != MAP_FAILED else { break }
+        unsafe entry.pointee.loss.min(page - start, ordering: .releasing)
         return
       }
-      entry = candidate.pointee.next
+      unsafe next = entry.pointee.next
     }
-    passOn(signal, information, context)
+    unsafe passOn(signal, information, context)
   }
 
-  private static func passOn(
+  /// What was there before has the signal's own arguments.
+  @unsafe private static func passOn(
     _ signal: Int32, _ information: UnsafeMutablePointer<siginfo_t>?,
     _ context: UnsafeMutableRawPointer?
   ) {
-    if previous.pointee.sa_flags & SA_SIGINFO != 0,
-      let handler = previous.pointee.__sigaction_handler.sa_sigaction
+    if unsafe previous.pointee.sa_flags & SA_SIGINFO != 0,
+      let handler = unsafe previous.pointee.__sigaction_handler.sa_sigaction
     {
-      handler(signal, information, context)
+      unsafe handler(signal, information, context)
     } else {
       // The look is repeated on return, and ends as it would have without a guard.
-      sigaction(signal, previous, nil)
+      unsafe sigaction(signal, previous, nil)
     }
   }
 }

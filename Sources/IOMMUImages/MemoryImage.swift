@@ -17,26 +17,7 @@ import IOMMUFormats
 /// A file that shrinks, a disk that fails, a page that is damaged or needs a library that is not
 /// installed: none of these ends the program. The bytes concerned are absent or zero, and
 /// ``problems`` says so; ask for it before answers are believed.
-public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
-  // Sendable: nothing is written after the initialiser but caches, which have locks.
-
-  /// A run of memory from one source; those of an image ascend and do not overlap.
-  @usableFromInline
-  struct Segment {
-    @usableFromInline let start: UInt64
-    /// At least 1; `start + byteCount` is at most 2^64 − 1.
-    @usableFromInline let byteCount: UInt64
-    /// The first byte, in the mapped file; `nil` for zeros.
-    @usableFromInline let bytes: UnsafeRawPointer?
-
-    @usableFromInline
-    init(start: UInt64, byteCount: UInt64, bytes: UnsafeRawPointer?) {
-      self.start = start
-      self.byteCount = byteCount
-      self.bytes = bytes
-    }
-  }
-
+public final class MemoryImage: PhysicalMemory, Sendable {
   /// The path of the first file as it was given.
   public let path: String
   /// How the file holds memory.
@@ -53,13 +34,8 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   private let incompletenessInPlace: Incompleteness?
   /// What its headers do not name may have been memory all the same: some are missing.
   let isRestUnknown: Bool
-  /// At least one; of paged memory one that holds no byte.
-  @usableFromInline let segments: UnsafeMutablePointer<Segment>
-  /// Memory up to the last segment's end, in equal parts of 2^bucketShift bytes: for the first byte
-  /// of each the last segment that starts at or below it, and at the end the last segment.
-  @usableFromInline let buckets: UnsafeMutablePointer<UInt32>
-  @usableFromInline let bucketShift: UInt64
-  @inlinable static var bucketCount: Int { 4096 }
+  /// Memory that is looked at in place; empty when there is ``paged``.
+  @usableFromInline let table: SegmentTable
 
   /// Opens a dump; the format is told by its first bytes.
   ///
@@ -125,7 +101,7 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
       }
       lost = pieces.filter { $0.source == .lost }
       if !lost.isEmpty { pieces.removeAll { $0.source == .lost } }
-      paged = first.bytesInPlace == nil ? PieceMemory(file: first, pieces: pieces) : nil
+      paged = first.mappingInPlace == nil ? PieceMemory(file: first, pieces: pieces) : nil
     case .device:
       paged = PieceMemory(file: first, pieces: try SystemRAM.pieces())
     }
@@ -143,8 +119,7 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     }
     if paged != nil { pieces = [] }
     rangesInPlace = joinedRanges(pieces)
-    segments = Self.segments(pieces, in: first.bytesInPlace)
-    (buckets, bucketShift) = Self.buckets(pieces)
+    table = SegmentTable(pieces, in: first.mappingInPlace)
   }
 
   private static func format(of file: DumpFile) throws(ImageError) -> ImageFormat {
@@ -196,45 +171,6 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
       firstMissing: lost.first.map { PhysicalAddress($0.start) },
       unknownFrom: format == .raw ? PhysicalAddress(file.byteCount) : nil,
       missingHeaderCount: missingHeaderCount)
-  }
-
-  /// The pieces as pointers into the mapped file; one without bytes when there are none, so that
-  /// every look misses it.
-  private static func segments(
-    _ pieces: [ImagePiece], in bytes: UnsafeRawBufferPointer?
-  ) -> UnsafeMutablePointer<Segment> {
-    let segments = UnsafeMutablePointer<Segment>.allocate(capacity: max(1, pieces.count))
-    segments.initialize(to: Segment(start: 0, byteCount: 0, bytes: nil))
-    for (index, piece) in pieces.enumerated() {
-      var start: UnsafeRawPointer?
-      // Safe: the reader has checked that each piece's bytes lie in the file.
-      if case .file(let offset) = piece.source { start = bytes!.baseAddress! + Int(offset) }
-      (segments + index).initialize(
-        to: Segment(start: piece.start, byteCount: piece.byteCount, bytes: start))
-    }
-    return segments
-  }
-
-  private static func buckets(
-    _ pieces: [ImagePiece]
-  ) -> (UnsafeMutablePointer<UInt32>, shift: UInt64) {
-    let lastByte = pieces.last.map { $0.end - 1 } ?? 0
-    var shift: UInt64 = 0
-    while lastByte >> shift >= UInt64(bucketCount) { shift += 1 }
-    let buckets = UnsafeMutablePointer<UInt32>.allocate(capacity: bucketCount + 1)
-    var index = 0
-    for bucket in 0..<bucketCount {
-      let start = UInt64(bucket) << shift
-      while index + 1 < pieces.count, pieces[index + 1].start <= start { index += 1 }
-      (buckets + bucket).initialize(to: UInt32(index))
-    }
-    (buckets + bucketCount).initialize(to: UInt32(max(1, pieces.count) - 1))
-    return (buckets, shift)
-  }
-
-  deinit {
-    segments.deallocate()
-    buckets.deallocate()
   }
 
   /// What the image holds: half-open, ascending, not touching each other.
@@ -292,10 +228,7 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
   }
 
   private func presenceInFiles(of address: UInt64) -> Presence {
-    if let paged { return paged.presence(of: address) }
-    let segment = segment(below: address).pointee
-    guard address &- segment.start < segment.byteCount else { return .absent }
-    return segment.bytes == nil ? .zeroFill : .stored
+    paged?.presence(of: address) ?? table.presence(of: address)
   }
 
   /// Whether the dump does not hold an address. It does not say either that the machine has no memory
@@ -316,120 +249,55 @@ public final class MemoryImage: PhysicalMemory, @unchecked Sendable {
     return reader.notes()
   }
 
-  /// Goes through what can be looked at in place.
-  func forEachSegment(_ body: (Segment) -> Void) {
-    // The bucket at the end has the last one's index.
-    for index in 0...Int(buckets[Self.bucketCount]) { body(segments[index]) }
-  }
-
   // MARK: Loads
-
-  /// The last segment that starts at or below `address`; the first one when none does, any beyond
-  /// the end of memory.
-  ///
-  /// The bucket of the address leaves one segment or a few to search: jumps of a search over all of
-  /// them cannot be predicted, and cost more than everything else in a load.
-  @inlinable @inline(__always)
-  func segment(below address: UInt64) -> UnsafePointer<Segment> {
-    let bucket = address &>> bucketShift
-    guard bucket < UInt64(truncatingIfNeeded: Self.bucketCount) else {
-      return UnsafePointer(segments)
-    }
-    // Safe: there is one element more than there are buckets.
-    let index = Int(truncatingIfNeeded: bucket)
-    var first = Int(truncatingIfNeeded: buckets[index])
-    var count = Int(truncatingIfNeeded: buckets[index &+ 1]) &- first &+ 1
-    while count > 1 {
-      let half = count &>> 1
-      // Safe: first + half is at most the next bucket's segment.
-      if segments[first &+ half].start <= address { first &+= half }
-      count &-= half
-    }
-    return UnsafePointer(segments + first)
-  }
-
-  @inlinable @inline(__always)
-  func word<Word: FixedWidthInteger & UnsignedInteger>(_: Word.Type, at address: UInt64) -> Word? {
-    let segment = segment(below: address)
-    // Below the first segment this wraps and is past the end of any.
-    let offset = address &- segment.pointee.start
-    let byteCount = UInt64(truncatingIfNeeded: MemoryLayout<Word>.size)
-    guard offset < segment.pointee.byteCount, segment.pointee.byteCount &- offset >= byteCount
-    else { return wordByBytes(address, byteCount: byteCount).map { Word(truncatingIfNeeded: $0) } }
-    guard let bytes = segment.pointee.bytes else { return 0 }
-    // Safe: the guard has checked that the word lies in the segment, all of which is mapped.
-    return Word(
-      littleEndian: (bytes + Int(truncatingIfNeeded: offset)).loadUnaligned(as: Word.self))
-  }
 
   /// A word that one segment does not hold: each byte from its own, `nil` when one is absent.
   @usableFromInline @inline(never)
-  func wordByBytes(_ address: UInt64, byteCount: UInt64) -> UInt64? {
-    if let paged {
-      var word: UInt64 = 0
-      let count = withUnsafeMutableBytes(of: &word) {
-        paged.read(
-          at: address, into: UnsafeMutableRawBufferPointer(rebasing: $0[..<Int(byteCount)]))
-      }
-      return count == Int(byteCount) ? UInt64(littleEndian: word) : nil
-    }
+  func wordByBytes(_ address: UInt64, byteCount: Int) -> UInt64? {
     var word: UInt64 = 0
-    for index in 0..<byteCount {
-      let (place, wraps) = address.addingReportingOverflow(index)
-      let segment = segment(below: place).pointee
-      let offset = place &- segment.start
-      guard !wraps, offset < segment.byteCount else { return nil }
-      // Safe: offset is below the segment's length.
-      let byte = segment.bytes.map { ($0 + Int(offset)).load(as: UInt8.self) } ?? 0
-      word |= UInt64(byte) << (8 * index)
+    // Safe: the word's own bytes are filled in, at most all of them.
+    let count = unsafe withUnsafeMutableBytes(of: &word) { bytes in
+      unsafe read(
+        at: PhysicalAddress(address),
+        into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<byteCount]))
     }
-    return word
+    return count == byteCount ? UInt64(littleEndian: word) : nil
   }
 
   /// The little-endian quadword at `address`, aligned or not; `nil` when any byte is absent.
   @inlinable @inline(__always)
   public func quadword(at address: PhysicalAddress) -> UInt64? {
-    word(UInt64.self, at: address.rawValue)
+    table.word(UInt64.self, at: address.rawValue) ?? wordByBytes(address.rawValue, byteCount: 8)
   }
 
   /// The little-endian doubleword at `address`, aligned or not; `nil` when any byte is absent.
   @inlinable @inline(__always)
   public func doubleword(at address: PhysicalAddress) -> UInt32? {
-    word(UInt32.self, at: address.rawValue)
+    table.word(UInt32.self, at: address.rawValue)
+      ?? wordByBytes(address.rawValue, byteCount: 4).map { UInt32(truncatingIfNeeded: $0) }
   }
 
   /// The bytes from `address` on in the mapped file, up to the end of their segment; `nil` for zeros
   /// that no file holds, and for a dump that cannot be looked at in place.
   public func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer? {
-    let segment = segment(below: address.rawValue).pointee
-    let offset = address.rawValue &- segment.start
-    guard offset < segment.byteCount, let bytes = segment.bytes else { return nil }
-    // Safe: offset is below the segment's length, all of which is mapped.
-    return UnsafeRawBufferPointer(
-      start: bytes + Int(offset), count: Int(segment.byteCount - offset))
+    // Safe for as long as the image lives, as the protocol says.
+    unsafe table.bytes(from: address.rawValue)
+  }
+
+  /// Appends bytes from `address` on until `output` is full or one is absent.
+  func read(at address: UInt64, into output: inout OutputSpan<UInt8>) {
+    if let paged { return paged.read(at: address, into: &output) }
+    table.read(at: address, into: &output)
   }
 
   /// Copies bytes from `address` up to the buffer's length or the first absent byte.
   ///
   /// - Returns: Bytes copied; 0 when the first is absent.
   public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-    if let paged { return paged.read(at: address.rawValue, into: buffer) }
-    var copied = 0
-    while copied < buffer.count {
-      let (place, wraps) = address.rawValue.addingReportingOverflow(UInt64(copied))
-      let segment = segment(below: place).pointee
-      let offset = place &- segment.start
-      guard !wraps, offset < segment.byteCount else { break }
-      let count = Int(min(UInt64(buffer.count - copied), segment.byteCount - offset))
-      let target = UnsafeMutableRawBufferPointer(rebasing: buffer[copied..<copied + count])
-      if let bytes = segment.bytes {
-        // Safe: offset + count is at most the segment's length.
-        target.copyMemory(from: UnsafeRawBufferPointer(start: bytes + Int(offset), count: count))
-      } else {
-        target.initializeMemory(as: UInt8.self, repeating: 0)
-      }
-      copied += count
-    }
-    return copied
+    // Safe: the buffer is the caller's for this call, and what is written to it are bytes.
+    let room = unsafe buffer.bindMemory(to: UInt8.self)
+    var output = unsafe OutputSpan(buffer: room, initializedCount: 0)
+    read(at: address.rawValue, into: &output)
+    return unsafe output.finalize(for: room)
   }
 }

@@ -6,19 +6,20 @@ import IOMMUFormats
 /// What is written goes to a temporary file in the same directory; ``commit()`` makes it durable
 /// and gives it its name. Until then, and when anything fails, a file of that name stays as it was;
 /// the temporary file goes away with this object.
-public final class OutputFile {
+package final class OutputFile {
   /// The file's path as it was given.
-  public let path: String
+  package let path: String
   /// Bytes written and skipped so far.
-  public private(set) var byteCount: UInt64 = 0
+  package private(set) var byteCount: UInt64 = 0
 
   /// The path with symbolic links followed, so that a link stays a link.
   private let target: String
   private let temporary: String
   /// −1 after ``commit()`` or an error.
   private var descriptor: Int32
-  private let buffer: UnsafeMutableRawBufferPointer
-  private var bufferedCount = 0
+  /// Bytes that belong at the end of the file.
+  private var buffer: [UInt8] = []
+  private static let bufferLimit = 1 << 16
 
   /// Starts a file.
   ///
@@ -26,37 +27,30 @@ public final class OutputFile {
   ///
   /// - Throws: ``ImageError`` when nothing can be written there, or when `path` is a directory or
   ///   another thing that is no regular file.
-  public init(path: String) throws(ImageError) {
-    var status = stat()
-    let exists = stat(path, &status) == 0
-    if exists, status.st_mode & S_IFMT != S_IFREG {
+  package init(path: String) throws(ImageError) {
+    let status = fileStatus(at: path)
+    if let status, status.st_mode & S_IFMT != S_IFREG {
       throw ImageError(
         file: path, found: "is a \(InputFile.kindName(status.st_mode)), not a regular file",
         remedy: "choose another name")
     }
-    var target = path
-    if exists, let resolved = realpath(path, nil) {
-      target = String(cString: resolved)
-      free(resolved)
-    }
+    let target = status == nil ? path : resolvedPath(path) ?? path
     let directory = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { target[...$0] } ?? ""
     // A name of its own length: the target's may already be as long as names can be.
     let temporary = "\(directory).iommu-\(hexadecimal(UInt64.random(in: 0 ... .max))).tmp"
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    let descriptor = openFile(
+      temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode: 0o666)
     guard descriptor >= 0 else { throw .system(path, "cannot be written", errno) }
     // A failure here leaves other permissions, which is no reason to lose the data.
-    if exists { _ = fchmod(descriptor, status.st_mode & 0o777) }
+    if let status { _ = fchmod(descriptor, status.st_mode & 0o777) }
     self.path = path
     self.target = target
     self.temporary = temporary
     self.descriptor = descriptor
-    buffer = .allocate(byteCount: 1 << 16, alignment: 16)
+    buffer.reserveCapacity(Self.bufferLimit)
   }
 
-  deinit {
-    abandon()
-    buffer.deallocate()
-  }
+  deinit { abandon() }
 
   /// Refuses to write over what is read: an output that is the same file as an input, by whatever
   /// name, symbolic link or hard link. An output that does not exist is none of them.
@@ -64,7 +58,7 @@ public final class OutputFile {
   /// To be asked before the inputs are read: nothing is lost then but the answer.
   ///
   /// - Throws: ``ImageError`` that names both.
-  public static func refuse(_ outputs: [String], over inputs: [String]) throws(ImageError) {
+  package static func refuse(_ outputs: [String], over inputs: [String]) throws(ImageError) {
     var read: [FileIdentity: String] = [:]
     for input in inputs {
       if let identity = FileIdentity(path: input) { read[identity] = read[identity] ?? input }
@@ -82,35 +76,28 @@ public final class OutputFile {
   ///
   /// - Throws: ``ImageError`` when the system does not take them; the file is given up then.
   /// - Precondition: neither ``commit()`` nor an error came before.
-  public func write(_ bytes: UnsafeRawBufferPointer) throws(ImageError) {
+  package func write(_ bytes: Span<UInt8>) throws(ImageError) {
     precondition(descriptor >= 0, "a file is written before it is committed or given up")
-    guard !bytes.isEmpty else { return }
-    if bytes.count > buffer.count - bufferedCount { try flush() }
-    if bytes.count >= buffer.count {
+    if bytes.count > Self.bufferLimit - buffer.count { try flush() }
+    if bytes.count >= Self.bufferLimit {
       try store(bytes, at: byteCount)
     } else {
-      UnsafeMutableRawBufferPointer(rebasing: buffer[bufferedCount...]).copyMemory(from: bytes)
-      bufferedCount += bytes.count
+      buffer.append(copying: bytes)
     }
     byteCount += UInt64(bytes.count)
   }
 
   /// Appends bytes.
   ///
-  /// - Throws: as ``write(_:)-(UnsafeRawBufferPointer)``.
-  public func write(_ bytes: [UInt8]) throws(ImageError) {
-    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
-    defer { copy.deallocate() }
-    copy.copyBytes(from: bytes)
-    try write(UnsafeRawBufferPointer(copy))
-  }
+  /// - Throws: as ``write(_:)-(Span<UInt8>)``.
+  package func write(_ bytes: [UInt8]) throws(ImageError) { try write(bytes.span) }
 
   /// Writes bytes at a place of the file, which grows when it ends before them; where the next are
   /// appended follows its end.
   ///
   /// - Throws: ``ImageError`` when the system does not take them; the file is given up then.
   /// - Precondition: neither ``commit()`` nor an error came before; the bytes end before 2^64.
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ImageError) {
+  func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(ImageError) {
     precondition(descriptor >= 0, "a file is written before it is committed or given up")
     try flush()
     try store(bytes, at: offset)
@@ -121,7 +108,7 @@ public final class OutputFile {
   ///
   /// - Throws: ``ImageError`` when the file would be larger than files can be.
   /// - Precondition: neither ``commit()`` nor an error came before.
-  public func skip(byteCount skipped: UInt64) throws(ImageError) {
+  package func skip(byteCount skipped: UInt64) throws(ImageError) {
     precondition(descriptor >= 0, "a file is written before it is committed or given up")
     try flush()
     let (end, overflow) = byteCount.addingReportingOverflow(skipped)
@@ -133,7 +120,7 @@ public final class OutputFile {
   ///
   /// - Throws: ``ImageError`` when the system refuses; an older file of that name stays untouched.
   /// - Precondition: neither `commit()` nor an error came before.
-  public func commit() throws(ImageError) {
+  package func commit() throws(ImageError) {
     precondition(descriptor >= 0, "a file is committed once")
     try flush()
     // A skipped run at the end is part of the file.
@@ -141,25 +128,31 @@ public final class OutputFile {
       throw fail("cannot be written", errno)
     }
     guard fsync(descriptor) == 0 else { throw fail("cannot be made durable", errno) }
-    guard rename(temporary, target) == 0 else { throw fail("cannot be replaced", errno) }
+    guard renameFile(temporary, to: target) else { throw fail("cannot be replaced", errno) }
     close(descriptor)
     descriptor = -1
   }
 
   private func flush() throws(ImageError) {
-    let start = byteCount - UInt64(bufferedCount)
-    try store(UnsafeRawBufferPointer(rebasing: buffer[..<bufferedCount]), at: start)
-    bufferedCount = 0
+    var pending: [UInt8] = []
+    swap(&pending, &buffer)
+    try store(pending.span, at: byteCount - UInt64(pending.count))
+    // Its room is used again.
+    pending.removeAll(keepingCapacity: true)
+    swap(&pending, &buffer)
   }
 
-  private func store(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ImageError) {
+  private func store(_ bytes: Span<UInt8>, at offset: UInt64) throws(ImageError) {
     var done = 0
     while done < bytes.count {
       let (place, overflow) = offset.addingReportingOverflow(UInt64(done))
       guard !overflow, let place = off_t(exactly: place) else {
         throw fail("cannot be written", EFBIG)
       }
-      let count = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, place)
+      // Safe: the system reads what the span has behind `done`, while it is borrowed.
+      let count = unsafe bytes.withUnsafeBytes {
+        unsafe pwrite(descriptor, $0.baseAddress! + done, $0.count - done, place)
+      }
       if count > 0 {
         done += count
       } else if count == 0 {
@@ -179,7 +172,7 @@ public final class OutputFile {
   private func abandon() {
     guard descriptor >= 0 else { return }
     close(descriptor)
-    unlink(temporary)
+    removeFile(temporary)
     descriptor = -1
   }
 }
@@ -191,8 +184,7 @@ private struct FileIdentity: Hashable {
 
   /// `nil` when no file is there.
   init?(path: String) {
-    var status = stat()
-    guard stat(path, &status) == 0 else { return nil }
+    guard let status = fileStatus(at: path) else { return nil }
     device = status.st_dev
     inode = status.st_ino
   }

@@ -4,19 +4,28 @@ import Synchronization
 ///
 /// Set-associative: a page can be in one of a few slots of its set, and the one that came first
 /// makes room. Sets are shared out among locks, so that threads rarely wait for each other.
-final class PageCache: @unchecked Sendable {
-  // Sendable: each set is looked at under its lock only.
-  private static let lockCount = 16
+final class PageCache: Sendable {
   private static let wayCount = 4
+
+  /// The sets that one lock guards.
+  private struct Sets: Sendable {
+    /// A page and its bytes, which are taken from the system when the slot is first used.
+    struct Slot: Sendable {
+      /// All ones for none.
+      var page: UInt64 = .max
+      var bytes: [UInt8] = []
+    }
+
+    /// Empty until a page is first kept.
+    var slots: [Slot] = []
+    /// The slot of each set that makes room next.
+    var victims: [UInt8] = []
+  }
 
   private let pageByteCount: Int
   private let setMask: UInt64
-  private let locks: UnsafeMutablePointer<Mutex<Void>>
-  /// The page in each slot; all ones for none.
-  private let pages: UnsafeMutablePointer<UInt64>
-  /// The slot of each set that makes room next.
-  private let victims: UnsafeMutablePointer<UInt8>
-  private let bytes: UnsafeMutableRawPointer
+  private let setsInShard: Int
+  private let shards = InlineArray<16, Mutex<Sets>> { _ in Mutex(Sets()) }
 
   /// - Parameters:
   ///   - pageByteCount: Bytes in a page, a power of two of at most 64 KiB.
@@ -28,60 +37,51 @@ final class PageCache: @unchecked Sendable {
         && pageByteCount.nonzeroBitCount == 1 && byteCount.nonzeroBitCount == 1,
       "a cache has a power of two of sets, at least one for each lock")
     self.pageByteCount = pageByteCount
-    let slotCount = byteCount / pageByteCount
-    let setCount = slotCount / Self.wayCount
+    let setCount = byteCount / pageByteCount / Self.wayCount
     setMask = UInt64(setCount - 1)
-    locks = .allocate(capacity: Self.lockCount)
-    for index in 0..<Self.lockCount { (locks + index).initialize(to: Mutex(())) }
-    pages = .allocate(capacity: slotCount)
-    pages.initialize(repeating: .max, count: slotCount)
-    victims = .allocate(capacity: setCount)
-    victims.initialize(repeating: 0, count: setCount)
-    bytes = .allocate(byteCount: byteCount, alignment: 4096)
+    setsInShard = setCount / shards.count
   }
 
-  deinit {
-    locks.deinitialize(count: Self.lockCount)
-    locks.deallocate()
-    pages.deallocate()
-    victims.deallocate()
-    bytes.deallocate()
-  }
-
-  /// Copies bytes of a page, which `unpack` fills when it is not here; whether it could.
+  /// Appends bytes of a page, which `unpack` fills when it is not here; whether it could.
   ///
   /// A whole page that is not here goes to its reader only: who reads them in a row does not push
   /// out what others come back to.
   ///
-  /// - Precondition: the bytes lie in the page; `page` is not all ones.
+  /// - Precondition: the bytes lie in the page and have room; `page` is not all ones; `unpack` fills
+  ///   a whole page or nothing.
   func copy(
-    page: UInt64, offset: Int, into buffer: UnsafeMutableRawBufferPointer,
-    unpack: (UnsafeMutableRawBufferPointer) -> Bool
+    page: UInt64, offset: Int, count: Int, into output: inout OutputSpan<UInt8>,
+    unpack: (inout OutputSpan<UInt8>) -> Bool
   ) -> Bool {
     precondition(
-      offset >= 0 && buffer.count <= pageByteCount - offset && page != .max,
+      offset >= 0 && count >= 0 && count <= pageByteCount - offset && page != .max,
       "the bytes lie in one page")
-    let set = page & setMask
-    let isHere = locks[Int(set) % Self.lockCount].withLock { _ in
-      let first = Int(set) * Self.wayCount
-      var slot = first
-      while slot < first + Self.wayCount, pages[slot] != page { slot += 1 }
-      if slot == first + Self.wayCount {
-        if buffer.count == pageByteCount { return false }
-        slot = first + Int(victims[Int(set)]) % Self.wayCount
-        pages[slot] = .max
-        let target = UnsafeMutableRawBufferPointer(
-          start: bytes + slot * pageByteCount, count: pageByteCount)
-        guard unpack(target) else { return false }
-        pages[slot] = page
-        victims[Int(set)] &+= 1
+    let set = Int(page & setMask)
+    let isWhole = count == pageByteCount
+    let isHere = shards[set % shards.count].withLock { sets in
+      if sets.slots.isEmpty {
+        sets.slots = Array(repeating: Sets.Slot(), count: setsInShard * Self.wayCount)
+        sets.victims = Array(repeating: 0, count: setsInShard)
       }
-      // Safe: the precondition keeps offset and count inside the slot.
-      buffer.copyMemory(
-        from: UnsafeRawBufferPointer(
-          start: bytes + slot * pageByteCount + offset, count: buffer.count))
+      let first = set / shards.count * Self.wayCount
+      var slot = first
+      while slot < first + Self.wayCount, sets.slots[slot].page != page { slot += 1 }
+      if slot == first + Self.wayCount {
+        if isWhole { return false }
+        let victim = set / shards.count
+        slot = first + Int(sets.victims[victim]) % Self.wayCount
+        sets.slots[slot].page = .max
+        sets.slots[slot].bytes.removeAll(keepingCapacity: true)
+        var isUnpacked = false
+        sets.slots[slot].bytes.append(addingCapacity: pageByteCount) { isUnpacked = unpack(&$0) }
+        guard isUnpacked else { return false }
+        sets.slots[slot].page = page
+        sets.victims[victim] &+= 1
+      }
+      let slots = sets.slots.span
+      output.append(copying: slots[slot].bytes.span.extracting(offset..<offset + count))
       return true
     }
-    return isHere || buffer.count == pageByteCount && unpack(buffer)
+    return isHere || isWhole && unpack(&output)
   }
 }

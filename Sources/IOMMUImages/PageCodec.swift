@@ -59,8 +59,10 @@ enum PageCodec: UInt32, CaseIterable {
 }
 
 /// A codec whose library is loaded.
+@safe
 struct LoadedCodec: @unchecked Sendable {
-  // Sendable: the functions keep no state between calls.
+  // Safe: the functions are those of the library's documented interface, it is never unloaded, and
+  // they are given bounds with every pointer. Sendable: they keep no state between calls.
   let codec: PageCodec
   private let function: UnsafeMutableRawPointer
   private let library: UnsafeMutableRawPointer
@@ -68,18 +70,18 @@ struct LoadedCodec: @unchecked Sendable {
   private let contexts: ContextPool?
 
   fileprivate init?(_ codec: PageCodec) {
-    guard let library = dlopen(codec.library, RTLD_NOW | RTLD_LOCAL),
-      let function = dlsym(library, codec.symbol)
+    guard let library = unsafe dlopen(codec.library, RTLD_NOW | RTLD_LOCAL),
+      let function = unsafe dlsym(library, codec.symbol)
     else { return nil }
     switch codec {
     case .zlib, .lzo, .snappy: contexts = nil
     case .zstd:
-      guard let create = dlsym(library, "ZSTD_createDCtx") else { return nil }
-      contexts = ContextPool(create: create)
+      guard let create = unsafe dlsym(library, "ZSTD_createDCtx") else { return nil }
+      contexts = unsafe ContextPool(create: create)
     }
     self.codec = codec
-    self.library = library
-    self.function = function
+    unsafe self.library = library
+    unsafe self.function = function
   }
 
   // The libraries' functions. A C `size_t`, `unsigned long` and LZO's `lzo_uint` are all `UInt`.
@@ -105,48 +107,72 @@ struct LoadedCodec: @unchecked Sendable {
       UnsafeMutableRawPointer, UnsafeMutableRawPointer, UInt, UnsafeRawPointer, UInt
     ) -> UInt
 
-  /// Unpacks `source` into `target`; whether it gave exactly as many bytes as `target` has. None
-  /// of the libraries writes beyond it, whatever the source says.
+  /// Unpacks `source`; whether it gave exactly `byteCount` bytes. None are appended when not.
+  ///
+  /// - Precondition: there is room for them.
   func unpack(
-    _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
+    _ source: Span<UInt8>, _ byteCount: Int, into output: inout OutputSpan<UInt8>
   ) -> Bool {
-    guard let from = source.baseAddress, let to = target.baseAddress, !source.isEmpty else {
-      return false
+    precondition(byteCount <= output.freeCapacity, "a page that is unpacked has room")
+    // Safe: none of the libraries reads more than `count` bytes or writes more than `byteCount`,
+    // whatever the source says, and both lie in buffers that last for this call.
+    return unsafe source.withUnsafeBytes { from in
+      unsafe output.withUnsafeMutableBufferPointer { room, filledCount in
+        guard let from = from.baseAddress, let start = room.baseAddress, source.count > 0 else {
+          return false
+        }
+        let to = unsafe UnsafeMutableRawPointer(start + filledCount)
+        let isWhole = unsafe unpack(from, UInt(source.count), to, UInt(byteCount))
+        if isWhole { filledCount += byteCount }
+        return isWhole
+      }
     }
-    let count = UInt(source.count)
-    var produced = UInt(target.count)
-    let isGood: Bool
-    switch codec {
-    case .zlib: isGood = unsafeBitCast(function, to: Zlib.self)(to, &produced, from, count) == 0
-    case .lzo: isGood = unsafeBitCast(function, to: LZO.self)(from, count, to, &produced, nil) == 0
-    case .snappy:
-      isGood = unsafeBitCast(function, to: Snappy.self)(from, count, to, &produced) == 0
-    case .zstd:
-      guard let context = contexts?.take() else { return false }
-      // An error is a number above every size.
-      produced = unsafeBitCast(function, to: Zstd.self)(context, to, produced, from, count)
-      contexts?.giveBack(context)
-      isGood = true
-    }
-    return isGood && produced == UInt(target.count)
   }
 
-  /// Packs a page with zlib's fastest level; `nil` when that does not make it smaller.
+  /// - Precondition: `from` has `count` bytes, and `to` has room for `byteCount`.
+  @unsafe private func unpack(
+    _ from: UnsafeRawPointer, _ count: UInt, _ to: UnsafeMutableRawPointer, _ byteCount: UInt
+  ) -> Bool {
+    var produced = byteCount
+    let isGood: Bool
+    // Safe: each symbol is called as its library declares it.
+    switch codec {
+    case .zlib:
+      isGood = unsafe unsafeBitCast(function, to: Zlib.self)(to, &produced, from, count) == 0
+    case .lzo:
+      isGood = unsafe unsafeBitCast(function, to: LZO.self)(from, count, to, &produced, nil) == 0
+    case .snappy:
+      isGood = unsafe unsafeBitCast(function, to: Snappy.self)(from, count, to, &produced) == 0
+    case .zstd:
+      guard let contexts, let context = unsafe contexts.take() else { return false }
+      // An error is a number above every size.
+      produced = unsafe unsafeBitCast(function, to: Zstd.self)(context, to, produced, from, count)
+      unsafe contexts.giveBack(context)
+      isGood = true
+    }
+    return isGood && produced == byteCount
+  }
+
+  /// Packs a page with zlib's fastest level and appends that; nothing when that does not make it
+  /// smaller.
   ///
-  /// - Returns: Bytes of `target` used.
   /// - Precondition: the codec is zlib.
-  func pack(
-    _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
-  ) -> Int? {
+  func pack(_ source: Span<UInt8>, into target: inout [UInt8]) {
     precondition(codec == .zlib, "pages are packed with zlib")
-    guard let function = dlsym(library, "compress2"), let from = source.baseAddress,
-      let to = target.baseAddress
-    else { return nil }
-    var produced = UInt(min(target.count, source.count))
-    let call = unsafeBitCast(function, to: ZlibPack.self)
-    guard call(to, &produced, from, UInt(source.count), 1) == 0, produced < UInt(source.count)
-    else { return nil }
-    return Int(produced)
+    guard let function = unsafe dlsym(library, "compress2") else { return }
+    // Safe: compress2 is called as zlib declares it. It reads what the span has and writes at most
+    // `produced` bytes, for which there is room; both last for this call.
+    unsafe source.withUnsafeBytes { from in
+      target.append(addingCapacity: from.count) { output in
+        unsafe output.withUnsafeMutableBufferPointer { room, filledCount in
+          guard let from = from.baseAddress, let to = room.baseAddress else { return }
+          var produced = UInt(room.count)
+          let call = unsafe unsafeBitCast(function, to: ZlibPack.self)
+          let status = unsafe call(to, &produced, from, UInt(room.count), 1)
+          if status == 0, produced < UInt(room.count) { filledCount = Int(produced) }
+        }
+      }
+    }
   }
 }
 
@@ -158,17 +184,20 @@ private final class ContextPool: Sendable {
   private let free = Mutex<[UInt]>([])
   private let create: UInt
 
-  init(create: UnsafeMutableRawPointer) { self.create = UInt(bitPattern: create) }
+  /// - Parameter create: The function that makes a context and takes nothing.
+  @unsafe init(create: UnsafeMutableRawPointer) { self.create = UInt(bitPattern: create) }
 
   /// A context that nobody else has until it is given back; `nil` when there is no memory for one.
-  func take() -> UnsafeMutableRawPointer? {
+  @unsafe func take() -> UnsafeMutableRawPointer? {
     if let known = free.withLock({ $0.popLast() }) {
-      return UnsafeMutableRawPointer(bitPattern: known)
+      return unsafe UnsafeMutableRawPointer(bitPattern: known)
     }
-    return unsafeBitCast(create, to: Create.self)()
+    // Safe: the number was made of this function's address.
+    return unsafe unsafeBitCast(create, to: Create.self)()
   }
 
-  func giveBack(_ context: UnsafeMutableRawPointer) {
+  /// - Parameter context: One that was taken, and is not used any more.
+  @unsafe func giveBack(_ context: UnsafeMutableRawPointer) {
     let number = UInt(bitPattern: context)
     free.withLock { $0.append(number) }
   }

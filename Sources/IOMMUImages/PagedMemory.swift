@@ -1,7 +1,7 @@
 import IOMMUFormats
 
 /// Memory that cannot be looked at in place: packed, rearranged or read piece by piece.
-protocol PagedMemory: Sendable {
+protocol PagedMemory: AnyObject, Sendable {
   /// What answers: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
   /// Pages of 4 KiB that the file may store, whatever its headers claim.
@@ -9,17 +9,15 @@ protocol PagedMemory: Sendable {
   /// Why pages that are there could not be given, each reason once.
   var problems: [ImageError] { get }
 
-  /// Copies bytes from `address` up to the buffer's length or the first that does not answer.
-  ///
-  /// - Returns: Bytes copied.
-  func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int
+  /// Appends bytes from `address` on until `output` is full or one does not answer.
+  func read(at address: UInt64, into output: inout OutputSpan<UInt8>)
 
   /// What the dump has of an address.
   func presence(of address: UInt64) -> Presence
 }
 
 /// Pieces of memory whose bytes lie in a file that is read through a ``DumpFile``.
-struct PieceMemory: PagedMemory {
+final class PieceMemory: PagedMemory {
   let file: DumpFile
   /// Ascending, not overlapping, none of them lost.
   let pieces: [ImagePiece]
@@ -50,21 +48,20 @@ struct PieceMemory: PagedMemory {
     return pieces[index]
   }
 
-  func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-    var copied = 0
-    while copied < buffer.count {
-      let (place, wraps) = address.addingReportingOverflow(UInt64(copied))
-      guard !wraps, let piece = piece(at: place) else { break }
-      let count = Int(min(UInt64(buffer.count - copied), piece.end - place))
-      let target = UnsafeMutableRawBufferPointer(rebasing: buffer[copied..<copied + count])
+  func read(at address: UInt64, into output: inout OutputSpan<UInt8>) {
+    var place = address
+    while !output.isFull, let piece = piece(at: place) {
+      let count = Int(min(UInt64(output.freeCapacity), piece.end - place))
       if case .file(let offset) = piece.source {
-        guard file.copy(at: offset + (place - piece.start), into: target) else { break }
+        guard file.copy(at: offset + (place - piece.start), count: count, into: &output) else {
+          return
+        }
       } else {
-        target.initializeMemory(as: UInt8.self, repeating: 0)
+        output.append(repeating: 0, count: count)
       }
-      copied += count
+      // At most the piece's end.
+      place += UInt64(count)
     }
-    return copied
   }
 
   func presence(of address: UInt64) -> Presence {

@@ -5,24 +5,23 @@ import Testing
 
 @Suite struct PageCacheTests {
   /// Fills a page with its number.
-  static func fill(_ page: UInt64, _ buffer: UnsafeMutableRawBufferPointer) {
-    for offset in stride(from: 0, to: buffer.count, by: 8) {
-      buffer.storeBytes(of: page, toByteOffset: offset, as: UInt64.self)
+  static func fill(_ page: UInt64, _ output: inout OutputSpan<UInt8>) {
+    while !output.isFull {
+      for byte in 0..<UInt64(8) { output.append(UInt8(truncatingIfNeeded: page >> (8 * byte))) }
     }
   }
 
   static func word(
     _ cache: PageCache, _ page: UInt64, _ offset: Int, unpack: () -> Bool
   ) -> UInt64? {
-    var word: UInt64 = 0
-    let isThere = withUnsafeMutableBytes(of: &word) { word in
-      cache.copy(page: page, offset: offset, into: word) {
+    let (word, isThere) = [UInt8].filled(capacity: 8) {
+      cache.copy(page: page, offset: offset, count: 8, into: &$0) {
         guard unpack() else { return false }
-        fill(page, $0)
+        fill(page, &$0)
         return true
       }
     }
-    return isThere ? word : nil
+    return isThere ? word.span.integer(UInt64.self, at: 0) : nil
   }
 
   @Test func `any number of pages comes back right through a bounded cache`() {
@@ -63,12 +62,11 @@ import Testing
   @Test func `a whole page goes to its reader and pushes nothing out`() {
     let cache = PageCache(pageByteCount: 4096, byteCount: 4 << 20)
     _ = Self.word(cache, 7, 0) { true }
-    var page = [UInt8](repeating: 0, count: 4096)
     for way in 1...8 {
       let other = 7 + UInt64(way) * 256
-      let isThere = page.withUnsafeMutableBytes { page in
-        cache.copy(page: other, offset: 0, into: page) {
-          Self.fill(other, $0)
+      let (page, isThere) = [UInt8].filled(capacity: 4096) {
+        cache.copy(page: other, offset: 0, count: 4096, into: &$0) {
+          Self.fill(other, &$0)
           return true
         }
       }

@@ -1,7 +1,7 @@
 import IOMMUFormats
 
 /// One thing that happened in a trace of DMA, as far as a cache of translations sees it.
-public enum DMATraceEvent: Sendable, Hashable {
+package enum DMATraceEvent: Sendable, Hashable {
   /// A device reaches memory.
   ///
   /// - Parameters:
@@ -16,17 +16,17 @@ public enum DMATraceEvent: Sendable, Hashable {
   case invalidateAll
 
   /// What a device does.
-  public enum Access: UInt8, Sendable { case read, write }
+  package enum Access: UInt8, Sendable { case read, write }
 
   /// Whose translations are told apart.
-  public enum Source: Sendable, Hashable {
+  package enum Source: Sendable, Hashable {
     case device(PCI.Function)
     case domain(UInt16)
     /// The trace does not tell.
     case all
 
     /// A number that no other source has.
-    public var number: UInt64 {
+    package var number: UInt64 {
       switch self {
       case .device(let device): UInt64(device.segment) << 16 | UInt64(device.requester.rawValue)
       case .domain(let domain): 1 << 48 | UInt64(domain)
@@ -37,7 +37,7 @@ public enum DMATraceEvent: Sendable, Hashable {
 }
 
 /// How a trace is written.
-public enum DMATraceDialect: String, Sendable, CaseIterable {
+package enum DMATraceDialect: String, Sendable, CaseIterable {
   /// `requester,iova,bytes,r|w|u[,page size]`, with commas or tabs.
   case table
   /// QEMU's `vtd_*` trace events, as its log or `trace-events` writes them.
@@ -46,7 +46,7 @@ public enum DMATraceDialect: String, Sendable, CaseIterable {
   case ftrace
 
   /// The dialect of a trace that has this line; `nil` for one that any may have.
-  public init?(of line: UnsafeRawBufferPointer) {
+  package init?(of line: ArraySlice<UInt8>) {
     var scanner = LineScanner(line)
     guard let first = scanner.peek, first != UInt8(ascii: "#") else { return nil }
     if scanner.skip(past: ":vtd_") || LineScanner(line).hasPrefix("vtd_") {
@@ -60,7 +60,7 @@ public enum DMATraceDialect: String, Sendable, CaseIterable {
 }
 
 /// Why a line of a trace means nothing: what was found and what was expected.
-public struct DMATraceError: Error, Equatable, CustomStringConvertible {
-  public var description: String
+package struct DMATraceError: Error, Equatable, CustomStringConvertible {
+  package var description: String
   init(_ description: String) { self.description = description }
 }

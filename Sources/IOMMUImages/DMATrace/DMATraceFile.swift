@@ -1,19 +1,18 @@
-import Glibc
 import IOMMUFormats
 
 /// A trace in a file, read by lines, whole or a part of it.
-public struct DMATraceFile {
-  public let path: String
+package struct DMATraceFile {
+  package let path: String
 
-  public init(path: String) { self.path = path }
+  package init(path: String) { self.path = path }
 
   /// A part of a trace: one of `count` pieces of the same length in bytes, cut at line ends.
-  public struct Shard: Hashable, Sendable {
-    public var index: Int
-    public var count: Int
+  package struct Shard: Hashable, Sendable {
+    package var index: Int
+    package var count: Int
 
     /// - Precondition: `index` is 1 to `count`.
-    public init(index: Int, count: Int) {
+    package init(index: Int, count: Int) {
       precondition(1...count ~= index, "shards are counted from 1")
       self.index = index
       self.count = count
@@ -23,7 +22,7 @@ public struct DMATraceFile {
   /// The whole file, for results that are merged.
   ///
   /// - Throws: ``ImageError`` when it cannot be read or has more than 64 MiB.
-  public func contents() throws(ImageError) -> [UInt8] {
+  package func contents() throws(ImageError) -> [UInt8] {
     try InputFile(path: path).contents(atMost: 64 << 20, remedy: "is it a result at all?")
   }
 
@@ -36,9 +35,9 @@ public struct DMATraceFile {
   ///     of the warm-up.
   /// - Throws: ``ImageError`` when the file cannot be read or a line is longer than 1 MiB; what
   ///   `body` throws.
-  public func forEachLine(
+  package func forEachLine(
     of shard: Shard = Shard(index: 1, count: 1), warmUpByteCount: Int = 0,
-    _ body: (UnsafeRawBufferPointer, _ offset: Int, _ isWarmUp: Bool) throws -> Void
+    _ body: (ArraySlice<UInt8>, _ offset: Int, _ isWarmUp: Bool) throws -> Void
   ) throws {
     let file = try InputFile(path: path)
     let size = file.byteCount
@@ -52,40 +51,35 @@ public struct DMATraceFile {
     // A line that begins before the first byte belongs to somebody else.
     var skipsLine = offset > 0
     if skipsLine { offset -= 1 }
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
-    defer { buffer.deallocate() }
-    var filled = 0
+    // What was read and belongs to a line that has not ended; begins at `offset`.
+    var buffer: [UInt8] = []
+    buffer.reserveCapacity(Self.lineByteCountLimit)
     while offset < end {
-      let got = pread(
-        file.descriptor, buffer.baseAddress! + filled, buffer.count - filled, off_t(offset + filled)
-      )
-      if got < 0, errno == EINTR { continue }
-      guard got >= 0 else { throw ImageError.system(path, "cannot be read", errno) }
-      filled += got
+      let room = Self.lineByteCountLimit - buffer.count
+      let got = try file.append(
+        atMost: room, at: UInt64(offset + buffer.count), to: &buffer)
       var begin = 0
-      while begin < filled, offset + begin < end {
-        let newline = memchr(buffer.baseAddress! + begin, 10, filled - begin)
+      while begin < buffer.count, offset + begin < end {
+        let newline = buffer.span.firstIndex(of: UInt8(ascii: "\n"), from: begin)
         guard newline != nil || got == 0 else { break }
-        let stop = newline.map { $0 - buffer.baseAddress! } ?? filled
+        let stop = newline ?? buffer.count
         if skipsLine {
           skipsLine = false
         } else {
-          try body(
-            UnsafeRawBufferPointer(rebasing: buffer[begin..<stop]), offset + begin,
-            offset + begin < start)
+          try body(buffer[begin..<stop], offset + begin, offset + begin < start)
         }
         begin = stop + 1
       }
       if got == 0 || offset + begin >= end { return }
-      guard begin > 0 || filled < buffer.count else {
+      guard begin > 0 || buffer.count < Self.lineByteCountLimit else {
         throw ImageError(
           file: path, offset: UInt64(offset), found: "a line of more than 1 MiB",
           remedy: "is it a trace at all?")
       }
-      let rest = max(0, filled - begin)
-      memmove(buffer.baseAddress!, buffer.baseAddress! + begin, rest)
-      filled = rest
+      buffer.removeFirst(min(begin, buffer.count))
       offset += begin
     }
   }
+
+  private static let lineByteCountLimit = 1 << 20
 }

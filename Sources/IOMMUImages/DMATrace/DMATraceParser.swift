@@ -4,18 +4,18 @@ import IOMMUFormats
 ///
 /// Keeps what earlier lines said of later ones: the dialect, and in QEMU's logs the domain of each
 /// requester.
-public struct DMATraceParser: Sendable {
+package struct DMATraceParser: Sendable {
   /// How the trace is written; found in the first line that tells, unless it was given.
-  public private(set) var dialect: DMATraceDialect?
+  package private(set) var dialect: DMATraceDialect?
   private var domains: [PCI.Function: UInt16] = [:]
 
-  public init(dialect: DMATraceDialect? = nil) { self.dialect = dialect }
+  package init(dialect: DMATraceDialect? = nil) { self.dialect = dialect }
 
   /// What one line says; nothing for comments and for events that no cache sees.
   ///
   /// - Throws: ``DMATraceError`` for a line that is none of the dialect's.
-  public mutating func events(
-    in line: UnsafeRawBufferPointer
+  package mutating func events(
+    in line: ArraySlice<UInt8>
   ) throws(DMATraceError) -> [DMATraceEvent] {
     var start = LineScanner(line)
     start.skipBlanks()
@@ -41,12 +41,12 @@ public struct DMATraceParser: Sendable {
   // MARK: Our own
 
   private func tableEvents(
-    _ line: UnsafeRawBufferPointer
+    _ line: ArraySlice<UInt8>
   ) throws(DMATraceError) -> [DMATraceEvent] {
     var scanner = LineScanner(line)
     // The line that names the columns.
     if scanner.hasPrefix("requester") { return [] }
-    var columns: [UnsafeRawBufferPointer] = []
+    var columns: [ArraySlice<UInt8>] = []
     while columns.count < 6 {
       columns.append(scanner.word(until: ",\t\r"))
       guard let byte = scanner.peek, byte != 13 else { break }
@@ -94,7 +94,7 @@ public struct DMATraceParser: Sendable {
   }
 
   private mutating func qemuEvents(
-    _ line: UnsafeRawBufferPointer
+    _ line: ArraySlice<UInt8>
   ) throws(DMATraceError) -> [DMATraceEvent] {
     var scanner = LineScanner(line)
     if !scanner.hasPrefix("vtd_") {
@@ -154,7 +154,7 @@ public struct DMATraceParser: Sendable {
   // MARK: Linux
 
   private func ftraceEvents(
-    _ line: UnsafeRawBufferPointer
+    _ line: ArraySlice<UInt8>
   ) throws(DMATraceError) -> [DMATraceEvent] {
     var scanner = LineScanner(line)
     // "TASK-PID [CPU] FLAGS SECONDS: event: arguments"; the task's name may hold anything.

@@ -2,13 +2,17 @@ import IOMMUFormats
 
 /// Goes along the bytes of one line; never past its end.
 struct LineScanner {
-  private let bytes: UnsafeRawBufferPointer
-  private(set) var position = 0
+  private let bytes: ArraySlice<UInt8>
+  /// An index of `bytes`.
+  private(set) var position: Int
 
-  init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+  init(_ bytes: ArraySlice<UInt8>) {
+    self.bytes = bytes
+    position = bytes.startIndex
+  }
 
-  var peek: UInt8? { position < bytes.count ? bytes[position] : nil }
-  var isAtEnd: Bool { position >= bytes.count }
+  var peek: UInt8? { position < bytes.endIndex ? bytes[position] : nil }
+  var isAtEnd: Bool { position >= bytes.endIndex }
 
   func hasPrefix(_ text: StaticString) -> Bool { matches(text, at: position) }
 
@@ -19,15 +23,19 @@ struct LineScanner {
 
   private func matches(_ text: StaticString, at place: Int) -> Bool {
     let count = text.utf8CodeUnitCount
-    guard place + count <= bytes.count else { return false }
-    for index in 0..<count where bytes[place + index] != text.utf8Start[index] { return false }
+    guard place + count <= bytes.endIndex else { return false }
+    for index in 0..<count {
+      // Safe: a literal has as many bytes as it says, for ever.
+      let expected = unsafe text.utf8Start[index]
+      if bytes[place + index] != expected { return false }
+    }
     return true
   }
 
   /// Goes on behind the next occurrence of `text`; stays when there is none.
   mutating func skip(past text: StaticString) -> Bool {
     var place = position
-    while place + text.utf8CodeUnitCount <= bytes.count {
+    while place + text.utf8CodeUnitCount <= bytes.endIndex {
       if matches(text, at: place) {
         position = place + text.utf8CodeUnitCount
         return true
@@ -42,14 +50,15 @@ struct LineScanner {
   }
 
   /// The bytes up to one of `ends`, which stays, or to the end of the line.
-  mutating func word(until ends: StaticString) -> UnsafeRawBufferPointer {
+  mutating func word(until ends: StaticString) -> ArraySlice<UInt8> {
     let start = position
     while let byte = peek {
-      let isEnd = ends.withUTF8Buffer { $0.contains(byte) }
+      // Safe: the literal's bytes are looked at in here only.
+      let isEnd = ends.withUTF8Buffer { unsafe $0.contains(byte) }
       if isEnd { break }
       position += 1
     }
-    return UnsafeRawBufferPointer(rebasing: bytes[start..<position])
+    return bytes[start..<position]
   }
 
   /// A number in hexadecimal, with or without 0x.

@@ -6,7 +6,7 @@ import Testing
   static func events(_ lines: [String]) throws -> [DMATraceEvent] {
     var parser = DMATraceParser()
     return try lines.flatMap { line in
-      try Array(line.utf8).withUnsafeBytes { try parser.events(in: $0) }
+      try parser.events(in: Array(line.utf8)[...])
     }
   }
 
@@ -131,11 +131,14 @@ import Testing
       var line: [UInt8] = []
       for _ in 0..<Int.random(in: 0..<12, using: &generator) {
         line += Array(words.randomElement(using: &generator)!.utf8)
-        if Bool.random(using: &generator) { line.append(UInt8.random(in: 0...255, using: &generator)) }
+        if Bool.random(using: &generator) {
+          line.append(UInt8.random(in: 0...255, using: &generator))
+        }
       }
-      var parser = DMATraceParser(dialect: DMATraceDialect.allCases.randomElement(using: &generator))
+      var parser = DMATraceParser(
+        dialect: DMATraceDialect.allCases.randomElement(using: &generator))
       // An error is as good as an answer.
-      _ = line.withUnsafeBytes { bytes in try? parser.events(in: bytes) }
+      _ = try? parser.events(in: line[...])
     }
   }
 }
