@@ -82,7 +82,7 @@ struct ImageInfoReport: Encodable {
       byteCount / summary.pageByteCount + (byteCount % summary.pageByteCount == 0 ? 0 : 1)
     }
     files = summary.paths
-    format = summary.format.name
+    format = "\(summary.format)"
     isFlattened = summary.isFlattened
     version = summary.version
     isIncomplete = !summary.incompleteness.isEmpty

@@ -1,16 +1,16 @@
 /// A table of firmware in a file of its own, as `/sys/firmware/acpi/tables` and acpidump have them.
-public enum FirmwareTableFile {
+package enum FirmwareTableFile {
   /// The whole file.
   ///
   /// - Throws: ``ImageError`` when the file cannot be read or has more than `limit` bytes.
-  public static func read(_ path: String, atMost limit: Int) throws(ImageError) -> [UInt8] {
+  package static func read(_ path: String, atMost limit: Int) throws(ImageError) -> [UInt8] {
     try InputFile(path: path).contents(atMost: limit, remedy: "is it a firmware table at all?")
   }
 
   /// Writes a table so that its file appears whole or not at all.
   ///
   /// - Throws: ``ImageError`` when the system refuses.
-  public static func write(_ bytes: [UInt8], to path: String) throws(ImageError) {
+  package static func write(_ bytes: [UInt8], to path: String) throws(ImageError) {
     let file = try OutputFile(path: path)
     try file.write(bytes)
     try file.commit()

@@ -11,8 +11,6 @@ public enum ImageFormat: String, Sendable, CaseIterable, CustomStringConvertible
   case device = "physical memory device"
 
   /// The name for people, such as `ELF core`.
-  public var name: String { rawValue }
-  /// The same as ``name``.
   public var description: String { rawValue }
 }
 

@@ -22,12 +22,12 @@ public struct Incompleteness: Sendable, Hashable {
   public var missingHeaderCount: UInt64 = 0
 
   /// Why: `its disk was full`, or `cut off at byte 0x3000`.
-  public var reason: String {
+  package var reason: String {
     isMarked ? "its disk was full" : "cut off at byte \(hexadecimal(endOfFile))"
   }
 
   /// What is missing, in a sentence without its end.
-  public var extent: String {
+  package var extent: String {
     var parts: [String] = []
     if missingByteCount > 0 {
       let (missing, claimed, unit) =

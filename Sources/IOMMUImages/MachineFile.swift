@@ -13,10 +13,10 @@ import IOMMUTranslation
 /// ```
 public struct MachineFile: Sendable, Hashable {
   /// The only version there is.
-  public static let version: UInt64 = 1
+  package static let version: UInt64 = 1
 
   /// Files of more bytes than this are refused.
-  public static let byteCountLimit = 64 << 20
+  package static let byteCountLimit = 64 << 20
 
   /// The file's path as it was given; names the file in errors.
   public var path: String

@@ -1,14 +1,14 @@
 import IOMMUFormats
 
 /// The RAM of a machine as its dump lists it, pages that were left out included.
-public struct ListedRAM: Sendable, Hashable {
+package struct ListedRAM: Sendable, Hashable {
   /// Bytes of all of it.
-  public var byteCount: UInt64
+  package var byteCount: UInt64
   /// What lies between two pieces and is large: half-open, ascending.
-  public var holes: [Range<PhysicalAddress>]
+  package var holes: [Range<PhysicalAddress>]
 
   /// Smaller holes are not told of: firmware keeps any number of pages for itself.
-  public static let smallestHole: UInt64 = 16 << 20
+  package static let smallestHole: UInt64 = 16 << 20
 }
 
 extension MemoryImage {
@@ -18,7 +18,7 @@ extension MemoryImage {
   /// An ELF core has its program headers, a kdump-compressed dump a bitmap of its own.
   ///
   /// - Complexity: O(*n*) in the bitmap's bytes.
-  public var listedRAM: ListedRAM? {
+  package var listedRAM: ListedRAM? {
     var list = ListedRAM(byteCount: 0, holes: [])
     var end: UInt64?
     func add(_ start: UInt64, _ next: UInt64) {
