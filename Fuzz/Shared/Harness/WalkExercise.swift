@@ -32,8 +32,11 @@ enum WalkExercise {
       }
     }
     var budget = EnumerationBudget(remainingTables: 128)
-    for table in machine.tables(in: memory).tables.prefix(4) where entryCount(of: table) <= entryLimit {
-      for run in machine.mappings(of: table, in: memory, budget: &budget).runs { precondition(!run.iova.isEmpty, "a run maps a byte") }
+    for table in machine.tables(in: memory).tables.prefix(4)
+    where entryCount(of: table) <= entryLimit {
+      for run in machine.mappings(of: table, in: memory, budget: &budget).runs {
+        precondition(!run.iova.isEmpty, "a run maps a byte")
+      }
     }
   }
 

@@ -117,10 +117,12 @@ private func secondStageIdentityMap() throws -> Comparison {
 private func secondStage(at root: PhysicalAddress) -> DeviceHandle {
   DeviceHandle(
     requester: WorkloadTables.requester,
-    route: .table(.secondStage(
-      VTd.SecondStageTable(
-        root: root, format: VTd.SecondStageFormat(levels: 4, limits: .permissive), addressWidth: 48,
-        isReported: true))))
+    route: .table(
+      .secondStage(
+        VTd.SecondStageTable(
+          root: root, format: VTd.SecondStageFormat(levels: 4, limits: .permissive),
+          addressWidth: 48,
+          isReported: true))))
 }
 
 /// One page mapped and unmapped again, by the kernels of the five cases.
