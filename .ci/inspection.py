@@ -127,7 +127,7 @@ for directory, prefix in [("deb48", ""), ("crash48", "vmcore-"), ("crash48", "co
     check(f"walk {directory} {prefix}: context entries where the other walker has them",
           not wrong, wrong[:3])
     summary = {row["table"].removesuffix("/0"): row for row in json.loads(
-        run("maps", image, "--machine", source, "--format", "summary-json"))}
+        run("maps", image, "--machine", source, "--format", "summary-json"))["tables"]}
     wrong = []
     for device in truth["devices"]:
         if device["type"] != "second-stage":
@@ -157,7 +157,7 @@ before = f"{crash}/vmcore.makedumpfile-zlib.trim"
 copied, kdump = f"{crash}/copied-tables.elf", f"{crash}/kdump-tables.elf"
 options = ["--machine", f"{crash}/vmcore-machine.json"]
 same = json.loads(run("diff", before, copied, *options, "--machine-after",
-                      f"{crash}/copied-machine.json", "--format", "json"))
+                      f"{crash}/copied-machine.json", "--format", "json"))["tables"]
 check("diff: the copy maps what the dead kernel mapped",
       len(same) == 15 and not any(row["differences"] for row in same), len(same))
 

@@ -101,6 +101,20 @@ package struct TableSource: ParsableArguments {
     transform: { try physicalAddress($0) })
   package var root: PhysicalAddress?
 
+  @Option(
+    help: ArgumentHelp(
+      "Where the aperture of a GATT begins that is found without a machine file: a multiple of "
+        + "32 MiB.",
+      valueName: "address"),
+    transform: { text in
+      let base = try physicalAddress(text)
+      guard base.isAligned(to: 32 << 20), base.rawValue < 1 << 40 else {
+        throw ValidationError("an aperture begins at a multiple of 32 MiB below 1 TiB")
+      }
+      return base
+    })
+  package var aperture: PhysicalAddress?
+
   package init() {}
 
   /// The files that are read.
@@ -131,13 +145,21 @@ package struct TableSource: ParsableArguments {
       bar.update($0.doneByteCount, of: $0.byteCount)
     }
     bar.finish()
-    guard let best = search.best else {
-      throw InputError(
-        "\(path): no table of certain kind found; name one with --root ADDRESS or --machine FILE")
+    let selection = search.selection(in: memory, apertureBase: aperture?.rawValue)
+    for (candidate, reason) in selection.passedOver {
+      warn("not taking the \(candidate.kind.rawValue) at \(candidate.address): \(reason)")
     }
-    warn(
-      "no machine file: taking the \(best.kind.rawValue) at \(best.address), score \(best.score)")
-    return Machine(name: path, units: search.units)
+    guard !selection.taken.isEmpty else {
+      throw InputError(
+        "\(path): no table found for certain; name one with --root ADDRESS or "
+          + "--machine FILE")
+    }
+    for candidate in selection.taken {
+      warn(
+        "no machine file: taking the \(candidate.kind.rawValue) at \(candidate.address), score "
+          + "\(candidate.score)")
+    }
+    return Machine(name: path, units: selection.units)
   }
 }
 

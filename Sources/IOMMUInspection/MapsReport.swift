@@ -154,7 +154,8 @@ public enum MapsError: Error, Equatable, CustomStringConvertible {
       "there is no table '\(name)'; "
         + (gaps.isEmpty ? "" : gaps[0].text + "; ")
         + (available.isEmpty
-          ? "the machine has none in force" : "choose one of " + available.joined(separator: ", "))
+          ? (gaps.isEmpty ? "the machine has none in force" : "no other is in force")
+          : "choose one of " + available.joined(separator: ", "))
     }
   }
 }
@@ -219,7 +220,7 @@ public struct TableMaps: Sendable {
         "  \(run.iova.text.padded(to: iova))  \(bytes)  -> "
           + "\(run.physicalRange.text.padded(to: physical))  \(run.access)\n")
     }
-    for gap in gaps { out.write("  \(ink.warning("unknown: \(gap.text)"))\n") }
+    for gap in gaps { out.write("  \(ink.warning(gap.text))\n") }
   }
 }
 

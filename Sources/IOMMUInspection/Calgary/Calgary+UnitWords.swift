@@ -10,3 +10,8 @@ extension Calgary.Chip: DescribedUnit {
     return "\(modelName) with TCE tables at " + (tables.isEmpty ? "no address" : listText(tables))
   }
 }
+
+extension Calgary.FoundTable: DescribedUnit {
+  var name: String { "an IBM Calgary chip" }
+  var text: String { "\(table.heading), of buses that nobody knows" }
+}

@@ -60,8 +60,8 @@ public struct TableCandidate: Sendable {
 extension TableCandidate {
   /// A unit whose registers would lead to this table; `nil` for tables without enough to go by.
   ///
-  /// Nothing is known of the unit but the table: everything that could be legal is. A TCE table
-  /// serves all buses; where an aperture lies is said by no GATT.
+  /// Nothing is known of the unit but the table: everything that could be legal is. Where an aperture
+  /// lies is said by no GATT.
   public var unit: TranslationUnit? {
     switch kind {
     case .rootTable, .scalableRootTable:
@@ -75,18 +75,30 @@ extension TableCandidate {
       guard let size = Calgary.TableSize.allCases.first(where: { $0.byteCount == byteCount }) else {
         return nil
       }
-      return .calgary(
-        Calgary.Chip(
-          model: .calgary, base: PhysicalAddress(0),
-          hostBridges: [
-            Calgary.Chip.HostBridge(
-              buses: 0...255,
-              tableAddress: Calgary.TableAddressRegister(rawValue: 0).setting(
-                table: address, size: size),
-              configuration: Calgary.ConfigurationRegister(rawValue: 0).enablingTranslation)
-          ]))
+      return TranslationUnit(Calgary.FoundTable(at: address, size: size))
     case .gatt, .dmar, .rioTable: return nil
     }
+  }
+}
+
+extension TableCandidate {
+  /// The northbridge that a GATT makes with an aperture; `nil` for other tables.
+  ///
+  /// - Parameter base: Where the aperture begins, a multiple of 32 MiB below 2^40.
+  func node(apertureBase base: UInt64) -> TranslationUnit? {
+    // Registers have no bits for a table beyond.
+    guard kind == .gatt, address.rawValue < GART.physicalLimit else { return nil }
+    let aperture = byteCount / UInt64(GART.GATTEntry.byteCount) * PageCount.pageByteCount
+    guard
+      let order = (0..<7).first(where: { order in
+        GART.ApertureControl(isEnabled: true, order: order).apertureByteCount == aperture
+      })
+    else { return nil }
+    return .gart(
+      GART.Node(
+        device: Requester(bus: 0, device: 0x18, function: GART.function),
+        control: GART.ApertureControl(isEnabled: true, order: order),
+        base: GART.ApertureBase(address: base), tableBase: GART.TableBase(table: address)))
   }
 }
 

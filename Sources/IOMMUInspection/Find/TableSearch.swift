@@ -59,13 +59,39 @@ public struct TableSearch: Sendable {
     }
   }
 
-  /// The units that the certain candidates make: the first root table, or all TCE tables.
+  /// The tables that are used when nobody says which: all that are certain and may be in force together.
   ///
-  /// One root table serves all devices; TCE tables serve a bus each, and which one no table says.
-  public var units: [TranslationUnit] {
-    let certain = candidates.filter { $0.isCertain && $0.kind.translates }
-    guard let first = certain.first, let unit = first.unit else { return [] }
-    return [unit]
+  /// - Parameter apertureBase: Where the aperture of a GATT begins, where somebody knows.
+  public func selection(
+    in memory: some PhysicalMemory, apertureBase: UInt64? = nil
+  ) -> TableSelection {
+    var selection = TableSelection()
+    var owners: [(requesters: Set<Requester>, root: PhysicalAddress)] = []
+    for candidate in candidates where candidate.isCertain && candidate.kind.translates {
+      guard let unit = candidate.unit ?? apertureBase.flatMap({ candidate.node(apertureBase: $0) })
+      else {
+        selection.passedOver.append(
+          (candidate, "where its aperture lies is said by no table; give --aperture BASE"))
+        continue
+      }
+      // Flat tables and trees are never of one machine.
+      if let first = selection.taken.first, first.kind.family != candidate.kind.family {
+        selection.passedOver.append((candidate, "it is of other hardware than \(first.address)"))
+        continue
+      }
+      if let vtd = unit.as(VTd.Unit.self) {
+        let requesters = Set(vtd.requesters(in: memory))
+        if let other = owners.first(where: { !$0.requesters.isDisjoint(with: requesters) }) {
+          selection.passedOver.append(
+            (candidate, "it has devices of \(other.root) too, as another kernel's has"))
+          continue
+        }
+        owners.append((requesters, candidate.address))
+      }
+      selection.taken.append(candidate)
+      selection.units.append(unit)
+    }
+    return selection
   }
 
   /// What a page looks like as a root table: in the mode that fits better, legacy when none does.
@@ -87,10 +113,26 @@ public struct TableSearch: Sendable {
     guard let root = judge.candidate(at: address) else { return nil }
     return root.looksCopied ? .captureKernel : nil
   }
+}
 
-  /// The candidate that ``units`` stands for.
-  public var best: TableCandidate? {
-    candidates.first { $0.isCertain && $0.kind.translates && $0.unit != nil }
+/// Which of the tables found are used.
+public struct TableSelection: Sendable {
+  /// In force together, the best first.
+  public var taken: [TableCandidate] = []
+  /// The units that those make, in the same order.
+  public var units: [TranslationUnit] = []
+  /// Certain tables that are not used, and why.
+  public var passedOver: [(candidate: TableCandidate, reason: String)] = []
+}
+
+extension TableCandidate.Kind {
+  /// Kinds that one machine may have together.
+  fileprivate var family: Int {
+    switch self {
+    case .rootTable, .scalableRootTable, .dmar: 0
+    case .tceTable, .rioTable: 1
+    case .gatt: 2
+    }
   }
 }
 

@@ -2,7 +2,8 @@ import IOMMUFormats
 import IOMMUTranslation
 
 extension VTd.Unit: DescribedUnit {
-  var name: String { "Intel VT-d unit at \(base)" }
+  /// A unit whose tables were found in memory has no known place.
+  var name: String { base.rawValue == 0 ? "an Intel VT-d unit" : "Intel VT-d unit at \(base)" }
 
   var text: String {
     status.translates ? "\(name): \(rootTableAddress.meaning(OnlyVariant()))" : "\(name), off"

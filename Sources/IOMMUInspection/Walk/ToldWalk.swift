@@ -28,6 +28,9 @@ public struct ToldWalk: Sendable {
   /// Every entry read, in order.
   public let steps: [WalkStep]
   public let end: End
+  /// Other units that know the device, where nothing says which unit is above it: the walk is through
+  /// the first that does.
+  public let otherUnits: [String]
 
   /// Follows a request for the rest of the page that `iova` lies in.
   ///
@@ -65,6 +68,9 @@ public struct ToldWalk: Sendable {
     self.iova = iova
     self.access = access
     route = handle.route.words
+    otherUnits = machine.owners(of: device.requester, pasid: pasid, in: memory).others.map {
+      machine.units[$0].words.text
+    }
     steps = collector.steps
     switch answer {
     case .mapped(let address, let byteCount): end = .memory(address, byteCount: byteCount)
@@ -116,6 +122,9 @@ public struct ToldWalk: Sendable {
       out.write("   meaning  \(step.entry.meaning)\n")
       for violation in step.entry.violations { out.write("   wrong    \(ink.bad(violation))\n") }
     }
+    for unit in otherUnits {
+      out.write("\n\(ink.warning("this device may be behind another unit as well: \(unit)"))\n")
+    }
     let end = reachesMemory ? ink.good(endText) : ink.bad(endText)
     out.write("\n\(ink.strong(source)) \(end)\n")
   }
@@ -124,6 +133,7 @@ public struct ToldWalk: Sendable {
 extension ToldWalk: Encodable {
   enum CodingKeys: String, CodingKey {
     case requester, pasid, iova, access, route, steps, physical, bytes, interrupt, fault, absent
+    case otherUnits = "other_units"
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -134,6 +144,7 @@ extension ToldWalk: Encodable {
     try container.encode("\(access)", forKey: .access)
     try container.encode(route, forKey: .route)
     try container.encode(steps, forKey: .steps)
+    if !otherUnits.isEmpty { try container.encode(otherUnits, forKey: .otherUnits) }
     switch end {
     case .memory(let address, let byteCount):
       try container.encode("\(address)", forKey: .physical)
