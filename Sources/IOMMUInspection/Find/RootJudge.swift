@@ -62,12 +62,14 @@ struct RootJudge<Memory: PhysicalMemory> {
       trees.add(table, in: memory, budget: &shareLeft)
     }
     return verdict(
-      shell, requesters: requesters.count, served: served.count, contexts: contexts, stray: stray,
+      shell, unit, requesters: requesters.count, served: served.count, contexts: contexts,
+      stray: stray,
       tables: tables, trees: trees)
   }
 
   private func verdict(
-    _ shell: TableCandidate, requesters: Int, served: Int, contexts: [PhysicalAddress],
+    _ shell: TableCandidate, _ unit: VTd.Unit, requesters: Int, served: Int,
+    contexts: [PhysicalAddress],
     stray: Int, tables: [DMATable], trees: TreeSurvey
   ) -> RootCandidate {
     var candidate = shell
@@ -91,7 +93,16 @@ struct RootJudge<Memory: PhysicalMemory> {
     if passThrough > 0 { candidate.reasons.append("\(passThrough) in pass-through") }
     return RootCandidate(
       candidate: candidate, ownTables: [shell.address] + contexts,
-      trees: Set(tables.compactMap(\.root)))
+      trees: Set(tables.compactMap(\.root)),
+      companions: unit.rootTableAddress.mode == .scalable
+        ? directories(of: unit) : Set(tables.compactMap(\.root)))
+  }
+
+  private func directories(of unit: VTd.Unit) -> Set<PhysicalAddress> {
+    Set(
+      unit.upperTables(in: memory).tables.compactMap { table in
+        if case .pasidDirectory = table.kind { table.start } else { nil }
+      })
   }
 
   /// Bytes of a context table that are not zero and in no entry that is present.
@@ -116,17 +127,25 @@ struct RootCandidate {
   var ownTables: [PhysicalAddress]
   /// The roots of the page tables.
   var trees: Set<PhysicalAddress>
+  /// What a kernel allocates together with its context tables: page tables, or in scalable mode the
+  /// PASID directories, since page tables come later there.
+  var companions: Set<PhysicalAddress>
 
-  /// Page tables that lie between the root and context tables: a kernel allocates both at the same
-  /// time, a kernel that only copies contexts leaves the page tables where they were.
-  var treesAmongOwn: Int {
-    let places = ownTables.map(\.rawValue)
-    let hull = places.min()!...places.max()!
-    return trees.count { hull.contains($0.rawValue) }
+  /// How far from the root and context tables others still were allocated with them.
+  private static let reach: UInt64 = 1 << 20
+
+  /// Companions that lie near the root and context tables: a kernel allocates both at the same time, a
+  /// kernel that only copies contexts leaves the others where they were.
+  var companionsNearby: Int {
+    companions.count { companion in
+      ownTables.contains { own in
+        max(own.rawValue, companion.rawValue) - min(own.rawValue, companion.rawValue) < Self.reach
+      }
+    }
   }
 
-  /// The page tables lie elsewhere: a capture kernel has copied root and context tables.
-  var looksCopied: Bool { trees.count >= 3 && 2 * treesAmongOwn < trees.count }
+  /// The companions lie elsewhere: a capture kernel has copied root and context tables.
+  var looksCopied: Bool { companions.count >= 3 && 2 * companionsNearby < companions.count }
 }
 
 /// Goes through page tables and counts what is sound in them.

@@ -171,8 +171,9 @@ struct OwnerJudge {
       } else if root.looksCopied {
         candidate.owner = .captureKernel
         candidate.reasons.append(
-          "\(root.trees.count - root.treesAmongOwn) of \(root.trees.count) page table trees lie "
-            + "away from the root and context tables: copies, which a capture kernel makes")
+          "\(root.companions.count - root.companionsNearby) of \(root.companions.count) "
+            + (candidate.kind == .scalableRootTable ? "PASID directories" : "page table trees")
+            + " lie away from the root and context tables: copies, which a capture kernel makes")
       } else if copies.contains(where: \.looksCopied) {
         candidate.owner = .deadKernel
       }
