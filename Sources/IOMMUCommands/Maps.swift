@@ -5,7 +5,9 @@ import IOMMUInspection
 /// Lists every mapping of an image.
 package struct Maps: ParsableCommand {
   package enum Format: String, ExpressibleByArgument, CaseIterable {
-    case text, tsv, debugfs, summary, json
+    case text, tsv, debugfs
+    case debugfs6_12 = "debugfs-6.12"
+    case summary, json
     case summaryJSON = "summary-json"
   }
 
@@ -15,9 +17,13 @@ package struct Maps: ParsableCommand {
       A table is a bus (Calgary), the GART, or a requester (VT-d). Runs are as long as IOVA and \
       physical address go on together with the same access.
 
-      --format debugfs is the layout of the kernel's own domain_translation_struct, so that a dump \
-      can be compared with a living machine; --format summary is a line per table with the page \
-      sizes used.
+      --format debugfs is the layout of the kernel's own domain_translation_struct up to Linux 6.1, \
+      --format debugfs-6.12 that of later ones, whose files of all devices and PASIDs follow each \
+      other, so that a dump can be compared with a living machine; --format summary is a line per \
+      table with the page sizes used.
+
+      What the dump lacks is told as unknown. Exits 2 when that is a root table, so that nothing can \
+      be said of the devices behind it.
 
       Example: iommu maps Examples/vtd-crash/image.elf --machine Examples/vtd-crash/machine.json \
       --format summary
@@ -28,7 +34,10 @@ package struct Maps: ParsableCommand {
   @Option(help: "Only this table: bus:02, gart, or a requester such as 00:03.0.")
   package var table: String?
 
-  @Option(help: "How to print the mappings: text, tsv, debugfs, summary, json or summary-json.")
+  @Option(
+    help: ArgumentHelp(
+      "How to print the mappings: text, tsv, debugfs, debugfs-6.12, summary, json or summary-json.")
+  )
   package var format = Format.text
 
   @OptionGroup package var screen: ScreenOptions
@@ -48,8 +57,9 @@ package struct Maps: ParsableCommand {
       switch format {
       case .text: blindness = report.writeText(of: memory, to: &out, ink: ink)
       case .tsv: blindness = report.writeTSV(of: memory, to: &out)
-      case .debugfs:
-        let layout = DomainTranslationStruct(report)
+      case .debugfs, .debugfs6_12:
+        let layout = DomainTranslationStruct(
+          report, layout: format == .debugfs ? .linux6_1 : .linux6_12)
         guard !layout.isEmpty else {
           throw InputError(
             "\(image.files.image): no VT-d page table to show in the kernel's layout; use --format text"

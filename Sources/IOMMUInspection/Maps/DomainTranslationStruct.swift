@@ -5,18 +5,32 @@ import IOMMUTranslation
 /// dump can be compared with a living machine.
 ///
 /// A block for each device, its domain's root table in the heading; a line for each leaf with the
-/// raw entries on the way to it. The kernel names a block after the first device of its group: here
-/// that is the first device with the same table. Pass-through devices and tables of other hardware
-/// have no block.
+/// raw entries on the way to it. Up to 6.1 the kernel names a block after the first device of its
+/// group: here that is the first device with the same table. Kernels of today have a file for each
+/// device and for each of its PASIDs, whose rows end at the leaf. Pass-through devices and tables of
+/// other hardware have no block.
 ///
 /// The kernel knows devices, tables know requesters. Behind a bridge to conventional PCI all devices
 /// speak as device 0 of their bus, which need not exist: it is *assumed* to be such an alias when it
 /// shares its table with a requester of another bus and with another device of its own.
 public struct DomainTranslationStruct: Sendable {
+  /// Whose layout it is.
+  public enum Layout: Sendable {
+    /// One file: columns of zeros behind the leaf of a large page, PASIDs in decimal.
+    case linux6_1
+    /// The files of all devices and PASIDs one after the other: rows end at the leaf, PASIDs in
+    /// hexadecimal.
+    case linux6_12
+  }
+
   private let report: MapsReport
+  private let layout: Layout
 
   /// The tables of a report, in its order.
-  public init(_ report: MapsReport) { self.report = report }
+  public init(_ report: MapsReport, layout: Layout = .linux6_1) {
+    self.report = report
+    self.layout = layout
+  }
 
   /// Whether any table has this layout.
   public var isEmpty: Bool { !report.tables.contains { Self.hasLayout($0) } }
@@ -44,6 +58,12 @@ public struct DomainTranslationStruct: Sendable {
     let users = Dictionary(grouping: zip(report.tables, identities), by: \.1).mapValues {
       $0.compactMap { $0.0.owner.requester }
     }
+    guard layout == .linux6_1 else {
+      for table in report.tables where Self.hasLayout(table) {
+        out.write(block(of: table, in: memory))
+      }
+      return blindness
+    }
     for (table, identity) in zip(report.tables, identities) {
       guard let identity, Self.hasLayout(table), !isAlias(table, among: users[identity] ?? [])
       else { continue }
@@ -62,19 +82,34 @@ public struct DomainTranslationStruct: Sendable {
       && users.contains { $0.bus == requester.bus && $0.device != 0 }
   }
 
+  /// A device's file of today's kernels.
+  private func block(of table: DMATable, in memory: some PhysicalMemory) -> String {
+    guard case .requester(let requester, let pasid) = table.owner else { return "" }
+    let space = pasid.map { "with pasid \(hexadecimal($0.rawValue, digits: 1)) " } ?? ""
+    let columns = ["IOVA_PFN", "PML5E", "PML4E", "PDPE", "PDE", "PTE"]
+    let widths = [17, 18, 18, 18, 18, 0]
+    return "Device 0000:\(requester) \(space)@\(table.root ?? PhysicalAddress(0))\n"
+      + zip(columns, widths).map { $0.padded(to: $1) }.joined(separator: "\t") + "\n"
+      + rows(of: table, in: memory)
+  }
+
   private func block(
     of table: DMATable, name: String, in memory: some PhysicalMemory
   ) -> String {
+    let device = name.prefix { $0 != "/" }
+    let pasid = name.dropFirst(device.count + 1)
+    let space = pasid.isEmpty || pasid == "0" ? "" : " with pasid \(pasid)"
+    return "Device 0000:\(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
+      + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
+      + rows(of: table, in: memory) + "\n"
+  }
+
+  private func rows(of table: DMATable, in memory: some PhysicalMemory) -> String {
     var leaves = LeafCollector()
     var budget = EnumerationBudget(for: memory)
     // What ends the tour is told by the blindness.
     try? table.table?.forEachEntry(in: memory, budget: &budget, visitor: &leaves)
-    let device = name.prefix { $0 != "/" }
-    let pasid = name.dropFirst(device.count + 1)
-    let space = pasid.isEmpty || pasid == "0" ? "" : " with pasid \(pasid)"
-    var text =
-      "Device 0000:\(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
-      + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
+    var text = ""
     switch table.table {
     case .secondStage(let tree)?:
       write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
@@ -82,7 +117,7 @@ public struct DomainTranslationStruct: Sendable {
       write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
     case .tce, .gatt, .nested, nil: break
     }
-    return text + "\n"
+    return text
   }
 
   /// A line for each leaf.
@@ -94,7 +129,8 @@ public struct DomainTranslationStruct: Sendable {
       var path = PathCollector()
       _ = format.walk(leaf, from: root, in: memory, observer: &path)
       text += "0x\(hexadecimal(leaf >> 12, digits: 13)) |"
-      for level in stride(from: 5, through: 1, by: -1) {
+      let last = layout == .linux6_12 ? path.leafLevel : 1
+      for level in stride(from: 5, through: last, by: -1) {
         text += "\t0x\(hexadecimal(path.words[level], digits: 16))"
       }
       text += "\n"
@@ -111,11 +147,14 @@ private struct LeafCollector: TableVisitor {
 /// Keeps the raw entries of one walk by level; those of levels not reached are zero.
 private struct PathCollector: WalkObserver {
   var words = [UInt64](repeating: 0, count: 6)
+  var leafLevel = 1
 
   mutating func read<Entry: TableEntry>(
     _ entry: Entry, at _: PhysicalAddress, in place: TablePlace, index _: UInt64,
     as _: @autoclosure () -> Entry.Variant
   ) {
-    if let level = place.level, level < words.count { words[level] = entry.low }
+    guard let level = place.level, level < words.count else { return }
+    words[level] = entry.low
+    leafLevel = level
   }
 }
