@@ -29,9 +29,8 @@ final class CalgaryBus {
   /// Where the driver's table lies in memory.
   var table: UnsafeMutablePointer<UInt8> { memory.start + Int(driver.buses[0].table.rawValue) }
 
-  /// The table as those who read tables find it.
-  var dmaTable: DMATable {
+  /// What those who read tables find: a machine with one of them.
+  var inspected: Machine {
     Machine(name: "Calgary", units: machine.units.map { .calgary($0.chip) })
-      .tables(in: memory)[0]
   }
 }
