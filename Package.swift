@@ -13,6 +13,7 @@ let package = Package(
     .library(name: "IOMMUTranslation", targets: ["IOMMUTranslation"]),
     .library(name: "IOMMUImages", targets: ["IOMMUImages"]),
     .library(name: "IOMMUHardware", targets: ["IOMMUHardware"]),
+    .library(name: "IOMMURule", targets: ["IOMMURule"]),
     .library(name: "IOMMUKdump", targets: ["IOMMUKdump"]),
     .library(name: "IOMMUInspection", targets: ["IOMMUInspection"]),
     .library(name: "IOMMUWorkloads", targets: ["IOMMUWorkloads"]),
@@ -34,12 +35,16 @@ let package = Package(
     .target(
       name: "IOMMUHardware", dependencies: ["CIOMMUAtomics", "IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings),
-    // Floor 3: kernels, crashes and the Rule; tables as words for people.
     .target(
-      name: "IOMMUKdump", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware"],
+      name: "IOMMURule", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      swiftSettings: settings),
+    // Floor 3: kernels and crashes; tables as words for people.
+    .target(
+      name: "IOMMUKdump",
+      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware", "IOMMURule"],
       swiftSettings: settings),
     .target(
-      name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMURule"],
       swiftSettings: settings),
     // Recordings of real drivers and units, played against the modelled ones; beside Kdump, whose
     // drivers run along.
@@ -58,8 +63,8 @@ let package = Package(
     .target(
       name: "IOMMUCommands",
       dependencies: [
-        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMUKdump",
-        "IOMMUInspection", "IOMMUConformance", "IOMMUWorkloads",
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMURule",
+        "IOMMUKdump", "IOMMUInspection", "IOMMUConformance", "IOMMUWorkloads",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
@@ -81,11 +86,15 @@ let package = Package(
       name: "IOMMUHardwareTests", dependencies: ["IOMMUHardware", "IOMMUTestSupport"],
       swiftSettings: settings),
     .testTarget(
+      name: "IOMMURuleTests",
+      dependencies: ["IOMMURule", "IOMMUKdump", "IOMMUTestSupport"],
+      swiftSettings: settings),
+    .testTarget(
       name: "IOMMUKdumpTests", dependencies: ["IOMMUKdump", "IOMMUTestSupport"],
       swiftSettings: settings),
     .testTarget(
       name: "IOMMUInspectionTests",
-      dependencies: ["IOMMUInspection", "IOMMUImages", "IOMMUTestSupport"],
+      dependencies: ["IOMMUInspection", "IOMMURule", "IOMMUImages", "IOMMUTestSupport"],
       swiftSettings: settings),
     .testTarget(
       name: "IOMMUConformanceTests",

@@ -200,8 +200,15 @@ same = [run("verify", before, *options, *crash_kernel, ok=(1,)) for crash_kernel
 check("verify: a vmcore says where its capture kernel lived",
       same[0] == same[1] == same[2] and "IOVA 0x15000000, " in same[0])
 run("play", "--mode", "vtd", "--output", f"{work}/play", "--ram", "1G")
-text = run("verify", f"{work}/play/vtd.elf", "--machine", f"{work}/play/vtd.json", ok=(0,))
-check("verify: a machine set up by the Rule keeps it", "the Rule holds" in text)
+needed = [word for device in ("01:01.0", "02:01.0", "00:03.0") for word in ("--device", device)]
+text = run("verify", f"{work}/play/vtd.elf", "--machine", f"{work}/play/vtd.json", *needed)
+check("verify: a machine set up by the Rule keeps it", text.endswith("\nthe Rule holds\n"))
+text = run("verify", f"{work}/play/vtd.elf", "--machine", f"{work}/play/vtd.json", ok=(2,))
+check("verify: nothing is said of devices that nobody named", "R8 is unknown" in text)
+run("build", "--mode", "vtd", "--no-rule", "--output", f"{work}/norule", "--ram", "1G")
+text = run("verify", f"{work}/norule/vtd.elf", "--machine", f"{work}/norule/vtd.json", ok=(2,))
+check("verify: without any device R1, R2, R6 and R8 are unknown",
+      all(re.search(rf"^{rule}  unknown: ", text, re.M) for rule in ("R1", "R2", "R6", "R8")))
 
 # 7. Explain: a log with every kernel's way of saying it.
 log = "\n".join(

@@ -173,7 +173,8 @@ extension Machine {
     machine.units = [.vtd(found)]
     if var known = units(of: VTd.Unit.self).first {
       known.rootTableAddress = found.rootTableAddress
-      known.status = found.status
+      // Whoever names a root wants it in force; what else the status says stays known.
+      if !known.translates { known.status = nil }
       machine.units = [.vtd(known)]
     }
     return machine

@@ -54,7 +54,8 @@ struct PlayReport {
       for verdict in result.with.verdicts
       where verdict.outcome == .broken && !verdict.rule.isBrokenByDesign {
         for finding in verdict.findings.prefix(3) {
-          let device = finding.requester.map { " \($0):" } ?? ""
+          let subject = finding.requester.map { "\($0)" } ?? finding.owner.map { "\($0)" }
+          let device = subject.map { " \($0):" } ?? ""
           print(
             "\(result.configuration.mode.title): \(verdict.rule):\(device) \(finding.text)",
             to: &out)
@@ -255,7 +256,7 @@ struct CrashJSON: Encodable {
       return SetUp(
         tables: setUp.tables.map {
           Table(
-            table: $0.table, entry: $0.entryName, identityEntries: $0.identityEntryCount,
+            table: "\($0.table)", entry: $0.entryName, identityEntries: $0.identityEntryCount,
             writtenEntries: $0.writtenEntryCount, identityBytes: $0.identityEntryByteCount,
             newTablePages: $0.newTablePageCount, reservedPages: $0.reservedPageCount,
             tableEntries: $0.entryCount, tableBytes: $0.tableByteCount,
@@ -275,7 +276,7 @@ struct CrashJSON: Encodable {
         rule: "\($0.rule)", statement: $0.rule.statement, outcome: $0.outcome.rawValue,
         byDesign: $0.rule.isBrokenByDesign,
         findings: $0.findings.map { finding in
-          (finding.requester.map { "\($0): " } ?? finding.table.map { "\($0): " } ?? "")
+          (finding.requester.map { "\($0): " } ?? finding.owner.map { "\($0): " } ?? "")
             + finding.text
         })
     }

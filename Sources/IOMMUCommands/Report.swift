@@ -2,7 +2,7 @@ import ArgumentParser
 import IOMMUFormats
 import IOMMUImages
 import IOMMUInspection
-import IOMMUKdump
+import IOMMURule
 import IOMMUTranslation
 
 /// Makes a page to look at.
@@ -26,6 +26,8 @@ package struct Report: ParsableCommand {
 
   @OptionGroup package var crash: CrashKernelOptions
 
+  @OptionGroup package var needed: NeededDeviceOptions
+
   @Option(help: "The report's title. Default: the image's name.")
   package var title: String?
 
@@ -44,37 +46,10 @@ package struct Report: ParsableCommand {
   }
 
   private func report(_ memory: MemoryImage, _ machine: Machine) throws -> DumpReport {
-    let verdicts =
-      machine.crashKernel.isEmpty
-      ? []
-      : try Verification(machine, in: memory, devices: [])
-        .reportVerdicts(machine, in: memory)
+    let rule = RuleEvidence(dump: machine, devices: try needed.requesters(on: machine))
+      .map { RuleReport($0, in: memory) }
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
     return DumpReport(
-      title: title ?? name, machine: machine, in: memory, verdicts: verdicts)
-  }
-}
-
-extension Verification {
-  /// The verdicts as a report has them, each finding with its walk.
-  func reportVerdicts(
-    _ machine: Machine, in memory: some PhysicalMemory
-  ) -> [DumpReport.Verdict] {
-    verdicts.map { verdict in
-      let outcome: DumpReport.Verdict.Outcome =
-        switch verdict.outcome {
-        case .holds: .holds
-        case .broken: verdict.rule.isBrokenByDesign ? .brokenByDesign : .broken
-        case .unknown, .notApplicable: .unknown
-        }
-      return DumpReport.Verdict(
-        rule: "\(verdict.rule)", statement: verdict.rule.statement, outcome: outcome,
-        outcomeText: outcome == .brokenByDesign ? "broken by design" : verdict.outcome.rawValue,
-        findings: verdict.findings.map { finding in
-          DumpReport.Finding(
-            device: finding.device, text: finding.text,
-            walk: Self.walk(to: finding, machine: machine, in: memory))
-        })
-    }
+      title: title ?? name, machine: machine, in: memory, rule: rule)
   }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import IOMMURule
 
 /// The `iommu` command.
 public struct Tool: ParsableCommand {
@@ -63,6 +64,15 @@ package enum Answer: Int32 {
   case unknown = 2
 
   package init(_ isYes: Bool) { self = isYes ? .yes : .no }
+
+  package init(_ conclusion: RuleConclusion) {
+    self =
+      switch conclusion {
+      case .holds: .yes
+      case .broken: .no
+      case .unknown: .unknown
+      }
+  }
 
   /// Ends the command with the exit status; `yes` lets it end by itself.
   func exit() throws {

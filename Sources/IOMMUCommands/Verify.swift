@@ -2,7 +2,7 @@ import ArgumentParser
 import IOMMUFormats
 import IOMMUImages
 import IOMMUInspection
-import IOMMUKdump
+import IOMMURule
 import IOMMUTranslation
 
 /// Judges a dump by the Rule.
@@ -11,15 +11,20 @@ package struct Verify: ParsableCommand {
     abstract: "Check a dump against the Kdump IO Rule, R1 to R13, as far as a dump can show.",
     discussion: """
       A finding is a line with the device, the IOVA and the entry that breaks the rule. What a dump \
-      cannot show (what allocators handed out and when, what the kdump kernel wrote) is answered \
-      with 'unknown'. Every mapping in force counts as DMA that may still be going on.
+      cannot show (what allocators handed out and when, what the kdump kernel wrote) is 'unknown', and \
+      so is what rests on a table that is not in the dump. Every mapping in force counts as DMA that \
+      may still be going on. A rule that nothing on the machine can break is 'not applicable'.
+
+      Which devices the kdump kernel needs is nowhere in a dump: without --device every table in force \
+      is judged, and R8 remains unknown where a unit blocks devices that it does not know.
 
       R13 is broken by the Rule itself and does not count.
 
       Without --crash-kernel the machine file says where the crash kernel is, or the dump does: the \
       one that a capture kernel wrote lacks that kernel's own memory.
 
-      Exits 0 when every rule that can be judged holds, 1 when one is broken.
+      Exits 0 when the Rule holds: no rule is broken, and R1, R2 and R8 are known to hold or not \
+      applicable. Exits 1 when a rule is broken, and 2 when none is, but one of the three is unknown.
 
       Example: iommu verify Examples/vtd-crash/image.elf --crash-kernel 160M@336M \
       --machine Examples/vtd-crash/machine.json
@@ -29,12 +34,7 @@ package struct Verify: ParsableCommand {
 
   @OptionGroup package var crash: CrashKernelOptions
 
-  @Option(
-    help: ArgumentHelp(
-      "A device that the kdump kernel needs. May be repeated. Default: every one with a table.",
-      valueName: "device"),
-    transform: { try IOMMUCommands.device($0) })
-  package var device: [PCI.Function] = []
+  @OptionGroup package var needed: NeededDeviceOptions
 
   @Option(help: "How to print the verdicts: text or json.")
   package var format = ReportFormat.text
@@ -51,17 +51,39 @@ package struct Verify: ParsableCommand {
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
       let machine = try crash.placing(machine, in: memory)
-      guard !machine.crashKernel.isEmpty else { throw CrashKernelOptions.unknown(in: memory) }
-      let devices = try device.map { function in
-        _ = try machine.serving(function)
-        return function.requester
+      let devices = try needed.requesters(on: machine)
+      guard let evidence = RuleEvidence(dump: machine, devices: devices) else {
+        throw CrashKernelOptions.unknown(in: memory)
       }
-      let verification = try Verification(machine, in: memory, devices: devices)
+      let rule = RuleReport(evidence, in: memory)
       switch format {
-      case .text: verification.write(to: &out, ink: ink)
-      case .json: try writeJSON(verification.verdicts.map { VerdictJSON($0) }, to: &out)
+      case .text: rule.write(to: &out, ink: ink)
+      case .json: try writeJSON(rule, to: &out)
       }
-      return Answer(verification.holds)
+      return Answer(rule.conclusion)
+    }
+  }
+}
+
+/// What the kdump kernel needs of a dump's machine.
+package struct NeededDeviceOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "A device that the kdump kernel needs. May be repeated. Default: nobody knows, and every one "
+        + "with a table is judged.",
+      valueName: "device"),
+    transform: { try IOMMUCommands.device($0) })
+  package var device: [PCI.Function] = []
+
+  package init() {}
+
+  /// The devices that the options name.
+  ///
+  /// - Throws: ``InputError`` for one of a segment that no unit is known to serve.
+  func requesters(on machine: Machine) throws -> [Requester] {
+    try device.map { function in
+      _ = try machine.serving(function)
+      return function.requester
     }
   }
 }

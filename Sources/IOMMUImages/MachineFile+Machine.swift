@@ -146,10 +146,7 @@ private struct RegisterFile {
       throw missing(Offset.rootTableAddress, "it tells where the root table is")
     }
     let root = VTd.RootTableAddress(rawValue: rootValue)
-    // A dump is examined because DMA was remapped: without the register, assume that it was.
-    let status =
-      try doubleword(Offset.globalStatus).map(VTd.GlobalStatus.init(rawValue:))
-      ?? VTd.GlobalStatus(translates: true)
+    let status = try doubleword(Offset.globalStatus).map(VTd.GlobalStatus.init(rawValue:))
     return VTd.Unit(base: base, rootTableAddress: root, status: status, limits: limits)
   }
 
@@ -243,10 +240,8 @@ extension MachineFile.Unit {
 
   private init(_ unit: VTd.Unit) {
     typealias Offset = VTd.RegisterOffset
-    var registers = [
-      Offset.globalStatus: UInt64(unit.status.rawValue),
-      Offset.rootTableAddress: unit.rootTableAddress.rawValue,
-    ]
+    var registers = [Offset.rootTableAddress: unit.rootTableAddress.rawValue]
+    registers[Offset.globalStatus] = unit.status.map { UInt64($0.rawValue) }
     if unit.limits.majorVersion != VTd.Limits.permissive.majorVersion {
       registers[Offset.version] = UInt64(
         VTd.Version(major: unit.limits.majorVersion, minor: 0).rawValue)

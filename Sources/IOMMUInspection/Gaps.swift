@@ -1,40 +1,6 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-extension TableGap {
-  /// Whose table it is and what is not known: `00:03.0 IOVA 0x0..<0x40000000`.
-  public var subjectText: String {
-    switch scope {
-    case .unit: "all devices"
-    case .requesters(let range):
-      range.lowerBound >> 8 == range.upperBound >> 8 && range.count == 256
-        ? "bus " + hexadecimal(range.lowerBound >> 8, digits: 2)
-        : "\(Requester(rawValue: range.lowerBound)) to \(Requester(rawValue: range.upperBound))"
-    case .addressSpaces(let requester, let pasids):
-      "\(requester) PASIDs \(pasids.lowerBound) to \(pasids.upperBound)"
-    case .addresses(let owner, let range): "\(owner) IOVA \(range.text)"
-    }
-  }
-
-  /// Why it is not known: `the context table at 0x6ab8000 is not in this dump`.
-  public var causeText: String {
-    let table =
-      switch place {
-      case .upper(let kind): "\(kind)"
-      case .level(let level): "table of level \(level)"
-      }
-    return switch cause {
-    case .absent: "the \(table) at \(address) is not in this dump"
-    case .tooManyReferences:
-      "the \(table) at \(address) is reached too often: tables point at each other"
-    case .tooMany: "there are more of them than are looked at"
-    }
-  }
-
-  /// `00:03.0 IOVA 0x0..<0x40000000: unknown, the table of level 3 at 0x7538000 is not in this dump`.
-  public var text: String { "\(subjectText): unknown, \(causeText)" }
-}
-
 extension TableGap: Encodable {
   enum CodingKeys: String, CodingKey { case scope, cause, address, level, table, text }
 

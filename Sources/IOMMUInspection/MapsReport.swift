@@ -65,20 +65,7 @@ public struct MapsReport: Sendable {
   public func forEachTable(
     in memory: some PhysicalMemory, budget: inout EnumerationBudget, _ body: (TableMaps) -> Void
   ) {
-    var usersLeft: [Table: Int] = [:]
-    for case let table? in tables.map(\.table) { usersLeft[table.identity, default: 0] += 1 }
-    var shared: [Table: TableMappings] = [:]
-    for table in tables {
-      guard let identity = table.table?.identity else {
-        body(TableMaps(table: table, mappings: TableMappings()))
-        continue
-      }
-      let mappings =
-        shared[identity] ?? machine.mappings(of: table, in: memory, budget: &budget)
-      let left = (usersLeft[identity] ?? 1) - 1
-      usersLeft[identity] = left
-      // Kept as long as a later device needs them and no longer.
-      shared[identity] = left > 0 ? mappings : nil
+    machine.forEachTable(tables, in: memory, budget: &budget) { table, mappings in
       body(TableMaps(table: table, mappings: mappings))
     }
   }
@@ -167,13 +154,8 @@ public struct TableMaps: Sendable {
 
   /// Maximal runs, ascending by IOVA; none for a pass-through device.
   public var runs: [MappingRun] { mappings.runs }
-  /// What of the table is not known, told as this owner's.
-  public var gaps: [TableGap] {
-    mappings.gaps.map { gap in
-      guard case .addresses(_, let range) = gap.scope else { return gap }
-      return TableGap(gap.cause, .addresses(table.owner, range), in: gap.place, at: gap.address)
-    }
-  }
+  /// What of the table is not known.
+  public var gaps: [TableGap] { mappings.gaps }
 
   public init(table: DMATable, mappings: TableMappings) {
     self.table = table

@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMURule
 import IOMMUTranslation
 
 /// How many accesses of a kind came to which outcome.
@@ -53,6 +54,28 @@ public struct CrashReport: Sendable {
   }
 }
 
+extension PrimaryKernel {
+  /// All that is known of the machine when this kernel crashes now.
+  ///
+  /// - Parameter kdump: The kernel after it, which writes no register and resets no device; `nil` for
+  ///   one that does nothing at all.
+  public func evidence(of kdump: KdumpKernel? = nil) -> RuleEvidence {
+    var evidence = RuleEvidence(
+      machine: machine, devices: configuration.devices.map(RuleEvidence.Device.init),
+      allocatorEvents: events,
+      leftovers: .known(
+        mapped.map {
+          RuleEvidence.Leftover(requester: $0.device.requester, iova: $0.iovas, target: $0.target)
+        }),
+      freedTables: freedTables, registerWritesByKdump: [],
+      kdumpNumbers: (kdump?.buffers ?? []).map {
+        RuleEvidence.Numbers(requester: $0.device.requester, iova: $0.iovas)
+      }, devicesResetByKdump: [])
+    evidence.listsAllDevices = true
+    return evidence
+  }
+}
+
 /// A primary kernel, its devices at work, a crash, and a kdump kernel after it.
 public struct CrashSimulation {
   /// Rounds of leftover DMA, before, between and after the kdump kernel's own I/O.
@@ -102,17 +125,10 @@ public struct CrashSimulation {
       }
     }
     let stray = strayBytes(in: memory, image: image, kdump: kdump, log: bus.log)
-    let evidence = RuleEvidence(
-      machine: primary.machine, devices: configuration.devices, allocatorEvents: primary.events,
-      leftovers: leftovers.map {
-        RuleEvidence.Leftover(requester: $0.device.requester, iova: $0.iovas, target: $0.target)
-      },
-      freedTables: primary.freedTables, registerWritesByKdump: [],
-      kdumpNumbers: kdump.buffers.map { .init(requester: $0.device.requester, iova: $0.iovas) },
-      devicesResetByKdump: [])
     return CrashReport(
       mode: configuration.mode, appliesRule: setUp != nil, setUp: setUp, accesses: accesses,
-      strayByteCount: stray, verdicts: RuleCheck(evidence: evidence, memory: memory).all())
+      strayByteCount: stray,
+      verdicts: RuleCheck(evidence: primary.evidence(of: kdump), memory: memory).all())
   }
 
   /// The drivers of the primary kernel start: rings, buffers, status pages.

@@ -19,8 +19,8 @@ public struct MappedBuffer: Sendable, Hashable {
 
 /// What the Rule took in one table.
 public struct TableSetUp: Sendable, Equatable {
-  /// `bus:01` or the requester `01:00.0`.
-  public var table: String
+  /// Whose requests the table translates.
+  public var table: TableOwner
   /// What the entries are called: TCE, SS-PDE, SS-PTE.
   public var entryName: String
   /// Leaf entries that map the crash kernel ranges to themselves.

@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMURule
 
 /// The memory map of a PC server and the ranges kept for the crash kernel.
 public struct MemoryMap: Sendable, Equatable {
@@ -120,5 +121,14 @@ public struct Device: Sendable, Hashable {
     self.dmaMask = dmaMask
     self.isUsedByPrimary = isUsedByPrimary
     self.isNeededByKdump = isNeededByKdump
+  }
+}
+
+extension RuleEvidence.Device {
+  /// A device of which everything is known.
+  public init(_ device: Device) {
+    self.init(
+      device.requester, name: device.name, dmaMask: device.dmaMask,
+      isNeededByKdump: device.isNeededByKdump)
   }
 }

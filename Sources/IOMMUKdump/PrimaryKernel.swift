@@ -1,5 +1,6 @@
 import IOMMUFormats
 import IOMMUHardware
+import IOMMURule
 import IOMMUTranslation
 
 /// How a machine is built and which of the five cases its primary kernel runs.
@@ -69,16 +70,6 @@ extension Device {
       name: "32-bit controller", requester: Requester(bus: 0, device: 3, function: 0),
       dmaMask: 0xffff_ffff),
   ]
-}
-
-/// What happened to a table's numbers, in order: which came first decides check R3.
-public enum AllocatorEvent: Sendable, Equatable {
-  /// The crash kernel's numbers were taken out of use in a table.
-  case reserved(table: String, range: Range<IOVA>)
-  /// A number was handed to a device.
-  case mapped(requester: Requester, range: Range<IOVA>)
-  /// It was taken back.
-  case unmapped(requester: Requester, range: Range<IOVA>)
 }
 
 /// What the Rule took in all tables together.

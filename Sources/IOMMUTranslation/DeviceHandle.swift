@@ -124,6 +124,21 @@ extension DeviceHandle.Route {
     }
   }
 
+  /// Addresses that requests reach untranslated, whatever tables say of others; half-open, ascending.
+  public var passing: [Range<UInt64>] {
+    switch self {
+    case .untranslated: [0 ..< .max]
+    case .passThrough(let width, _):
+      [
+        0..<VTd.interruptAddresses.lowerBound,
+        VTd.interruptAddresses.upperBound..<max(
+          VTd.interruptAddresses.upperBound, 1 &<< UInt64(width)),
+      ]
+    case .table(let table): table.space.passing
+    case .blocked: []
+    }
+  }
+
   /// Passes an address that needs no tables, as far as the host has addresses.
   @inlinable
   static func pass(

@@ -58,6 +58,12 @@ public enum Table: Hashable, Sendable {
     }
   }
 
+  /// The tables in host memory that requests go through last: of nested tables the second stage, of
+  /// all others themselves.
+  public var host: Table {
+    if case .nested(let tables) = self { .secondStage(tables.secondStage) } else { self }
+  }
+
   public var root: PhysicalAddress { any.root }
   public var space: IOVASpace { any.space }
 
@@ -140,16 +146,19 @@ public struct IOVASpace: Hashable, Sendable {
   public var holes: [Range<UInt64>]
   /// Physical addresses that no entry can lead to; half-open.
   public var unreachable: Range<UInt64>?
+  /// Addresses outside that the same requests reach untranslated; half-open, ascending.
+  public var passing: [Range<UInt64>]
 
   public init(
     base: UInt64 = 0, byteCount: UInt64, signBit: Int? = nil, holes: [Range<UInt64>] = [],
-    unreachable: Range<UInt64>? = nil
+    unreachable: Range<UInt64>? = nil, passing: [Range<UInt64>] = []
   ) {
     self.base = base
     self.byteCount = byteCount
     self.signBit = signBit
     self.holes = holes
     self.unreachable = unreachable
+    self.passing = passing
   }
 
   /// The I/O address for one that counts from ``base``.

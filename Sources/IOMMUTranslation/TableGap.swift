@@ -49,16 +49,54 @@ public struct TableGap: Hashable, Sendable {
   }
 }
 
+extension TableGap {
+  /// Whose table it is and what is not known: `00:03.0 IOVA 0x0..<0x40000000`.
+  public var subjectText: String {
+    switch scope {
+    case .unit: "all devices"
+    case .requesters(let range):
+      range.lowerBound >> 8 == range.upperBound >> 8 && range.count == 256
+        ? "bus " + hexadecimal(range.lowerBound >> 8, digits: 2)
+        : "\(Requester(rawValue: range.lowerBound)) to \(Requester(rawValue: range.upperBound))"
+    case .addressSpaces(let requester, let pasids):
+      "\(requester) PASIDs \(pasids.lowerBound) to \(pasids.upperBound)"
+    case .addresses(let owner, let range): "\(owner) IOVA \(range.text)"
+    }
+  }
+
+  /// Why it is not known: `the context table at 0x6ab8000 is not in this dump`.
+  public var causeText: String {
+    let table =
+      switch place {
+      case .upper(let kind): "\(kind)"
+      case .level(let level): "table of level \(level)"
+      }
+    return switch cause {
+    case .absent: "the \(table) at \(address) is not in this dump"
+    case .tooManyReferences:
+      "the \(table) at \(address) is reached too often: tables point at each other"
+    case .tooMany: "there are more of them than are looked at"
+    }
+  }
+
+  /// `00:03.0 IOVA 0x0..<0x40000000: unknown, the table of level 3 at 0x7538000 is not in this dump`.
+  public var text: String { "\(subjectText): unknown, \(causeText)" }
+}
+
 /// Every table in force of a unit or of a machine, as far as it is known.
 public struct TablesInForce: Sendable {
   /// In the order of their owners' kind: buses, the GART, requesters.
   public var tables: [DMATable]
   /// Tables above the page tables that are not known, with the devices that depend on them.
   public var gaps: [TableGap]
+  /// Tables above the page tables where the machine has no memory: hardware finds nothing there
+  /// either. A unit, which does not know the machine, lists them among ``gaps``.
+  public var unanswered: [TableGap]
 
-  public init(tables: [DMATable] = [], gaps: [TableGap] = []) {
+  public init(tables: [DMATable] = [], gaps: [TableGap] = [], unanswered: [TableGap] = []) {
     self.tables = tables
     self.gaps = gaps
+    self.unanswered = unanswered
   }
 }
 
@@ -75,7 +113,22 @@ public struct TableMappings: Hashable, Sendable {
   }
 }
 
+extension TableMappings {
+  /// The same as mappings of another owner of the table.
+  public func told(as owner: TableOwner) -> TableMappings {
+    var mappings = self
+    for index in gaps.indices {
+      guard case .addresses(_, let range) = gaps[index].scope else { continue }
+      mappings.gaps[index].scope = .addresses(owner, range)
+    }
+    return mappings
+  }
+}
+
 extension Machine {
+  /// Whether any unit translates any device's requests, as far as is known.
+  public var translates: Bool { units.contains { $0.model.translates } }
+
   /// Whether nobody knows what lies at an address where no word answers: the dump left it out, and
   /// nothing says that the machine has no memory there.
   public func isAbsent(_ address: PhysicalAddress, in memory: some PhysicalMemory) -> Bool {
@@ -94,7 +147,10 @@ extension Machine {
       let found = unit.model.tables(in: memory)
       // Of units that know the same device the first counts, as in a walk.
       all.tables += found.tables.filter { owners.insert($0.owner).inserted }
-      all.gaps += found.gaps.filter { $0.cause != .absent || isAbsent($0.address, in: memory) }
+      for gap in found.gaps {
+        let isUnknown = gap.cause != .absent || isAbsent(gap.address, in: memory)
+        if isUnknown { all.gaps.append(gap) } else { all.unanswered.append(gap) }
+      }
     }
     return all
   }
@@ -111,6 +167,33 @@ extension Machine {
     var mappings = table.mappings(in: memory, budget: &budget)
     mappings.gaps.removeAll { $0.cause == .absent && !isAbsent($0.address, in: memory) }
     return mappings
+  }
+
+  /// Hands out tables one by one with what they map.
+  ///
+  /// Tables that are the same mappings are looked up once, and told each as its owner's. All draw on
+  /// one budget: one that uses it up says so in its gaps, and so do those after it. No more than one
+  /// table's runs are kept, and those that a later one shares.
+  ///
+  /// - Complexity: O(entries of all tables reached).
+  public func forEachTable(
+    _ tables: [DMATable], in memory: some PhysicalMemory, budget: inout EnumerationBudget,
+    _ body: (DMATable, TableMappings) -> Void
+  ) {
+    var usersLeft: [Table: Int] = [:]
+    for case let table? in tables.map(\.table) { usersLeft[table.identity, default: 0] += 1 }
+    var shared: [Table: TableMappings] = [:]
+    for table in tables {
+      guard let identity = table.table?.identity else {
+        body(table, TableMappings())
+        continue
+      }
+      let mappings = shared[identity] ?? mappings(of: table, in: memory, budget: &budget)
+      let left = (usersLeft[identity] ?? 1) - 1
+      usersLeft[identity] = left
+      shared[identity] = left > 0 ? mappings : nil
+      body(table, mappings.told(as: table.owner))
+    }
   }
 }
 

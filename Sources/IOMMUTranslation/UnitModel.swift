@@ -21,6 +21,63 @@ public protocol UnitModel: Hashable, Sendable {
 
   /// What passes the unit as it is.
   var passages: [Passage] { get }
+
+  /// Whether there may be devices all of whose requests the unit blocks, whatever they ask for.
+  var blocksDevices: Bool { get }
+
+  /// Every table above the page tables, with who depends on it, as far as memory holds them.
+  func upperTableExtents(in memory: some PhysicalMemory) -> [UpperTableExtent]
+
+  /// What becomes of interrupts from devices.
+  var interrupts: InterruptPassage { get }
+
+  /// Memory that the CPU reaches through the unit; `nil` where it reaches all memory past it.
+  var cpuAperture: CPUAperture? { get }
+}
+
+extension UnitModel {
+  public func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
+  public var cpuAperture: CPUAperture? { nil }
+}
+
+/// What a unit does with interrupts in the format that software without interrupt remapping uses.
+public enum InterruptPassage: Hashable, Sendable {
+  /// The unit leaves all interrupts alone.
+  case notRemapped
+  /// Nobody knows whether it remaps them.
+  case unknown
+  /// It remaps interrupts and lets those in the compatibility format pass.
+  case passesCompatibilityFormat
+  /// It blocks those in the compatibility format; says why.
+  case blocks(String)
+}
+
+/// Addresses at which the CPU's own accesses are translated.
+public struct CPUAperture: Hashable, Sendable {
+  /// Half-open.
+  public var addresses: Range<PhysicalAddress>
+  /// Whose aperture it is and why it is in force, for people.
+  public var text: String
+
+  public init(addresses: Range<PhysicalAddress>, text: String) {
+    self.addresses = addresses
+    self.text = text
+  }
+}
+
+/// Where a table above the page tables lies.
+public struct UpperTableExtent: Hashable, Sendable {
+  public var kind: UpperTableKind
+  /// What depends on it.
+  public var scope: TableGap.Scope
+  /// Half-open.
+  public var range: Range<PhysicalAddress>
+
+  public init(kind: UpperTableKind, scope: TableGap.Scope, range: Range<PhysicalAddress>) {
+    self.kind = kind
+    self.scope = scope
+    self.range = range
+  }
 }
 
 /// What a unit says of a requester.
@@ -58,6 +115,21 @@ public struct Passage: Hashable, Sendable {
 
   /// Whether any request to these addresses passes.
   public func overlaps(_ range: Range<UInt64>) -> Bool { addresses.contains { $0.overlaps(range) } }
+}
+
+extension Passage.Devices: CustomStringConvertible {
+  /// `any device`, `bus 02`, `buses 02 to 03`.
+  public var description: String {
+    switch self {
+    case .all: "any device"
+    case .buses(let buses):
+      buses.count == 1
+        ? "bus " + hexadecimal(buses.lowerBound, digits: 2)
+        : "buses \(hexadecimal(buses.lowerBound, digits: 2)) to "
+          + hexadecimal(buses.upperBound, digits: 2)
+    case .behindUnit(let base): "devices of the unit at \(base)"
+    }
+  }
 }
 
 /// A translation unit of any kind.

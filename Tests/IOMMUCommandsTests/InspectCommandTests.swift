@@ -59,42 +59,6 @@ import Testing
     #expect(screen == "0 devices different, 15 the same: no range changed\n")
   }
 
-  @Test func `a kernel that never heard of the Rule breaks R1 for each device`() throws {
-    let command = try Verify.parse(
-      [Self.image, "--crash-kernel", "4M@336M", "--device", "00:03.0"] + Self.source)
-    var screen = ""
-    #expect(try command.report(to: &screen) == .no)
-    #expect(
-      screen.contains(
-        "  00:03.0 IOVA 0x15000000, SS-PDPE [0x0] at 0x7538000, raw 0x0000000000000000: 1024 of "
-          + "1024 pages are not mapped to themselves"))
-    #expect(screen.hasSuffix("the Rule does not hold\n"))
-  }
-
-  @Test func `without a crash kernel there is nothing to judge`() throws {
-    let command = try Verify.parse([Self.image] + Self.source)
-    var screen = ""
-    let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
-    #expect(try #require(error).text.contains("--crash-kernel"))
-  }
-
-  @Test func `a machine that was set up by the Rule keeps it`() throws {
-    let directory = TemporaryDirectory()
-    var screen = ""
-    try Build.parse([
-      "--mode", "vtd", "--ram", "64M", "--crash-kernel", "4M@16M", "--output", directory.path,
-      "--map", "05:00.0=0x2000000+8K:r",
-    ]).report(to: &screen)
-    screen = ""
-    let command = try Verify.parse([
-      "\(directory.path)/vtd.elf", "--machine", "\(directory.path)/vtd.json",
-    ])
-    #expect(try command.report(to: &screen) == .yes)
-    #expect(screen.contains("R1  holds"))
-    #expect(screen.contains("R13  broken by design"))
-    #expect(screen.hasSuffix("the Rule holds\n"))
-  }
-
   @Test func `a report is one page without scripts or links to elsewhere`() throws {
     let directory = TemporaryDirectory()
     let path = directory.path + "/report.html"

@@ -10,7 +10,7 @@ import Testing
   @Test func `on Calgary 128 MiB take 32,768 of 1,048,576 TCEs in every table`() throws {
     let primary = try PrimaryKernel(try defaultConfiguration(.calgary))
     let report = try primary.applyRule()
-    #expect(report.tables.map(\.table) == ["bus:00", "bus:01", "bus:02"])
+    #expect(report.tables.map { "\($0.table)" } == ["bus:00", "bus:01", "bus:02"])
     for table in report.tables {
       #expect(table.identityEntryCount == 32_768)
       #expect(table.identityEntryByteCount == 262_144)
@@ -49,7 +49,7 @@ import Testing
     var configuration = try defaultConfiguration(.vtd)
     configuration.pageSize = policy
     let report = try PrimaryKernel(configuration).applyRule()
-    #expect(report.tables.map(\.table) == ["01:01.0", "02:01.0", "00:03.0"])
+    #expect(report.tables.map { "\($0.table)" } == ["01:01.0", "02:01.0", "00:03.0"])
     #expect(report.tables.map(\.identityEntryCount) == [count, count, count])
     #expect(report.tables.map(\.entryName) == [name, name, name])
   }

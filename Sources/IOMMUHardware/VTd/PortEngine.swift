@@ -45,12 +45,12 @@ struct PortEngine {
   init(_ state: PortState, caches: UnsafeMutablePointer<PortCaches>) {
     self.state = state
     self.caches = caches
-    isTranslating = state.resolver.unit.status.translates
+    isTranslating = state.resolver.unit.translates
   }
 
   mutating func adopt(_ state: PortState) {
     self.state = state
-    isTranslating = state.resolver.unit.status.translates
+    isTranslating = state.resolver.unit.translates
     forgetLast()
     pages = nil
   }

@@ -70,7 +70,7 @@ extension TableCandidate {
         VTd.Unit(
           base: PhysicalAddress(0),
           rootTableAddress: VTd.RootTableAddress(rootTable: address, mode: mode),
-          status: VTd.GlobalStatus(translates: true), limits: .permissive))
+          status: nil, limits: .permissive))
     case .tceTable:
       guard let size = Calgary.TableSize.allCases.first(where: { $0.byteCount == byteCount }) else {
         return nil

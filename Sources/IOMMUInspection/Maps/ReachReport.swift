@@ -42,7 +42,7 @@ public struct ReachReport: Sendable, Encodable {
   public init(_ address: PhysicalAddress, machine: Machine, in memory: some PhysicalMemory) {
     var ways = machine.passages.filter { $0.contains(address.rawValue) }.map {
       Way(
-        table: $0.devicesText, iova: nil, access: MappedAccess(.readWrite), run: nil,
+        table: "\($0.devices)", iova: nil, access: MappedAccess(.readWrite), run: nil,
         passage: "not translated")
     }
     let annotator = Annotator(machine, in: memory)
@@ -105,20 +105,5 @@ public struct ReachReport: Sendable, Encodable {
       }
     }
     blindness.write(to: &out, ink: ink)
-  }
-}
-
-extension Passage {
-  /// Who may pass: `any device`, `buses 02 to 03`.
-  public var devicesText: String {
-    switch devices {
-    case .all: "any device"
-    case .buses(let buses):
-      buses.count == 1
-        ? "bus " + hexadecimal(buses.lowerBound, digits: 2)
-        : "buses \(hexadecimal(buses.lowerBound, digits: 2)) to "
-          + hexadecimal(buses.upperBound, digits: 2)
-    case .behindUnit(let base): "devices of the unit at \(base)"
-    }
   }
 }

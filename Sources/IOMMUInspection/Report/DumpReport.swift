@@ -1,46 +1,30 @@
 import IOMMUFormats
+import IOMMURule
 import IOMMUTranslation
 
 /// All that is known of a dump's tables on one page of HTML, which needs nothing else: no network,
 /// no script.
 public struct DumpReport: Sendable {
-  /// A verdict of the Rule, by whoever judged it.
-  public struct Verdict: Sendable {
-    public enum Outcome: Sendable { case holds, broken, brokenByDesign, unknown }
+  /// A finding with the walk that shows it.
+  private struct ShownFinding {
+    var rule: RuleID
+    var finding: RuleReport.Finding
+    var walk: ToldWalk?
 
-    public var rule: String
-    public var statement: String
-    public var outcome: Outcome
-    public var outcomeText: String
-    public var findings: [Finding]
-
-    public init(
-      rule: String, statement: String, outcome: Outcome, outcomeText: String, findings: [Finding]
-    ) {
-      self.rule = rule
-      self.statement = statement
-      self.outcome = outcome
-      self.outcomeText = outcomeText
-      self.findings = findings
+    /// What makes two findings one to the reader.
+    struct Trouble: Hashable {
+      var rule: RuleID
+      var text: String
     }
-  }
 
-  /// Something wrong, with the walk that shows it.
-  public struct Finding: Sendable {
-    public var device: String
-    public var text: String
-    public var walk: ToldWalk?
-
-    public init(device: String, text: String, walk: ToldWalk?) {
-      self.device = device
-      self.text = text
-      self.walk = walk
-    }
+    var trouble: Trouble { Trouble(rule: rule, text: finding.text) }
   }
 
   private let title: String
   private let machine: Machine
-  private let verdicts: [Verdict]
+  private let rule: RuleReport?
+  /// The findings of rules that are broken and not by design, and of those that are not known.
+  private let findings: [ShownFinding]
   private let maps: [TableMaps]
   private let summary: MapsSummary
   private let tables: [Range<PhysicalAddress>]
@@ -50,13 +34,20 @@ public struct DumpReport: Sendable {
 
   /// Reads everything that the page will say.
   ///
-  /// - Parameter verdicts: Empty where nobody knows the crash kernel's memory.
+  /// - Parameter rule: What the Rule says of it; `nil` where nobody knows the crash kernel's memory.
   public init(
-    title: String, machine: Machine, in memory: some PhysicalMemory, verdicts: [Verdict] = []
+    title: String, machine: Machine, in memory: some PhysicalMemory, rule: RuleReport? = nil
   ) {
     self.title = title
     self.machine = machine
-    self.verdicts = verdicts
+    self.rule = rule
+    findings = (rule?.verdicts ?? []).filter { !$0.rule.isBrokenByDesign }.flatMap { verdict in
+      verdict.findings.map { finding in
+        ShownFinding(
+          rule: verdict.rule, finding: finding,
+          walk: finding.kind == .broken ? finding.walk(on: machine, in: memory) : nil)
+      }
+    }
     var maps: [TableMaps] = []
     let report = MapsReport(all: machine, in: memory)
     report.forEachTable(in: memory) { maps.append($0) }
@@ -106,53 +97,55 @@ public struct DumpReport: Sendable {
 
   private func writeVerdicts(to out: inout some TextOutputStream) {
     out.write("<h2 id=\"rule\">The Kdump IO Rule</h2>\n")
-    guard !verdicts.isEmpty else {
+    guard let rule else {
       out.write("<p class=\"note\">Not judged: nothing says where the crash kernel is. ")
       out.write("<code>--crash-kernel</code> does.</p>\n")
       return
     }
-    let isBroken = verdicts.contains { $0.outcome == .broken }
-    out.write("<span class=\"verdict \(isBroken ? "broken" : "holds")\">")
-    out.write(isBroken ? "The Rule does not hold" : "The Rule holds, as far as a dump can show")
+    let conclusion =
+      switch rule.conclusion {
+      case .holds: "holds"
+      case .broken: "broken"
+      case .unknown: "unknown"
+      }
+    let text = rule.conclusionText
+    out.write("<span class=\"verdict \(conclusion)\">")
+    out.write(escaped(text.prefix(1).uppercased() + text.dropFirst()))
+    out.write(rule.conclusion == .holds ? ", as far as a dump can show" : "")
     out.write("</span>\n<div class=\"rules\">\n")
-    for verdict in verdicts {
-      let kind =
+    for verdict in rule.verdicts {
+      let (kind, text) =
         switch verdict.outcome {
-        case .holds: "holds"
-        case .broken: "broken"
-        case .brokenByDesign: "design"
-        case .unknown: "unknown"
+        case .holds: ("holds", "holds")
+        case .broken where verdict.rule.isBrokenByDesign: ("design", "broken by design")
+        case .broken: ("broken", "broken")
+        case .unknown: ("unknown", "unknown")
+        case .notApplicable: ("none", "not applicable")
         }
       out.write("<div class=\"rule \(kind)\"><b>\(verdict.rule)</b><div>")
-      out.write("\(escaped(verdict.statement))<i>\(escaped(verdict.outcomeText))</i></div></div>\n")
+      out.write("\(escaped(verdict.rule.statement))<i>\(text)</i></div></div>\n")
     }
     out.write("</div>\n")
-  }
-
-  /// The findings of rules that are broken, and not by design.
-  private var findings: [(rule: String, finding: Finding)] {
-    verdicts.filter { $0.outcome == .broken }.flatMap { verdict in
-      verdict.findings.map { (verdict.rule, $0) }
-    }
   }
 
   private func writeFindings(to out: inout some TextOutputStream) {
     guard !findings.isEmpty else { return }
     out.write("<h2 id=\"findings\">Findings</h2>\n<div class=\"card\"><ol class=\"findings\">\n")
     // Devices with the same trouble are one finding; each has its own walk.
-    var isWritten = [Bool](repeating: false, count: findings.count)
-    for (index, (rule, finding)) in findings.enumerated() where !isWritten[index] {
-      out.write("<li><b>\(rule)</b> \(escaped(finding.text)):")
-      for (other, entry) in findings.enumerated()
-      where entry.rule == rule && entry.finding.text == finding.text {
-        isWritten[other] = true
-        let device = escaped(entry.finding.device)
-        out.write(
-          entry.finding.walk == nil
-            ? " <code>\(device)</code>"
-            : " <a class=\"mono\" href=\"#walk-\(other + 1)\">\(device)</a>")
+    var indices = Dictionary(grouping: findings.indices) { findings[$0].trouble }
+    for shown in findings {
+      guard let same = indices.removeValue(forKey: shown.trouble) else { continue }
+      let isUnknown = shown.finding.kind == .unknown
+      out.write("<li\(isUnknown ? " class=\"unknown\"" : "")><b>\(shown.rule)</b> ")
+      out.write(escaped(shown.finding.text))
+      let subjects = same.compactMap { index in
+        findings[index].finding.subject.map { subject in
+          findings[index].walk == nil
+            ? " <code>\(escaped(subject))</code>"
+            : " <a class=\"mono\" href=\"#walk-\(index + 1)\">\(escaped(subject))</a>"
+        }
       }
-      out.write("</li>\n")
+      out.write((subjects.isEmpty ? "" : ":") + subjects.joined() + "</li>\n")
     }
     out.write("</ol></div>\n")
   }
@@ -215,7 +208,7 @@ public struct DumpReport: Sendable {
 
   private func writeWalks(to out: inout some TextOutputStream) {
     let walks = findings.enumerated().compactMap { index, entry in
-      entry.finding.walk.map { (index + 1, entry.rule, $0) }
+      entry.walk.map { (index + 1, entry.rule, $0) }
     }
     guard !walks.isEmpty else { return }
     out.write("<h2 id=\"walks\">Walks</h2>\n<p class=\"note\">Every entry that hardware reads on ")

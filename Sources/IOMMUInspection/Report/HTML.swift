@@ -47,9 +47,10 @@ let reportStyle = """
   border-radius:8px;padding:8px 12px;font-size:13px;line-height:1.4}
   .rule b{min-width:30px}.rule i{display:block;font-style:normal;color:var(--soft)}
   .holds{border-left-color:var(--good)}.broken{border-left-color:var(--bad)}
-  .design{border-left-color:var(--warn)}.unknown{border-left-color:var(--line)}
+  .design{border-left-color:var(--warn)}.unknown{border-left-style:dashed}
   .verdict{display:inline-block;padding:3px 12px;border-radius:99px;color:#fff;font-weight:600;\
   margin:0 0 14px}
+  .verdict.unknown{background:var(--warn)}.findings li.unknown{color:var(--soft)}
   .verdict.holds{background:var(--good)}.verdict.broken{background:var(--bad)}
   table{border-collapse:collapse;width:100%}
   th{text-align:left;font-weight:600;color:var(--soft);font-size:12px;padding:6px 12px 6px 0;\

@@ -6,11 +6,11 @@ extension VTd.Unit: DescribedUnit {
   var name: String { base.rawValue == 0 ? "an Intel VT-d unit" : "Intel VT-d unit at \(base)" }
 
   var text: String {
-    status.translates ? "\(name): \(rootTableAddress.meaning(OnlyVariant()))" : "\(name), off"
+    translates ? "\(name): \(rootTableAddress.meaning(OnlyVariant()))" : "\(name), off"
   }
 
   func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable] {
-    guard status.translates else { return [] }
+    guard translates else { return [] }
     return upperTables(in: memory).tables.map { VTdUpperTableWords(table: $0, limits: limits) }
   }
 }

@@ -54,9 +54,13 @@ final class CalgaryDriver: DMADriver {
 
   var units: [TranslationUnit] { machine.units.map { .calgary($0.chip) } }
 
-  private func name(_ bus: LinuxCalgaryDriver.Bus) -> String {
-    "bus:" + hexadecimal(bus.number, digits: 2)
+  /// The buses of the bridge whose table it is.
+  private func owner(_ bus: LinuxCalgaryDriver.Bus) -> TableOwner {
+    let bridges = machine.units.lazy.compactMap { $0.chip.hostBridge(above: bus.number) }
+    return .buses(bridges.first?.buses ?? bus.number...bus.number)
   }
+
+  private func name(_ bus: LinuxCalgaryDriver.Bus) -> String { "\(owner(bus))" }
 
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
@@ -127,7 +131,7 @@ final class CalgaryDriver: DMADriver {
     if written > 0 { kernel.flush(index) }
     let present = crashKernel.reduce(0) { $0 + $1.byteCount / 4096 }
     return TableSetUp(
-      table: name(bus), entryName: "TCE", identityEntryCount: present, writtenEntryCount: written,
+      table: owner(bus), entryName: "TCE", identityEntryCount: present, writtenEntryCount: written,
       identityEntryByteCount: present * 8, newTablePageCount: 0, reservedPageCount: present,
       entryCount: bus.size.entryCount, tableByteCount: bus.size.byteCount,
       spaceByteCount: bus.size.coverage)

@@ -221,6 +221,7 @@ final class VTdDriver: DMADriver {
   private func reservePages(
     for devices: [Device], _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
   ) throws(SetUpError) {
+    guard !devices.isEmpty else { return }
     let perDevice = crashKernel.reduce(UInt64(2 + format.levels)) { count, range in
       let regions = (range.upperBound.rawValue - 1) >> 21 - range.lowerBound.rawValue >> 21 + 1
       let ends: UInt64 = pageSize == .largest ? 2 : regions
@@ -270,7 +271,7 @@ final class VTdDriver: DMADriver {
     unit.flushWriteBuffer()
     let counts = countLeaves(domain, crashKernel)
     return TableSetUp(
-      table: "\(requester)",
+      table: .requester(requester),
       entryName: counts.names.sorted().joined(separator: "+"),
       identityEntryCount: counts.leaves, writtenEntryCount: written,
       identityEntryByteCount: counts.leaves * 8,

@@ -28,9 +28,14 @@ extension Calgary.Chip: UnitModel {
     hostBridges.compactMap { bridge in
       guard let bridge, !bridge.configuration.areSlotsDisabled else { return nil }
       guard let table = bridge.table else { return Passage(.buses(bridge.buses)) }
-      // Assumed: without DAC_DISABLE, addresses of 4 GiB and more pass untranslated.
-      return table.refusesDualAddressCycles
-        ? nil : Passage(.buses(bridge.buses), addresses: [1 << 32 ..< .max])
+      let passing = table.space.passing
+      return passing.isEmpty ? nil : Passage(.buses(bridge.buses), addresses: passing)
     }
   }
+
+  public var blocksDevices: Bool {
+    hostBridges.contains { $0?.configuration.areSlotsDisabled == true }
+  }
+
+  public var interrupts: InterruptPassage { .notRemapped }
 }

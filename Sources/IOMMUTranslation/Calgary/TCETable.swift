@@ -83,7 +83,9 @@ extension Calgary.TCETable: IOTable {
   public var space: IOVASpace {
     IOVASpace(
       byteCount: size.coverage,
-      holes: [holes.legacy, holes.memory1, holes.memory2].filter { !$0.isEmpty })
+      holes: [holes.legacy, holes.memory1, holes.memory2].filter { !$0.isEmpty },
+      // Assumed, as in a translation.
+      passing: refusesDualAddressCycles ? [] : [1 << 32 ..< .max])
   }
   public var identity: Self { self }
 }

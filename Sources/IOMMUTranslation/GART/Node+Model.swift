@@ -19,13 +19,16 @@ extension GART.Node: UnitModel {
   public var translates: Bool { window != nil }
 
   public var passages: [Passage] {
-    guard let window else { return [Passage(.all)] }
-    let end = window.base.addingReportingOverflow(window.byteCount)
-    return [
-      Passage(
-        .all,
-        addresses: [0..<window.base, (end.overflow ? .max : end.partialValue) ..< .max]
-          .filter { !$0.isEmpty })
-    ]
+    [window.map { Passage(.all, addresses: $0.space.passing) } ?? Passage(.all)]
+  }
+
+  public var blocksDevices: Bool { false }
+  public var interrupts: InterruptPassage { .notRemapped }
+
+  public var cpuAperture: CPUAperture? {
+    guard control.translatesCPU, let aperture else { return nil }
+    return CPUAperture(
+      addresses: aperture.mapBounds(to: PhysicalAddress.self),
+      text: "the aperture \(aperture.text) of \(device) is the CPU's too (DisGartCpu=0)")
   }
 }

@@ -53,6 +53,12 @@ extension GART {
 }
 
 extension GART.Window: IOTable {
-  public var space: IOVASpace { IOVASpace(base: base, byteCount: byteCount) }
+  public var space: IOVASpace {
+    let end = base.addingReportingOverflow(byteCount)
+    return IOVASpace(
+      base: base, byteCount: byteCount,
+      passing: [0..<base, (end.overflow ? .max : end.partialValue) ..< .max]
+        .filter { !$0.isEmpty })
+  }
   public var identity: Self { self }
 }

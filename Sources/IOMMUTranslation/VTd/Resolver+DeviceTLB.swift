@@ -50,7 +50,7 @@ extension VTd.Resolver {
     }
     let writes = !(noWrite && limits.features.contains(.noWriteFlag))
     let address = request.address
-    guard unit.status.translates else {
+    guard unit.translates else {
       return .failure(
         VTd.RequestFault(.requestKindNotAllowed, isReported: false), .unsupportedRequest)
     }

@@ -166,7 +166,7 @@ extension VTd.Resolver {
     of request: VTd.Request, in memory: some PhysicalMemory, observer: inout some WalkObserver
   ) -> DeviceHandle.Route {
     // 0. Translation off: addresses pass unchanged.
-    guard unit.status.translates else { return .untranslated }
+    guard unit.translates else { return .untranslated }
     switch resolve(request, in: memory, observer: &observer) {
     case .success(let route): return route
     case .failure(let fault): return .blocked(fault.fault)
@@ -204,7 +204,7 @@ extension VTd.Resolver {
   ) -> Translation {
     switch request.kind {
     case .untranslated:
-      if unit.status.translates, request.pasid == nil, VTd.isInterruptAddress(request.address) {
+      if unit.translates, request.pasid == nil, VTd.isInterruptAddress(request.address) {
         return DeviceHandle.interruptAnswer(request.operation, at: request.address)
       }
       return route(of: request, in: memory, observer: &observer).translate(

@@ -10,7 +10,7 @@ extension VTd.Unit: UnitModel {
     observer: inout some WalkObserver
   ) -> RouteClaim {
     // A unit that is off says nothing of any device.
-    guard status.translates else { return .possible(.untranslated, isKnown: false) }
+    guard translates else { return .possible(.untranslated, isKnown: false) }
     let route = resolve(requester, pasid: pasid, in: memory, observer: &observer)
     if case .blocked(let fault) = route, fault.vtdReason?.saysUnknownRequester == true {
       return .possible(route, isKnown: false)
@@ -18,9 +18,45 @@ extension VTd.Unit: UnitModel {
     return .possible(route, isKnown: true)
   }
 
-  public var translates: Bool { status.translates }
+  public var passages: [Passage] { translates ? [] : [Passage(.behindUnit(base))] }
 
-  public var passages: [Passage] { status.translates ? [] : [Passage(.behindUnit(base))] }
+  /// A device without a context entry.
+  public var blocksDevices: Bool { translates }
+
+  public func upperTableExtents(in memory: some PhysicalMemory) -> [UpperTableExtent] {
+    guard translates else { return [] }
+    return upperTables(in: memory).tables.compactMap { table in
+      Range(start: table.start, byteCount: table.byteCount).map {
+        UpperTableExtent(kind: table.place, scope: table.scope, range: $0)
+      }
+    }
+  }
+
+  public var interrupts: InterruptPassage {
+    guard let status else { return .unknown }
+    guard status.remapsInterrupts else { return .notRemapped }
+    return status.passesCompatibilityInterrupts
+      ? .passesCompatibilityFormat
+      : .blocks(
+        "the unit at \(base) remaps interrupts and blocks those in the compatibility format "
+          + "(GSTS.CFIS=0)")
+  }
+}
+
+extension VTd.UpperTable {
+  /// What depends on the table.
+  var scope: TableGap.Scope {
+    switch kind {
+    case .root: return .unit
+    case .contexts(let bus, let first):
+      let start = UInt16(bus) << 8 | UInt16(first)
+      return .requesters(start...(start | (isScalable ? 0x7f : 0xff)))
+    case .pasidDirectory(let requester):
+      return .requesters(requester.rawValue...requester.rawValue)
+    case .pasids(let requester, let first):
+      return .addressSpaces(requester, first.rawValue...first.rawValue + 63)
+    }
+  }
 }
 
 extension VTd.FaultReason {

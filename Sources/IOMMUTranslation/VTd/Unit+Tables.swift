@@ -58,7 +58,7 @@ extension VTd.Unit {
   ///
   /// What cannot be translated at all has no table and is left out.
   public func tables(in memory: some PhysicalMemory) -> TablesInForce {
-    guard status.translates else { return TablesInForce() }
+    guard translates else { return TablesInForce() }
     let upper = upperTables(in: memory)
     let resolver = VTd.Resolver(self)
     func table(_ owner: TableOwner, _ request: VTd.Request) -> DMATable? {

@@ -6,11 +6,12 @@ extension VTd {
     /// Physical base of the unit's registers.
     public var base: PhysicalAddress
     public var rootTableAddress: VTd.RootTableAddress
-    public var status: VTd.GlobalStatus
+    /// GSTS_REG; `nil` where nobody knows it.
+    public var status: VTd.GlobalStatus?
     public var limits: VTd.Limits
 
     public init(
-      base: PhysicalAddress, rootTableAddress: VTd.RootTableAddress, status: VTd.GlobalStatus,
+      base: PhysicalAddress, rootTableAddress: VTd.RootTableAddress, status: VTd.GlobalStatus?,
       limits: VTd.Limits
     ) {
       self.base = base
@@ -18,6 +19,10 @@ extension VTd {
       self.status = status
       self.limits = limits
     }
+
+    /// Whether requests are translated. *Assumed* where the status is not known: whoever has tables and
+    /// no registers looks at them because they were in use.
+    public var translates: Bool { status?.translates ?? true }
 
     /// Where the root entry of a bus lies, in either mode.
     @inlinable

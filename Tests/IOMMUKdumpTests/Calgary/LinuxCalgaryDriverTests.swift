@@ -383,7 +383,7 @@ private struct Machine {
       MachineConfiguration(
         mode: .calgary, map: try MemoryMap(ram: ram, crashKernel: [crash]), tceTableSize: .kib512))
     let report = try primary.applyRule()
-    #expect(report.tables.map(\.table) == ["bus:00", "bus:01", "bus:02"])
+    #expect(report.tables.map { "\($0.table)" } == ["bus:00", "bus:01", "bus:02"])
     for table in report.tables { #expect(table.writtenEntryCount == 32_768) }
     guard let chip = primary.machine.units[0].as(Calgary.Chip.self) else {
       Issue.record("no Calgary")

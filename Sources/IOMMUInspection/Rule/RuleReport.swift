@@ -1,0 +1,208 @@
+import IOMMUFormats
+import IOMMURule
+import IOMMUTranslation
+
+/// The Rule's verdicts, each finding with the entry that it is about.
+public struct RuleReport: Sendable {
+  /// A verdict whose findings know their entries.
+  public struct Verdict: Sendable {
+    public var rule: RuleID
+    public var outcome: RuleVerdict.Outcome
+    public var findings: [Finding]
+    /// There are more findings than were kept.
+    public var isTruncated: Bool
+  }
+
+  /// One line of a report.
+  public struct Finding: Sendable {
+    public var kind: RuleFinding.Kind
+    /// The device, or the table where no single device is meant; `nil` where it is the machine.
+    public var subject: String?
+    public var iova: IOVA?
+    /// `SS-PTE [0x1ff] at 0x7568ff8, raw 0x0000000007663003`.
+    public var entry: String?
+    public var text: String
+    /// What a walk to the finding's number starts from; `nil` where it is about no number, or where no
+    /// device is known.
+    var request: (requester: Requester, pasid: PASID?, iova: IOVA, access: Access)?
+
+    /// The walk that shows it.
+    public func walk(on machine: Machine, in memory: some PhysicalMemory) -> ToldWalk? {
+      request.map {
+        ToldWalk(
+          $0.requester, pasid: $0.pasid, $0.iova, access: $0.access, machine: machine, in: memory)
+      }
+    }
+  }
+
+  public let verdicts: [Verdict]
+  public let conclusion: RuleConclusion
+  /// Somebody said which devices the kdump kernel needs.
+  private let knowsNeeds: Bool
+
+  /// Judges by the evidence and looks every finding up.
+  public init(_ evidence: RuleEvidence, in memory: some PhysicalMemory) {
+    let machine = evidence.machine
+    let check = RuleCheck(evidence: evidence, memory: memory)
+    let verdicts = check.all()
+    conclusion = RuleConclusion(verdicts)
+    knowsNeeds = evidence.devices != nil
+    // Of tables in scalable mode the requests that carry no PASID have a name with one too.
+    let pasids = Dictionary(
+      check.tables.map { ($0.owner, $0.pasid) }, uniquingKeysWith: { $1 })
+    self.verdicts = verdicts.map { verdict in
+      Verdict(
+        rule: verdict.rule, outcome: verdict.outcome,
+        findings: verdict.findings.map {
+          Finding($0, pasids: pasids, machine: machine, in: memory)
+        }, isTruncated: verdict.isTruncated)
+    }
+  }
+
+  /// `the Rule holds`, and where that is not known, what is missing.
+  public var conclusionText: String {
+    switch conclusion {
+    case .holds: return "the Rule holds"
+    case .broken: return "the Rule does not hold"
+    case .unknown(let rules):
+      let wayOut = knowsNeeds ? "" : "; --device names one that the kdump kernel needs"
+      return "not known whether the Rule holds: \(Self.list(rules, "is", "are")) unknown\(wayOut)"
+    }
+  }
+
+  /// What the conclusion leaves open: `as far as a dump can show: R3 and R5 are unknown`; `nil` where
+  /// it leaves nothing open.
+  public var reservation: String? {
+    let unknown = verdicts.filter { $0.outcome == .unknown }.map(\.rule)
+    guard conclusion == .holds, !unknown.isEmpty else { return nil }
+    return "as far as a dump can show (\(Self.list(unknown, "is", "are")) unknown):"
+  }
+
+  /// `R1 is`, `R1, R2 and R8 are`.
+  private static func list(_ rules: [RuleID], _ one: String, _ many: String) -> String {
+    let names = rules.map { "\($0)" }
+    guard names.count > 1 else { return names.joined() + " " + one }
+    return names.dropLast().joined(separator: ", ") + " and \(names[names.count - 1]) " + many
+  }
+
+  /// Findings listed for one rule; more are counted.
+  private static let lineLimit = 32
+
+  /// Writes a line per rule and one per finding, and the conclusion in the last.
+  public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
+    for verdict in verdicts {
+      let outcome =
+        switch verdict.outcome {
+        case .holds: ink.good("holds")
+        case .broken where verdict.rule.isBrokenByDesign: ink.warning("broken by design")
+        case .broken: ink.bad("broken")
+        case .unknown: ink.warning("unknown")
+        case .notApplicable: ink.faint("not applicable")
+        }
+      out.write("\(verdict.rule)  \(outcome): \(verdict.rule.statement)\n")
+      for finding in verdict.findings.prefix(Self.lineLimit) {
+        out.write("  \(finding.line(ink))\n")
+      }
+      let left = verdict.findings.count - Self.lineLimit
+      if left > 0 {
+        out.write("  \(ink.faint("\(left) more\(verdict.isTruncated ? " at least" : "")"))\n")
+      }
+    }
+    if let reservation { out.write(reservation + "\n") }
+    let conclusion =
+      switch conclusion {
+      case .holds: ink.good(conclusionText)
+      case .broken: ink.bad(conclusionText)
+      case .unknown: ink.warning(conclusionText)
+      }
+    out.write(conclusion + "\n")
+  }
+}
+
+extension RuleReport.Finding {
+  fileprivate init(
+    _ finding: RuleFinding, pasids: [TableOwner: PASID?], machine: Machine,
+    in memory: some PhysicalMemory
+  ) {
+    kind = finding.kind
+    subject = (finding.requester.map { "\($0)" } ?? finding.owner.map { "\($0)" })
+    iova = finding.iova
+    text = finding.text
+    entry = finding.entryAddress.map { "entry at \($0)" }
+    guard let iova = finding.iova, let requester = finding.requester ?? finding.owner?.requester
+    else { return }
+    let request = (
+      requester: requester, pasid: finding.owner.flatMap { pasids[$0] ?? nil }, iova: iova,
+      access: finding.access ?? .write
+    )
+    self.request = request
+    guard entry == nil else { return }
+    entry = walk(on: machine, in: memory)?.steps.last.map { step in
+      let raw = step.entry.wordTexts.reversed().joined(separator: " ")
+      return "\(step.titleText) at \(step.address), raw \(raw)"
+    }
+  }
+
+  /// `00:03.0 IOVA 0x15000000, SS-PTE …: 1024 of 1024 pages are not mapped to themselves`.
+  func line(_ ink: Ink) -> String {
+    let place = [iova.map { "IOVA \($0)" }, entry].compactMap { $0 }.joined(separator: ", ")
+    let head = [subject.map { ink.strong($0) }, place.isEmpty ? nil : place].compactMap { $0 }
+    return head.isEmpty ? text : head.joined(separator: " ") + ": " + text
+  }
+}
+
+extension RuleReport: Encodable {
+  private struct FindingJSON: Encodable {
+    var kind: RuleFinding.Kind
+    var device: String?
+    var iova: String?
+    var entry: String?
+    var text: String
+
+    init(_ finding: Finding) {
+      kind = finding.kind
+      device = finding.subject
+      iova = finding.iova.map { "\($0)" }
+      entry = finding.entry
+      text = finding.text
+    }
+  }
+
+  private struct VerdictJSON: Encodable {
+    var rule: String
+    var statement: String
+    var outcome: RuleVerdict.Outcome
+    var byDesign: Bool
+    var findings: [FindingJSON]
+    var truncated: Bool
+
+    enum CodingKeys: String, CodingKey {
+      case rule, statement, outcome, findings, truncated
+      case byDesign = "by_design"
+    }
+
+    init(_ verdict: Verdict) {
+      rule = "\(verdict.rule)"
+      statement = verdict.rule.statement
+      outcome = verdict.outcome
+      byDesign = verdict.rule.isBrokenByDesign
+      findings = verdict.findings.map { FindingJSON($0) }
+      truncated = verdict.isTruncated
+    }
+  }
+
+  enum CodingKeys: String, CodingKey { case conclusion, text, rules }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    let word =
+      switch conclusion {
+      case .holds: "holds"
+      case .broken: "broken"
+      case .unknown: "unknown"
+      }
+    try container.encode(word, forKey: .conclusion)
+    try container.encode(conclusionText, forKey: .text)
+    try container.encode(verdicts.map { VerdictJSON($0) }, forKey: .rules)
+  }
+}

@@ -1,0 +1,63 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+extension RuleCheck {
+  /// R4: what devices still do lies outside the crash kernel, in number and in memory.
+  ///
+  /// Where nobody kept a list of what they do, every mapping counts, and nobody knows what devices do
+  /// that pass untranslated.
+  public func leftoverDisjoint() -> RuleVerdict {
+    var verdict = RuleVerdict(.leftoverDisjoint)
+    guard let leftovers = evidence.leftovers.list else {
+      for table in survey.tables {
+        guard let runs = survey[table.table]?.strays, !runs.isEmpty else { continue }
+        guard verdict.hasRoom(for: .broken) else { break }
+        for run in runs {
+          judge(run, of: table.owner, into: &verdict)
+        }
+      }
+      verdict.addGaps(of: survey)
+      for passer in passers {
+        verdict.add(
+          RuleFinding(
+            kind: .unknown, requester: passer.requester, owner: passer.owner,
+            "\(passer.text) passes untranslated: nothing tells where it goes on"))
+      }
+      return verdict
+    }
+    for leftover in leftovers {
+      if overlapsCrashKernel(leftover.iova) {
+        verdict.add(
+          RuleFinding(
+            requester: leftover.requester, iova: leftover.iova.lowerBound,
+            "leftover DMA at \(leftover.iova.text) has numbers of the crash kernel"))
+      }
+      if overlapsCrashKernel(leftover.target) {
+        verdict.add(
+          RuleFinding(
+            requester: leftover.requester, iova: leftover.iova.lowerBound,
+            "leftover DMA ends at \(leftover.target.text), in the crash kernel"))
+      }
+    }
+    return verdict
+  }
+
+  /// Holds against the rule what of a run has to do with the crash kernel.
+  private func judge(
+    _ run: MappingRun, of owner: TableOwner, into verdict: inout RuleVerdict
+  ) {
+    for range in crashKernel(in: run.iova.mapBounds(to: PhysicalAddress.self)) {
+      let numbers = range.mapBounds(to: IOVA.self)
+      verdict.add(
+        RuleFinding(
+          owner: owner, iova: numbers.lowerBound,
+          "leftover DMA at \(numbers.text) has numbers of the crash kernel"))
+    }
+    for range in crashKernel(in: run.physicalRange) {
+      verdict.add(
+        RuleFinding(
+          owner: owner, iova: run.numbers(of: range).lowerBound,
+          "leftover DMA ends at \(range.text), in the crash kernel"))
+    }
+  }
+}

@@ -1,0 +1,35 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+extension RuleCheck {
+  /// R8: no device that the kdump kernel needs is refused before a table is even looked at.
+  public func deviceHasTable() -> RuleVerdict {
+    guard machine.units.contains(where: \.model.blocksDevices) else {
+      return RuleVerdict(.deviceHasTable, .notApplicable)
+    }
+    guard let needed = neededDevices else {
+      return RuleVerdict(.deviceHasTable, RuleFinding(kind: .unknown, unknownNeedsText))
+    }
+    var verdict = RuleVerdict(.deviceHasTable)
+    for device in needed {
+      guard case .blocked(let fault) = handle(device).route else { continue }
+      let gaps = fault.isUnanswered ? survey.gaps.filter { $0.concerns(device.requester) } : []
+      verdict.add(gaps)
+      guard gaps.isEmpty else { continue }
+      let name = device.name == "\(device.requester)" ? "" : device.name + " "
+      verdict.add(
+        RuleFinding(requester: device.requester, "\(name)has no table: \(fault.meaning)"))
+    }
+    return verdict
+  }
+
+  /// What is said where nobody says which devices are needed: who has a table, and who may not.
+  private var unknownNeedsText: String {
+    let all = subjects.map { $0.requester.map { "\($0)" } ?? $0.owner.map { "\($0)" } ?? "" }
+    let text = "nobody says which devices the kdump kernel needs"
+    guard !all.isEmpty else { return "\(text), and none is known to have a table" }
+    let limit = 8
+    let more = all.count > limit ? " and \(all.count - limit) more" : ""
+    return "\(text); these have a table: " + all.prefix(limit).joined(separator: ", ") + more
+  }
+}

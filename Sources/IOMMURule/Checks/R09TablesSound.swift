@@ -1,0 +1,142 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+extension RuleCheck {
+  /// R9: every table lies outside the crash kernel, has not been given back, and can be walked.
+  ///
+  /// Entries that no request is looked up in are nobody's concern.
+  ///
+  /// - Complexity: O(entries of all tables in force).
+  public func tablesSound() -> RuleVerdict {
+    guard machine.translates else { return RuleVerdict(.tablesSound, .notApplicable) }
+    var inspector = TableInspector(crashKernel: crashKernel, freed: evidence.freedTables ?? [])
+    for gap in survey.unanswered {
+      let table =
+        if case .upper(let kind) = gap.place { "\(kind)" } else { "table" }
+      inspector.verdict.add(
+        RuleFinding(
+          entryAddress: gap.address, "no memory answers at \(gap.address), in the \(table)"))
+    }
+    inspector.verdict.add(survey.gaps)
+    for unit in machine.units {
+      for extent in unit.model.upperTableExtents(in: memory) {
+        inspector.enter("\(extent.kind)", extent.range, requester: extent.scope.requester)
+      }
+    }
+    var budget = EnumerationBudget(for: memory)
+    var seen: Set<Table> = []
+    for table in survey.tables {
+      // A guest's own tables lie in its memory and are its business.
+      guard let tree = table.table?.host, seen.insert(tree.identity).inserted else { continue }
+      inspect(tree, of: table.owner, with: &inspector, budget: &budget)
+    }
+    if evidence.freedTables == nil {
+      inspector.verdict.add(
+        RuleFinding(kind: .unknown, "which tables were given back is not known"))
+    }
+    return inspector.verdict
+  }
+
+  private func inspect(
+    _ tree: Table, of owner: TableOwner, with inspector: inout TableInspector,
+    budget: inout EnumerationBudget
+  ) {
+    let space = tree.space
+    inspector.owner = owner
+    inspector.space = space
+    func add(
+      _ cause: TableGap.Cause, from address: UInt64, byteCount: UInt64, level: Int,
+      at place: PhysicalAddress
+    ) {
+      for range in space.ranges(from: address, byteCount: byteCount) {
+        inspector.verdict.add(
+          RuleFinding(
+            gap: TableGap(cause, .addresses(owner, range), in: .level(level), at: place)))
+      }
+    }
+    do throws(EnumerationExhausted) {
+      try tree.forEachEntry(in: memory, budget: &budget, visitor: &inspector)
+    } catch {
+      add(
+        .tooManyReferences, from: 0, byteCount: space.byteCount, level: error.level, at: error.table)
+    }
+    for obstacle in inspector.unread {
+      if machine.isAbsent(obstacle.entryAddress, in: memory) {
+        add(
+          .absent, from: obstacle.address, byteCount: obstacle.byteCount, level: obstacle.level,
+          at: obstacle.entryAddress)
+      } else {
+        inspector.add(obstacle, "lies where no memory answers")
+      }
+    }
+    inspector.unread = []
+  }
+}
+
+/// Collects what is wrong with tables.
+private struct TableInspector: TableVisitor {
+  let crashKernel: [Range<PhysicalAddress>]
+  let freed: [Range<PhysicalAddress>]
+  var owner: TableOwner?
+  var space = IOVASpace(byteCount: 0)
+  var verdict = RuleVerdict(.tablesSound)
+  /// Entries where no memory answered; whether the dump lacks them remains to be seen.
+  var unread: [Obstacle] = []
+
+  init(crashKernel: [Range<PhysicalAddress>], freed: [Range<PhysicalAddress>]) {
+    self.crashKernel = crashKernel
+    self.freed = freed
+  }
+
+  /// Looks at where a table lies.
+  mutating func enter(
+    _ name: String, _ range: Range<PhysicalAddress>, requester: Requester? = nil,
+    owner: TableOwner? = nil, iova: IOVA? = nil
+  ) {
+    func add(_ what: String) {
+      verdict.add(
+        RuleFinding(
+          requester: requester, owner: owner, iova: iova, entryAddress: range.lowerBound,
+          "\(name) at \(range.lowerBound) \(what)"))
+    }
+    if crashKernel.contains(where: { $0.overlaps(range) }) { add("lies in the crash kernel") }
+    if freed.contains(where: { $0.overlaps(range) }) {
+      add("has been given back and is still used")
+    }
+  }
+
+  mutating func enter(
+    table start: PhysicalAddress, byteCount: UInt64, level _: Int, address: UInt64
+  ) {
+    guard let range = Range(start: start, byteCount: byteCount) else { return }
+    enter("table", range, owner: owner, iova: space.iova(address))
+  }
+
+  mutating func leaf(_: Leaf) {}
+  mutating func leaves(_: LeafRun) {}
+
+  mutating func obstacle(_ obstacle: Obstacle) {
+    switch obstacle.end {
+    case .unreadable: unread.append(obstacle)
+    default: add(obstacle, "has a reserved bit set")
+    }
+  }
+
+  mutating func add(_ obstacle: Obstacle, _ what: String) {
+    verdict.add(
+      RuleFinding(
+        owner: owner, iova: space.iova(obstacle.address), entryAddress: obstacle.entryAddress,
+        "entry at \(obstacle.entryAddress), level \(obstacle.level), \(what)"))
+  }
+}
+
+extension TableGap.Scope {
+  /// The one device that it is about.
+  fileprivate var requester: Requester? {
+    switch self {
+    case .requesters(let range) where range.count == 1: Requester(rawValue: range.lowerBound)
+    case .addressSpaces(let requester, _): requester
+    case .unit, .requesters, .addresses: nil
+    }
+  }
+}

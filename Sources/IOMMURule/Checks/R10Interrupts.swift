@@ -1,0 +1,23 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+extension RuleCheck {
+  /// R10: where interrupt remapping is on, the compatibility-format messages of a kdump kernel that
+  /// knows nothing of it still pass.
+  public func interrupts() -> RuleVerdict {
+    var verdict = RuleVerdict(.interrupts, .notApplicable)
+    for unit in machine.units {
+      switch unit.model.interrupts {
+      case .notRemapped: break
+      case .passesCompatibilityFormat:
+        if verdict.outcome == .notApplicable { verdict = RuleVerdict(.interrupts) }
+      case .unknown:
+        verdict.add(
+          RuleFinding(
+            kind: .unknown, "whether a unit remaps interrupts is not known: its status is not"))
+      case .blocks(let text): verdict.add(RuleFinding(text))
+      }
+    }
+    return verdict
+  }
+}

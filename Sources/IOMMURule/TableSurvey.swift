@@ -1,0 +1,75 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// What the tables in force have to do with the crash kernel: one look at all of them.
+struct TableSurvey {
+  /// In the order of their owners.
+  let tables: [DMATable]
+  /// What lies above the page tables and is not known.
+  let gaps: [TableGap]
+  /// Tables above the page tables where the machine has no memory.
+  let unanswered: [TableGap]
+  /// One for all tables that are the same mappings: a broken dump may have thousands of them.
+  private let findings: [Table: Findings]
+
+  /// What one table has to do with the crash kernel.
+  struct Findings {
+    /// Runs whose numbers are the addresses themselves.
+    var identities: [MappingRun] = []
+    /// Runs whose numbers are others.
+    var strays: [MappingRun] = []
+    /// Runs of either kind that can be written.
+    var writable: [MappingRun] = []
+    /// What of the table is not known.
+    var gaps: [TableGap] = []
+
+    /// Keeps the runs with a number or a byte of the crash kernel.
+    init(_ mappings: TableMappings, _ crashKernel: [Range<PhysicalAddress>]) {
+      gaps = mappings.gaps
+      for run in mappings.runs {
+        let numbers = run.iova.mapBounds(to: PhysicalAddress.self)
+        guard
+          crashKernel.contains(where: { $0.overlaps(run.physicalRange) || $0.overlaps(numbers) })
+        else { continue }
+        if run.isIdentity { identities.append(run) } else { strays.append(run) }
+        if run.permissions.contains(.write) { writable.append(run) }
+      }
+    }
+  }
+
+  init(_ machine: Machine, in memory: some PhysicalMemory) {
+    let all = machine.tables(in: memory)
+    var budget = EnumerationBudget(for: memory)
+    var findings: [Table: Findings] = [:]
+    machine.forEachTable(all.tables, in: memory, budget: &budget) { table, mappings in
+      guard let identity = table.table?.identity, findings[identity] == nil else { return }
+      findings[identity] = Findings(mappings, machine.crashKernel)
+    }
+    tables = all.tables
+    gaps = all.gaps
+    unanswered = all.unanswered
+    self.findings = findings
+  }
+
+  /// What a table has to do with the crash kernel; `nil` for a pass-through device, and for tables that
+  /// are none of ``tables``.
+  subscript(table: Table?) -> Findings? { table.flatMap { findings[$0.identity] } }
+
+  /// What of a table is not known, told as its owner's.
+  func gaps(of table: DMATable) -> [TableGap] {
+    self[table.table].map { TableMappings(gaps: $0.gaps).told(as: table.owner).gaps } ?? []
+  }
+}
+
+extension MappingRun {
+  /// Its numbers are the addresses themselves.
+  var isIdentity: Bool { iova.lowerBound.rawValue == physical.rawValue }
+
+  /// The numbers that lead to these addresses of the run.
+  ///
+  /// - Precondition: `range` lies in ``physicalRange``.
+  func numbers(of range: Range<PhysicalAddress>) -> Range<IOVA> {
+    let start = iova.lowerBound.rawValue + (range.lowerBound.rawValue - physical.rawValue)
+    return IOVA(start)..<IOVA(start + range.byteCount)
+  }
+}

@@ -1,0 +1,89 @@
+import IOMMUFormats
+import IOMMUKdump
+import IOMMURule
+import IOMMUTranslation
+import Testing
+
+@Suite struct ConclusionTests {
+  private func conclusion(_ check: RuleCheck<LackingMemory>) -> RuleConclusion {
+    RuleConclusion(check.all())
+  }
+
+  @Test func `the Rule holds when R1, R2 and R8 are known to and no other is broken`() throws {
+    let check = try Dump.vtd().check()
+    #expect(conclusion(check) == .holds)
+    // What no dump shows does not stand against it, and R13 is the Rule's own price.
+    #expect(
+      check.all().map(\.outcome) == [
+        .holds, .holds, .unknown, .holds, .unknown, .unknown, .notApplicable, .holds, .unknown,
+        .notApplicable, .notApplicable, .unknown, .broken,
+      ])
+  }
+
+  @Test func `where every device passes the Rule asks for nothing, and holds`() throws {
+    #expect(conclusion(try Dump.nommu().check(devices: [])) == .holds)
+    #expect(conclusion(try Dump.gart().check(devices: [])) == .holds)
+  }
+
+  @Test func `nothing is claimed of an empty set of devices`() throws {
+    let check = try Dump.vtdWithoutContexts().check(devices: [])
+    #expect(
+      check.all().map(\.outcome) == [
+        .unknown, .unknown, .unknown, .holds, .unknown, .unknown, .notApplicable, .unknown,
+        .unknown,
+        .notApplicable, .notApplicable, .unknown, .holds,
+      ])
+    #expect(conclusion(check) == .unknown([.identity, .noOtherNumber, .deviceHasTable]))
+  }
+
+  @Test func `without the devices that are needed R8 is open`() throws {
+    #expect(conclusion(try Dump.vtd().check(devices: [])) == .unknown([.deviceHasTable]))
+  }
+
+  @Test func `one rule that is broken is enough, whatever else is unknown`() throws {
+    #expect(
+      conclusion(try Dump.vtd().check(devices: ["00:05.0"], lacking: [0x5000]))
+        == .broken([.identity, .deviceHasTable]))
+  }
+
+  @Test func `a table that is missing leaves it open`() throws {
+    #expect(
+      conclusion(try Dump.vtd().check(lacking: [0x1000]))
+        == .unknown([.identity, .noOtherNumber, .deviceHasTable]))
+    #expect(conclusion(try Dump.vtd().check(lacking: [0x7000])) == .unknown([.noOtherNumber]))
+  }
+
+  @Test func `a dump without a crash kernel is no evidence`() throws {
+    var machine = try Dump.vtd().machine
+    machine.crashKernel = []
+    #expect(RuleEvidence(dump: machine) == nil)
+    let evidence = try #require(
+      RuleEvidence(
+        dump: machine,
+        crashKernel: [.addresses(0x30_0000..<0x31_0000), .addresses(0x20_0000..<0x21_0000)]))
+    #expect(
+      evidence.machine.crashKernel == [
+        .addresses(0x20_0000..<0x21_0000), .addresses(0x30_0000..<0x31_0000),
+      ])
+  }
+
+  @Test(arguments: TranslationMode.allCases)
+  func `in a live crash the Rule holds when the primary has done its part`(mode: TranslationMode)
+    throws
+  {
+    #expect(RuleConclusion(check(try crash(mode)).all()) == .holds)
+  }
+
+  @Test func `findings beyond the limit are not kept, and it is said`() throws {
+    // Every other number of a table for 128 MiB leads to the crash kernel's one page.
+    let dump = try Dump.calgary(.kib256)
+    for page in UInt64(0)..<32_768 where page != 0x200 {
+      dump.memory.store(bigEndian: 0x20_0003 as UInt64, at: PhysicalAddress(0x10_0000 + page * 8))
+    }
+    let verdict = try dump.check(devices: []) {
+      $0.machine.crashKernel = [.addresses(0x20_0000..<0x20_1000)]
+    }.noOtherNumber()
+    #expect(verdict.findings.count == 16_384)
+    #expect(verdict.isTruncated)
+  }
+}

@@ -1,0 +1,160 @@
+import IOMMUFormats
+import IOMMUKdump
+import IOMMURule
+import IOMMUTranslation
+import Testing
+
+/// R6. It always applies: every device has some number of address lines.
+@Suite struct FitsMasksTests {
+  @Test func `on a dump it is unknown, because no dump has the masks`() throws {
+    #expect(
+      try Dump.vtd().check().fitsMasks().texts == [
+        "00:03.0: its DMA mask is not known", "00:04.0: its DMA mask is not known",
+      ])
+    #expect(
+      try Dump.vtd().check(devices: []).fitsMasks().texts == ["no device's DMA mask is known"])
+    #expect(try Dump.nommu().check(devices: []).fitsMasks().outcome == .unknown)
+  }
+
+  @Test func `on a dump it is judged by the masks that somebody knows`() throws {
+    func outcome(_ masks: [UInt64?]) throws -> RuleVerdict.Outcome {
+      try Dump.vtd().check {
+        $0.devices = masks.map { RuleEvidence.Device(Requester("00:03.0")!, dmaMask: $0) }
+      }.fitsMasks().outcome
+    }
+    // The crash kernel's last byte is 0x203fff.
+    #expect(try outcome([0x3f_ffff, 0xffff_ffff]) == .holds)
+    #expect(try outcome([0x3f_ffff, nil]) == .unknown)
+    #expect(try outcome([0x1f_ffff, nil]) == .broken)
+  }
+
+  @Test func `in a live crash it is broken by a 32-bit device and a crash kernel above 4 GiB`()
+    throws
+  {
+    #expect(check(try crash(.vtd)).fitsMasks().outcome == .holds)
+    let primary = try crash(
+      .vtd, crashKernel: [.addresses(0x1_0800_0000..<0x1_0900_0000)], ramByteCount: 4 << 30)
+    let verdict = check(primary).fitsMasks()
+    #expect(verdict.outcome == .broken)
+    #expect(
+      verdict.texts == [
+        "00:03.0: 0x108000000..<0x109000000 is beyond the device's mask 0xffffffff"
+      ])
+  }
+
+  @Test func `in a live crash it is unknown of a kdump kernel that needs no device`() throws {
+    #expect(check(try crash(.nommu, devices: idleDevices)).fitsMasks().outcome == .unknown)
+  }
+}
+
+/// R8.
+@Suite struct DeviceHasTableTests {
+  @Test func `on a dump it holds for devices that somebody named and that have a table`() throws {
+    #expect(try Dump.vtd().check().deviceHasTable().outcome == .holds)
+  }
+
+  @Test func `on a dump it is broken for a device without a context entry`() throws {
+    #expect(
+      try Dump.vtd().check(devices: ["00:03.0", "00:05.0", "01:00.0"]).deviceHasTable().texts == [
+        "00:05.0: has no table: the device has no domain: context entry not present",
+        "01:00.0: has no table: the bus has no context table: root entry not present",
+      ])
+  }
+
+  @Test func `on a dump it is unknown where nobody says which devices are needed`() throws {
+    #expect(
+      try Dump.vtd().check(devices: []).deviceHasTable().texts == [
+        "nobody says which devices the kdump kernel needs; these have a table: 00:03.0, 00:04.0"
+      ])
+    let empty = try Dump.vtdWithoutContexts().check(devices: []).deviceHasTable()
+    #expect(empty.outcome == .unknown)
+    #expect(
+      empty.texts == [
+        "nobody says which devices the kdump kernel needs, and none is known to have a table"
+      ])
+  }
+
+  @Test func `on a dump it is unknown where the context table is missing, unless one has none`()
+    throws
+  {
+    let verdict = try Dump.vtd().check(lacking: [0x2000]).deviceHasTable()
+    #expect(verdict.outcome == .unknown)
+    #expect(verdict.texts[0] == "bus 00: unknown, the context table at 0x2000 is not in this dump")
+    #expect(
+      try Dump.vtd().check(devices: ["00:03.0", "01:00.0"], lacking: [0x2000]).deviceHasTable()
+        .outcome == .broken)
+  }
+
+  @Test func `it does not apply where no unit blocks a device`() throws {
+    #expect(try Dump.nommu().check(devices: []).deviceHasTable().outcome == .notApplicable)
+    #expect(try Dump.gart().check(devices: []).deviceHasTable().outcome == .notApplicable)
+    #expect(try Dump.calgary().check(devices: []).deviceHasTable().outcome == .notApplicable)
+    #expect(check(try crash(.nommu)).deviceHasTable().outcome == .notApplicable)
+    #expect(check(try crash(.calgary)).deviceHasTable().outcome == .notApplicable)
+  }
+
+  /// A device first used by the kdump kernel.
+  static let spare = Device(
+    name: "dump target", requester: Requester(bus: 4, device: 0, function: 0),
+    isUsedByPrimary: false)
+
+  @Test func `in a live crash it holds for a device that no driver of the primary used`() throws {
+    let primary = try crash(.vtd, devices: Device.usual + [Self.spare])
+    #expect(check(primary).deviceHasTable().outcome == .holds)
+    #expect(check(primary).identity().outcome == .holds)
+  }
+
+  @Test func `in a live crash it is broken when domains are made only by mapping`() throws {
+    let primary = try crash(.vtd, applyingRule: false, devices: Device.usual + [Self.spare])
+    #expect(
+      check(primary).deviceHasTable().texts == [
+        "04:00.0: dump target has no table: the bus has no context table: root entry not present"
+      ])
+  }
+
+  @Test func `in a live crash it is broken when a driver is unbound after the set-up`() throws {
+    let primary = try crash(.vtd)
+    primary.unbind(disk)
+    let verdict = check(primary).deviceHasTable()
+    #expect(verdict.outcome == .broken)
+    #expect(verdict.findings.map(\.requester) == [disk.requester])
+    // Its tables were given back, and nothing points at them any more.
+    #expect(!primary.freedTables.isEmpty)
+    #expect(check(primary).tablesSound().outcome == .holds)
+    // The set-up can be made again.
+    try primary.applyRule()
+    #expect(check(primary).identity().outcome == .holds)
+  }
+
+  @Test func `in a live crash it is unknown of a kdump kernel that needs no device`() throws {
+    #expect(check(try crash(.vtd, devices: idleDevices)).deviceHasTable().outcome == .unknown)
+  }
+}
+
+/// R12. On a dump it is always unknown: what the kdump kernel did is not in it. In a live crash it is
+/// never unknown, and it always applies: any device may be left at work.
+@Suite struct DeviceHarmlessTests {
+  @Test func `on a dump it is unknown`() throws {
+    let verdict = try Dump.vtd().check().deviceHarmless()
+    #expect(verdict.outcome == .unknown)
+    #expect(verdict.texts == ["what the kdump kernel did is not known"])
+  }
+
+  @Test
+  func
+    `in a live crash it is broken by a device that was not reset and whose number was given out`()
+    throws
+  {
+    let primary = try crash(.vtd)
+    let leftover = try #require(primary.mapped.first { $0.device == disk })
+    func verdict(reset: Set<Requester>) -> RuleVerdict {
+      check(primary) {
+        $0.kdumpNumbers = [.init(requester: disk.requester, iova: leftover.iovas)]
+        $0.devicesResetByKdump = reset
+      }.deviceHarmless()
+    }
+    #expect(verdict(reset: []).outcome == .broken)
+    #expect(verdict(reset: [disk.requester]).outcome == .holds)
+    #expect(check(primary).deviceHarmless().outcome == .holds)
+  }
+}
