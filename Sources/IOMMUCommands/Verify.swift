@@ -83,6 +83,9 @@ package struct NeededDeviceOptions: ParsableArguments {
   func requesters(on machine: Machine) throws -> [Requester] {
     try device.map { function in
       _ = try machine.serving(function)
+      guard function.segment == 0 else {
+        throw InputError("--device \(function): devices of PCI segment 0 are judged, and no others")
+      }
       return function.requester
     }
   }

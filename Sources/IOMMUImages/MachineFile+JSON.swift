@@ -168,9 +168,10 @@ struct Document: Codable {
     var hostAddressWidth: Number?
     var hasErratum156: Bool?
     var hasTransientMappings: Bool?
+    var segment: Number?
 
     enum CodingKeys: String, CodingKey {
-      case kind, base, bbar, device, registers
+      case kind, base, bbar, device, registers, segment
       case hostAddressWidth = "host_address_width"
       case hasErratum156 = "erratum_156"
       case hasTransientMappings = "transient_mappings"
@@ -358,7 +359,8 @@ extension MachineFile.Unit {
       }
       hardware = .vtd(
         base: try Self.base(unit.base, place["base"]), hostAddressWidth: width.map { Int($0) },
-        hasTransientMappings: unit.hasTransientMappings)
+        hasTransientMappings: unit.hasTransientMappings,
+        segment: try Self.segment(unit.segment, place["segment"]))
     } else {
       throw place["kind"].error(
         "\(quoted(unit.kind)) is not known",
@@ -369,6 +371,16 @@ extension MachineFile.Unit {
     for (key, number) in unit.registers.sorted(by: { $0.key < $1.key }) {
       try add(number.value, key, place)
     }
+  }
+
+  /// A PCI segment, as firmware numbers them.
+  private static func segment(_ number: Number?, _ place: JSONPlace) throws(ImageError) -> UInt16? {
+    guard let number else { return nil }
+    guard let segment = UInt16(exactly: number.value) else {
+      throw place.error(
+        hexadecimal(number.value), "PCI segments of units have 16 bits; leave it out if not known")
+    }
+    return segment
   }
 
   /// The base of a unit's registers: there, whole pages, below 2^52.
@@ -437,12 +449,13 @@ extension Document.Unit {
       kind = MachineFile.Unit.Hardware.gartKind
       self.device = "0000:\(device)"
       self.hasErratum156 = hasErratum156 ? true : nil
-    case .vtd(let base, let hostAddressWidth, let hasTransientMappings):
+    case .vtd(let base, let hostAddressWidth, let hasTransientMappings, let segment):
       kind = MachineFile.Unit.Hardware.vtdKind
       self.base = Number(base.rawValue)
       // A negative width is a programmer's mistake; files have none.
       self.hostAddressWidth = hostAddressWidth.map { Number(UInt64($0), isPlain: true) }
       self.hasTransientMappings = hasTransientMappings
+      self.segment = segment.map { Number(UInt64($0), isPlain: true) }
     }
     for (offset, value) in unit.registers {
       registers[unit.hardware.registerKey(offset)] = Number(value)

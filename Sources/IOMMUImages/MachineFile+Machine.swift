@@ -28,10 +28,10 @@ extension MachineFile.Unit {
       return .calgary(Calgary.Chip(model: model, base: base, hostBridges: bridges))
     case .gart(let device, let hasErratum156):
       return .gart(try registers.node(device: device, hasErratum156: hasErratum156))
-    case .vtd(let base, let hostAddressWidth, let hasTransientMappings):
+    case .vtd(let base, let hostAddressWidth, let hasTransientMappings, let segment):
       let limits = try registers.limits(
         hostAddressWidth: hostAddressWidth, hasTransientMappings: hasTransientMappings)
-      return .vtd(try registers.remappingUnit(base: base, limits: limits))
+      return .vtd(try registers.remappingUnit(base: base, limits: limits, segment))
     }
   }
 }
@@ -140,14 +140,17 @@ private struct RegisterFile {
 
   // MARK: VT-d
 
-  func remappingUnit(base: PhysicalAddress, limits: VTd.Limits) throws(ImageError) -> VTd.Unit {
+  func remappingUnit(
+    base: PhysicalAddress, limits: VTd.Limits, _ segment: UInt16?
+  ) throws(ImageError) -> VTd.Unit {
     typealias Offset = VTd.RegisterOffset
     guard let rootValue = quadword(Offset.rootTableAddress) else {
       throw missing(Offset.rootTableAddress, "it tells where the root table is")
     }
     let root = VTd.RootTableAddress(rawValue: rootValue)
     let status = try doubleword(Offset.globalStatus).map(VTd.GlobalStatus.init(rawValue:))
-    return VTd.Unit(base: base, rootTableAddress: root, status: status, limits: limits)
+    return VTd.Unit(
+      base: base, rootTableAddress: root, status: status, limits: limits, segment: segment)
   }
 
   /// What the capability registers allow; everything that a missing one would restrict.
@@ -248,7 +251,7 @@ extension MachineFile.Unit {
     }
     // Of a unit that allows everything nothing was known; so it stays.
     guard unit.limits != .permissive else {
-      self.init(.vtd(base: unit.base), registers: registers)
+      self.init(.vtd(base: unit.base, segment: unit.segment), registers: registers)
       return
     }
     let (capability, extended) = (unit.limits.capability, unit.limits.extendedCapability)
@@ -263,7 +266,8 @@ extension MachineFile.Unit {
         base: unit.base,
         hostAddressWidth: hostAddressWidth == stated.hostAddressWidth ? nil : hostAddressWidth,
         hasTransientMappings: unit.limits.hasTransientMappings == isKnown
-          ? unit.limits.hasTransientMappings : nil),
+          ? unit.limits.hasTransientMappings : nil,
+        segment: unit.segment),
       registers: registers)
   }
 }

@@ -84,7 +84,8 @@ public struct MachineFile: Sendable, Hashable {
       case gart(device: Requester, hasErratum156: Bool = false)
       /// The host address width is in bits, 32 to 52; `nil`s where the file is silent.
       case vtd(
-        base: PhysicalAddress, hostAddressWidth: Int? = nil, hasTransientMappings: Bool? = nil)
+        base: PhysicalAddress, hostAddressWidth: Int? = nil, hasTransientMappings: Bool? = nil,
+        segment: UInt16? = nil)
     }
 
     /// The unit without its registers.

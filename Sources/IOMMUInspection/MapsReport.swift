@@ -37,7 +37,7 @@ public struct MapsReport: Sendable {
     }
     let all = machine.tables(in: memory)
     // A device in any form that people type has its own name, and that of each of its PASIDs.
-    let device = (try? Notation.device(name)).flatMap { $0.segment == 0 ? $0.requester : nil }
+    let device = try? Notation.device(name)
     let tables = all.tables.filter { table in
       if table.name == name { return true }
       guard let device, case .requester(device, _) = table.owner else { return false }

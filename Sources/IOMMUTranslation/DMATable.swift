@@ -7,25 +7,26 @@ public enum TableOwner: Hashable, Sendable {
   /// Every device that uses a GART's aperture.
   case aperture
   /// One requester; in scalable mode one of its address spaces.
-  case requester(Requester, addressSpace: PASID? = nil)
+  case requester(PCI.Function, addressSpace: PASID? = nil)
   /// Nobody knows: a table found where it lies.
   case table(PhysicalAddress)
 
   /// Whether requests of a device go through the table; `nil` where nobody knows.
-  public func covers(_ requester: Requester) -> Bool? {
+  public func covers(_ device: PCI.Function) -> Bool? {
     switch self {
-    case .buses(let buses): buses.contains(requester.bus)
+    case .buses(let buses): device.segment == 0 && buses.contains(device.requester.bus)
     case .aperture: true
-    case .requester(let owner, _): owner == requester
+    case .requester(let owner, _): owner == device
     case .table: nil
     }
   }
 
   /// A device whose requests go through the table: of several one that may or may not exist.
-  public var requester: Requester? {
+  public var device: PCI.Function? {
     switch self {
-    case .buses(let buses): Requester(bus: buses.lowerBound, device: 0, function: 0)
-    case .requester(let requester, _): requester
+    case .buses(let buses):
+      PCI.Function(Requester(bus: buses.lowerBound, device: 0, function: 0))
+    case .requester(let device, _): device
     case .aperture, .table: nil
     }
   }
@@ -38,7 +39,7 @@ extension TableOwner: CustomStringConvertible {
     switch self {
     case .buses(let buses): "bus:" + hexadecimal(buses.lowerBound, digits: 2)
     case .aperture: "gart"
-    case .requester(let requester, let pasid): "\(requester)" + (pasid.map { "/\($0)" } ?? "")
+    case .requester(let device, let pasid): "\(device)" + (pasid.map { "/\($0)" } ?? "")
     case .table(let address): "table:\(address)"
     }
   }

@@ -11,6 +11,8 @@ public struct Machine: Sendable {
   public var ram: [Range<PhysicalAddress>]
   /// The crash kernel ranges, half-open; empty when there is none.
   public var crashKernel: [Range<PhysicalAddress>]
+  /// The PCI segment that requesters are looked up in; ``serving(_:)`` chooses it.
+  public internal(set) var segment: UInt32 = 0
 
   public init(
     name: String, units: [TranslationUnit], ram: [Range<PhysicalAddress>] = [],
@@ -96,7 +98,7 @@ public struct Machine: Sendable {
   ) -> Claims {
     var claims = Claims()
     var unknown: Int?
-    for (index, unit) in units.enumerated() {
+    for (index, unit) in units.enumerated() where unit.serves(segment) {
       var observer = Unobserved()
       switch unit.model.claim(on: requester, pasid: pasid, in: memory, observer: &observer) {
       case .none: break

@@ -26,6 +26,8 @@ public struct TableGap: Hashable, Sendable {
 
   public var cause: Cause
   public var scope: Scope
+  /// The PCI segment of the devices in ``scope``.
+  public var segment: UInt32 = 0
   /// The table that is not known, or whose entries are not.
   public var place: TablePlace
   /// The first byte that is not known.
@@ -38,13 +40,14 @@ public struct TableGap: Hashable, Sendable {
     self.address = address
   }
 
-  /// Whether a requester's requests may depend on it; `nil` asks for any.
-  public func concerns(_ requester: Requester) -> Bool {
+  /// Whether a device's requests may depend on it.
+  public func concerns(_ device: PCI.Function) -> Bool {
     switch scope {
+    case .addresses(let owner, _): owner.covers(device) ?? true
+    case _ where device.segment != segment: false
     case .unit: true
-    case .requesters(let range): range.contains(requester.rawValue)
-    case .addressSpaces(let owner, _): owner == requester
-    case .addresses(let owner, _): owner.covers(requester) ?? true
+    case .requesters(let range): range.contains(device.requester.rawValue)
+    case .addressSpaces(let owner, _): owner == device.requester
     }
   }
 }
@@ -52,14 +55,18 @@ public struct TableGap: Hashable, Sendable {
 extension TableGap {
   /// Whose table it is and what is not known: `00:03.0 IOVA 0x0..<0x40000000`.
   public var subjectText: String {
-    switch scope {
-    case .unit: "all devices"
+    func device(_ rawValue: UInt16) -> PCI.Function {
+      PCI.Function(segment: segment, Requester(rawValue: rawValue))
+    }
+    let ofSegment = segment == 0 ? "" : " of segment \(hexadecimal(segment))"
+    return switch scope {
+    case .unit: "all devices" + ofSegment
     case .requesters(let range):
       range.lowerBound >> 8 == range.upperBound >> 8 && range.count == 256
-        ? "bus " + hexadecimal(range.lowerBound >> 8, digits: 2)
-        : "\(Requester(rawValue: range.lowerBound)) to \(Requester(rawValue: range.upperBound))"
+        ? "bus " + hexadecimal(range.lowerBound >> 8, digits: 2) + ofSegment
+        : "\(device(range.lowerBound)) to \(device(range.upperBound))"
     case .addressSpaces(let requester, let pasids):
-      "\(requester) PASIDs \(pasids.lowerBound) to \(pasids.upperBound)"
+      "\(device(requester.rawValue)) PASIDs \(pasids.lowerBound) to \(pasids.upperBound)"
     case .addresses(let owner, let range): "\(owner) IOVA \(range.text)"
     }
   }

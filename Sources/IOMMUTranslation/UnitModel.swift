@@ -19,6 +19,10 @@ public protocol UnitModel: Hashable, Sendable {
   /// Whether any device's requests are translated, as the registers stand.
   var translates: Bool { get }
 
+  /// The PCI segment of the devices behind the unit; `nil` where nobody knows, which on nearly all
+  /// machines means 0.
+  var segment: UInt16? { get }
+
   /// What passes the unit as it is.
   var passages: [Passage] { get }
 
@@ -78,6 +82,10 @@ public struct UpperTableExtent: Hashable, Sendable {
     self.scope = scope
     self.range = range
   }
+}
+
+extension UnitModel {
+  public var segment: UInt16? { nil }
 }
 
 /// What a unit says of a requester.

@@ -123,6 +123,23 @@ import Testing
         .contains("has more than 67108864 bytes"))
   }
 
+  @Test func `a unit has a PCI segment where the file says so`() throws {
+    let registers = "\"0x020\": \"0x1000\""
+    for (text, segment) in [
+      ("", nil), (", \"segment\": 1", 1), (", \"segment\": \"0xffff\"", 0xffff),
+    ]
+      as [(String, UInt16?)]
+    {
+      let machine = try file("\"units\": [{\(vtd(registers))\(text)}]").machine()
+      #expect(machine.units[0].model.segment == segment)
+      #expect(try MachineFile(machine: machine, images: []).machine().units == machine.units)
+    }
+    #expect(
+      unitMessage(vtd(registers) + ", \"segment\": 65536")
+        == "m.json: units[0].segment: 0x10000; PCI segments of units have 16 bits; leave it out if not "
+        + "known")
+  }
+
   // MARK: Numbers and ranges
 
   @Test func `a number is a string in hexadecimal, or a plain integer`() throws {

@@ -294,7 +294,8 @@ import Testing
       machine.mappings(of: table, in: memory, budget: &none).gaps == [
         TableGap(
           .tooManyReferences,
-          .addresses(.requester(Requester("00:04.0")!), IOVA(0)..<IOVA(1 << 39)), in: .level(3),
+          .addresses(.requester(PCI.Function(Requester("00:04.0")!)), IOVA(0)..<IOVA(1 << 39)),
+          in: .level(3),
           at: PhysicalAddress(0x11_0000))
       ])
     var one = EnumerationBudget(remainingTables: 1)

@@ -38,6 +38,69 @@ import Testing
         == .to(0x30_0000))
   }
 
+  /// The same device number on two segments: 00:04.0 and 0001:00:04.0.
+  static func twoSegments(_ first: UInt16?, _ second: UInt16?) throws -> (Machine, FlatMemory) {
+    var (machine, memory) = try Self.twoUnits()
+    memory.store(0x19_0001, at: 0x18_1200)
+    memory.store(0x501, at: 0x18_1208)
+    machine.units = zip(machine.units(of: VTd.Unit.self), [first, second]).map { unit, segment in
+      var unit = unit
+      unit.segment = segment
+      return .vtd(unit)
+    }
+    return (machine, memory)
+  }
+
+  @Test(arguments: [nil, 0] as [UInt16?])
+  func `a unit translates for the devices of its own segment`(first: UInt16?) throws {
+    let (machine, memory) = try Self.twoSegments(first, 1)
+    let requester = Requester("00:04.0")!
+    func translate(_ segment: UInt32) throws -> Translation {
+      try machine.serving(PCI.Function(segment: segment, requester))
+        .translate(requester, IOVA(0), access: .read, in: memory)
+    }
+    #expect(try translate(0) == .to(0x20_0000))
+    #expect(try translate(1) == .to(0x30_0000))
+    for segment in [2, 0x1_0000, .max] as [UInt32] {
+      let device = PCI.Function(segment: segment, requester)
+      #expect(throws: UnservedSegment(device)) { try translate(segment) }
+    }
+    // A device that the unit of its own segment does not know is not looked up in the other.
+    #expect(
+      machine.translate(Requester("00:05.0")!, IOVA(0), access: .read, in: memory)
+        == .fault(.vtd(.contextEntryNotPresent, isRecorded: true)))
+  }
+
+  @Test func `segment 0 is none of a machine whose units have others`() throws {
+    let (machine, _) = try Self.twoSegments(1, 2)
+    let device = PCI.Function(Requester("00:04.0")!)
+    #expect(throws: UnservedSegment(device)) { try machine.serving(device) }
+  }
+
+  @Test func `a machine without units passes every segment`() throws {
+    let memory = try FlatMemory(byteCount: 4096)
+    let requester = Requester("00:04.0")!
+    let machine = try Machine(name: "none", units: [])
+      .serving(PCI.Function(segment: 0x1_0000, requester))
+    #expect(machine.translate(requester, IOVA(0x123), access: .write, in: memory) == .to(0x123))
+  }
+
+  @Test func `tables and what hides them belong to a segment`() throws {
+    let (machine, memory) = try Self.twoSegments(nil, 1)
+    #expect(
+      machine.tables(in: memory).tables.map(\.name) == [
+        "00:04.0", "0001:00:04.0", "0001:00:05.0",
+      ])
+    let other = PCI.Function(segment: 1, Requester("00:04.0")!)
+    let own = PCI.Function(Requester("00:04.0")!)
+    var gap = TableGap(
+      .absent, .requesters(0x0000...0x00ff), in: .upper(VTd.contextTable),
+      at: PhysicalAddress(0x10_1000))
+    #expect(gap.concerns(own) && !gap.concerns(other))
+    gap.segment = 1
+    #expect(!gap.concerns(own) && gap.concerns(other))
+  }
+
   @Test func `faults have numbers where the manual has them and words everywhere`() {
     let faults: [Fault] = [
       .beyondDeviceMask, .vtd(.readNotPermitted, isRecorded: true), .gart(.invalidEntry),

@@ -18,8 +18,9 @@ extension PCI {
       (left.segment, left.requester) < (right.segment, right.requester)
     }
 
-    public var description: String {
-      segment == 0 ? "\(requester)" : "\(hexadecimal(segment, digits: 4)):\(requester)"
-    }
+    public var description: String { segment == 0 ? "\(requester)" : longText }
+
+    /// `0000:00:1f.2`, with the segment whatever it is.
+    public var longText: String { "\(hexadecimal(segment, digits: 4)):\(requester)" }
   }
 }

@@ -144,17 +144,17 @@ public struct MapsDifference: Sendable {
 
     func tables(droppingZeroPASID drops: Bool) -> [(name: String, maps: TableMaps)] {
       maps.map { maps in
-        guard drops, case .requester(let requester, let pasid?) = maps.table.owner,
+        guard drops, case .requester(let device, let pasid?) = maps.table.owner,
           pasid.rawValue == 0
         else { return (maps.table.name, maps) }
-        return ("\(requester)", maps)
+        return ("\(device)", maps)
       }
     }
 
     /// What is not known and may hide the table of an owner that is not among the tables.
     func gap(hiding owner: TableOwner) -> TableGap? {
-      guard let requester = owner.requester else { return nil }
-      return gaps.first { $0.concerns(requester) }
+      guard let device = owner.device else { return nil }
+      return gaps.first { $0.concerns(device) }
     }
   }
 

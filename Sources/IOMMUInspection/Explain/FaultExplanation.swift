@@ -163,13 +163,12 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     _ device: PCI.Function, _ iova: IOVA, _ access: Access, _ record: FaultRecord
   ) -> [String] {
     var hints: [String] = []
-    let requester = device.requester
-    let own = maps.first { $0.table.owner.covers(requester) == true }
+    let own = maps.first { $0.table.owner.covers(device) == true }
     if let own { hints += neighbours(of: iova, in: own) }
-    hints += gaps.filter { $0.concerns(requester) }.map(\.text)
+    hints += gaps.filter { $0.concerns(device) }.map(\.text)
     let isMapped = own?.runs.contains { $0.iova.contains(iova) } ?? false
     let others = maps.filter { maps in
-      maps.table.owner.covers(requester) != true && maps.runs.contains { $0.iova.contains(iova) }
+      maps.table.owner.covers(device) != true && maps.runs.contains { $0.iova.contains(iova) }
     }
     if !others.isEmpty {
       let names = others.prefix(4).map(\.table.name)

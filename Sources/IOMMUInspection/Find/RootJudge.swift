@@ -47,7 +47,7 @@ struct RootJudge<Memory: PhysicalMemory> {
     let tables = machine.tables(in: memory).tables
     budget.spend(on: tables)
     // A requester has one table, or one for each of its PASIDs.
-    let served = Set(tables.compactMap(\.owner.requester))
+    let served = Set(tables.compactMap(\.owner.device))
     guard !served.isEmpty else { return nil }
     let contexts = Set(requesters.compactMap { unit.contextTable(of: $0, in: memory) }).sorted()
     let stray = contexts.reduce(0) { $0 + strayBytes(in: $1, isPresent: $1 != page) }

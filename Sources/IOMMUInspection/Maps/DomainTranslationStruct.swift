@@ -56,7 +56,7 @@ public struct DomainTranslationStruct: Sendable {
     var blocks: [Table: String] = [:]
     let identities = report.tables.map { $0.table?.identity }
     let users = Dictionary(grouping: zip(report.tables, identities), by: \.1).mapValues {
-      $0.compactMap { $0.0.owner.requester }
+      $0.compactMap { $0.0.owner.device }
     }
     guard layout == .linux6_1 else {
       for table in report.tables where Self.hasLayout(table) {
@@ -67,7 +67,7 @@ public struct DomainTranslationStruct: Sendable {
     for (table, identity) in zip(report.tables, identities) {
       guard let identity, Self.hasLayout(table), !isAlias(table, among: users[identity] ?? [])
       else { continue }
-      let name = firstNames[identity] ?? table.name
+      let name = firstNames[identity] ?? Self.name(of: table.owner)
       firstNames[identity] = name
       let block = blocks[identity] ?? block(of: table, name: name, in: memory)
       blocks[identity] = block
@@ -76,21 +76,30 @@ public struct DomainTranslationStruct: Sendable {
     return blindness
   }
 
-  private func isAlias(_ table: DMATable, among users: [Requester]) -> Bool {
-    guard let requester = table.owner.requester, requester.deviceFunction == 0 else { return false }
+  private func isAlias(_ table: DMATable, among users: [PCI.Function]) -> Bool {
+    guard let requester = table.owner.device?.requester, requester.deviceFunction == 0 else {
+      return false
+    }
+    let users = users.map(\.requester)
     return users.contains { $0.bus != requester.bus }
       && users.contains { $0.bus == requester.bus && $0.device != 0 }
   }
 
   /// A device's file of today's kernels.
   private func block(of table: DMATable, in memory: some PhysicalMemory) -> String {
-    guard case .requester(let requester, let pasid) = table.owner else { return "" }
+    guard case .requester(let device, let pasid) = table.owner else { return "" }
     let space = pasid.map { "with pasid \(hexadecimal($0.rawValue, digits: 1)) " } ?? ""
     let columns = ["IOVA_PFN", "PML5E", "PML4E", "PDPE", "PDE", "PTE"]
     let widths = [17, 18, 18, 18, 18, 0]
-    return "Device 0000:\(requester) \(space)@\(table.root ?? PhysicalAddress(0))\n"
+    return "Device \(device.longText) \(space)@\(table.root ?? PhysicalAddress(0))\n"
       + zip(columns, widths).map { $0.padded(to: $1) }.joined(separator: "\t") + "\n"
       + rows(of: table, in: memory)
+  }
+
+  /// The owner's name with its segment, as the kernel has it.
+  private static func name(of owner: TableOwner) -> String {
+    guard case .requester(let device, let pasid) = owner else { return "\(owner)" }
+    return device.longText + (pasid.map { "/\($0)" } ?? "")
   }
 
   private func block(
@@ -99,7 +108,7 @@ public struct DomainTranslationStruct: Sendable {
     let device = name.prefix { $0 != "/" }
     let pasid = name.dropFirst(device.count + 1)
     let space = pasid.isEmpty || pasid == "0" ? "" : " with pasid \(pasid)"
-    return "Device 0000:\(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
+    return "Device \(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
       + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
       + rows(of: table, in: memory) + "\n"
   }

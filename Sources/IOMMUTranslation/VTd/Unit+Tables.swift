@@ -61,6 +61,10 @@ extension VTd.Unit {
     guard translates else { return TablesInForce() }
     let upper = upperTables(in: memory)
     let resolver = VTd.Resolver(self)
+    let segment = UInt32(segment ?? 0)
+    func owner(_ requester: Requester, _ space: PASID? = nil) -> TableOwner {
+      .requester(PCI.Function(segment: segment, requester), addressSpace: space)
+    }
     func table(_ owner: TableOwner, _ request: VTd.Request) -> DMATable? {
       var observer = Unobserved()
       return switch resolver.route(of: request, in: memory, observer: &observer) {
@@ -73,12 +77,17 @@ extension VTd.Unit {
       rootTableAddress.mode == .scalable
       ? upper.addressSpaces.compactMap { space in
         table(
-          .requester(space.requester, addressSpace: space.pasid),
+          owner(space.requester, space.pasid),
           VTd.Request(
             space.requester, IOVA(0), pasid: space.isForRequestsWithoutPASID ? nil : space.pasid))
       }
-      : upper.requesters.compactMap { table(.requester($0), VTd.Request($0, IOVA(0))) }
-    return TablesInForce(tables: tables, gaps: upper.gaps)
+      : upper.requesters.compactMap { table(owner($0), VTd.Request($0, IOVA(0))) }
+    let gaps = upper.gaps.map { gap in
+      var gap = gap
+      gap.segment = segment
+      return gap
+    }
+    return TablesInForce(tables: tables, gaps: gaps)
   }
 }
 

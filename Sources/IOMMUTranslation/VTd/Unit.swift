@@ -9,15 +9,18 @@ extension VTd {
     /// GSTS_REG; `nil` where nobody knows it.
     public var status: VTd.GlobalStatus?
     public var limits: VTd.Limits
+    /// The PCI segment of the devices behind it, from its DRHD structure; `nil` when not known.
+    public var segment: UInt16?
 
     public init(
       base: PhysicalAddress, rootTableAddress: VTd.RootTableAddress, status: VTd.GlobalStatus?,
-      limits: VTd.Limits
+      limits: VTd.Limits, segment: UInt16? = nil
     ) {
       self.base = base
       self.rootTableAddress = rootTableAddress
       self.status = status
       self.limits = limits
+      self.segment = segment
     }
 
     /// Whether requests are translated. *Assumed* where the status is not known: whoever has tables and
