@@ -15,6 +15,20 @@ import IOMMUFormats
   try reading(text) { try Notation.range($0) }
 }
 
+/// A physical address, which is a range of one byte, or a range of them.
+@Sendable func physicalPlace(_ text: String) throws -> Range<PhysicalAddress> {
+  try reading(text) { text in
+    if ["-", "+", "@", "..<"].contains(where: { Notation.halves(text, $0) != nil }) {
+      return try Notation.range(text)
+    }
+    let address = PhysicalAddress(try Notation.address(text))
+    guard let range = Range(start: address, byteCount: 1) else {
+      throw NotationError("there is no memory at the end of 64 bits")
+    }
+    return range
+  }
+}
+
 /// An address that a device puts on the bus.
 @Sendable func ioAddress(_ text: String) throws -> IOVA {
   IOVA(try reading(text) { try Notation.address($0) })

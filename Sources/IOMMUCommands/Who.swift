@@ -5,22 +5,32 @@ import IOMMUInspection
 /// Reads the tables backwards.
 package struct Who: ParsableCommand {
   package static let configuration = CommandConfiguration(
-    abstract: "Say which devices can reach a physical address, and by which IOVA.",
+    abstract: "Say which devices can reach physical memory, and by which IOVA.",
     discussion: """
-      Looks through every table in force, and at devices that no table stands in the way of. Says too when the address is part of a table itself.
+      Looks through every table in force, and at devices that no table stands in the way of. Says \
+      too when the memory is part of a table itself.
 
-      Exits 0 when some device reaches the address, 1 when none does, 2 when none is seen to and the \
-      dump lacks a part of some table.
+      Exits 0 when some device gets there, 1 when none does, 2 when none is seen to and the dump \
+      lacks a part of some table.
 
-      Example: iommu who Examples/vtd-crash/image.elf 0x7663000 \
+      Example: iommu who Examples/vtd-crash/image.elf 7663000 \
+      --machine Examples/vtd-crash/machine.json
+      Example: iommu who Examples/vtd-crash/image.elf 15000000-1effffff --write \
       --machine Examples/vtd-crash/machine.json
       """)
 
   @OptionGroup package var image: ImageOptions
 
   @Argument(
-    help: "The physical address, in hexadecimal.", transform: { try physicalAddress($0) })
-  package var physical: PhysicalAddress
+    help: """
+      The physical address in hexadecimal, or a range of them: the line of /proc/iomem \
+      (15000000-1effffff) or START+BYTES.
+      """,
+    transform: { try physicalPlace($0) })
+  package var physical: Range<PhysicalAddress>
+
+  @Flag(help: "Only devices that can write there.")
+  package var write = false
 
   @Option(help: "How to print the ways there: text or json.")
   package var format = ReportFormat.text
@@ -36,7 +46,7 @@ package struct Who: ParsableCommand {
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
-      let reach = ReachReport(physical, machine: machine, in: memory)
+      let reach = ReachReport(physical, writing: write, machine: machine, in: memory)
       switch format {
       case .text: reach.write(to: &out, ink: ink)
       case .json: try writeJSON(reach, to: &out)

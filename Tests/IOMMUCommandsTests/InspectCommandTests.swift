@@ -53,6 +53,26 @@ import Testing
         """)
   }
 
+  @Test func `a range is traced back, to those that can write there when asked`() throws {
+    for arguments in [["7663000-7663fff"], ["0x7663000+4K", "--write"], ["4096@7663000"]] {
+      var screen = ""
+      #expect(
+        try Who.parse([Self.image] + arguments + Self.source).report(to: &screen) == Answer.yes)
+      #expect(
+        screen == """
+          00:03.0  IOVA 0xffefd000..<0xffefe000  rw  -> 0x7663000..<0x7664000
+          00:03.0  IOVA 0xffefe000..<0xffeff000  rw  -> 0x7663000..<0x7664000
+
+          """)
+    }
+    // The crash kernel of that machine, before anything was mapped into it.
+    var screen = ""
+    #expect(
+      try Who.parse([Self.image, "15000000-1effffff", "--write"] + Self.source)
+        .report(to: &screen) == Answer.no)
+    #expect(screen == "no device writes 0x15000000..<0x1f000000\n")
+  }
+
   @Test func `a dump does not differ from itself`() throws {
     var screen = ""
     #expect(try Diff.parse([Self.image, Self.image] + Self.source).report(to: &screen) == .yes)

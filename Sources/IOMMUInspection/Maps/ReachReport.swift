@@ -1,26 +1,33 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// Who can reach a physical address: the tables read backwards.
+/// Who can reach physical memory: the tables read backwards.
 public struct ReachReport: Sendable, Encodable {
-  /// One way for a device to reach the address.
+  /// One way for a device to get there.
   public struct Way: Sendable, Hashable, Encodable {
     /// `bus:02`, `gart`, or the requester `00:03.0`; `any device` and the like past all tables.
     public var table: String
-    /// The number that the device has to put on the bus; `nil` where it is the address itself.
-    public var iova: IOVA?
+    /// The numbers that the device has to put on the bus; `nil` where they are the addresses
+    /// themselves.
+    public var iova: Range<IOVA>?
+    /// What is reached.
+    public var physical: Range<PhysicalAddress>
     public var access: MappedAccess
-    /// The run that the IOVA lies in; `nil` where everything is reached.
+    /// The run that the IOVAs lie in; `nil` where everything is reached.
     public var run: MappingRun?
     /// Why no table stands in the way; `nil` where one does.
     public var passage: String?
 
-    enum CodingKeys: String, CodingKey { case table, iova, access, privilege, run, passage }
+    enum CodingKeys: String, CodingKey {
+      case table, iova, physical, bytes, access, privilege, run, passage
+    }
 
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(table, forKey: .table)
-      try container.encodeIfPresent(iova.map { "\($0)" }, forKey: .iova)
+      try container.encodeIfPresent(iova.map { "\($0.lowerBound)" }, forKey: .iova)
+      try container.encode("\(physical.lowerBound)", forKey: .physical)
+      try container.encode(hexadecimal(physical.byteCount), forKey: .bytes)
       try container.encode("\(access.permissions)", forKey: .access)
       if access.needsSupervisor { try container.encode("supervisor", forKey: .privilege) }
       try container.encodeIfPresent(run.map { $0.iova.text }, forKey: .run)
@@ -28,22 +35,44 @@ public struct ReachReport: Sendable, Encodable {
     }
   }
 
-  public let address: PhysicalAddress
+  /// What is asked about, half-open; an address alone is one byte.
+  public let target: Range<PhysicalAddress>
+  /// Only what can be written counts.
+  public let isAboutWriting: Bool
   public let ways: [Way]
-  /// What the address is itself, when it lies in a table: `SS-PTE of 00:03.0 …`.
+  /// What an address is itself, when it lies in a table: `SS-PTE of 00:03.0 …`; of a range, how many
+  /// tables it has part of.
   public let tables: [String]
 
-  /// What could not be looked through: where this is not empty, others may reach the address.
+  /// What could not be looked through: where this is not empty, others may get there.
   public let blindness: Blindness
+
+  /// Who can reach one byte.
+  public init(
+    _ address: PhysicalAddress, writing: Bool = false, machine: Machine,
+    in memory: some PhysicalMemory
+  ) {
+    // The last byte of all has no range, and no memory.
+    let end = address.advanced(byBytes: 1) ?? address
+    self.init(address..<end, writing: writing, machine: machine, in: memory)
+  }
 
   /// Looks through every table in force, and at what passes them.
   ///
   /// - Complexity: O(entries of all tables).
-  public init(_ address: PhysicalAddress, machine: Machine, in memory: some PhysicalMemory) {
-    var ways = machine.passages.filter { $0.contains(address.rawValue) }.map {
-      Way(
-        table: "\($0.devices)", iova: nil, access: MappedAccess(.readWrite), run: nil,
-        passage: "not translated")
+  public init(
+    _ target: Range<PhysicalAddress>, writing: Bool = false, machine: Machine,
+    in memory: some PhysicalMemory
+  ) {
+    let numbers = target.lowerBound.rawValue..<target.upperBound.rawValue
+    var ways = machine.passages.flatMap { passage in
+      passage.addresses.filter { $0.overlaps(numbers) }.map { addresses in
+        let part = addresses.clamped(to: numbers)
+        return Way(
+          table: "\(passage.devices)", iova: nil,
+          physical: PhysicalAddress(part.lowerBound)..<PhysicalAddress(part.upperBound),
+          access: MappedAccess(.readWrite), run: nil, passage: "not translated")
+      }
     }
     let annotator = Annotator(machine, in: memory)
     var blindness = Blindness()
@@ -54,29 +83,45 @@ public struct ReachReport: Sendable, Encodable {
       if maps.isPassThrough {
         ways.append(
           Way(
-            table: maps.table.name, iova: nil, access: MappedAccess(.readWrite), run: nil,
-            passage: DMATable.passThroughText))
+            table: maps.table.name, iova: nil, physical: target, access: MappedAccess(.readWrite),
+            run: nil, passage: DMATable.passThroughText))
       }
       // A run may be without end for a broken table; what it reaches wraps nowhere.
-      for run in maps.runs where run.physicalRange.contains(address) {
-        let offset = address.rawValue - run.physical.rawValue
+      for run in maps.runs where run.physicalRange.overlaps(target) {
+        guard !writing || run.permissions.contains(.write) else { continue }
+        let part = run.physicalRange.clamped(to: target)
+        let first =
+          run.iova.lowerBound.rawValue + (part.lowerBound.rawValue - run.physical.rawValue)
         ways.append(
           Way(
-            table: maps.table.name, iova: IOVA(run.iova.lowerBound.rawValue + offset),
-            access: run.access, run: run))
+            table: maps.table.name, iova: IOVA(first)..<IOVA(first + part.byteCount),
+            physical: part, access: run.access, run: run))
       }
     }
-    self.address = address
+    self.target = target
+    isAboutWriting = writing
     self.ways = ways
     self.blindness = blindness
-    tables = annotator.entries(at: address, in: memory).map(\.text)
+    if target.byteCount <= 1 {
+      tables = annotator.entries(at: target.lowerBound, in: memory).map(\.text)
+    } else {
+      let inside = annotator.regions.filter { $0.range.overlaps(target) }.map(\.start).sorted()
+      tables =
+        inside.first.map { ["\(countText(inside.count, "table")), the first at \($0)"] } ?? []
+    }
   }
 
-  enum CodingKeys: String, CodingKey { case address, ways, tables, unknown }
+  /// The address, or the range.
+  private var targetText: String {
+    target.byteCount <= 1 ? "\(target.lowerBound)" : target.text
+  }
+
+  enum CodingKeys: String, CodingKey { case address, bytes, ways, tables, unknown }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode("\(address)", forKey: .address)
+    try container.encode("\(target.lowerBound)", forKey: .address)
+    try container.encode(hexadecimal(max(1, target.byteCount)), forKey: .bytes)
     try container.encode(ways, forKey: .ways)
     try container.encode(tables, forKey: .tables)
     try container.encode(blindness.gaps, forKey: .unknown)
@@ -84,24 +129,31 @@ public struct ReachReport: Sendable, Encodable {
 
   /// Writes a line per way, and what could not be looked through.
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
-    for table in tables { out.write("\(address) is \(ink.warning(table))\n") }
+    let isOne = target.byteCount <= 1
+    for table in tables {
+      out.write("\(targetText) \(isOne ? "is" : "has part of") \(ink.warning(table))\n")
+    }
     if ways.isEmpty {
+      let verb = isAboutWriting ? "writes" : "reaches"
       out.write(
-        blindness.isEmpty
-          ? "no device reaches \(address)\n"
-          : "no device reaches \(address) through what is in this dump\n")
+        "no device \(verb) \(targetText)"
+          + (blindness.isEmpty ? "\n" : " through what is in this dump\n"))
     }
     let name = ways.reduce(0) { max($0, $1.table.count) }
-    let iova = ways.reduce(0) { max($0, $1.iova.map { "\($0)".count } ?? 0) }
+    func text(_ iova: Range<IOVA>) -> String { isOne ? "\(iova.lowerBound)" : iova.text }
+    let width = ways.reduce(0) { max($0, $1.iova.map { text($0).count } ?? 0) }
     for way in ways {
       let table = ink.strong(way.table.padded(to: name))
-      if let number = way.iova, let run = way.run {
-        out.write(
-          "\(table)  IOVA \(ink.address("\(number)".padded(to: iova)))  \(way.access)  in "
-            + "\(run.iova.text) -> \(run.physicalRange.text)\n")
+      if let iova = way.iova, let run = way.run {
+        let numbers = ink.address(text(iova).padded(to: width))
+        let place =
+          isOne
+          ? "in \(run.iova.text) -> \(run.physicalRange.text)" : "-> \(way.physical.text)"
+        out.write("\(table)  IOVA \(numbers)  \(way.access)  \(place)\n")
       } else {
+        let part = isOne || way.physical == target ? "" : " in \(way.physical.text)"
         out.write(
-          "\(table)  \(way.passage ?? ""): IOVA and address are the same  \(way.access)\n")
+          "\(table)  \(way.passage ?? ""): IOVA and address are the same\(part)  \(way.access)\n")
       }
     }
     blindness.write(to: &out, ink: ink)

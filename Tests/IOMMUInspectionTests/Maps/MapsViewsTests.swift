@@ -72,7 +72,7 @@ import Testing
     let reach = ReachReport(
       PhysicalAddress(0x51010), machine: small.machine, in: small.memory)
     #expect(reach.ways.map(\.table) == ["00:03.0", "00:03.1", "00:04.0"])
-    #expect(reach.ways.map(\.iova) == [IOVA(0x11010), IOVA(0x11010), nil])
+    #expect(reach.ways.map(\.iova?.lowerBound) == [IOVA(0x11010), IOVA(0x11010), nil])
     var screen = ""
     reach.write(to: &screen)
     #expect(
@@ -82,6 +82,43 @@ import Testing
         00:04.0  pass-through: IOVA and address are the same  rw
 
         """)
+  }
+
+  @Test func `a range is reached in pieces`() throws {
+    let small = try SmallMachine()
+    let range = PhysicalAddress(0x51800)..<PhysicalAddress(0x53000)
+    let reach = ReachReport(range, machine: small.machine, in: small.memory)
+    var screen = ""
+    reach.write(to: &screen)
+    #expect(
+      screen == """
+        00:03.0  IOVA 0x11800..<0x12000  rw  -> 0x51800..<0x52000
+        00:03.0  IOVA 0x12000..<0x13000  -w  -> 0x52000..<0x53000
+        00:03.1  IOVA 0x11800..<0x12000  rw  -> 0x51800..<0x52000
+        00:03.1  IOVA 0x12000..<0x13000  -w  -> 0x52000..<0x53000
+        00:04.0  pass-through: IOVA and address are the same  rw
+
+        """)
+  }
+
+  @Test func `a range with tables in it is said to have them`() throws {
+    let small = try SmallMachine()
+    let range = PhysicalAddress(0x35000)..<PhysicalAddress(0x37000)
+    let reach = ReachReport(range, machine: small.machine, in: small.memory)
+    #expect(reach.tables == ["2 tables, the first at 0x35000"])
+  }
+
+  @Test func `only what can be written counts when that is asked`() throws {
+    let small = try SmallMachine()
+    func ways(_ machine: Machine, writing: Bool) -> [String] {
+      // TCE 0x102 gives bus 1 the page 0x5000 to read.
+      ReachReport(PhysicalAddress(0x5000), writing: writing, machine: machine, in: small.memory)
+        .ways.map(\.table)
+    }
+    var machine = small.machine
+    machine.units.removeLast()
+    #expect(ways(machine, writing: false).contains("bus:01"))
+    #expect(!ways(machine, writing: true).contains("bus:01"))
   }
 
   @Test func `an address inside a table is said to be one`() throws {
