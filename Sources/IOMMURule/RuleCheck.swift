@@ -98,14 +98,15 @@ extension RuleCheck {
     var seen: Set<Requester> = []
     return survey.tables.compactMap { table in
       // The kdump kernel's requests carry no PASID, whatever address spaces the device has.
-      if case .requester(let requester, _) = table.owner {
-        return seen.insert(requester).inserted ? device(requester) : nil
+      if case .requester(let function, _) = table.owner {
+        return function.segment == 0 && seen.insert(function.requester).inserted
+          ? device(function.requester) : nil
       }
       return table.table.map {
         Subject(
           owner: table.owner,
           handle: DeviceHandle(
-            requester: table.owner.requester ?? Requester(rawValue: 0), route: .table($0)))
+            requester: table.owner.device?.requester ?? Requester(rawValue: 0), route: .table($0)))
       }
     }
   }

@@ -131,8 +131,9 @@ extension DeviceHandle.Route {
     case .passThrough(let width, _):
       [
         0..<VTd.interruptAddresses.lowerBound,
-        VTd.interruptAddresses.upperBound..<max(
-          VTd.interruptAddresses.upperBound, 1 &<< UInt64(width)),
+        VTd.interruptAddresses
+          .upperBound..<max(
+            VTd.interruptAddresses.upperBound, 1 &<< UInt64(width)),
       ]
     case .table(let table): table.space.passing
     case .blocked: []

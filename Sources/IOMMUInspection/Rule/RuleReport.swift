@@ -129,7 +129,8 @@ extension RuleReport.Finding {
     iova = finding.iova
     text = finding.text
     entry = finding.entryAddress.map { "entry at \($0)" }
-    guard let iova = finding.iova, let requester = finding.requester ?? finding.owner?.requester
+    guard let iova = finding.iova,
+      let requester = finding.requester ?? finding.owner?.device?.requester
     else { return }
     let request = (
       requester: requester, pasid: finding.owner.flatMap { pasids[$0] ?? nil }, iova: iova,

@@ -271,7 +271,7 @@ final class VTdDriver: DMADriver {
     unit.flushWriteBuffer()
     let counts = countLeaves(domain, crashKernel)
     return TableSetUp(
-      table: .requester(requester),
+      table: .requester(PCI.Function(requester)),
       entryName: counts.names.sorted().joined(separator: "+"),
       identityEntryCount: counts.leaves, writtenEntryCount: written,
       identityEntryByteCount: counts.leaves * 8,

@@ -45,7 +45,7 @@ extension RuleCheck {
             requester: subject.requester, owner: subject.owner, iova: missing.first,
             access: missing.access, text(missing.pageCount, missing.range, missing.why)))
       }
-      let owner = subject.owner ?? .requester(subject.handle.requester)
+      let owner = subject.owner ?? .requester(PCI.Function(subject.handle.requester))
       verdict.add(TableMappings(gaps: reach.gaps).told(as: owner).gaps)
     }
   }
@@ -79,7 +79,7 @@ extension RuleCheck {
       }
       gaps = findings.gaps
     case .blocked(let fault) where fault.isUnanswered:
-      gaps = survey.gaps.filter { $0.concerns(handle.requester) }
+      gaps = survey.gaps.filter { $0.concerns(PCI.Function(handle.requester)) }
     case .blocked, .untranslated, .passThrough: break
     }
     var unknown = RangeSet<UInt64>()
@@ -105,8 +105,9 @@ extension RuleCheck {
   }
 
   /// What becomes of a request to a page that does not reach it; `nil` when both kinds do.
-  private func whyNotIdentity(_ handle: DeviceHandle, _ iova: IOVA) -> (access: Access, text: String)?
-  {
+  private func whyNotIdentity(_ handle: DeviceHandle, _ iova: IOVA) -> (
+    access: Access, text: String
+  )? {
     let byteCount = PageCount.pageByteCount - iova.offsetInPage
     for access in Access.allCases {
       switch handle.translate(iova, byteCount: byteCount, access: access, in: memory) {

@@ -27,7 +27,7 @@ extension RuleCheck {
       let isReserved = crashKernel.allSatisfy { range in
         events.contains { event in
           guard case .reserved(let owner, let reserved) = event else { return false }
-          return owner.covers(device.requester) == true
+          return owner.covers(PCI.Function(device.requester)) == true
             && reserved.contains(range.mapBounds(to: IOVA.self))
         }
       }

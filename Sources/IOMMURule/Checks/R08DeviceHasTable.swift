@@ -13,7 +13,8 @@ extension RuleCheck {
     var verdict = RuleVerdict(.deviceHasTable)
     for device in needed {
       guard case .blocked(let fault) = handle(device).route else { continue }
-      let gaps = fault.isUnanswered ? survey.gaps.filter { $0.concerns(device.requester) } : []
+      let gaps =
+        fault.isUnanswered ? survey.gaps.filter { $0.concerns(PCI.Function(device.requester)) } : []
       verdict.add(gaps)
       guard gaps.isEmpty else { continue }
       let name = device.name == "\(device.requester)" ? "" : device.name + " "

@@ -58,7 +58,8 @@ extension RuleCheck {
       try tree.forEachEntry(in: memory, budget: &budget, visitor: &inspector)
     } catch {
       add(
-        .tooManyReferences, from: 0, byteCount: space.byteCount, level: error.level, at: error.table)
+        .tooManyReferences, from: 0, byteCount: space.byteCount, level: error.level, at: error.table
+      )
     }
     for obstacle in inspector.unread {
       if machine.isAbsent(obstacle.entryAddress, in: memory) {

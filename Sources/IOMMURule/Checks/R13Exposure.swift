@@ -39,8 +39,8 @@ extension RuleCheck {
   private func addressable(
     _ range: Range<PhysicalAddress>, of run: MappingRun, by owner: TableOwner
   ) -> Range<PhysicalAddress>? {
-    guard case .requester(let requester, _) = owner,
-      let mask = evidence.devices?.first(where: { $0.requester == requester })?.dmaMask
+    guard case .requester(let function, _) = owner, function.segment == 0,
+      let mask = evidence.devices?.first(where: { $0.requester == function.requester })?.dmaMask
     else { return range }
     let numbers = run.numbers(of: range)
     guard numbers.lowerBound.rawValue <= mask else { return nil }
@@ -89,7 +89,7 @@ extension RuleCheck {
     }
     // A pass-through device has a table entry and no table.
     for table in survey.tables where table.isPassThrough {
-      let route = table.owner.requester.map {
+      let route = (table.owner.device?.requester).map {
         machine.resolve($0, pasid: table.pasid, in: memory).route
       }
       add(route?.passing ?? [], owner: table.owner, "its DMA")

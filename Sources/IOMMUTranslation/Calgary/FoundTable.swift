@@ -29,4 +29,6 @@ extension Calgary.FoundTable: UnitModel {
 
   public var translates: Bool { true }
   public var passages: [Passage] { [] }
+  public var blocksDevices: Bool { false }
+  public var interrupts: InterruptPassage { .notRemapped }
 }

@@ -33,6 +33,8 @@ extension VTd.NestedTables {
     _ leaf: Leaf, into collector: inout MappingCollector, from memory: some PhysicalMemory,
     budget: inout EnumerationBudget
   ) throws(EnumerationExhausted) {
+    // What the first stage refuses to everybody gets no further.
+    guard rules.access(allowedBy: leaf.permissions, .readWrite) != nil else { return }
     var observer = Unobserved()
     var offset: UInt64 = 0
     while offset >> UInt64(leaf.sizeLog2) == 0 {

@@ -92,7 +92,9 @@ private struct Judged {
 
   /// A pass-through device that reaches the crash kernel.
   private func passes(_ maps: TableMaps) -> Bool {
-    guard maps.isPassThrough, let requester = maps.table.owner.requester else { return false }
+    guard maps.isPassThrough, let requester = maps.table.owner.device?.requester else {
+      return false
+    }
     return stride(from: numbers.lowerBound, to: numbers.upperBound, by: 4096).contains { iova in
       ToldWalk(
         requester, pasid: maps.table.pasid, IOVA(iova), access: .write, machine: machine, in: memory
@@ -114,7 +116,7 @@ private struct Judged {
     var outcome: RuleVerdict.Outcome =
       MapsReport(all: machine, in: memory).gaps.isEmpty ? .holds : .unknown
     let requesters = Set(
-      tables.map { $0.table.owner.requester ?? Requester(rawValue: 0x1234) })
+      tables.map { $0.table.owner.device?.requester ?? Requester(rawValue: 0x1234) })
     for requester in requesters {
       for iova in stride(from: numbers.lowerBound, to: numbers.upperBound, by: 4096) {
         for access in Access.allCases {
