@@ -25,7 +25,9 @@ let package = Package(
   targets: [
     // Floor 0: every entry and register to the bit, and the flat memory they lie in.
     .target(name: "CIOMMUAtomics"),
-    .target(name: "IOMMUFormats", dependencies: ["CIOMMUAtomics"], swiftSettings: settings),
+    .target(
+      name: "IOMMUFormats", dependencies: ["CIOMMUAtomics"],
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 1: one walker and one translation call; dumps as memory.
     .target(name: "IOMMUTranslation", dependencies: ["IOMMUFormats"], swiftSettings: settings),
     .target(

@@ -12,7 +12,7 @@ final class AddrxlatPeer {
 
   /// `nil` when the program was built without the library's header, or the library is not there.
   init?(_ memory: FlatMemory, root: PhysicalAddress) {
-    guard let peer = addrxlat_peer_make(memory.start, memory.bytes.count, root.rawValue) else {
+    guard let peer = addrxlat_peer_make(memory.start, memory.byteCount, root.rawValue) else {
       return nil
     }
     self.peer = peer

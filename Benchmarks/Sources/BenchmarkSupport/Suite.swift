@@ -25,7 +25,7 @@ final class Suite: @unchecked Sendable {
     reference = .allocate(capacity: 1)
     reference.initialize(
       to: reference_tables(
-        memory: tables.memory.start, byte_count: UInt64(tables.memory.bytes.count),
+        memory: tables.memory.start, byte_count: UInt64(tables.memory.byteCount),
         root: tables.root.rawValue, last_address: 1 << 48 - 1,
         tce_table: tables.tceTables[0].rawValue, tce_count: 4 << 20,
         gatt_table: tables.gattTable.rawValue,
@@ -51,8 +51,13 @@ final class Suite: @unchecked Sendable {
 extension FlatMemory {
   /// Physical address 0, for C.
   var start: UnsafeMutablePointer<UInt8> {
-    bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
+    let bytes = bytesInPlace(from: PhysicalAddress(0))!
+    return UnsafeMutablePointer(
+      mutating: bytes.baseAddress!.assumingMemoryBound(to: UInt8.self))
   }
+
+  /// Bytes from physical address 0 to the end of RAM.
+  var byteCount: Int { Int(ram.last!.upperBound.rawValue) }
 }
 
 extension UnsafeBufferPointer<IOVA> {

@@ -10,14 +10,17 @@ extension ACPI {
     /// Bytes of a header.
     public static let byteCount = 36
 
+    /// The revision of the table's layout.
     public var revision: UInt8
     /// Six bytes, padded with spaces or zeros.
     public var oemID: [UInt8]
     /// Eight bytes.
     public var oemTableID: [UInt8]
+    /// The vendor's number for the table.
     public var oemRevision: UInt32
     /// Four bytes: who made the tool that made the table.
     public var creatorID: [UInt8]
+    /// The revision of the tool that made the table.
     public var creatorRevision: UInt32
 
     /// - Precondition: the texts are ASCII of at most six, eight and four characters.
@@ -107,9 +110,13 @@ extension ACPI {
 
   /// Why bytes are no ACPI table of the kind that is wanted.
   public enum TableError: Error, Equatable, CustomStringConvertible {
+    /// There are fewer bytes than a header has.
     case tooShort(signature: String, byteCount: Int)
+    /// The table is another one.
     case signature(expected: String, found: [UInt8])
+    /// The header states a length that cannot be.
     case length(stated: UInt32, available: Int)
+    /// The bytes do not add up to zero.
     case checksum(stated: UInt8, right: UInt8)
 
     public var description: String {

@@ -4,6 +4,7 @@
 /// between addresses, and adding bytes says what happens on overflow.
 public protocol Address: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible
 where RawValue == UInt64 {
+  /// The address of this number.
   init(rawValue: UInt64)
 }
 
@@ -44,6 +45,7 @@ extension Address {
 public struct PhysicalAddress: Address {
   public var rawValue: UInt64
   @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  /// The address of this number.
   @inlinable public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 }
 
@@ -54,6 +56,7 @@ public struct PhysicalAddress: Address {
 public struct IOVA: Address {
   public var rawValue: UInt64
   @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  /// The address of this number.
   @inlinable public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 }
 
@@ -65,7 +68,8 @@ extension Range where Bound: Address {
   /// The same numbers, taken as the other kind of address.
   @inlinable
   public func mapBounds<Other: Address>(to _: Other.Type) -> Range<Other> {
-    Range<Other>(
+    // Safe: the same numbers are in the same order.
+    unsafe Range<Other>(
       uncheckedBounds: (Other(rawValue: lowerBound.rawValue), Other(rawValue: upperBound.rawValue)))
   }
 
@@ -77,16 +81,16 @@ extension Range where Bound: Address {
   }
 
   /// `0x1000000..<0x9000000`.
-  public var text: String { "\(lowerBound)..<\(upperBound)" }
+  package var text: String { "\(lowerBound)..<\(upperBound)" }
 }
 
 /// `0x1f`, without leading zeros.
-public func hexadecimal(_ value: some BinaryInteger) -> String {
+package func hexadecimal(_ value: some BinaryInteger) -> String {
   "0x" + String(value, radix: 16)
 }
 
 /// The value in hexadecimal without prefix, filled with zeros to `digits`; never cut.
-public func hexadecimal(_ value: some BinaryInteger, digits: Int) -> String {
+package func hexadecimal(_ value: some BinaryInteger, digits: Int) -> String {
   let text = String(value, radix: 16)
   return String(repeating: "0", count: max(0, digits - text.count)) + text
 }

@@ -1,11 +1,14 @@
 /// A number of 4 KiB pages: the unit in which every format here maps at least.
 @frozen
 public struct PageCount: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+  /// Bits of an address inside a page.
   public static let pageSizeLog2: UInt64 = 12
+  /// Bytes in a page.
   public static let pageByteCount: UInt64 = 4096
 
   public var rawValue: UInt64
   @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  /// So many pages.
   @inlinable public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 
   /// The pages that `byteCount` bytes touch when they start `offset` bytes into a page.

@@ -12,8 +12,11 @@ public struct Requester: RawRepresentable, Hashable, Comparable, Sendable, Custo
     rawValue = UInt16(bus) << 8 | UInt16(device) << 3 | UInt16(function)
   }
 
+  /// Bits 15:8.
   @inlinable public var bus: UInt8 { UInt8(truncatingIfNeeded: rawValue >> 8) }
+  /// Bits 7:3; 0 to 31.
   @inlinable public var device: UInt8 { UInt8(truncatingIfNeeded: rawValue >> 3) & 31 }
+  /// Bits 2:0; 0 to 7.
   @inlinable public var function: UInt8 { UInt8(truncatingIfNeeded: rawValue) & 7 }
 
   /// Device and function in one byte, the index into a bus's context table.

@@ -24,6 +24,7 @@ extension Calgary.ChannelStatusRegister {
   /// The register without the agent's number: not zero when there is an error.
   public var errors: UInt32 { rawValue & ~UInt32(Self.agentField.mask) }
 
+  /// Whether a DMA has gone wrong.
   public var hasError: Bool { errors != 0 }
 
   /// Whose request failed, 0 to 31; means nothing without an error.

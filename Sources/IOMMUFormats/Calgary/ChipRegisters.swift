@@ -106,6 +106,7 @@ extension Calgary.PageMigrationRegister {
     [.ignored(0...28), hardStop, softStopFault, softStop]
   }
 
+  /// No bit is set.
   public static var empty: Self { Self(rawValue: 0) }
 
   /// In the control register: stop after what is on its way.

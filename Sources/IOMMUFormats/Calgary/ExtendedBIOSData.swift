@@ -51,9 +51,9 @@ extension Calgary {
       at start: PhysicalAddress, in memory: some PhysicalMemory, _ nodeLimit: Int
     ) throws(RioTableError) -> RioTable {
       let limit = RioTable.byteCountLimit
-      let bytes = [UInt8](unsafeUninitializedCapacity: limit) { buffer, count in
-        count = memory.read(
-          at: start, into: UnsafeMutableRawBufferPointer(buffer))
+      // Safe: as many bytes count as initialized as were copied.
+      let bytes = unsafe [UInt8](unsafeUninitializedCapacity: limit) { buffer, count in
+        count = unsafe memory.read(at: start, into: UnsafeMutableRawBufferPointer(buffer))
       }
       return try RioTable(bytes: bytes, nodeLimit: nodeLimit)
     }
@@ -96,7 +96,7 @@ extension Calgary {
     }
 
     private static func put(_ bytes: [UInt8], at address: UInt64, in memory: FlatMemory) {
-      let written = bytes.withUnsafeBytes { memory.write($0, at: PhysicalAddress(address)) }
+      let written = memory.write(bytes, at: PhysicalAddress(address))
       precondition(written == bytes.count, "no RAM where firmware keeps its data")
     }
   }

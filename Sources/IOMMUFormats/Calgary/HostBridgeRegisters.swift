@@ -71,12 +71,14 @@ extension Calgary.BusRangeRegister {
     [.ignored(0...7), last, first, .ignored(24...31)]
   }
 
+  /// The register of a PHB with these buses.
   public init(firstBus: UInt8, lastBus: UInt8) {
     self.init(rawValue: 0)
     self[Self.first] = UInt64(firstBus)
     self[Self.last] = UInt64(lastBus)
   }
 
+  /// The bus directly below the PHB.
   public var firstBus: UInt8 { UInt8(self[Self.first]) }
 
   /// The buses of this PHB, closed. A last bus of 0 means the first bus alone; empty when they are

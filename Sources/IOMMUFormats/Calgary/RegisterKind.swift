@@ -10,12 +10,19 @@ extension Calgary {
   ///
   /// Source: Linux `pci-calgary_64.c`.
   public enum RegisterKind: CaseIterable, Hashable, Sendable {
+    /// Registers outside of the PHBs' own blocks: CCR, TAR, STUFF and SPLIT_QUEUE.
     case chipConfiguration, tableAddress, stuff, splitQueue
+    /// What a PHB does and whether something went wrong: CSR, PLSSR, CONFIG_RW.
     case channelStatus, plssr, configuration
+    /// Windows of a PHB's bus that are not translated: I/O ports, MEM_1; MEM_ST.
     case ioBaseLow, ioBaseHigh, memory1Low, memory1High, ioAddressSize, memory1Last, memoryState
+    /// AER, CONFIG_0 and CSMR, on which no translation depends.
     case arbitration, configuration0High, configuration0Low, configuration0End, csmr
+    /// MEM_2, the second window that is not translated.
     case memory2Low, memory2High, memory2LastHigh, memory2LastLow
+    /// Error registers; all but DOSHOLE are a CalIOC2's.
     case mck, error0, error1, error2, error3, error4, error5, error6, dosHole, rootComplexStatus
+    /// How a PHB of a CalIOC2 is stopped, and SAVIOR_L2.
     case pageMigrationDebug, pageMigrationControl, saviorL2
   }
 
@@ -35,6 +42,7 @@ extension Calgary {
 
   /// Where a kind of register lies, how wide it is, what writes do.
   public struct RegisterDescription: Sendable {
+    /// As traces and drivers call it: `CONFIG_RW`.
     public var name: StaticString
     /// Offset of PHB 0's register, or of the only one.
     public var origin: UInt64
@@ -42,6 +50,7 @@ extension Calgary {
     public var stride: UInt64
     /// 4 or 8.
     public var byteCount: Int
+    /// What a write by software does.
     public var access: RegisterAccess
     /// Calgary does not have it.
     public var isCalIOC2Only: Bool
@@ -138,10 +147,12 @@ extension Calgary.RegisterKind {
 extension Calgary {
   /// One register of a chip.
   public struct Register: Hashable, Sendable {
+    /// What it is; most exist once for each PHB.
     public var kind: RegisterKind
     /// 0 to 3; 0 for a register that the chip has once.
     public var phb: Int
 
+    /// A register of a PHB, or of the chip when there is one for all.
     public init(_ kind: RegisterKind, _ phb: Int = 0) {
       precondition(0..<Calgary.hostBridgeCount ~= phb, "a chip has four PHBs")
       self.kind = kind
@@ -154,6 +165,7 @@ extension Calgary {
       return description.origin + description.stride * UInt64(phb)
     }
 
+    /// 4 or 8.
     public var byteCount: Int { kind.description.byteCount }
 
     /// As traces and people write it: `TAR2`, `PHB2.CSR`, `CCR`.
@@ -195,22 +207,35 @@ extension Calgary {
 
   /// Offsets of the registers that translation depends on, from a chip's BBAR.
   public enum RegisterOffset {
+    /// TAR.
     public static func tableAddress(_ phb: Int) -> UInt64 { Register(.tableAddress, phb).offset }
+    /// STUFF.
     public static func stuff(_ phb: Int) -> UInt64 { Register(.stuff, phb).offset }
+    /// SPLIT_QUEUE.
     public static func splitQueue(_ phb: Int) -> UInt64 { Register(.splitQueue, phb).offset }
+    /// CSR.
     public static func channelStatus(_ phb: Int) -> UInt64 { Register(.channelStatus, phb).offset }
+    /// PLSSR.
     public static func plssr(_ phb: Int) -> UInt64 { Register(.plssr, phb).offset }
+    /// CONFIG_RW.
     public static func configuration(_ phb: Int) -> UInt64 { Register(.configuration, phb).offset }
+    /// MEM_1_LOW.
     public static func memory1Low(_ phb: Int) -> UInt64 { Register(.memory1Low, phb).offset }
+    /// MEM_1_HIGH.
     public static func memory1High(_ phb: Int) -> UInt64 { Register(.memory1High, phb).offset }
     /// Called a size, used as the window's last address.
     public static func memory1Last(_ phb: Int) -> UInt64 { Register(.memory1Last, phb).offset }
+    /// AER.
     public static func arbitration(_ phb: Int) -> UInt64 { Register(.arbitration, phb).offset }
+    /// MEM_2_LOW.
     public static func memory2Low(_ phb: Int) -> UInt64 { Register(.memory2Low, phb).offset }
+    /// MEM_2_HIGH.
     public static func memory2High(_ phb: Int) -> UInt64 { Register(.memory2High, phb).offset }
+    /// MEM_2_SIZE_HIGH.
     public static func memory2LastHigh(_ phb: Int) -> UInt64 {
       Register(.memory2LastHigh, phb).offset
     }
+    /// MEM_2_SIZE_LOW.
     public static func memory2LastLow(_ phb: Int) -> UInt64 {
       Register(.memory2LastLow, phb).offset
     }

@@ -8,8 +8,11 @@ extension Calgary {
   ///
   /// Source: Linux `rio.h`, `pci-calgary_64.c`.
   public struct RioTable: Sendable, Hashable {
+    /// Which records the table has.
     public enum Version: UInt8, Sendable, CaseIterable {
+      /// Shorter records, without chassis.
       case two = 2
+      /// Records with chassis.
       case three = 3
 
       /// Bytes of a scalability node's record.
@@ -20,19 +23,24 @@ extension Calgary {
 
     /// Where a port leads: a node and one of its ports; 0xff where it leads nowhere.
     public struct Port: Sendable, Hashable {
+      /// The node's identifier.
       public var node: UInt8
+      /// The port's number.
       public var port: UInt8
 
+      /// A way to one port of a node.
       public init(node: UInt8, port: UInt8) {
         self.node = node
         self.port = port
       }
 
+      /// Leads nowhere.
       public static let none = Port(node: 0xff, port: 0xff)
     }
 
     /// A chassis' scalability controller.
     public struct ScalabilityNode: Sendable, Hashable {
+      /// The node's own number.
       public var identifier: UInt8
       /// CBAR: the physical base of its registers.
       public var base: UInt32
@@ -41,6 +49,7 @@ extension Calgary {
       /// 0 in version 2, which does not say.
       public var chassis: UInt8
 
+      /// A controller with what the table says of it.
       public init(identifier: UInt8, base: UInt32, ports: [Port], chassis: UInt8 = 0) {
         precondition(ports.count == 3, "a scalability node has three ports")
         self.identifier = identifier
@@ -52,20 +61,26 @@ extension Calgary {
 
     /// A chip on the Rio Grande interconnect.
     public struct RioNode: Sendable, Hashable {
+      /// The chip's own number.
       public var identifier: UInt8
       /// BBAR: the physical base of its 1 MiB of registers.
       public var base: UInt32
       /// The chip's type as the table has it; see ``kind``.
       public var type: UInt8
+      /// The scalability node that the chip belongs to.
       public var owner: UInt8
       /// Two.
       public var ports: [Port]
+      /// The number of the first slot below the chip.
       public var firstSlot: UInt8
+      /// Nobody knows what it says; firmware writes 1.
       public var status: UInt8
       /// 0 in version 2, as is the chassis.
       public var wpIndex: UInt8
+      /// The chassis that the chip is in.
       public var chassis: UInt8
 
+      /// A chip with what the table says of it.
       public init(
         identifier: UInt8, base: UInt32, type: UInt8, owner: UInt8, ports: [Port],
         firstSlot: UInt8 = 1, status: UInt8 = 1, wpIndex: UInt8 = 0, chassis: UInt8 = 0
@@ -86,20 +101,29 @@ extension Calgary {
       public var kind: RioKind? { RioKind(rawValue: type) }
     }
 
+    /// The types of RIO nodes that a public source names.
     public enum RioKind: UInt8, Sendable, CaseIterable {
+      /// A scalability controller.
       case hurricaneScalability = 0
+      /// A bridge to the RIO interconnect.
       case hurricaneRIOIB = 2
       /// The chip with the compatibility bus.
       case compatibilityCalgary = 4
+      /// A Calgary without the compatibility bus.
       case alternateCalgary = 5
 
+      /// Whether the chip is a Calgary or a CalIOC2.
       public var isCalgary: Bool { self == .compatibilityCalgary || self == .alternateCalgary }
     }
 
+    /// Which records the table has.
     public var version: Version
+    /// The chassis' controllers.
     public var scalabilityNodes: [ScalabilityNode]
+    /// The chips.
     public var rioNodes: [RioNode]
 
+    /// A table of these nodes, at most 255 of each kind.
     public init(version: Version, scalabilityNodes: [ScalabilityNode], rioNodes: [RioNode]) {
       precondition(
         scalabilityNodes.count <= 255 && rioNodes.count <= 255, "the counts are bytes")
@@ -118,6 +142,7 @@ extension Calgary {
 // MARK: Bytes
 
 extension Calgary.RioTable {
+  /// Version and the two counts, a byte each.
   public static let headerByteCount = 3
 
   /// Bytes of the longest table there is: of version 3, with 255 nodes of either kind.
@@ -198,7 +223,9 @@ extension Calgary {
   public enum RioTableError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The EBDA's list of blocks ends without a Rio table.
     case notFound(lastBlock: UInt16)
+    /// Neither version 2 nor 3.
     case unknownVersion(UInt8)
+    /// More scalability nodes than are accepted.
     case tooManyNodes(Int, limit: Int)
     /// The table needs more bytes than there are.
     case truncated(needed: Int, found: Int)

@@ -35,6 +35,7 @@ extension Calgary.TableAddressRegister {
   /// The table's first byte, a multiple of 32 KiB.
   public var table: PhysicalAddress { PhysicalAddress(addressBits(Self.tableBits)) }
 
+  /// How long the table is.
   public var tableSize: Calgary.TableSize { Calgary.TableSize(rawValue: UInt8(self[Self.size]))! }
 
   /// This register with software's bits replaced, all others kept, as a driver writes it.
@@ -50,7 +51,7 @@ extension Calgary.TableAddressRegister {
 
   /// This register as Linux writes it, which does not look at the table's alignment: after a kdump
   /// kernel's mistake with the address, bits of it end up in the size.
-  public func asLinuxSets(table: PhysicalAddress, size: Calgary.TableSize) -> Self {
+  package func asLinuxSets(table: PhysicalAddress, size: Calgary.TableSize) -> Self {
     Self(rawValue: rawValue & ~Self.softwareMask | table.rawValue | UInt64(size.rawValue))
   }
 
@@ -61,7 +62,7 @@ extension Calgary.TableAddressRegister {
   ///
   /// It clears only the bits of its *own* size code, in 32 bits: another code leaves a stray bit,
   /// and a table above 4 GiB loses its upper bits.
-  public func tableAsKdumpKernelReadsIt(ownSize: Calgary.TableSize) -> PhysicalAddress {
+  package func tableAsKdumpKernelReadsIt(ownSize: Calgary.TableSize) -> PhysicalAddress {
     PhysicalAddress(rawValue & Self.softwareMask & UInt64(~UInt32(ownSize.rawValue)))
   }
 }
@@ -69,6 +70,7 @@ extension Calgary.TableAddressRegister {
 extension Calgary {
   /// How long a TCE table is: the code in bits 2:0 of a TAR, 64 KiB to 8 MiB.
   public enum TableSize: UInt8, CaseIterable, Comparable, Sendable {
+    /// Bytes of table, by the register's code.
     case kib64, kib128, kib256, kib512, mib1, mib2, mib4, mib8
 
     /// Entries in the table: 8,192 to 1,048,576.
@@ -91,7 +93,7 @@ extension Calgary {
     ///
     /// The order, in pages, of `end >> 13` bytes, at most 7. The shift drops up to 8 KiB − 1, so
     /// that 2 GiB and 4 KiB still take the 4 MiB table.
-    public static func chosenByLinux(endOfRAM end: UInt64) -> Self {
+    package static func chosenByLinux(endOfRAM end: UInt64) -> Self {
       let pages = ((end >> 13) + 4095) >> 12
       guard pages > 0 else { return .mib8 }
       let order = UInt64.bitWidth - (pages - 1).leadingZeroBitCount

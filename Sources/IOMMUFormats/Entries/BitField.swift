@@ -15,11 +15,15 @@ public struct BitField: Sendable {
     case reserved
   }
 
+  /// The bits, closed, counted from the entry's first quadword on.
   public let bits: ClosedRange<Int>
+  /// The manual's name, or `reserved`, or `ignored`.
   public let name: StaticString
+  /// What hardware does with the bits.
   public let use: Use
 
   @inlinable @inline(__always)
+  /// A field of an entry.
   public init(_ bits: ClosedRange<Int>, _ name: StaticString, _ use: Use = .value) {
     self.bits = bits
     self.name = name

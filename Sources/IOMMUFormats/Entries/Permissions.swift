@@ -8,6 +8,7 @@ public struct Permissions: OptionSet, Hashable, Sendable, CustomStringConvertibl
   @inlinable public static var read: Permissions { Permissions(rawValue: 1) }
   /// The device may write memory. Bit 1, as in a TCE and in a VT-d entry.
   @inlinable public static var write: Permissions { Permissions(rawValue: 2) }
+  /// The device may do both.
   @inlinable public static var readWrite: Permissions { Permissions(rawValue: 3) }
   /// Requests of user privilege may pass. Bit 2, as U/S in a VT-d first-stage entry; other tables
   /// know no privilege.

@@ -33,19 +33,26 @@ extension Quadwords: Hashable {
 
 /// What a ``WideEntry`` keeps its bits in.
 public protocol QuadwordStorage: Hashable, Sendable {
+  /// Words that there are.
   static var quadwordCount: Int { get }
+  /// All bits zero.
   init()
+  /// Quadword `index`; 0 holds bits 63:0.
   subscript(_: Int) -> UInt64 { get set }
 }
 
 extension Quadwords: QuadwordStorage {
+  /// Words that there are.
   @inlinable public static var quadwordCount: Int { count }
 }
 
 /// A table entry or descriptor of 256 or 512 bits.
 public protocol WideEntry: TableEntry {
+  /// Four or eight quadwords.
   associatedtype Storage: QuadwordStorage
+  /// The entry's bits.
   var quadwords: Storage { get set }
+  /// The entry with these bits.
   init(quadwords: Storage)
 }
 

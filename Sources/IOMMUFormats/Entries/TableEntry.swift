@@ -42,6 +42,7 @@ public protocol TableEntry: Sendable, Hashable {
 
 /// The variant of an entry whose bits always mean the same.
 public struct OnlyVariant: Sendable {
+  /// The one there is.
   public init() {}
 }
 
@@ -166,6 +167,7 @@ extension TableEntry {
 extension TableEntry where Variant == OnlyVariant {
   /// Every bit of the entry, once, ascending.
   public static var fields: [BitField] { fields(OnlyVariant()) }
+  /// The one there is.
   public static var exampleVariants: [OnlyVariant] { [OnlyVariant()] }
   /// The reserved fields that are not zero.
   public var reservedViolations: [BitField] { reservedViolations(OnlyVariant()) }

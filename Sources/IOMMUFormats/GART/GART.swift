@@ -6,14 +6,19 @@
 public enum GART {
   /// Registers in the configuration space of function 3, 32 bits, little-endian.
   public enum RegisterOffset {
+    /// Which errors are reported.
     public static let machineCheckControl: UInt64 = 0x40
     /// The low half; the high half follows at 0x4c.
     public static let machineCheckStatus: UInt64 = 0x48
     /// The low half; the high half follows at 0x54.
     public static let machineCheckAddress: UInt64 = 0x50
+    /// Whether the GART translates, and how large the aperture is.
     public static let apertureControl: UInt64 = 0x90
+    /// Where the aperture lies.
     public static let apertureBase: UInt64 = 0x94
+    /// Where the GATT lies.
     public static let tableBase: UInt64 = 0x98
+    /// Drops the GART TLB.
     public static let cacheControl: UInt64 = 0x9c
   }
 

@@ -35,14 +35,16 @@ extension GART.GATTEntry {
 
   /// The entry that Linux 2.6.27 makes for any address: at 1 TiB and above it silently names a
   /// wrong, low page, because bit 40 falls onto bit 12 of the entry.
-  public static func wrapping(page: PhysicalAddress) -> Self {
+  package static func wrapping(page: PhysicalAddress) -> Self {
     let high = (page.rawValue >> 32) << addressHigh.shift
     return Self(
       rawValue: UInt32(
         truncatingIfNeeded: page.rawValue & addressLow.mask | high | valid.mask | coherent.mask))
   }
 
+  /// V: the entry maps its page.
   @inlinable public var isValid: Bool { self[Self.valid] != 0 }
+  /// C: accesses to the page look into the processors' caches.
   @inlinable public var isCoherent: Bool { self[Self.coherent] != 0 }
 
   /// The page's first byte; named even by an invalid entry (which is what erratum 156 reads).

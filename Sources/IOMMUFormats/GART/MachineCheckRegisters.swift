@@ -90,17 +90,22 @@ extension GART.MachineCheckStatus {
     return status
   }
 
+  /// VAL: the register holds an error.
   public var isValid: Bool { self[Self.val] != 0 }
   /// Another error came while this one stood.
   public var hasOverflowed: Bool {
     get { self[Self.over] != 0 }
     set { self[Self.over] = newValue ? 1 : 0 }
   }
+  /// UC: the error was not corrected.
   public var isUncorrected: Bool { self[Self.uc] != 0 }
   /// The report was enabled, so the CPU took a machine check.
   public var isReported: Bool { self[Self.en] != 0 }
+  /// ADDRV: the address register holds something.
   public var hasAddress: Bool { self[Self.addrV] != 0 }
+  /// MISCV: a further register holds something.
   public var hasMiscellaneous: Bool { self[Self.miscV] != 0 }
+  /// PCC: the processor cannot go on.
   public var hasCorruptedContext: Bool { self[Self.pcc] != 0 }
   /// Bits 15:0: what kind of error; 0x1b for a TLB error, transaction and level generic.
   public var errorCode: UInt16 {

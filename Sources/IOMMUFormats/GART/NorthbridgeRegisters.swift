@@ -37,6 +37,7 @@ extension GART.ApertureControl {
     self[Self.disGartTblWlkPrb] = walksWithoutProbes ? 1 : 0
   }
 
+  /// GartEn: the aperture is translated, for whoever is not shut out.
   public var isEnabled: Bool {
     get { self[Self.gartEn] != 0 }
     set { self[Self.gartEn] = newValue ? 1 : 0 }

@@ -2,25 +2,31 @@ import CIOMMUAtomics
 
 /// Entries of one word each, read where they lie in this process; no load sees half an entry.
 ///
-/// It does not keep the bytes alive.
+/// Making one is unsafe, because it does not keep the bytes alive: whoever does holds their memory.
+/// Reading is checked.
 @frozen
-public struct EntryWords {
+@safe
+@usableFromInline
+package struct EntryWords {
   @usableFromInline let start: UnsafeRawPointer
   @usableFromInline let byteCount: Int
   @usableFromInline let isBigEndian: Bool
   /// Entries, at least 1.
-  public let count: Int
+  @usableFromInline package let count: Int
 
-  /// - Precondition: An entry has 32 or 64 bits; `bytes` begins at a multiple of its size and holds
-  ///   at least one.
+  /// - Precondition: An entry has 32 or 64 bits; `bytes` begins at a multiple of its size, holds at
+  ///   least one, and stays readable.
+  @unsafe
   @inlinable @inline(__always)
-  public init(_ bytes: UnsafeRawBufferPointer, of entry: (some TableEntry).Type) {
+  package init(_ bytes: UnsafeRawBufferPointer, of entry: (some TableEntry).Type) {
     byteCount = entry.byteCount
     precondition(byteCount == 4 || byteCount == 8, "an entry read in one piece is one word")
+    let address = UInt(bitPattern: bytes.baseAddress)
     precondition(
-      bytes.count >= byteCount && UInt(bitPattern: bytes.baseAddress) % UInt(byteCount) == 0,
+      bytes.count >= byteCount && address % UInt(byteCount) == 0,
       "entries lie whole at multiples of their size")
-    start = bytes.baseAddress.unsafelyUnwrapped
+    // Safe: the buffer is not empty.
+    unsafe start = bytes.baseAddress.unsafelyUnwrapped
     count = bytes.count / byteCount
     isBigEndian = entry.isBigEndian
   }
@@ -29,20 +35,22 @@ public struct EntryWords {
   ///
   /// - Precondition: `index` is below ``count``.
   @inlinable @inline(__always)
-  public subscript(index: Int) -> UInt64 {
+  package subscript(index: Int) -> UInt64 {
     precondition(index >= 0 && index < count, "there are no more entries than the bytes hold")
-    return load(index)
+    // Safe: it was checked.
+    return unsafe load(index)
   }
 
+  @unsafe
   @inlinable @inline(__always)
   func load(_ index: Int) -> UInt64 {
     // Safe: every caller has checked that 0 ≤ index < count.
-    let place = start + index &* byteCount
+    let place = unsafe start + index &* byteCount
     guard byteCount == 8 else {
-      let word = UInt32(littleEndian: ciommu_load32(place))
+      let word = unsafe UInt32(littleEndian: ciommu_load32(place))
       return UInt64(isBigEndian ? word.byteSwapped : word)
     }
-    return inMemory(UInt64(littleEndian: ciommu_load64(place)))
+    return unsafe inMemory(UInt64(littleEndian: ciommu_load64(place)))
   }
 
   /// The bytes of a quadword as a little-endian load sees them; the same again backwards.
@@ -54,7 +62,7 @@ public struct EntryWords {
   /// - Parameter first: The first word, which has been read.
   /// - Complexity: O(the result).
   @inlinable @inline(__always)
-  public func runLength(from first: UInt64, step: UInt64) -> Int {
+  package func runLength(from first: UInt64, step: UInt64) -> Int {
     var expected = first &+ step
     var index = 1
     // Rows of scattered pages are short: the first few words one by one, then sixteen at a time.
@@ -66,14 +74,17 @@ public struct EntryWords {
       // Steps may be added to big-endian words as they lie there while none carries.
       if index >= nextBlock, index &+ 16 <= count, !isBigEndian || expected & range == 0 {
         // Safe: index + 16 ≤ count, and quadwords lie at multiples of eight.
-        if ciommu_is_series16(start + index &* 8, inMemory(expected), inMemoryStep) {
+        let isSeries = unsafe ciommu_is_series16(
+          start + index &* 8, inMemory(expected), inMemoryStep)
+        if isSeries {
           index &+= 16
           expected &+= step &* 16
           continue
         }
         nextBlock = index &+ 16
       }
-      guard load(index) == expected else { break }
+      // Safe: index < count.
+      guard unsafe load(index) == expected else { break }
       index &+= 1
       expected &+= step
     }
@@ -82,9 +93,10 @@ public struct EntryWords {
 
   /// Asks for the cache lines of bytes in this process without waiting for them.
   @inlinable
-  public static func prefetch(_ bytes: UnsafeRawBufferPointer) {
+  package static func prefetch(_ bytes: UnsafeRawBufferPointer) {
     for offset in stride(from: 0, to: bytes.count, by: 64) {
-      ciommu_prefetch(bytes.baseAddress.unsafelyUnwrapped + offset)
+      // Safe: a buffer that holds bytes has a base, and nothing is read.
+      unsafe ciommu_prefetch(bytes.baseAddress.unsafelyUnwrapped + offset)
     }
   }
 }

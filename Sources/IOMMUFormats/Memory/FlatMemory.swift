@@ -9,11 +9,12 @@ import Glibc
 ///
 /// Aligned words are read and written atomically: neither the modelled hardware nor a concurrent
 /// reader ever sees a torn entry. `FlatMemory` itself may be shared between threads for that
-/// reason.
+/// reason, and because nothing else of it changes.
+@safe
 public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   /// Physical 0 to the end of RAM. Holes are inside it; their bytes are never reached by an
   /// address.
-  public let bytes: UnsafeMutableRawBufferPointer
+  @usableFromInline package let bytes: UnsafeMutableRawBufferPointer
 
   /// Where RAM answers: half-open, ascending, not touching.
   public let ram: [Range<PhysicalAddress>]
@@ -43,10 +44,13 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     }
     guard let end = joined.last?.upperBound.rawValue else { throw .noRAM }
     guard end <= 1 << 47, let byteCount = Int(exactly: end) else { throw .notGranted(end, ENOMEM) }
-    let pointer = mmap(
+    // Safe: memory of its own, that nobody else knows of and that is given back in deinit.
+    let pointer = unsafe mmap(
       nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-    guard let pointer, pointer != MAP_FAILED else { throw .notGranted(end, errno) }
-    bytes = UnsafeMutableRawBufferPointer(start: pointer, count: byteCount)
+    guard let pointer = unsafe pointer, unsafe pointer != MAP_FAILED else {
+      throw .notGranted(end, errno)
+    }
+    unsafe bytes = UnsafeMutableRawBufferPointer(start: pointer, count: byteCount)
     self.ram = joined
     let main = joined.max { $0.byteCount < $1.byteCount }!
     mainBase = main.lowerBound.rawValue
@@ -58,7 +62,10 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     try self.init(ram: [PhysicalAddress(0)..<PhysicalAddress(byteCount)])
   }
 
-  deinit { munmap(bytes.baseAddress, bytes.count) }
+  deinit {
+    // Safe: nobody holds the memory any more; a window's holder keeps it.
+    unsafe munmap(bytes.baseAddress, bytes.count)
+  }
 
   /// Whether all `byteCount` bytes from `address` lie in one RAM range.
   @inlinable @inline(__always)
@@ -79,40 +86,45 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   @inlinable @inline(__always)
   func pointer(to address: PhysicalAddress) -> UnsafeMutableRawPointer {
     // Safe: every caller has checked isBacked, and RAM ends at or before the reservation does.
-    bytes.baseAddress.unsafelyUnwrapped + Int(truncatingIfNeeded: address.rawValue)
+    unsafe bytes.baseAddress.unsafelyUnwrapped + Int(truncatingIfNeeded: address.rawValue)
   }
 
   // MARK: Loads
 
   @inlinable @inline(__always)
   public func quadword(at address: PhysicalAddress) -> UInt64? {
+    // Safe: RAM is there for all bytes of the word.
     guard isBacked(address, byteCount: 8) else { return nil }
     guard address.rawValue & 7 == 0 else {
-      return UInt64(littleEndian: pointer(to: address).loadUnaligned(as: UInt64.self))
+      return unsafe UInt64(littleEndian: pointer(to: address).loadUnaligned(as: UInt64.self))
     }
-    return UInt64(littleEndian: ciommu_load64(pointer(to: address)))
+    return unsafe UInt64(littleEndian: ciommu_load64(pointer(to: address)))
   }
 
   @inlinable @inline(__always)
   public func doubleword(at address: PhysicalAddress) -> UInt32? {
+    // Safe: RAM is there for all bytes of the word.
     guard isBacked(address, byteCount: 4) else { return nil }
     guard address.rawValue & 3 == 0 else {
-      return UInt32(littleEndian: pointer(to: address).loadUnaligned(as: UInt32.self))
+      return unsafe UInt32(littleEndian: pointer(to: address).loadUnaligned(as: UInt32.self))
     }
-    return UInt32(littleEndian: ciommu_load32(pointer(to: address)))
+    return unsafe UInt32(littleEndian: ciommu_load32(pointer(to: address)))
   }
 
   public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
     guard let range = ram.first(where: { $0.contains(address) }) else { return 0 }
     let count = Int(min(UInt64(buffer.count), range.upperBound.rawValue - address.rawValue))
-    buffer.copyMemory(from: UnsafeRawBufferPointer(start: pointer(to: address), count: count))
+    // Safe: no more than the buffer holds and the RAM range has.
+    unsafe buffer.copyMemory(
+      from: UnsafeRawBufferPointer(start: pointer(to: address), count: count))
     return count
   }
 
   /// The bytes from `address` to the end of its RAM range.
   public func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer? {
     guard let range = ram.first(where: { $0.contains(address) }) else { return nil }
-    return UnsafeRawBufferPointer(
+    // Safe to make: it ends with the RAM range.
+    return unsafe UnsafeRawBufferPointer(
       start: pointer(to: address), count: Int(range.upperBound.rawValue - address.rawValue))
   }
 
@@ -120,7 +132,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
 
   /// All of the reservation: holes in it read as zeros, which is an empty entry in every format.
   public var window: MemoryWindow {
-    MemoryWindow(base: UnsafeRawPointer(bytes.baseAddress), byteCount: UInt64(bytes.count))
+    // Safe to make: the reservation is aligned to pages, and can be read as long as it stands.
+    unsafe MemoryWindow(base: UnsafeRawPointer(bytes.baseAddress), byteCount: UInt64(bytes.count))
   }
 
   // MARK: Stores
@@ -132,7 +145,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   public func store(_ quadword: UInt64, at address: PhysicalAddress) {
     precondition(address.rawValue & 7 == 0, "a quadword is stored at a multiple of eight")
     precondition(isBacked(address, byteCount: 8), "no RAM where the quadword is to be stored")
-    ciommu_store64(pointer(to: address), quadword.littleEndian)
+    // Safe: aligned and in RAM.
+    unsafe ciommu_store64(pointer(to: address), quadword.littleEndian)
   }
 
   /// Stores a big-endian quadword; atomic.
@@ -156,11 +170,12 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     precondition(
       count == 0 || isBacked(address, byteCount: UInt64(count) * 8),
       "no RAM where the quadwords are to be stored")
-    var place = pointer(to: address)
+    // Safe: all of them are aligned and in RAM.
+    var place = unsafe pointer(to: address)
     var word = first
     for _ in 0..<count {
-      ciommu_store64(place, isBigEndian ? word.bigEndian : word.littleEndian)
-      place += 8
+      unsafe ciommu_store64(place, isBigEndian ? word.bigEndian : word.littleEndian)
+      unsafe place += 8
       word &+= step
     }
   }
@@ -172,7 +187,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   public func store(_ doubleword: UInt32, at address: PhysicalAddress) {
     precondition(address.rawValue & 3 == 0, "a doubleword is stored at a multiple of four")
     precondition(isBacked(address, byteCount: 4), "no RAM where the doubleword is to be stored")
-    ciommu_store32(pointer(to: address), doubleword.littleEndian)
+    // Safe: aligned and in RAM.
+    unsafe ciommu_store32(pointer(to: address), doubleword.littleEndian)
   }
 
   /// Stores a big-endian doubleword; atomic.
@@ -196,10 +212,10 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     precondition(address.rawValue & 7 == 0, "a quadword is exchanged at a multiple of eight")
     precondition(isBacked(address, byteCount: 8), "no RAM where the quadword is to be exchanged")
     var found = expected.littleEndian
-    guard !ciommu_compare_exchange64(pointer(to: address), &found, desired.littleEndian) else {
-      return nil
-    }
-    return UInt64(littleEndian: found)
+    // Safe: aligned and in RAM.
+    let isDone = unsafe ciommu_compare_exchange64(
+      pointer(to: address), &found, desired.littleEndian)
+    return isDone ? nil : UInt64(littleEndian: found)
   }
 
   /// Copies as many of `bytes` as RAM takes in one run from `address`.
@@ -209,9 +225,19 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   public func write(_ source: UnsafeRawBufferPointer, at address: PhysicalAddress) -> Int {
     guard let range = ram.first(where: { $0.contains(address) }) else { return 0 }
     let count = Int(min(UInt64(source.count), range.upperBound.rawValue - address.rawValue))
-    pointer(to: address).copyMemory(
-      from: source.baseAddress ?? .init(pointer(to: address)), byteCount: count)
+    guard let start = source.baseAddress else { return 0 }
+    // Safe: no more than the source holds and the RAM range has.
+    unsafe pointer(to: address).copyMemory(from: start, byteCount: count)
     return count
+  }
+
+  /// Copies as many of `bytes` as RAM takes in one run from `address`.
+  ///
+  /// - Returns: Bytes stored; 0 where there is no RAM.
+  @discardableResult
+  public func write(_ bytes: [UInt8], at address: PhysicalAddress) -> Int {
+    // Safe: the buffer is used while it is there.
+    unsafe bytes.withUnsafeBytes { unsafe write($0, at: address) }
   }
 
   /// Sets `byteCount` bytes from `address` to zero.
@@ -219,7 +245,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   /// - Precondition: they all lie in one RAM range.
   public func zero(at address: PhysicalAddress, byteCount: UInt64) {
     precondition(isBacked(address, byteCount: byteCount), "no RAM where zeros are to be stored")
-    memset(pointer(to: address), 0, Int(byteCount))
+    // Safe: all of them are in RAM.
+    unsafe memset(pointer(to: address), 0, Int(byteCount))
   }
 
   /// Page-aligned runs that may hold anything but zeros: what was touched since the reservation.
@@ -227,7 +254,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   /// Asks the kernel which pages exist, so that writing out 64 GiB costs what the machine used.
   /// Where the kernel does not tell, all of RAM. Ascending; `O(RAM / 4 KiB)` bits looked at.
   public func touchedRanges() -> [Range<PhysicalAddress>] {
-    let file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
+    // Safe: a path that ends with a zero.
+    let file = unsafe open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return ram }
     defer { close(file) }
     var touched: [Range<PhysicalAddress>] = []
@@ -238,10 +266,11 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
       let end = range.upperBound.pageNumber
       while page < end {
         let count = Int(min(UInt64(chunkPages), end - page))
-        let virtualPage = UInt64(UInt(bitPattern: bytes.baseAddress)) / 4096 + page
+        let virtualPage = unsafe UInt64(UInt(bitPattern: bytes.baseAddress)) / 4096 + page
         let want = count * 8
-        let got = entries.withUnsafeMutableBytes {
-          pread(file, $0.baseAddress, want, off_t(virtualPage * 8))
+        // Safe: `want` is at most what the array holds.
+        let got = unsafe entries.withUnsafeMutableBytes {
+          unsafe pread(file, $0.baseAddress, want, off_t(virtualPage * 8))
         }
         guard got == want else { return ram }
         // Bits 63 and 62 of a pagemap entry: the page is in memory, or in swap.
@@ -263,9 +292,13 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
 
 /// Why a ``FlatMemory`` could not be had.
 public enum MemoryError: Error, Equatable, CustomStringConvertible {
+  /// No range was given.
   case noRAM
+  /// Empty, or not made of whole pages.
   case badRange(Range<PhysicalAddress>)
+  /// Two ranges have bytes in common.
   case overlap(Range<PhysicalAddress>, Range<PhysicalAddress>)
+  /// The system does not reserve so many bytes; its error number.
   case notGranted(UInt64, Int32)
 
   public var description: String {
@@ -275,8 +308,13 @@ public enum MemoryError: Error, Equatable, CustomStringConvertible {
     case .overlap(let first, let second): "RAM ranges \(first.text) and \(second.text) overlap"
     case .notGranted(let byteCount, let code):
       "the system does not reserve \(byteCount) bytes of address space "
-        + "(\(String(cString: strerror(code)))); "
+        + "(\(Self.systemText(code))); "
         + "choose less RAM"
     }
+  }
+
+  private static func systemText(_ code: Int32) -> String {
+    // Safe: strerror never returns null, and its text is copied at once.
+    unsafe String(cString: strerror(code))
   }
 }

@@ -67,8 +67,9 @@ extension PhysicalMemory {
 
   /// `byteCount` bytes from `address`; `nil` when any of them is not there.
   public func bytes(at address: PhysicalAddress, count byteCount: Int) -> [UInt8]? {
-    let bytes = [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
-      initializedCount = read(at: address, into: UnsafeMutableRawBufferPointer(buffer))
+    // Safe: as many bytes count as initialized as were copied.
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
+      count = unsafe read(at: address, into: UnsafeMutableRawBufferPointer(buffer))
     }
     return bytes.count == byteCount ? bytes : nil
   }

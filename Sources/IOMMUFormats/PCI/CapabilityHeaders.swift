@@ -56,6 +56,7 @@ extension PCI.CapabilityHeader {
     [idField, nextField, BitField(16...31, "body", .ignored)]
   }
 
+  /// Which capability begins here.
   public var id: PCI.CapabilityID { PCI.CapabilityID(rawValue: UInt8(self[Self.idField])) }
   /// Byte offset of the next capability; 0 ends the list. The two low bits do not count.
   public var next: Int { Int(self[Self.nextField]) & ~3 }
@@ -108,6 +109,7 @@ extension PCI.ExtendedCapabilityHeader {
     self[Self.versionField] = UInt64(version)
   }
 
+  /// Which capability begins here.
   public var id: PCI.ExtendedCapabilityID {
     PCI.ExtendedCapabilityID(rawValue: UInt16(self[Self.idField]))
   }
@@ -165,6 +167,7 @@ extension PCI.VirtualFunctionRouting {
 
   public static func fields(_: OnlyVariant) -> [BitField] { [firstField, strideField] }
 
+  /// Virtual functions so far above the physical one, and from each other.
   public init(firstOffset: UInt16, stride: UInt16) {
     self.init(rawValue: 0)
     self[Self.firstField] = UInt64(firstOffset)

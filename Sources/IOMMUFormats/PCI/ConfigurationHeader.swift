@@ -54,13 +54,16 @@ extension PCI.Identity {
 
   public static func fields(_: OnlyVariant) -> [BitField] { [vendor, device] }
 
+  /// The register of a function of this kind.
   public init(vendorID: UInt16, deviceID: UInt16) {
     self.init(rawValue: 0)
     self[Self.vendor] = UInt64(vendorID)
     self[Self.device] = UInt64(deviceID)
   }
 
+  /// Who made the function; all ones where there is none.
   public var vendorID: UInt16 { UInt16(self[Self.vendor]) }
+  /// What the vendor calls the function.
   public var deviceID: UInt16 { UInt16(self[Self.device]) }
   /// No function answers: the bus reads as ones.
   public var isAbsent: Bool { vendorID == 0xffff }
@@ -127,6 +130,7 @@ extension PCI.ClassRevision {
 
   /// Base class, subclass and interface, 24 bits.
   public var classCode: UInt32 { UInt32(self[Self.code]) }
+  /// The vendor's revision of the device.
   public var revisionID: UInt8 { UInt8(self[Self.revision]) }
 }
 
@@ -144,6 +148,7 @@ extension PCI.HeaderType {
     ]
   }
 
+  /// The register of a device with one function.
   public init(layout: PCI.HeaderLayout) {
     self.init(rawValue: 0)
     self[Self.layoutField] = UInt64(layout.rawValue)
@@ -175,6 +180,7 @@ extension PCI.BusNumbers {
     ]
   }
 
+  /// The register of a bridge between these buses.
   public init(primary: UInt8, secondary: UInt8, subordinate: UInt8) {
     self.init(rawValue: 0)
     self[Self.primaryField] = UInt64(primary)

@@ -6,9 +6,12 @@ extension PCI {
   /// from 0x10000 on those that it makes up for devices behind a VMD controller. Written as `lspci`
   /// has it, `0001:00:1f.2`; without the segment where that is 0, `00:1f.2`.
   public struct Function: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The PCI segment group.
     public var segment: UInt32
+    /// The device, by its requester-id.
     public var requester: Requester
 
+    /// A function of a segment.
     public init(segment: UInt32 = 0, _ requester: Requester) {
       self.segment = segment
       self.requester = requester

@@ -151,16 +151,18 @@ extension VTd.GlobalStatus {
   static var ires: BitField { BitField(25...25, "IRES") }
   static var qies: BitField { BitField(26...26, "QIES") }
   static var wbfs: BitField { BitField(27...27, "WBFS") }
+  static var fls: BitField { BitField(29...29, "FLS") }
   static var rtps: BitField { BitField(30...30, "RTPS") }
   static var tes: BitField { BitField(31...31, "TES") }
 
   public static func fields(_: OnlyVariant) -> [BitField] {
     [
       .reserved(0...22), cfis, irtps, ires, qies, wbfs, BitField(28...28, "AFLS"),
-      BitField(29...29, "FLS"), rtps, tes,
+      fls, rtps, tes,
     ]
   }
 
+  /// The register of a unit that does these, all other bits zero.
   public init(translates: Bool, remapsInterrupts: Bool = false) {
     self.init(rawValue: 0)
     self[Self.tes] = translates ? 1 : 0
@@ -188,7 +190,14 @@ extension VTd {
 
   /// The translation table mode, bits 11:10 of RTADDR_REG.
   public enum TranslationTableMode: UInt8, Sendable {
-    case legacy, scalable, reserved, abortDMA
+    /// One context table for each bus, second-stage tables.
+    case legacy
+    /// Two context tables for each bus, PASID tables.
+    case scalable
+    /// A code that hardware refuses.
+    case reserved
+    /// No table is read: all DMA is refused.
+    case abortDMA
   }
 }
 
@@ -211,7 +220,9 @@ extension VTd.RootTableAddress {
     self[Self.ttm] = UInt64(mode.rawValue)
   }
 
+  /// The root table's first byte.
   public var rootTable: PhysicalAddress { PhysicalAddress(addressBits(Self.rta)) }
+  /// TTM: which tables the unit reads.
   public var mode: VTd.TranslationTableMode {
     VTd.TranslationTableMode(rawValue: UInt8(self[Self.ttm]))!
   }

@@ -22,6 +22,7 @@ extension VTd {
     case secondStageWithDeviceTLB
     /// The IOVA is the physical address.
     case passThrough
+    /// A code that hardware refuses.
     case reserved
   }
 }
@@ -67,9 +68,11 @@ extension VTd.ContextEntry {
     self[Self.did] = UInt64(domainID)
   }
 
+  /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of this device are not recorded. Counts also in an entry that is not present.
   @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }
+  /// TT: how requests are translated.
   @inlinable
   public var translationType: VTd.TranslationType {
     VTd.TranslationType(rawValue: UInt8(truncatingIfNeeded: self[Self.tt])) ?? .reserved
@@ -81,10 +84,11 @@ extension VTd.ContextEntry {
   @inlinable public var addressWidthCode: UInt64 { self[Self.aw] }
   /// Levels of the second-stage table; 3 to 5 are legal, others are what the bits say.
   @inlinable public var levels: Int { Int(truncatingIfNeeded: addressWidthCode) &+ 2 }
+  /// DID: the domain's number.
   @inlinable public var domainID: UInt16 { UInt16(truncatingIfNeeded: self[Self.did]) }
 }
 
 extension VTd.ContextEntry {
   /// The bits of SSPTPTR, which hardware does not look at when the type is pass-through.
-  @inlinable public static var pointerMask: UInt64 { ssptptr.mask }
+  @inlinable package static var pointerMask: UInt64 { ssptptr.mask }
 }

@@ -20,6 +20,7 @@ extension VTd.FirstStageEntry {
     public var isLeaf: Bool
     /// The tables lie in guest addresses, whose width the second stage judges.
     public var isNested: Bool
+    /// What the unit allows.
     public var limits: VTd.Limits
 
     /// - Precondition: `level` is 1 to 5; only levels 1 to 3 can be leaves, and level 1 always is.
@@ -122,6 +123,7 @@ extension VTd.FirstStageEntry {
         | (isUser ? Self.us.mask : 0) | (level > 1 ? Self.ps.mask : 0))
   }
 
+  /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { rawValue & Self.p.mask != 0 }
   /// P as the right to read, R/W and U/S; nothing in an entry that is not present.
   @inlinable
@@ -149,7 +151,7 @@ extension VTd.FirstStageEntry {
 
   /// What a walk sets in every entry that it uses.
   @inlinable
-  public static func accessedBits(extended: Bool) -> UInt64 { a.mask | (extended ? ea.mask : 0) }
+  package static func accessedBits(extended: Bool) -> UInt64 { a.mask | (extended ? ea.mask : 0) }
   /// What a write sets in the leaf.
-  @inlinable public static var dirtyBit: UInt64 { d.mask }
+  @inlinable package static var dirtyBit: UInt64 { d.mask }
 }

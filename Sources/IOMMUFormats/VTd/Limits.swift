@@ -45,6 +45,7 @@ extension VTd {
       return limits
     }()
 
+    /// Limits of which all is known.
     public init(
       hostAddressWidth: Int, maximumGuestAddressWidth: Int, supportedWidths: UInt8,
       has2MiBPages: Bool, has1GiBPages: Bool, domainIDBits: Int, hasSnoopControl: Bool,

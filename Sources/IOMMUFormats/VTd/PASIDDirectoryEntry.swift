@@ -34,6 +34,7 @@ extension VTd.PASIDDirectoryEntry {
     self.init(rawValue: pasidTable.rawValue | Self.p.mask)
   }
 
+  /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of these 64 PASIDs are not recorded. Counts also in an entry that is not present.
   @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }

@@ -16,9 +16,13 @@ extension VTd {
     public var rawValue: UInt8
     @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
 
+    /// First-stage tables.
     @inlinable public static var firstStage: Self { Self(rawValue: 1) }
+    /// Second-stage tables.
     @inlinable public static var secondStage: Self { Self(rawValue: 2) }
+    /// First-stage tables of a guest, in second-stage tables of its host.
     @inlinable public static var nested: Self { Self(rawValue: 3) }
+    /// The IOVA is the physical address.
     @inlinable public static var passThrough: Self { Self(rawValue: 4) }
   }
 }
@@ -78,9 +82,11 @@ extension VTd.PASIDTableEntry {
     self[Self.did] = UInt64(domainID)
   }
 
+  /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of this PASID are not recorded. Counts also in an entry that is not present.
   @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }
+  /// PGTT: how requests are translated.
   @inlinable
   public var translationType: VTd.PASIDTranslationType {
     get { VTd.PASIDTranslationType(rawValue: UInt8(truncatingIfNeeded: self[Self.pgtt])) }
@@ -104,6 +110,7 @@ extension VTd.PASIDTableEntry {
     get { PhysicalAddress(addressBits(Self.ssptptr)) }
     set { self[Self.ssptptr] = newValue.rawValue >> Self.ssptptr.shift }
   }
+  /// DID: the domain's number.
   @inlinable public var domainID: UInt16 { UInt16(truncatingIfNeeded: self[Self.did]) }
   /// PWSNP: walks of the tables see the processors' caches.
   @inlinable
@@ -143,7 +150,7 @@ extension VTd.PASIDTableEntry {
   }
 
   /// The entry with the pointers zero that its type does not use: hardware does not look at them.
-  public var withoutUnusedPointers: Self {
+  package var withoutUnusedPointers: Self {
     var entry = self
     if !translationType.hasSecondStage { entry.secondStageTable = PhysicalAddress(0) }
     if !translationType.hasFirstStage { entry.firstStageTable = PhysicalAddress(0) }

@@ -40,6 +40,7 @@ extension VTd.RootEntry {
     self[Self.p] = 1
   }
 
+  /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { self[Self.p] != 0 }
 
   /// The context table's first byte.

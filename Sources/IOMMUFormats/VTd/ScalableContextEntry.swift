@@ -57,6 +57,7 @@ extension VTd.ScalableContextEntry {
     self[Self.ridPASID] = UInt64(requesterPASID.rawValue)
   }
 
+  /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of this device are not recorded. Counts also in an entry that is not present.
   @inlinable public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }

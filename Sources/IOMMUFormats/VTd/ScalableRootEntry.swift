@@ -55,8 +55,10 @@ extension VTd.ScalableRootEntry {
   @inlinable public var isLowerPresent: Bool { self[Self.lp] != 0 }
   /// UP: the table of devices and functions 128 to 255 is there.
   @inlinable public var isUpperPresent: Bool { self[Self.up] != 0 }
+  /// The first byte of the table for devices and functions 0 to 127.
   @inlinable
   public var lowerContextTable: PhysicalAddress { PhysicalAddress(addressBits(Self.lctp)) }
+  /// The first byte of the table for devices and functions 128 to 255.
   @inlinable
   public var upperContextTable: PhysicalAddress { PhysicalAddress(addressBits(Self.uctp)) }
 

@@ -20,6 +20,7 @@ extension VTd.SecondStageEntry {
     public var isLeaf: Bool
     /// RTADDR_REG.SSIRWE: IR and IW say what devices may do, and R and W are ignored.
     public var usesIOPermissions: Bool
+    /// What the unit allows.
     public var limits: VTd.Limits
 
     /// - Precondition: `level` is 1 to 5; only levels 1 to 3 can be leaves, and level 1 always is.
@@ -147,6 +148,7 @@ extension VTd.SecondStageEntry {
   public var permissions: Permissions {
     Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.r] | self[Self.w] &<< 1))
   }
+  /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { rawValue & (Self.r.mask | Self.w.mask) != 0 }
   /// IR and IW, which take the place of R and W under RTADDR_REG.SSIRWE.
   @inlinable
@@ -158,9 +160,9 @@ extension VTd.SecondStageEntry {
   /// D, meaningful in leaves: the page was written.
   @inlinable public var isDirty: Bool { rawValue & Self.d.mask != 0 }
   /// What a walk sets in every entry that it uses, under SSADE.
-  @inlinable public static var accessedBit: UInt64 { a.mask }
+  @inlinable package static var accessedBit: UInt64 { a.mask }
   /// What a write sets in the leaf, under SSADE.
-  @inlinable public static var dirtyBit: UInt64 { d.mask }
+  @inlinable package static var dirtyBit: UInt64 { d.mask }
   /// PS, meaningful in levels 2 and 3.
   @inlinable public var hasPageSizeBit: Bool { rawValue & Self.ps.mask != 0 }
   /// Bits 51:12, the next table or the page.

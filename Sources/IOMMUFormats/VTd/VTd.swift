@@ -5,11 +5,17 @@
 public enum VTd {
   /// Registers of a remapping unit, as offsets from its base. Specification: 11.4.
   public enum RegisterOffset {
+    /// VER_REG.
     public static let version: UInt64 = 0x000
+    /// CAP_REG.
     public static let capability: UInt64 = 0x008
+    /// ECAP_REG.
     public static let extendedCapability: UInt64 = 0x010
+    /// GCMD_REG.
     public static let globalCommand: UInt64 = 0x018
+    /// GSTS_REG.
     public static let globalStatus: UInt64 = 0x01c
+    /// RTADDR_REG.
     public static let rootTableAddress: UInt64 = 0x020
   }
 

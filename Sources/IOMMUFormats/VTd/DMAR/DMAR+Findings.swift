@@ -3,6 +3,7 @@ extension VTd.DMAR {
   public struct Finding: Sendable, Hashable, CustomStringConvertible {
     /// Bytes from the table's start.
     public var offset: Int
+    /// What is wrong, in a sentence.
     public var text: String
 
     public var description: String { "at byte \(hexadecimal(offset)): \(text)" }

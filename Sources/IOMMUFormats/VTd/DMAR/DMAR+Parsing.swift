@@ -1,6 +1,7 @@
 extension VTd.DMAR {
   /// Why bytes are no DMAR table, with the byte offset from the table's start.
   public enum ParsingError: Error, Equatable, CustomStringConvertible {
+    /// What is wrong with any table.
     case table(ACPI.TableError)
     /// The table ends before its first structure could start.
     case headerCutOff(byteCount: Int)

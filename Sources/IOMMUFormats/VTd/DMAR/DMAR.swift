@@ -5,13 +5,16 @@ extension VTd {
   /// comes out again byte for byte, unknown structures and reserved fields included. Specification:
   /// Intel VT-d 8.1.
   public struct DMAR: Sendable, Hashable {
+    /// What every ACPI table has.
     public var header: ACPI.TableHeader
+    /// Bytes 36 to 43.
     public var platform: Platform
     /// Bytes 44 to 47, reserved.
     var reserved: UInt32 = 0
     /// In the order of the table.
     public var structures: [Structure]
 
+    /// The four characters that the table begins with.
     public static let signature = "DMAR"
     /// Bytes before the ``platform``.
     public static let platformOffset = ACPI.TableHeader.byteCount

@@ -5,12 +5,15 @@ extension VTd.DMAR {
     public var rawValue: UInt8
     @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
 
+    /// A PCI device.
     public static let endpoint = Self(rawValue: 1)
     /// A bridge and all that hangs below it.
     public static let subHierarchy = Self(rawValue: 2)
+    /// An I/O APIC.
     public static let ioapic = Self(rawValue: 3)
     /// A timer (HPET) that sends MSIs.
     public static let hpet = Self(rawValue: 4)
+    /// A device that an ANDD structure names.
     public static let namespaceDevice = Self(rawValue: 5)
   }
 
@@ -74,6 +77,7 @@ extension VTd.DMAR {
     /// 0 to 7; whatever the byte holds.
     public var function: UInt8
 
+    /// A step to a function of the bus.
     public init(device: UInt8, function: UInt8) {
       self.device = device
       self.function = function
@@ -126,9 +130,13 @@ extension VTd.DMAR {
       self.furtherSteps = furtherSteps
     }
 
+    /// What is named.
     public var type: ScopeType { ScopeType(rawValue: UInt8(header[ScopeHeader.type])) }
+    /// What firmware says of a device of the chip; in SIDP only.
     public var flags: ScopeFlags { ScopeFlags(rawValue: UInt8(header[ScopeHeader.flags])) }
+    /// The number of an I/O APIC, a timer or a namespace device; 0 for PCI devices.
     public var enumerationID: UInt8 { UInt8(header[ScopeHeader.enumeration]) }
+    /// The bus on which the path starts.
     public var startBus: UInt8 { UInt8(header[ScopeHeader.startBus]) }
 
     /// At least one step.
@@ -142,8 +150,10 @@ extension VTd.DMAR {
 
     var furtherStepsAreValid: Bool { furtherSteps.allSatisfy(\.isValid) }
 
+    /// Bytes that the scope takes in its structure.
     public var byteCount: Int { 8 + 2 * furtherSteps.count }
 
+    /// The scope as it lies in its structure.
     public var bytes: [UInt8] {
       header.bytes + furtherSteps.flatMap { [$0.device, $0.function] }
     }

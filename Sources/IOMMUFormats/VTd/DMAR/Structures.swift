@@ -4,6 +4,7 @@ extension VTd.DMAR {
     var header: StructureHeader
     /// Physical address of the unit's registers.
     public var base: PhysicalAddress
+    /// The devices that are meant.
     public var scopes: [DeviceScope]
 
     /// - Parameters:
@@ -26,7 +27,9 @@ extension VTd.DMAR {
       self.scopes = scopes
     }
 
+    /// The PCI segment group.
     public var segment: UInt16 { header.segment }
+    /// INCLUDE_PCI_ALL: every device of the segment that no other unit has.
     public var includesAllPCI: Bool { header[StructureHeader.includePCIAll] != 0 }
     /// Bytes of registers: 4 KiB to 128 MiB.
     public var registerByteCount: UInt64 { 4096 << header[StructureHeader.size] }
@@ -37,9 +40,11 @@ extension VTd.DMAR {
   /// Specification: Intel VT-d 8.4.
   public struct ReservedMemoryRegion: Sendable, Hashable {
     var header: StructureHeader
+    /// The first byte of the region.
     public var base: PhysicalAddress
     /// The last byte of the region.
     public var limit: PhysicalAddress
+    /// The devices that are meant.
     public var scopes: [DeviceScope]
 
     /// - Parameters:
@@ -62,6 +67,7 @@ extension VTd.DMAR {
       self.scopes = scopes
     }
 
+    /// The PCI segment group.
     public var segment: UInt16 { header.segment }
     /// The region, half-open; `nil` when its limit lies below its base or is the last byte of all.
     public var memory: Range<PhysicalAddress>? {
@@ -86,6 +92,7 @@ extension VTd.DMAR {
         header: StructureHeader(type: .rootPortATS, segment: segment, flag: true), scopes: [])
     }
 
+    /// These root ports of a segment.
     public init(segment: UInt16 = 0, scopes: [DeviceScope]) {
       self.init(header: StructureHeader(type: .rootPortATS, segment: segment), scopes: scopes)
     }
@@ -95,7 +102,9 @@ extension VTd.DMAR {
       self.scopes = scopes
     }
 
+    /// The PCI segment group.
     public var segment: UInt16 { header.segment }
+    /// ALL_PORTS: every root port of the segment.
     public var meansAllPorts: Bool { header[StructureHeader.allPorts] != 0 }
   }
 
@@ -107,6 +116,7 @@ extension VTd.DMAR {
     /// A domain of the SRAT.
     public var proximityDomain: UInt32
 
+    /// The unit at `base` is near to this domain.
     public init(base: PhysicalAddress, proximityDomain: UInt32) {
       self.base = base
       self.proximityDomain = proximityDomain
@@ -154,6 +164,7 @@ extension VTd.DMAR {
     /// Endpoints with one step.
     public var scopes: [DeviceScope]
 
+    /// Devices whose translation cache the kernel may, or has to, switch on.
     public init(isRequired: Bool, segment: UInt16 = 0, scopes: [DeviceScope]) {
       self.init(
         header: StructureHeader(type: .integratedATC, segment: segment, flag: isRequired),
@@ -165,6 +176,7 @@ extension VTd.DMAR {
       self.scopes = scopes
     }
 
+    /// The PCI segment group.
     public var segment: UInt16 { header.segment }
     /// The devices do not work without their caches.
     public var isRequired: Bool { header[StructureHeader.atcRequired] != 0 }
@@ -177,6 +189,7 @@ extension VTd.DMAR {
     /// Endpoints and devices of the ACPI name space, with one step.
     public var scopes: [DeviceScope]
 
+    /// Devices with what their scopes' flags say.
     public init(segment: UInt16 = 0, scopes: [DeviceScope]) {
       self.init(
         header: StructureHeader(type: .integratedProperties, segment: segment), scopes: scopes)
@@ -187,15 +200,18 @@ extension VTd.DMAR {
       self.scopes = scopes
     }
 
+    /// The PCI segment group.
     public var segment: UInt16 { header.segment }
   }
 
   /// A structure of a type that the manual does not know: kept, and skipped by its length.
   public struct UnknownStructure: Sendable, Hashable {
+    /// The number that the table has.
     public var type: StructureType
     /// What follows type and length.
     public var body: [UInt8]
 
+    /// A structure with these bytes after its type and length.
     public init(type: StructureType, body: [UInt8]) {
       self.type = type
       self.body = body
@@ -204,15 +220,24 @@ extension VTd.DMAR {
 
   /// One structure of the table.
   public enum Structure: Sendable, Hashable {
+    /// DRHD.
     case hardwareUnit(HardwareUnit)
+    /// RMRR.
     case reservedMemory(ReservedMemoryRegion)
+    /// ATSR.
     case rootPortATS(RootPortATS)
+    /// RHSA.
     case hardwareAffinity(HardwareAffinity)
+    /// ANDD.
     case namespaceDevice(NamespaceDevice)
+    /// SATC.
     case integratedATC(IntegratedATC)
+    /// SIDP.
     case integratedProperties(IntegratedProperties)
+    /// A type of a later revision.
     case unknown(UnknownStructure)
 
+    /// Which structure it is.
     public var type: StructureType {
       switch self {
       case .hardwareUnit: .hardwareUnit
@@ -277,6 +302,7 @@ extension VTd.DMAR {
     /// Bytes before the first scope.
     public var fixedByteCount: Int { (header == nil ? 4 : 8) + middle.count }
 
+    /// Bytes that the structure takes in the table.
     public var byteCount: Int { scopes.reduce(fixedByteCount) { $0 + $1.byteCount } }
 
     /// The structure's bytes, with the length that they have.

@@ -31,6 +31,7 @@ extension VTd.ContextCacheDescriptor {
     ]
   }
 
+  /// An order to drop what the granularity says; the rest counts where it asks for it.
   public init(
     _ granularity: VTd.Granularity, domainID: UInt16 = 0,
     requester: Requester = Requester(rawValue: 0), functionMask: VTd.FunctionMask = .none
@@ -44,7 +45,10 @@ extension VTd.ContextCacheDescriptor {
 
   /// G; `none` is reserved.
   public var granularity: VTd.Granularity { VTd.Granularity(rawValue: UInt8(self[Self.g]))! }
+  /// DID: the domain's number.
   public var domainID: UInt16 { UInt16(self[Self.did]) }
+  /// The device, by its requester-id.
   public var requester: Requester { Requester(rawValue: UInt16(self[Self.sid])) }
+  /// FM: the bits of the function that do not count.
   public var functionMask: VTd.FunctionMask { VTd.FunctionMask(rawValue: UInt8(self[Self.fm]))! }
 }

@@ -36,6 +36,7 @@ extension VTd.DeviceTLBDescriptor {
   static var pfsidLow: BitField { BitField(12...15, "PFSID[3:0]") }
   static var pfsidHigh: BitField { BitField(52...63, "PFSID[15:4]") }
 
+  /// An order for one device; `isRange` says that `address` codes a range.
   public init(
     requester: Requester, address: IOVA, isRange: Bool, physicalFunction: Requester? = nil,
     maximumInvalidationsPending: Int = 0
@@ -49,6 +50,7 @@ extension VTd.DeviceTLBDescriptor {
     self[Self.addr] = address.pageNumber
   }
 
+  /// The device, by its requester-id.
   public var requester: Requester { Requester(rawValue: UInt16(self[Self.sid])) }
   /// Where ECAP.DIT is set: the function whose queue of invalidations is throttled.
   public var physicalFunction: Requester {

@@ -33,8 +33,11 @@ extension VTd {
     public var rawValue: UInt8
     public init(rawValue: UInt8) { self.rawValue = rawValue }
 
+    /// The pages are there.
     public static let success = Self(rawValue: 0)
+    /// There is no such page, or not with these rights.
     public static let invalidRequest = Self(rawValue: 1)
+    /// Something went wrong; the device is not to ask again.
     public static let failure = Self(rawValue: 15)
   }
 }

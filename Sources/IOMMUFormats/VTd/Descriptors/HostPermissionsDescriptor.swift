@@ -32,6 +32,7 @@ extension VTd.HostPermissionsDescriptor {
     ]
   }
 
+  /// An order to drop what the granularity says; the rest counts where it asks for it.
   public init(
     _ granularity: VTd.Granularity, domainID: UInt16 = 0, address: PhysicalAddress? = nil,
     addressMask: Int = 0
@@ -45,5 +46,12 @@ extension VTd.HostPermissionsDescriptor {
 
   /// G; `none` is reserved.
   public var granularity: VTd.Granularity { VTd.Granularity(rawValue: UInt8(self[Self.g]))! }
+  /// HPTDID.
   public var domainID: UInt16 { UInt16(self[Self.did]) }
+  /// The first page, of 2^AM.
+  public var address: PhysicalAddress {
+    PhysicalAddress(self[Self.addr] << PageCount.pageSizeLog2)
+  }
+  /// AM: 2^AM pages.
+  public var addressMask: Int { Int(self[Self.am]) }
 }

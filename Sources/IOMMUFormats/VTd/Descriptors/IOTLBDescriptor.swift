@@ -34,6 +34,7 @@ extension VTd.IOTLBDescriptor {
     ]
   }
 
+  /// An order to drop what the granularity says; the rest counts where it asks for it.
   public init(
     _ granularity: VTd.Granularity, domainID: UInt16 = 0, address: IOVA = IOVA(0),
     addressMask: Int = 0, hint: Bool = false, drainsReads: Bool = false, drainsWrites: Bool = false
@@ -50,6 +51,7 @@ extension VTd.IOTLBDescriptor {
 
   /// G; `none` is reserved.
   public var granularity: VTd.Granularity { VTd.Granularity(rawValue: UInt8(self[Self.g]))! }
+  /// DID: the domain's number.
   public var domainID: UInt16 { UInt16(self[Self.did]) }
   /// The first page, of 2^AM.
   public var address: IOVA { IOVA(self[Self.addr] << 12) }

@@ -6,15 +6,19 @@ extension VTd {
     /// ECAP.PDS: a wait may drain page requests.
     public var hasPageRequestDrain: Bool
 
+    /// What a unit with these capabilities takes.
     public init(hasInvalidationThrottle: Bool, hasPageRequestDrain: Bool) {
       self.hasInvalidationThrottle = hasInvalidationThrottle
       self.hasPageRequestDrain = hasPageRequestDrain
     }
 
+    /// Every optional field exists: for a unit whose capabilities are not known.
+    public static let permissive = DescriptorRules(
+      hasInvalidationThrottle: true, hasPageRequestDrain: true)
+
     static var examples: [DescriptorRules] {
       [
-        DescriptorRules(hasInvalidationThrottle: false, hasPageRequestDrain: false),
-        DescriptorRules(hasInvalidationThrottle: true, hasPageRequestDrain: true),
+        DescriptorRules(hasInvalidationThrottle: false, hasPageRequestDrain: false), .permissive,
       ]
     }
   }
@@ -23,15 +27,25 @@ extension VTd {
   ///
   /// Specification: Intel VT-d 6.5.2.
   public enum DescriptorType: UInt8, Sendable, CaseIterable {
+    /// Drop context entries.
     case contextCache = 1
+    /// Drop translations.
     case iotlb
+    /// Ask a device to drop translations.
     case deviceTLB
+    /// Drop interrupt entries.
     case interruptEntry
+    /// Tell when all is done.
     case wait
+    /// Drop translations of a PASID.
     case pasidIOTLB
+    /// Drop PASID entries.
     case pasidCache
+    /// Ask a device to drop translations of a PASID.
     case pasidDeviceTLB
+    /// Answer page requests.
     case pageGroupResponse
+    /// Drop host permissions.
     case hostPermissions
 
     /// The type of the descriptor whose first quadword is `low`; `nil` for one that is not known.
@@ -69,11 +83,13 @@ extension VTd {
 /// All fields lie in its first 128 bits; in a queue of 256-bit descriptors the upper half is
 /// reserved. Specification: Intel VT-d 6.5.2.
 public protocol InvalidationDescriptor: TableEntry where Variant == VTd.DescriptorRules {
+  /// The type that its first quadword states.
   static var type: VTd.DescriptorType { get }
 }
 
 extension InvalidationDescriptor {
   @inlinable public static var bitCount: Int { 128 }
+  /// Without optional fields, and with all.
   public static var exampleVariants: [VTd.DescriptorRules] { VTd.DescriptorRules.examples }
 
   static var typeLow: BitField { BitField(0...3, "TYPE") }

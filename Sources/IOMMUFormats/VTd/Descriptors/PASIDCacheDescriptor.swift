@@ -31,8 +31,16 @@ extension VTd.PASIDCacheDescriptor {
   }
 
   /// G of this descriptor; code 2 is reserved.
-  public enum Granularity: UInt8, Sendable { case domain = 0, pasid = 1, global = 3 }
+  public enum Granularity: UInt8, Sendable {
+    /// The entries of a domain.
+    case domain = 0
+    /// The entry of one PASID in a domain.
+    case pasid = 1
+    /// All entries.
+    case global = 3
+  }
 
+  /// An order to drop what the granularity says; the rest counts where it asks for it.
   public init(_ granularity: Granularity, domainID: UInt16 = 0, pasid: UInt32 = 0) {
     self = .empty
     self[Self.g] = UInt64(granularity.rawValue)
@@ -42,6 +50,8 @@ extension VTd.PASIDCacheDescriptor {
 
   /// `nil` for the reserved code.
   public var granularity: Granularity? { Granularity(rawValue: UInt8(self[Self.g])) }
+  /// DID: the domain's number.
   public var domainID: UInt16 { UInt16(self[Self.did]) }
+  /// The PASID that is meant, where the granularity asks for one.
   public var pasid: UInt32 { UInt32(self[Self.pasidField]) }
 }

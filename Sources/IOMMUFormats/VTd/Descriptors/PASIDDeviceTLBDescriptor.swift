@@ -37,6 +37,7 @@ extension VTd.PASIDDeviceTLBDescriptor {
   static var pfsidLow: BitField { BitField(12...15, "PFSID[3:0]") }
   static var pfsidHigh: BitField { BitField(52...63, "PFSID[15:4]") }
 
+  /// An order for one device, and one PASID or all; `isRange` says that `address` codes a range.
   public init(
     requester: Requester, pasid: UInt32?, address: IOVA, isRange: Bool,
     physicalFunction: Requester? = nil, maximumInvalidationsPending: Int = 0
@@ -52,6 +53,7 @@ extension VTd.PASIDDeviceTLBDescriptor {
     self[Self.addr] = address.pageNumber
   }
 
+  /// The device, by its requester-id.
   public var requester: Requester { Requester(rawValue: UInt16(self[Self.sid])) }
   /// `nil` when GI says that all PASIDs are meant.
   public var pasid: UInt32? { self[Self.gi] != 0 ? nil : UInt32(self[Self.pasidField]) }

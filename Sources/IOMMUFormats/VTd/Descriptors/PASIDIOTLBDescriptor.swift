@@ -34,8 +34,14 @@ extension VTd.PASIDIOTLBDescriptor {
   }
 
   /// G of this descriptor; the codes 0 and 1 are reserved.
-  public enum Granularity: UInt8, Sendable { case pasid = 2, page = 3 }
+  public enum Granularity: UInt8, Sendable {
+    /// All translations of the PASID.
+    case pasid = 2
+    /// Those of a range of pages.
+    case page = 3
+  }
 
+  /// An order to drop translations of a PASID.
   public init(
     _ granularity: Granularity, domainID: UInt16, pasid: UInt32, address: IOVA = IOVA(0),
     addressMask: Int = 0, hint: Bool = false
@@ -51,8 +57,11 @@ extension VTd.PASIDIOTLBDescriptor {
 
   /// `nil` for the reserved codes.
   public var granularity: Granularity? { Granularity(rawValue: UInt8(self[Self.g])) }
+  /// DID: the domain's number.
   public var domainID: UInt16 { UInt16(self[Self.did]) }
+  /// The PASID that is meant.
   public var pasid: UInt32 { UInt32(self[Self.pasidField]) }
+  /// The first page, of 2^AM.
   public var address: IOVA { IOVA(self[Self.addr] << 12) }
   /// AM: 2^AM pages.
   public var addressMask: Int { Int(self[Self.am]) }

@@ -32,6 +32,7 @@ extension VTd.PageGroupResponseDescriptor {
     ]
   }
 
+  /// An answer to all requests of a group.
   public init(
     requester: Requester, pasid: UInt32?, groupIndex: UInt16, code: VTd.PageResponseCode
   ) {
@@ -43,10 +44,13 @@ extension VTd.PageGroupResponseDescriptor {
     self[Self.rc] = UInt64(code.rawValue)
   }
 
+  /// The device, by its requester-id.
   public var requester: Requester { Requester(rawValue: UInt16(self[Self.rid])) }
+  /// The PASID; `nil` when there is none.
   public var pasid: UInt32? { self[Self.pp] != 0 ? UInt32(self[Self.pasidField]) : nil }
   /// PRGI, as the requests of the group had it.
   public var groupIndex: UInt16 { UInt16(self[Self.prgi]) }
+  /// RC: how the requests ended.
   public var code: VTd.PageResponseCode {
     VTd.PageResponseCode(rawValue: UInt8(self[Self.rc]))
   }

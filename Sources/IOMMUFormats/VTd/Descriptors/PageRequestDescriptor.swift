@@ -40,6 +40,7 @@ extension VTd.PageRequestDescriptor {
     ]
   }
 
+  /// A request for one page.
   public init(
     requester: Requester, pasid: UInt32?, address: IOVA, reads: Bool, writes: Bool,
     isLastInGroup: Bool, groupIndex: UInt16, isPrivileged: Bool = false, isExecute: Bool = false
@@ -58,12 +59,19 @@ extension VTd.PageRequestDescriptor {
     self[Self.addr] = address.pageNumber
   }
 
+  /// The device, by its requester-id.
   public var requester: Requester { Requester(rawValue: UInt16(self[Self.rid])) }
+  /// The PASID; `nil` when there is none.
   public var pasid: UInt32? { self[Self.pp] != 0 ? UInt32(self[Self.pasidField]) : nil }
+  /// The first byte of the page.
   public var address: IOVA { IOVA(self[Self.addr] << 12) }
+  /// RDR: the page is to be readable.
   public var reads: Bool { self[Self.rdr] != 0 }
+  /// WRR: the page is to be writable.
   public var writes: Bool { self[Self.wrr] != 0 }
+  /// The request was of supervisor privilege.
   public var isPrivileged: Bool { self[Self.pmr] != 0 }
+  /// What was read was to be executed.
   public var isExecute: Bool { self[Self.exr] != 0 }
   /// LPIG: the last request of its group; it is answered.
   public var isLastInGroup: Bool { self[Self.lpig] != 0 }

@@ -60,6 +60,8 @@ extension VTd.WaitDescriptor {
   public var isFence: Bool { self[Self.fn] != 0 }
   /// PD: page requests that arrived before are in their queue.
   public var drainsPageRequests: Bool { self[Self.pd] != 0 }
+  /// What is stored.
   public var statusData: UInt32 { UInt32(self[Self.data]) }
+  /// Where the status data is stored.
   public var statusAddress: PhysicalAddress { PhysicalAddress(self[Self.addr] << 2) }
 }

@@ -15,11 +15,17 @@ extension VTd {
 
   /// How an interrupt is delivered, bits 7:5 of a remapped entry and 10:8 of an I/O APIC's.
   public enum DeliveryMode: UInt8, Sendable, CaseIterable {
+    /// To the destination, by the vector.
     case fixed = 0
+    /// To the one of several destinations that is least busy.
     case lowestPriority = 1
+    /// SMI.
     case systemManagement = 2
+    /// NMI.
     case nonMaskable = 4
+    /// INIT.
     case initialize = 5
+    /// ExtINT.
     case external = 7
   }
 
@@ -31,6 +37,7 @@ extension VTd {
     case requester
     /// Those on a range of buses.
     case busRange
+    /// A code that hardware refuses.
     case reserved
   }
 }
@@ -40,12 +47,13 @@ extension VTd.InterruptRemappingEntry {
   public struct Variant: Sendable, Hashable {
     /// IM: the entry posts interrupts rather than remapping them.
     public var isPosted: Bool
-    /// EIME: destinations have 32 bits rather than 8.
-    public var usesExtendedMode: Bool
+    /// EIME: destinations have 32 bits rather than 8. `nil` where nobody knows: all bits count.
+    public var usesExtendedMode: Bool?
     /// CAP.PI: the unit can post interrupts; without it IM is reserved.
     public var canPost: Bool
 
-    public init(isPosted: Bool, usesExtendedMode: Bool, canPost: Bool) {
+    /// What the entry and the unit say.
+    public init(isPosted: Bool, usesExtendedMode: Bool?, canPost: Bool) {
       self.isPosted = isPosted
       self.usesExtendedMode = usesExtendedMode
       self.canPost = canPost
@@ -57,7 +65,7 @@ extension VTd.InterruptRemappingEntry {
   @inlinable public static var bitCount: Int { 128 }
   public static var exampleVariants: [Variant] {
     [false, true].flatMap { isPosted in
-      [false, true].flatMap { mode in
+      [false, true, nil].flatMap { mode in
         [false, true].map {
           Variant(isPosted: isPosted, usesExtendedMode: mode, canPost: $0)
         }
@@ -86,8 +94,8 @@ extension VTd.InterruptRemappingEntry {
     let mode: [BitField] = [variant.canPost ? im : .reserved(15...15)]
     guard variant.isPosted else {
       let destination: [BitField] =
-        variant.usesExtendedMode
-        ? [dst] : [.reserved(32...39), dst8, .reserved(48...63)]
+        variant.usesExtendedMode == false
+        ? [.reserved(32...39), dst8, .reserved(48...63)] : [dst]
       return [p, fpd, dm, rh, tm, dlm, .ignored(8...11), .reserved(12...14)] + mode
         + [v, .reserved(24...31)] + destination + [sid, sq, svt, .reserved(84...127)]
     }
@@ -158,17 +166,23 @@ extension VTd.InterruptRemappingEntry {
 
   // MARK: What it says
 
+  /// P: hardware looks at the rest of the entry.
   public var isPresent: Bool { self[Self.p] != 0 }
   /// FPD: faults of this entry are not recorded. Counts also when it is not present.
   public var suppressesFaultReports: Bool { self[Self.fpd] != 0 }
   /// IM: interrupts are posted in a descriptor.
   public var isPosted: Bool { self[Self.im] != 0 }
+  /// V, or VV of an entry that posts.
   public var vector: UInt8 { UInt8(self[Self.v]) }
+  /// DM: the destination is a set of processors.
   public var isLogical: Bool { self[Self.dm] != 0 }
+  /// RH: of several destinations one is enough.
   public var hasRedirectionHint: Bool { self[Self.rh] != 0 }
+  /// TM: the interrupt stands until it is acknowledged.
   public var isLevelTriggered: Bool { self[Self.tm] != 0 }
   /// `nil` for the two codes that are not defined.
   public var deliveryMode: VTd.DeliveryMode? { VTd.DeliveryMode(rawValue: UInt8(self[Self.dlm])) }
+  /// DST: a number of 32 bits in extended mode, of 8 bits without.
   public func destination(usesExtendedMode: Bool) -> UInt32 {
     UInt32(self[usesExtendedMode ? Self.dst : Self.dst8])
   }
@@ -178,25 +192,35 @@ extension VTd.InterruptRemappingEntry {
   public var postedDescriptor: PhysicalAddress {
     PhysicalAddress(self[Self.pdaHigh] << 32 | self[Self.pdaLow] << 6)
   }
+  /// SVT: which requesters the entry admits.
   public var sourceValidation: VTd.SourceValidation {
     VTd.SourceValidation(rawValue: UInt8(self[Self.svt]))!
+  }
+
+  /// SID: the requester that the entry admits, when ``sourceValidation`` is by requester.
+  public var requester: Requester { Requester(rawValue: UInt16(self[Self.sid])) }
+  /// SQ: the bits of the requester's function that do not count.
+  public var ignoredFunctionBits: VTd.FunctionMask {
+    VTd.FunctionMask(rawValue: UInt8(self[Self.sq]))!
+  }
+  /// SID: the first and the last bus that the entry admits, when ``sourceValidation`` is by bus; in
+  /// an entry that makes no sense the last may lie before the first.
+  public var busRange: (first: UInt8, last: UInt8) {
+    (requester.bus, requester.deviceFunction)
   }
 
   /// Whether the entry admits interrupts of a requester; of none when SVT is reserved.
   ///
   /// Specification: Intel VT-d 9.9, SVT and SQ.
   public func admits(_ requester: Requester) -> Bool {
-    let source = UInt16(self[Self.sid])
     switch sourceValidation {
     case .none:
       return true
     case .requester:
-      let ignored: [UInt16] = [0b000, 0b100, 0b110, 0b111]
-      return (source ^ requester.rawValue) & ~ignored[Int(self[Self.sq])] == 0
+      let different = self.requester.rawValue ^ requester.rawValue
+      return different & ~ignoredFunctionBits.ignoredBits == 0
     case .busRange:
-      let first = UInt8(source >> 8)
-      let last = UInt8(source & 0xff)
-      return first <= requester.bus && requester.bus <= last
+      return busRange.first <= requester.bus && requester.bus <= busRange.last
     case .reserved:
       return false
     }

@@ -25,9 +25,12 @@ extension VTd {
 
   /// An interrupt as a device sends it: a store of four bytes.
   public struct InterruptRequest: Hashable, Sendable {
+    /// Where the store goes.
     public var address: InterruptAddress
+    /// What is stored.
     public var data: InterruptData
 
+    /// The store of `data` to `address`.
     public init(address: InterruptAddress, data: InterruptData) {
       self.address = address
       self.data = data
@@ -97,6 +100,7 @@ extension VTd.InterruptAddress {
     self[Self.rh] = hasRedirectionHint ? 1 : 0
   }
 
+  /// Interrupt Format: which of the two layouts the address has.
   public var format: VTd.InterruptFormat {
     self[Self.formatField] == 0 ? .compatibility : .remappable
   }
@@ -106,7 +110,9 @@ extension VTd.InterruptAddress {
   public var addsSubhandle: Bool { self[Self.shv] != 0 }
   /// Of a request in compatibility format: the APIC id.
   public var destination: UInt8 { UInt8(self[Self.destinationField]) }
+  /// DM: the destination is a set of processors.
   public var isLogical: Bool { self[Self.dm] != 0 }
+  /// RH: of several destinations one is enough.
   public var hasRedirectionHint: Bool { self[Self.rh] != 0 }
 }
 
@@ -149,5 +155,6 @@ extension VTd.InterruptData {
   public var deliveryMode: VTd.DeliveryMode? {
     VTd.DeliveryMode(rawValue: UInt8(self[Self.deliveryField]))
   }
+  /// TM: the interrupt stands until it is acknowledged.
   public var isLevelTriggered: Bool { self[Self.trigger] != 0 }
 }

@@ -44,6 +44,7 @@ extension VTd.PostedInterruptDescriptor {
   public var isOutstanding: Bool { self[Self.on] != 0 }
   /// SN: only urgent interrupts are told of.
   public var isSuppressed: Bool { self[Self.sn] != 0 }
+  /// NV: the interrupt that tells the processor.
   public var notificationVector: UInt8 { UInt8(self[Self.nv]) }
   /// NDST as it stands.
   public var destination: UInt32 { UInt32(self[Self.ndst]) }

@@ -49,13 +49,17 @@ extension VTd.RedirectionEntry {
     self[Self.indexLow] = UInt64(index & 0x7fff)
   }
 
+  /// Interrupt Format: which of the two layouts the entry has.
   public var format: VTd.InterruptFormat {
     self[Self.formatField] == 0 ? .compatibility : .remappable
   }
   /// The entry of the remapping table, when the format is remappable.
   public var index: UInt16 { UInt16(self[Self.indexHigh] << 15 | self[Self.indexLow]) }
+  /// What the end-of-interrupt message names.
   public var vector: UInt8 { UInt8(self[Self.vectorField]) }
+  /// Mask: the pin sends nothing.
   public var isMasked: Bool { self[Self.mask] != 0 }
+  /// TM: the interrupt stands until it is acknowledged.
   public var isLevelTriggered: Bool { self[Self.trigger] != 0 }
 
   /// What the I/O APIC sends for a pin that is raised; `nil` while the entry is masked.

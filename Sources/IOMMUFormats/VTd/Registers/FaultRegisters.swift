@@ -104,12 +104,13 @@ extension VTd.FaultRecord {
 
   /// T1 and T2: what the request wanted.
   public enum RequestKind: UInt8, Sendable {
-    // T1 is bit 1, T2 bit 0.
+    /// T1 is bit 1, T2 bit 0.
     case write, pageRequest, read, atomic
   }
 
   /// AT: the kind of address the request carried.
   public enum AddressType: UInt8, Sendable {
+    /// As PCI Express codes it.
     case untranslated, translationRequest, translated, reserved
   }
 
@@ -141,16 +142,24 @@ extension VTd.FaultRecord {
 
   /// F: the record holds a fault that software has not cleared.
   public var isValid: Bool { self[Self.f] != 0 }
+  /// FR.
   public var reason: VTd.FaultReason { VTd.FaultReason(rawValue: UInt8(self[Self.fr])) }
+  /// The device, by its requester-id.
   public var requester: Requester { Requester(rawValue: UInt16(self[Self.sid])) }
   /// FI: the page of the request, or an interrupt's index at bit 48.
   public var information: UInt64 { addressBits(Self.fi) }
+  /// Of a fault that ``VTd/FaultReason/concernsInterrupts``: the entry of the interrupt.
+  public var interruptIndex: Int { Int(information >> 48) }
+  /// T1 and T2.
   public var kind: RequestKind {
     RequestKind(rawValue: UInt8(self[Self.t1] << 1 | self[Self.t2]))!
   }
+  /// AT.
   public var addressType: AddressType { AddressType(rawValue: UInt8(self[Self.at]))! }
   /// The PASID, where the request had one.
   public var pasid: UInt32? { self[Self.pp] != 0 ? UInt32(self[Self.pv]) : nil }
+  /// The request was of supervisor privilege.
   public var isPrivileged: Bool { self[Self.priv] != 0 }
+  /// What was read was to be executed.
   public var isExecute: Bool { self[Self.exe] != 0 }
 }

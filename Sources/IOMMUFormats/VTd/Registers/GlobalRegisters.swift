@@ -35,7 +35,9 @@ extension VTd.Version {
     self[Self.minorField] = UInt64(minor)
   }
 
+  /// MAX.
   public var major: Int { Int(self[Self.majorField]) }
+  /// MIN.
   public var minor: Int { Int(self[Self.minorField]) }
 }
 
@@ -60,7 +62,10 @@ extension VTd.GlobalCommand {
 
   /// The commands that are done once rather than being a state: software clears them in what it
   /// reads from GSTS_REG before it writes it back with one more bit.
-  public static var oneShotMask: UInt32 { 0x6900_0000 }
+  static var oneShotMask: UInt32 {
+    typealias Status = VTd.GlobalStatus
+    return UInt32(Status.irtps.mask | Status.wbfs.mask | Status.fls.mask | Status.rtps.mask)
+  }
 
   /// The state that `status` reports, as a command that changes nothing.
   public init(keeping status: VTd.GlobalStatus) {
@@ -115,7 +120,9 @@ extension VTd.GlobalStatus {
 
   /// The commands of GCMD_REG, each with its status bit.
   public enum Command: Sendable, CaseIterable {
+    /// TE, SRTP, WBF, QIE and IRE.
     case translation, rootTablePointer, writeBufferFlush, queuedInvalidation, interruptRemapping
+    /// SIRTP and CFI.
     case interruptTablePointer, compatibilityFormatInterrupts
 
     var status: BitField {

@@ -5,7 +5,9 @@ extension VTd {
   public enum Granularity: UInt8, Sendable {
     /// Reserved in a request; in an answer: nothing was done.
     case none
+    /// Everything.
     case global
+    /// What belongs to one domain.
     case domain
     /// One device in CCMD_REG, one range of pages in IOTLB_REG.
     case selective
@@ -73,6 +75,7 @@ extension VTd.ContextCommand {
     get { self[Self.icc] != 0 }
     set { self[Self.icc] = newValue ? 1 : 0 }
   }
+  /// CIRG: what software asks for.
   public var requested: VTd.Granularity {
     VTd.Granularity(rawValue: UInt8(self[Self.cirg])) ?? .none
   }
@@ -81,8 +84,11 @@ extension VTd.ContextCommand {
     get { VTd.Granularity(rawValue: UInt8(self[Self.caig])) ?? .none }
     set { self[Self.caig] = UInt64(newValue.rawValue) }
   }
+  /// DID: the domain's number.
   public var domainID: UInt16 { UInt16(self[Self.did]) }
+  /// The device, by its requester-id.
   public var requester: Requester { Requester(rawValue: UInt16(self[Self.sid])) }
+  /// FM: the bits of the function that do not count.
   public var functionMask: VTd.FunctionMask {
     VTd.FunctionMask(rawValue: UInt8(self[Self.fm])) ?? .none
   }
@@ -91,9 +97,13 @@ extension VTd.ContextCommand {
 extension VTd {
   /// FM of a context invalidation: which bits of the function number do not count.
   public enum FunctionMask: UInt8, Sendable, CaseIterable {
+    /// All bits count.
     case none
+    /// Bit 2 does not count.
     case bit2
+    /// Bits 2:1 do not count.
     case bits2To1
+    /// Bits 2:0: the function does not count.
     case all
 
     /// The bits of a requester-id that are left out of the comparison.
@@ -129,6 +139,7 @@ extension VTd.InvalidateAddress {
     self[Self.ih] = hint ? 1 : 0
   }
 
+  /// The first page, of 2^AM.
   public var address: IOVA { IOVA(addressBits(Self.addr)) }
   /// AM: 2^AM pages.
   public var addressMask: Int { Int(self[Self.am]) }
@@ -172,6 +183,7 @@ extension VTd.IOTLBInvalidate {
     get { self[Self.ivt] != 0 }
     set { self[Self.ivt] = newValue ? 1 : 0 }
   }
+  /// IIRG: what software asks for.
   public var requested: VTd.Granularity {
     VTd.Granularity(rawValue: UInt8(self[Self.iirg])) ?? .none
   }
@@ -180,5 +192,6 @@ extension VTd.IOTLBInvalidate {
     get { VTd.Granularity(rawValue: UInt8(self[Self.iaig])) ?? .none }
     set { self[Self.iaig] = UInt64(newValue.rawValue) }
   }
+  /// DID: the domain's number.
   public var domainID: UInt16 { UInt16(self[Self.did]) }
 }

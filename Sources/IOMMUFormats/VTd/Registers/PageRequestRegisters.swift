@@ -72,6 +72,7 @@ extension VTd.PageRequestQueueAddress {
     self[Self.pqs] = UInt64(sizeCode)
   }
 
+  /// The queue's first byte.
   public var queue: PhysicalAddress { PhysicalAddress(addressBits(Self.pqa)) }
   /// 2^PQS pages, 2^(PQS + 7) descriptors.
   public var byteCount: UInt64 { 4096 << self[Self.pqs] }

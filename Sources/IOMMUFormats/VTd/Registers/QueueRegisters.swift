@@ -48,12 +48,19 @@ extension VTd {
 
   /// IQEI: why a descriptor could not be executed. Specification: Intel VT-d 11.4.9.9.
   public enum QueueError: UInt8, Error, Sendable, CaseIterable {
+    /// The tail lies beyond the queue.
     case tailBeyondRing = 1
+    /// No memory answers where a descriptor should be.
     case fetchFailed = 2
+    /// There is no such descriptor.
     case unknownType = 3
+    /// A reserved field of a descriptor is set.
     case reservedField = 4
+    /// The descriptor has another width than the queue's.
     case wrongWidth = 5
+    /// The tail is not at a multiple of a descriptor's length.
     case misalignedTail = 6
+    /// A descriptor that the table mode does not allow.
     case badTableMode = 7
   }
 }
@@ -67,6 +74,7 @@ extension VTd.QueueHead {
   }
   /// Bytes from the start of the queue.
   public var byteOffset: UInt64 { addressBits(Self.qh) }
+  /// The register at this place of the queue.
   public init(byteOffset: UInt64) { self.init(rawValue: byteOffset & Self.qh.mask) }
 }
 
@@ -106,6 +114,7 @@ extension VTd.QueueAddress {
     self[Self.dw] = isWide ? 1 : 0
   }
 
+  /// The queue's first byte.
   public var queue: PhysicalAddress { PhysicalAddress(addressBits(Self.iqa)) }
   /// DW: descriptors of 256 bits.
   public var isWide: Bool { self[Self.dw] != 0 }
@@ -182,6 +191,7 @@ extension VTd.InterruptTableAddress {
     self[Self.eime] = usesExtendedMode ? 1 : 0
   }
 
+  /// The table's first byte.
   public var table: PhysicalAddress { PhysicalAddress(addressBits(Self.irta)) }
   /// Entries in the table, 2 to 65,536.
   public var entryCount: Int { 2 << Int(self[Self.s]) }

@@ -16,23 +16,30 @@ extension VTd {
 
   /// A field of a register and what software may do to it.
   public struct RegisterField: Sendable {
+    /// Where the field lies.
     public let bits: BitField
+    /// What software may do.
     public let access: RegisterAccess
     /// The value survives a warm reset: the suffix S of the manual.
     public let isSticky: Bool
 
+    /// A field that software writes and reads.
     public static func readWrite(_ bits: BitField) -> RegisterField {
       RegisterField(bits: bits, access: .readWrite, isSticky: false)
     }
+    /// A field that hardware writes.
     public static func readOnly(_ bits: BitField, sticky: Bool = false) -> RegisterField {
       RegisterField(bits: bits, access: .readOnly, isSticky: sticky)
     }
+    /// A field that software writes.
     public static func writeOnly(_ bits: BitField) -> RegisterField {
       RegisterField(bits: bits, access: .writeOnly, isSticky: false)
     }
+    /// A field that hardware sets and software clears.
     public static func writeOneToClear(_ bits: BitField, sticky: Bool = true) -> RegisterField {
       RegisterField(bits: bits, access: .writeOneToClear, isSticky: sticky)
     }
+    /// Bits that software leaves alone.
     public static func reserved(_ bits: ClosedRange<Int>) -> RegisterField {
       RegisterField(bits: .reserved(bits), access: .reserved, isSticky: false)
     }
@@ -53,6 +60,7 @@ public protocol VTdRegister: TableEntry where Variant == OnlyVariant {
 
 extension VTdRegister {
   public static var resetValue: UInt64 { 0 }
+  /// The fields without what software may do to them.
   public static func fields(_: OnlyVariant) -> [BitField] { registerFields.map(\.bits) }
 
   /// The bits with one of the given kinds of access, as masks over the two quadwords.

@@ -11,6 +11,7 @@ extension VTd {
 
   /// When a unit has a register; where it has none the place reads as zero.
   public enum RegisterRequirement: Sendable, Hashable {
+    /// Every unit has it.
     case always
     /// CAP.PLMR, CAP.PHMR, either of them.
     case protectedLowMemory, protectedHighMemory, protectedMemory
@@ -26,7 +27,9 @@ extension VTd {
     public let name: String
     /// The first register's place.
     public let place: RegisterPlace
+    /// The register's layout.
     public let format: any VTdRegister.Type
+    /// When a unit has it.
     public let requirement: RegisterRequirement
     /// Registers in the array, 1 for most; `nil` for as many as the capability registers say.
     public let count: Int?
@@ -187,34 +190,64 @@ extension VTd {
 }
 
 extension VTd.RegisterOffset {
+  /// CCMD_REG.
   public static let contextCommand: UInt64 = 0x028
+  /// FSTS_REG.
   public static let faultStatus: UInt64 = 0x034
+  /// FECTL_REG.
   public static let faultControl: UInt64 = 0x038
+  /// FEDATA_REG.
   public static let faultData: UInt64 = 0x03c
+  /// FEADDR_REG.
   public static let faultAddress: UInt64 = 0x040
+  /// FEUADDR_REG.
   public static let faultUpperAddress: UInt64 = 0x044
+  /// PMEN_REG.
   public static let protectedMemoryEnable: UInt64 = 0x064
+  /// PLMBASE_REG.
   public static let protectedLowBase: UInt64 = 0x068
+  /// PLMLIMIT_REG.
   public static let protectedLowLimit: UInt64 = 0x06c
+  /// PHMBASE_REG.
   public static let protectedHighBase: UInt64 = 0x070
+  /// PHMLIMIT_REG.
   public static let protectedHighLimit: UInt64 = 0x078
+  /// IQH_REG.
   public static let queueHead: UInt64 = 0x080
+  /// IQT_REG.
   public static let queueTail: UInt64 = 0x088
+  /// IQA_REG.
   public static let queueAddress: UInt64 = 0x090
+  /// ICS_REG.
   public static let completionStatus: UInt64 = 0x09c
+  /// IECTL_REG.
   public static let completionControl: UInt64 = 0x0a0
+  /// IEDATA_REG.
   public static let completionData: UInt64 = 0x0a4
+  /// IEADDR_REG.
   public static let completionAddress: UInt64 = 0x0a8
+  /// IEUADDR_REG.
   public static let completionUpperAddress: UInt64 = 0x0ac
+  /// IQERCD_REG.
   public static let queueErrorRecord: UInt64 = 0x0b0
+  /// IRTA_REG.
   public static let interruptTableAddress: UInt64 = 0x0b8
+  /// PQH_REG.
   public static let pageRequestHead: UInt64 = 0x0c0
+  /// PQT_REG.
   public static let pageRequestTail: UInt64 = 0x0c8
+  /// PQA_REG.
   public static let pageRequestQueueAddress: UInt64 = 0x0d0
+  /// PRS_REG.
   public static let pageRequestStatus: UInt64 = 0x0dc
+  /// PECTL_REG.
   public static let pageRequestControl: UInt64 = 0x0e0
+  /// PEDATA_REG.
   public static let pageRequestData: UInt64 = 0x0e4
+  /// PEADDR_REG.
   public static let pageRequestAddress: UInt64 = 0x0e8
+  /// PEUADDR_REG.
   public static let pageRequestUpperAddress: UInt64 = 0x0ec
+  /// MTRRCAP_REG.
   public static let memoryTypeCapability: UInt64 = 0x100
 }
