@@ -1,44 +1,9 @@
 import IOMMUFormats
 import Testing
 
-/// What holds of every entry the library knows; a new one joins by joining the list.
+/// What holds of every entry the library knows; a new one joins by joining the catalog.
 @Suite struct LayoutTests {
-  static let entries = tables + descriptors + otherRegisters
-
-  static let tables: [any TableEntry.Type] = [
-    Calgary.TranslationControlEntry.self, Calgary.TableAddressRegister.self,
-    Calgary.ConfigurationRegister.self, Calgary.BusRangeRegister.self,
-    Calgary.ChannelStatusRegister.self, Calgary.ChipConfigurationRegister.self,
-    Calgary.SplitQueueRegister.self, Calgary.PageMigrationRegister.self,
-    Calgary.SaviorRegister.self, GART.GATTEntry.self,
-    GART.ApertureControl.self, GART.ApertureBase.self, GART.TableBase.self, GART.CacheControl.self,
-    GART.MachineCheckControl.self, GART.MachineCheckStatus.self, GART.MachineCheckAddress.self,
-    AGP.ApertureSize.self, AGP.ApertureBase.self,
-    VTd.RootEntry.self, VTd.ContextEntry.self, VTd.SecondStageEntry.self, VTd.Capability.self,
-    VTd.ExtendedCapability.self, VTd.GlobalStatus.self, VTd.RootTableAddress.self,
-    VTd.ScalableRootEntry.self, VTd.ScalableContextEntry.self, VTd.PASIDDirectoryEntry.self,
-    VTd.PASIDTableEntry.self, VTd.FirstStageEntry.self,
-    VTd.PageRequestDescriptor.self, PCI.Identity.self, PCI.CommandStatus.self,
-    PCI.ClassRevision.self, PCI.HeaderType.self,
-    PCI.BusNumbers.self, PCI.CapabilityHeader.self, PCI.ExpressCapability.self,
-    PCI.ExtendedCapabilityHeader.self, PCI.AddressTranslationServices.self,
-    PCI.VirtualFunctionRouting.self, VTd.DMAR.Platform.self, VTd.DMAR.StructureHeader.self,
-    VTd.DMAR.ScopeHeader.self, VTd.InterruptRemappingEntry.self, VTd.InterruptAddress.self,
-    VTd.InterruptData.self, VTd.RedirectionEntry.self, VTd.PostedInterruptDescriptor.self,
-  ]
-
-  private static let descriptors: [any TableEntry.Type] =
-    VTd.DescriptorType.allCases.map { $0.format }
-
-  /// The registers of a VT-d unit that are not named above, each layout once.
-  private static let otherRegisters: [any TableEntry.Type] = {
-    let named: [any TableEntry.Type] = [
-      VTd.Capability.self, VTd.ExtendedCapability.self, VTd.GlobalStatus.self,
-      VTd.RootTableAddress.self,
-    ]
-    var seen = Set(named.map { ObjectIdentifier($0) })
-    return VTd.registerMap.map { $0.format }.filter { seen.insert(ObjectIdentifier($0)).inserted }
-  }()
+  static let entries = EntryCatalog.types
 
   @Test(arguments: entries)
   func `fields tile the entry exactly`(entry: any TableEntry.Type) {
