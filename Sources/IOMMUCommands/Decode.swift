@@ -7,8 +7,9 @@ package struct Decode: ParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "Take one table entry or register apart, field by field.",
     discussion: """
-      Kinds:
-      \(DecodeKind.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+      \(EntryCatalog.groups.map(list).joined(separator: "\n\n"))
+
+      Firmware:
         \(FirmwareTableKind.summary)
 
       Example: iommu decode context 0x123456001 0x10202
@@ -17,7 +18,14 @@ package struct Decode: ParsableCommand {
       Exits 0 when the entry is well formed, 1 when a reserved bit is set.
       """)
 
-  @Argument(help: "What it is, such as tce, gatt, context or ss-pte.")
+  private static func list(_ group: EntryCatalog.Group) -> String {
+    "\(group.name):\n"
+      + group.kinds.map { "  \($0.name): \($0.summary)" }.joined(separator: "\n")
+  }
+
+  @Argument(
+    help: "What it is, such as tce, gatt, context, ss-pte or irte.",
+    completion: .list(EntryCatalog.all.map(\.name) + [FirmwareTableKind.dmar.rawValue]))
   package var kind: String
 
   @Argument(
@@ -33,6 +41,11 @@ package struct Decode: ParsableCommand {
       valueName: "bits"),
     transform: { try Notation.count($0, in: 32...52) })
   package var hostAddressWidth = 52
+
+  @Flag(
+    inversion: .prefixedNo,
+    help: "VT-d: destinations of interrupts have 32 bits, by EIME of IRTA_REG, or 8.")
+  package var eime: Bool?
 
   @Flag(help: "dmar: read a table although the sum of its bytes is not zero.")
   package var ignoreChecksum = false
@@ -62,8 +75,10 @@ package struct Decode: ParsableCommand {
         }
         return word
       }
-      let limits = try VTd.Limits.permissive.withHostAddressWidth(hostAddressWidth)
-      let description = try DecodeKind(named: kind).describe(words, limits: limits)
+      var circumstances = EntryCatalog.Circumstances()
+      circumstances.vtd.limits.hostAddressWidth = hostAddressWidth
+      circumstances.vtd.usesExtendedMode = eime
+      let description = try EntryCatalog.Kind(named: kind).describe(words, under: circumstances)
       switch format {
       case .text: description.write(to: &out)
       case .json: try writeJSON(description, to: &out)

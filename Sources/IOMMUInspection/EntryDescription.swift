@@ -55,7 +55,7 @@ public struct EntryDescription: Sendable, Encodable {
   public let bytes: [UInt8]
   /// Every bit once, from the highest down, as drawings have them.
   public let fields: [Field]
-  /// What the entry says, in one line.
+  /// What the entry says, in one line; empty where its fields say all that is known.
   public let meaning: String
   /// Complaints about reserved bits that hardware looks at; empty for a well-formed entry.
   public let violations: [String]
@@ -139,8 +139,8 @@ public struct EntryDescription: Sendable, Encodable {
     writeDrawing(to: &out)
     out.write("\n")
     writeFields(to: &out)
-    out.write("\n\(meaning)\n")
-    for violation in violations { out.write("\(violation)\n") }
+    let words = (meaning.isEmpty ? [] : [meaning]) + violations
+    if !words.isEmpty { out.write("\n" + words.joined(separator: "\n") + "\n") }
   }
 
   /// Draws the bits with the fields' names above them; the highest quadword first.

@@ -163,7 +163,7 @@ extension VTd.SecondStageEntry: Explained {
 
   /// `2 MiB` for a leaf of level 2.
   func pageSizeText(level: Int) -> String {
-    byteCountText(1 << UInt64(Self.sizeLog2(level: level)))
+    byteCountText(1 << UInt64(VTd.Paging.sizeLog2(level: level)))
   }
 }
 
@@ -249,7 +249,7 @@ extension VTd.FirstStageEntry: Explained {
     guard variant.isLeaf else { return "\(space)table \(address), \(rights)" }
     let size =
       variant.level == 1
-      ? "" : byteCountText(1 << UInt64(Self.sizeLog2(level: variant.level))) + " "
+      ? "" : byteCountText(1 << UInt64(VTd.Paging.sizeLog2(level: variant.level))) + " "
     let marks = (isAccessed ? ", accessed" : "") + (isDirty ? ", dirty" : "")
     return "\(size)\(space)page \(page(level: variant.level)), \(rights)\(marks)"
   }

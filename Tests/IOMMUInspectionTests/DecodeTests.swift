@@ -8,92 +8,93 @@ import Testing
   func `an entry taken apart is this screen`(index: Int) throws {
     let golden = DecodeGoldens.all[index]
     var screen = ""
-    try DecodeKind(named: golden.name).describe(golden.words).write(to: &screen)
+    try EntryCatalog.Kind(named: golden.name).describe(golden.words).write(to: &screen)
     #expect(screen == golden.text)
   }
 
-  @Test func `there is a screen for every kind`() {
-    #expect(Set(DecodeGoldens.all.map(\.name)) == Set(DecodeKind.allCases.map(\.rawValue)))
-  }
-
-  @Test func `names and aliases are unique and found in any case`() throws {
-    let names = DecodeKind.allCases.flatMap { [$0.rawValue] + $0.aliases }
-    #expect(Set(names).count == names.count)
-    for kind in DecodeKind.allCases {
-      #expect(try DecodeKind(named: kind.rawValue.uppercased()) == kind)
-      for alias in kind.aliases { #expect(try DecodeKind(named: alias) == kind) }
-      #expect(!kind.summary.isEmpty)
-    }
+  /// A kind of that name.
+  static func kind(_ name: String) throws -> EntryCatalog.Kind {
+    try EntryCatalog.Kind(named: name)
   }
 
   @Test func `a value of the wrong size is refused with the way out`() throws {
-    #expect(throws: DecodeError.tooWide(.gatt, 0x1_0000_0000)) {
-      try DecodeKind.gatt.describe([0x1_0000_0000])
-    }
-    #expect(throws: DecodeError.wordCount(.root, given: 1)) { try DecodeKind.root.describe([1]) }
-    #expect(throws: DecodeError.wordCount(.tce, given: 2)) { try DecodeKind.tce.describe([1, 2]) }
-    #expect(throws: DecodeError.wordCount(.tce, given: 0)) { try DecodeKind.tce.describe([]) }
+    let gatt = try Self.kind("gatt")
+    let tooWide = DecodeError.tooWide(kind: "gatt", bitCount: 32, 0x1_0000_0000)
+    #expect(throws: tooWide) { try gatt.describe([0x1_0000_0000]) }
     #expect(
-      "\(DecodeError.tooWide(.gatt, 0x1_0000_0000))"
-        == "0x100000000 does not fit: 'gatt' has 32 bits; give one entry at a time")
-    #expect(
-      "\(DecodeError.wordCount(.root, given: 1))"
-        == "'root' takes two quadwords, the low one first, and 1 were given")
-    #expect(throws: DecodeError.unknownKind("tcf")) { try DecodeKind(named: "tcf") }
-    #expect(throws: DecodeError.hostAddressWidth(53)) {
-      try VTd.Limits.permissive.withHostAddressWidth(53)
+      "\(tooWide)" == "0x100000000 does not fit: 'gatt' has 32 bits; give one entry at a time")
+    let tooFew = DecodeError.wordCount(kind: "root", wanted: 2, given: 1)
+    #expect(throws: tooFew) { try Self.kind("root").describe([1]) }
+    #expect("\(tooFew)" == "'root' takes two quadwords, the low one first, and 1 were given")
+    for words: [UInt64] in [[], [1, 2]] {
+      #expect(throws: DecodeError.wordCount(kind: "tce", wanted: 1, given: words.count)) {
+        try Self.kind("tce").describe(words)
+      }
     }
-  }
-
-  @Test func `a narrow host makes high address bits reserved`() throws {
-    let limits = try VTd.Limits.permissive.withHostAddressWidth(39)
-    let entry = try DecodeKind.ssPTE.describe([0x80_0000_5003], limits: limits)
-    #expect(entry.violations == ["reserved bits 51:39 are set: 0x1"])
-    #expect(try DecodeKind.ssPTE.describe([0x80_0000_5003]).isWellFormed)
   }
 
   @Test(
     arguments: [
-      (DecodeKind.tce, [0], "free"),
-      (.tce, [0x5000], "free, but names page 0x5000"),
-      (.tce, [0x5001], "page 0x5000, read only"),
-      (.tce, [0x5002], "page 0x5000, write only"),
-      (.gatt, [0], "free"),
-      (.gatt, [0x5002], "not valid, but names page 0x5000"),
-      (.root, [0, 0], "not present"),
-      (.context, [2, 0], "not present, faults not recorded"),
-      (.context, [9, 0x501], "pass-through, domain 5"),
-      (.context, [0xd, 0x501], "reserved translation type, domain 5"),
+      ("tcf", "tce, tar and ccr"), ("iret", "irte, pqt and tce"),
+      ("ss_pte", "ss-pte, ss-pde and fs-pte"),
+      ("fault-rekord", "frcd, fsts and qi-context"),
+    ])
+  func `a name that nobody knows is answered with the nearest`(name: String, nearest: String) {
+    let error = #expect(throws: DecodeError.self) { try Self.kind(name) }
+    #expect(error.map { "\($0)" } == "there is no entry called '\(name)'; nearest are \(nearest)")
+  }
+
+  @Test func `a narrow host makes high address bits reserved`() throws {
+    var narrow = EntryCatalog.Circumstances()
+    narrow.vtd.limits.hostAddressWidth = 39
+    let entry = try Self.kind("ss-pte").describe([0x80_0000_5003], under: narrow)
+    #expect(entry.violations == ["reserved bits 51:39 are set: 0x1"])
+    #expect(try Self.kind("ss-pte").describe([0x80_0000_5003]).isWellFormed)
+  }
+
+  @Test(
+    arguments: [
+      ("tce", [0], "free"),
+      ("tce", [0x5000], "free, but names page 0x5000"),
+      ("tce", [0x5001], "page 0x5000, read only"),
+      ("tce", [0x5002], "page 0x5000, write only"),
+      ("gatt", [0], "free"),
+      ("gatt", [0x5002], "not valid, but names page 0x5000"),
+      ("root", [0, 0], "not present"),
+      ("context", [2, 0], "not present, faults not recorded"),
+      ("context", [9, 0x501], "pass-through, domain 5"),
+      ("context", [0xd, 0x501], "reserved translation type, domain 5"),
       (
-        .context, [0x5001, 0x507],
+        "context", [0x5001, 0x507],
         "second-stage table 0x5000, 9 levels, a width that the unit does not support, domain 5"
       ),
-      (.ssPTE, [0xff80], "not present"),
-      (.ssPDPE, [0x5001], "table 0x5000, read only"),
-      (.stuff, [0x0005_0000], "bus 05"),
-      (.stuff, [0x0005_0300], "no bus: the last one lies before the first"),
-      (.gartControl, [0xf], "undefined aperture, translates nothing"),
-      (.gartCache, [0], "nothing pending"),
-      (.cap, [0], "IOVAs of 1 bits, no second-stage tables, pages of 4 KiB, domain-ids of 4 bits"),
-      (.ecap, [0], "context and second-stage entries without options"),
-      (.rtaddr, [0x5c00], "all DMA is aborted"),
-    ] as [(DecodeKind, [UInt64], String)])
-  func `the meaning is one line`(kind: DecodeKind, words: [UInt64], meaning: String) throws {
-    #expect(try kind.describe(words).meaning == meaning)
+      ("ss-pte", [0xff80], "not present"),
+      ("ss-pdpe", [0x5001], "table 0x5000, read only"),
+      ("stuff", [0x0005_0000], "bus 05"),
+      ("stuff", [0x0005_0300], "no bus: the last one lies before the first"),
+      ("gart-control", [0xf], "undefined aperture, translates nothing"),
+      ("gart-cache", [0], "nothing pending"),
+      ("cap", [0], "IOVAs of 1 bits, no second-stage tables, pages of 4 KiB, domain-ids of 4 bits"),
+      ("ecap", [0], "context and second-stage entries without options"),
+      ("rtaddr", [0x5c00], "all DMA is aborted"),
+    ] as [(String, [UInt64], String)])
+  func `the meaning is one line`(name: String, words: [UInt64], meaning: String) throws {
+    #expect(try Self.kind(name).describe(words).meaning == meaning)
   }
 
   /// What hardware does not look at is no fault.
   @Test func `bits that hardware skips are no violation`() throws {
-    #expect(try DecodeKind.root.describe([0xffe, ~0]).isWellFormed)
-    #expect(try DecodeKind.context.describe([~1, ~0]).isWellFormed)
-    #expect(try DecodeKind.ssPDE.describe([~3]).isWellFormed)
+    #expect(try Self.kind("root").describe([0xffe, ~0]).isWellFormed)
+    #expect(try Self.kind("context").describe([~1, ~0]).isWellFormed)
+    #expect(try Self.kind("ss-pde").describe([~3]).isWellFormed)
     // Pass-through: the pointer's bits above the host width are not looked at, bit 4 is.
-    let context = try DecodeKind.context.describe([1 << 63 | 0x19, 1])
+    let context = try Self.kind("context").describe([1 << 63 | 0x19, 1])
     #expect(context.violations == ["reserved bits 11:4 are set: 0x1"])
   }
 
-  @Test(arguments: DecodeKind.allCases)
-  func `any bits at all can be taken apart`(kind: DecodeKind) throws {
+  @Test(arguments: EntryCatalog.all.map(\.name))
+  func `any bits at all can be taken apart`(name: String) throws {
+    let kind = try Self.kind(name)
     var generator = SeededGenerator(seed: 7)
     let mask = kind.bitCount == 32 ? UInt64(UInt32.max) : .max
     for _ in 0..<50 {
@@ -116,7 +117,7 @@ import Testing
   @Test func `JSON names each field with its bits and its use`() throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
-    let json = try encoder.encode(DecodeKind.rtaddr.describe([0x5001]))
+    let json = try encoder.encode(Self.kind("rtaddr").describe([0x5001]))
     #expect(
       String(decoding: json, as: UTF8.self) == """
         {"bytes":"01 50 00 00 00 00 00 00","fields":[\

@@ -65,10 +65,6 @@ extension VTd.SecondStageEntry {
   @inlinable static var ps: BitField { BitField(7...7, "PS") }
   @inlinable static var addressField: BitField { BitField(12...51, "ADDR", .address) }
 
-  /// Bits of IOVA that one entry of `level` covers: 12, 21, 30, 39, 48.
-  @inlinable @inline(__always)
-  public static func sizeLog2(level: Int) -> Int { VTd.Paging.sizeLog2(level: level) }
-
   public static func fields(_ variant: Variant) -> [BitField] {
     let limits = variant.limits
     let width = limits.hostAddressWidth

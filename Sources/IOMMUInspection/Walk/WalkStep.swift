@@ -74,7 +74,7 @@ extension EntryDescription {
     if let explained = entry as? any Explained {
       self = explained.description(as: variant)
     } else {
-      self.init(entry, variant: variant, meaning: "\(Entry.name)")
+      self.init(entry, variant: variant, meaning: "")
     }
   }
 }

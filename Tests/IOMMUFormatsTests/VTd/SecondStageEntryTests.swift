@@ -65,10 +65,6 @@ import Testing
     }
   }
 
-  @Test func `each level covers nine bits more`() {
-    #expect((1...5).map(Entry.sizeLog2(level:)) == [12, 21, 30, 39, 48])
-  }
-
   @Test func `only levels 1 to 3 can be leaves and level 1 always is`() {
     func name(_ level: Int, _ isLeaf: Bool) -> String {
       Entry.Variant(level: level, isLeaf: isLeaf, limits: .permissive).name
