@@ -25,7 +25,7 @@ import Testing
   @Test(arguments: [
     (["tce", "xyz"], "'xyz' is not a 64-bit hexadecimal number"),
     (["context", "1"], "takes two quadwords"), (["gatt", "0x100000000"], "does not fit"),
-    (["nonsense", "1"], "choose one of tce"),
+    (["nonsense", "1"], "nearest are context, config-rw and agp-size"),
   ])
   func `nonsense is refused with the way out`(arguments: [String], text: String) throws {
     let command = try Decode.parse(arguments)

@@ -35,9 +35,9 @@ import Testing
 
   @Test(
     arguments: [
-      ("tcf", "tce, tar and ccr"), ("iret", "irte, pqt and tce"),
+      ("tcf", "tce, tar and ccr"), ("iret", "root, irte and iqt"),
       ("ss_pte", "ss-pte, ss-pde and fs-pte"),
-      ("fault-rekord", "frcd, fsts and qi-context"),
+      ("fault-rekord", "frcd, fsts and gatt"),
     ])
   func `a name that nobody knows is answered with the nearest`(name: String, nearest: String) {
     let error = #expect(throws: DecodeError.self) { try Self.kind(name) }
