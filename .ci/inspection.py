@@ -172,7 +172,7 @@ def pages(prefix):
 
 changed = json.loads(run("diff", copied, kdump, "--machine", f"{crash}/copied-machine.json",
                          "--machine-after", f"{crash}/kdump-machine.json", "--format", "json",
-                         ok=(1,)))
+                         ok=(1,)))["tables"]
 old, new = pages("copied"), pages("kdump")
 expected = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
 ours = set()
