@@ -16,11 +16,15 @@ extension Subject {
     return try [
       comparison(
         "VT-d, 4 KiB, 16 GiB mapped to itself", tables.machine, tables.memory,
-        bytes: tables.bytes, entryCount: IdentityTables.pageCount, runCount: 1, goal: .atMost(2)),
+        bytes: tables.bytes, entryCount: IdentityTables.pageCount,
+        // The interrupt range lies between the two.
+        outOfUse: Int(VTd.interruptAddresses.count >> 12), runCount: 2, goal: .atMost(2)),
       comparison(
         "TCE, 4 GiB mapped to itself", calgary.inspected, calgary.memory,
         bytes: UnsafeBufferPointer(start: calgary.table, count: CalgaryBus.pageCount * 8),
-        entryCount: CalgaryBus.pageCount, runCount: 1, goal: .atMost(2)),
+        entryCount: CalgaryBus.pageCount,
+        // A chip does not translate 640 KiB to 1 MiB, nor the window of the bridge.
+        outOfUse: 93_280, runCount: 3, goal: .atMost(2)),
       comparison(
         "VT-d, 4 KiB, 1 GiB, every page elsewhere",
         legacyMachine(rootTable: scattered.rootTable), scattered.memory,
@@ -34,10 +38,11 @@ extension Subject {
 /// - Parameters:
 ///   - machine: Has one table.
 ///   - bytes: What C looks at: as many as the entries have.
+///   - outOfUse: Entries for addresses that the unit does not look up.
 ///   - runCount: How many runs there are.
 private func comparison(
   _ title: String, _ machine: Machine, _ memory: FlatMemory, bytes: UnsafeBufferPointer<UInt8>,
-  entryCount: Int, runCount: Int, goal: Ratio.Goal?
+  entryCount: Int, outOfUse: Int = 0, runCount: Int, goal: Ratio.Goal?
 ) throws -> Comparison {
   let result = Sink()
   guard let table = machine.tables(in: memory).tables.first else {
@@ -49,7 +54,9 @@ private func comparison(
   }
   let found = runs()
   let pages = found.reduce(0) { $0 + $1.iova.byteCount / 4096 }
-  guard found.count == runCount, pages == entryCount, found[0].iova.lowerBound == IOVA(0) else {
+  guard found.count == runCount, Int(pages) == entryCount - outOfUse,
+    found[0].iova.lowerBound == IOVA(0)
+  else {
     throw WrongAnswer("runs", "\(title): \(found.count) runs of \(pages) pages")
   }
   return Comparison(
