@@ -8,10 +8,26 @@ struct MappingCollector: TableVisitor {
   private var runs: [MappingRun] = []
   private var gaps: [TableGap] = []
 
+  // What is asked for each run, so that a table of single pages costs no look into a list for each.
+  private let base: UInt64
+  private let signMask: UInt64
+  /// From the first hole to the last.
+  private let holes: Range<UInt64>
+  private let unreachable: Range<UInt64>
+  private var lastPermissions = Permissions()
+  private var lastAccess: MappedAccess?
+
   init(_ table: any IOTable, of owner: TableOwner) {
     self.owner = owner
     self.table = table
-    space = table.space
+    let space = table.space
+    self.space = space
+    base = space.base
+    signMask = space.signBit.map { 1 << UInt64($0) } ?? 0
+    let first = space.holes.map(\.lowerBound).min() ?? 0
+    holes = first..<(space.holes.map(\.upperBound).max() ?? first)
+    unreachable = space.unreachable ?? 0..<0
+    lastAccess = table.access(allowedBy: lastPermissions)
   }
 
   mutating func leaf(_ leaf: Leaf) {
@@ -28,9 +44,11 @@ struct MappingCollector: TableVisitor {
   }
 
   private mutating func add(_ leaf: Leaf, byteCount: UInt64) {
-    add(
-      leaf.address, byteCount: byteCount, to: leaf.page,
-      access: table.access(allowedBy: leaf.permissions))
+    if leaf.permissions != lastPermissions {
+      lastPermissions = leaf.permissions
+      lastAccess = table.access(allowedBy: leaf.permissions)
+    }
+    add(leaf.address, byteCount: byteCount, to: leaf.page, access: lastAccess)
   }
 
   /// Adds addresses that lead to memory, in pieces around those that the unit does not look up and
@@ -39,9 +57,13 @@ struct MappingCollector: TableVisitor {
     _ address: UInt64, byteCount: UInt64, to page: PhysicalAddress, access: MappedAccess?
   ) {
     guard let access else { return }
-    let range = space.range(from: address, byteCount: byteCount)
-    let run = MappingRun(iova: range, physical: page, access: access)
-    guard space.cuts(run) else { return append(run) }
+    var start = base &+ address
+    if start & signMask != 0 { start |= 0 &- signMask }
+    let (end, wraps) = start.addingReportingOverflow(byteCount)
+    let run = MappingRun(
+      iova: IOVA(start)..<IOVA(wraps ? .max : end), physical: page, access: access)
+    guard holes.overlaps(run.iova.rawValues) || unreachable.overlaps(run.physicalRange.rawValues)
+    else { return append(run) }
     for piece in space.pieces(of: run) { append(piece) }
   }
 
@@ -83,14 +105,6 @@ struct MappingCollector: TableVisitor {
 }
 
 extension IOVASpace {
-  /// Whether a run leads through a hole, or where no entry can lead to.
-  func cuts(_ run: MappingRun) -> Bool {
-    let addresses = run.iova.rawValues
-    if holes.contains(where: { $0.overlaps(addresses) }) { return true }
-    guard let unreachable else { return false }
-    return unreachable.overlaps(run.physicalRange.rawValues)
-  }
-
   /// What is left of a run that is cut, ascending.
   func pieces(of run: MappingRun) -> [MappingRun] {
     var cuts = holes.map { $0.clamped(to: run.iova.rawValues) }
