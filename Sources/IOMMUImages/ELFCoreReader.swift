@@ -45,8 +45,11 @@ struct ELFCoreReader {
     for index in 0..<table.count {
       let offset = table.offset + index * layout.programHeaderByteCount
       let type = field(UInt32.self, offset, ELF64.Program.type)
-      // makedumpfile writes headers last: those that the disk had no room for are zero.
-      if type == ELF64.segmentNull, isMarkedIncomplete { content.missingHeaderCount += 1 }
+      // makedumpfile writes headers last, over zeros: those are missing that it did not come to, or
+      // that a stream ends before.
+      if type == ELF64.segmentNull, isMarkedIncomplete || file.isCut {
+        content.missingHeaderCount += 1
+      }
       guard type == ELF64.segmentLoad else { continue }
       loadCount += 1
       let address = word(offset, layout.physicalAddress)
@@ -62,10 +65,16 @@ struct ELFCoreReader {
         "pass a dump of the machine's memory (/proc/vmcore, virsh dump --memory-only)")
     }
     guard !content.pieces.isEmpty else {
+      guard content.missingHeaderCount == 0 else {
+        throw error(
+          Incompleteness.missingHeaders(content.missingHeaderCount)
+            + ", and none of memory is left",
+          Self.isTruncated)
+      }
       throw error(
         loadCount == 0
           ? "no PT_LOAD segment, so no memory" : "no PT_LOAD segment has physical memory",
-        content.missingHeaderCount == 0 ? "dump the memory again" : Self.isTruncated)
+        "dump the memory again")
     }
     return content
   }

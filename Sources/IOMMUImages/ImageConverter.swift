@@ -42,7 +42,8 @@ public enum ImageConverter {
     guard !segments.isEmpty else {
       throw ImageError(
         file: image.path, found: "holds no memory, so there is nothing to write",
-        remedy: "dump the memory again")
+        remedy: image.incompleteness.isEmpty
+          ? "dump the memory again" : "what there was is cut off; copy the file again")
     }
     // A kdump-compressed dump has a descriptor for each page, zero fill too.
     let total = segments.reduce(UInt64(0)) {

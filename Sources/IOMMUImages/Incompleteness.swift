@@ -38,12 +38,17 @@ public struct Incompleteness: Sendable, Hashable {
     }
     if missingHeaderCount > 0 {
       parts.append(
-        "\(missingHeaderCount) program headers are missing, and with them any memory there may be")
+        Self.missingHeaders(missingHeaderCount) + ", and what else was memory is not known")
     }
     if let unknownFrom {
       parts.append("what there should be from \(unknownFrom) on is not known")
     }
     return parts.isEmpty ? "what is missing is not known" : parts.joined(separator: "; ")
+  }
+
+  /// `3 program headers are missing`.
+  static func missingHeaders(_ count: UInt64) -> String {
+    "\(count) program \(count == 1 ? "header is" : "headers are") missing"
   }
 }
 

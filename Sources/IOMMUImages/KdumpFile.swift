@@ -64,11 +64,18 @@ struct KdumpFile: Sendable {
 
   /// What is strange about this file and no error.
   var warnings: [String] {
-    guard header.version > KdumpLayout.currentVersion else { return [] }
-    return [
-      "\(file.path): header version \(header.version) is newer than "
-        + "\(KdumpLayout.currentVersion), and is read as that"
-    ]
+    var warnings: [String] = []
+    if header.version > KdumpLayout.currentVersion {
+      warnings.append(
+        "\(file.path): header version \(header.version) is newer than "
+          + "\(KdumpLayout.currentVersion), and is read as that")
+    }
+    if header.isMiscounted {
+      warnings.append(
+        "\(file.path): the header counts one bitmap of the two that are there, as kdumpling's "
+          + "does; read with two")
+    }
+    return warnings
   }
 
   /// Where a page's packed bytes lie.
@@ -115,8 +122,18 @@ struct KdumpFile: Sendable {
   func descriptor(at index: UInt64) -> Descriptor {
     let place = header.descriptors + index * Descriptor.byteCount
     return file.withBytes(at: place, count: Int(Descriptor.byteCount)) {
-      Descriptor(at: place, $0)
+      descriptor(at: place, $0)
     } ?? Descriptor(lostAt: place)
+  }
+
+  private func descriptor(at place: UInt64, _ bytes: Span<UInt8>) -> Descriptor {
+    var descriptor = Descriptor(at: place, bytes)
+    // The flag is on every page of such a file; alone it means Snappy where the page is packed.
+    let isSnappy = descriptor.packing == PageCodec.snappy.rawValue
+    if header.isMiscounted, !isSnappy || descriptor.byteCount == header.pageByteCount {
+      descriptor.flags &= ~PageCodec.snappy.rawValue
+    }
+    return descriptor
   }
 
   /// Appends descriptors that follow each other: as many as lie in the file in a row, or that of one
@@ -131,8 +148,7 @@ struct KdumpFile: Sendable {
       for number in 0..<known {
         let from = Int(number * stride)
         list.append(
-          Descriptor(
-            at: start + number * stride, bytes.extracting(from..<from + Int(stride))))
+          descriptor(at: start + number * stride, bytes.extracting(from..<from + Int(stride))))
       }
     }
     if known == 0 || isRead == nil { list.append(Descriptor(lostAt: start)) }

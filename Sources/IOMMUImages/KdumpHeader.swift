@@ -29,6 +29,9 @@ struct KdumpHeader: Sendable {
   let dumpedBitmap: UInt64
   /// The first page descriptor.
   let descriptors: UInt64
+  /// The header counts the blocks of one bitmap, and two are there. kdumpling 0.4.0 writes such
+  /// files, and marks every page with the flag of Snappy beside its own.
+  let isMiscounted: Bool
   /// Half-open; empty when there are none, and perhaps beyond the end of a file that is cut off.
   let vmcoreInfo: Range<UInt64>
   let notes: Range<UInt64>
@@ -69,14 +72,21 @@ struct KdumpHeader: Sendable {
     // 32-bit counts of blocks of at most 64 KiB: none of this overflows.
     memoryBitmap = (1 + subHeaderBlocks) * block
     let bitmapByteCount = bitmapBlocks * block
-    let hasTwoBitmaps = maximum <= bitmapByteCount / 2 * 8
     guard maximum <= bitmapByteCount * 8 else {
       throw reader.error(
         "\(maximum) page frames, where the bitmap has \(bitmapByteCount * 8)",
         HeaderReader.damaged, at: layout.maxMapNumber)
     }
-    dumpedBitmap = memoryBitmap + (hasTwoBitmaps ? bitmapBlocks / 2 * block : 0)
-    descriptors = memoryBitmap + bitmapByteCount
+    let isOdd = bitmapBlocks % 2 != 0
+    isMiscounted =
+      isOdd && maximum > 0
+      && reader.isPage(descriptor: memoryBitmap + 2 * bitmapByteCount, pageByteCount: block)
+      && !reader.isPage(descriptor: memoryBitmap + bitmapByteCount, pageByteCount: block)
+    let hasTwoBitmaps = !isOdd && maximum <= bitmapByteCount / 2 * 8
+    let firstByteCount =
+      isMiscounted ? bitmapByteCount : hasTwoBitmaps ? bitmapBlocks / 2 * block : 0
+    dumpedBitmap = memoryBitmap + firstByteCount
+    descriptors = memoryBitmap + bitmapByteCount + (isMiscounted ? bitmapByteCount : 0)
   }
 }
 
@@ -154,6 +164,14 @@ private struct HeaderReader {
     return String(decoding: letters, as: UTF8.self)
   }
 
+  /// Whether a page of at most `pageByteCount` packed bytes lies where a descriptor says, behind it.
+  func isPage(descriptor place: UInt64, pageByteCount: UInt64) -> Bool {
+    guard let offset = file.integer(UInt64.self, at: place + KdumpLayout.Descriptor.offset),
+      let size = file.integer(UInt32.self, at: place + KdumpLayout.Descriptor.size)
+    else { return false }
+    return offset > place && 1...pageByteCount ~= UInt64(size) && file.holds(size, at: offset)
+  }
+
   /// The architecture's layout: as the machine's name says, or the one whose block size can be.
   func layout(machine: String) throws(ImageError) -> KdumpLayout {
     let isIA32 = machine.count == 4 && machine.hasPrefix("i") && machine.hasSuffix("86")
@@ -164,6 +182,12 @@ private struct HeaderReader {
       if 4096...65536 ~= block, block.nonzeroBitCount == 1 { return candidate }
     }
     let block = try field(UInt32.self, candidates[0].blockSize)
+    let version = try field(Int32.self, KdumpLayout.version)
+    if 1...KdumpLayout.currentVersion ~= version.byteSwapped {
+      throw error(
+        "a big-endian kdump-compressed dump\(machine.isEmpty ? "" : " of \(machine)")",
+        "only dumps of little-endian machines are read", at: KdumpLayout.version)
+    }
     throw error(
       "a block size of \(block) bytes, where 4096 to 65536 are possible", Self.damaged,
       at: candidates[0].blockSize)

@@ -143,8 +143,8 @@ import Testing
     #expect(
       try warnings(Array(bytes[..<(64 + 2 * 56 + 5)])) == [
         "vmcore: incomplete, cut off at byte 0xb5: 71 of 71 bytes of memory are missing, from "
-          + "physical address 0x1000 on; 3 program headers are missing, and with them any memory "
-          + "there may be"
+          + "physical address 0x1000 on; 3 program headers are missing, and what else was "
+          + "memory is not known"
       ])
     let image = try MemoryImage(path: scratch.file("vmcore", Array(bytes[..<0x190])))
     #expect(image.quadword(at: PhysicalAddress(0x1008)) == 0x4140_3f3e_3d3c_3b3a)
@@ -178,8 +178,8 @@ import Testing
     bytes.replaceSubrange(64 + 56..<64 + 112, with: [UInt8](repeating: 0, count: 56))
     #expect(
       try warnings(bytes) == [
-        "vmcore: incomplete, its disk was full: 1 program headers are missing, and with them any "
-          + "memory there may be"
+        "vmcore: incomplete, its disk was full: 1 program header is missing, and what else was "
+          + "memory is not known"
       ])
     #expect(
       try MemoryImage(path: scratch.path("vmcore")).presence(of: PhysicalAddress(0x20_0000))
@@ -305,6 +305,23 @@ import Testing
       scratch.file(
         "vmcore", TinyFlattened(records: [(4096, Self.page)], hasEnd: false).bytes))
     #expect(error?.found == "the stream ends inside the mark of a dump")
+  }
+
+  /// makedumpfile writes zeros where program headers will be, and the headers last.
+  @Test func `a stream that ends before its program headers says that they are missing`() throws {
+    let core = TinyELF([.init(physical: 0x1000, data: Self.page)]).bytes
+    var stream = TinyFlattened(records: [
+      (64, [UInt8](repeating: 0, count: 56)), (0, Array(core[..<64])), (120, Array(core[120...])),
+      (64, Array(core[64..<120])),
+    ])
+    #expect(
+      try MemoryImage(path: scratch.file("whole", stream.bytes)).quadword(
+        at: PhysicalAddress(0x1000)) == 0x0807_0605_0403_0201)
+    stream.records.removeLast()
+    stream.hasEnd = false
+    let error = openingError(scratch.file("cut", stream.bytes))
+    #expect(error?.found == "1 program header is missing, and none of memory is left")
+    #expect(error?.remedy == "the file is truncated, copy it again")
   }
 
   /// Later records may have filled what a stream lacks: it is not zero then.

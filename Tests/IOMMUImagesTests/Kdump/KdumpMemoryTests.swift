@@ -186,6 +186,23 @@ enum PackedPage {
     #expect(image.presence(of: PhysicalAddress(0x3000)) == .absent)
   }
 
+  /// As kdumpling 0.4.0 writes it: one bitmap counted of two, and the flag of Snappy on every page.
+  @Test func `a header that counts one bitmap of two is read with two`() throws {
+    let pages: [TinyKdump.Page] = [
+      .init(frame: 2, flags: 5, data: PackedPage.zlib),
+      .init(frame: 3, flags: 4, data: PackedPage.plain),
+    ]
+    var bytes = TinyKdump(excluded: [9], pages: pages).bytes
+    bytes[436] = 1
+    let image = try MemoryImage(path: scratch.file("vmcore", bytes))
+    #expect(image.quadword(at: PhysicalAddress(0x2000)) == PackedPage.quadword)
+    #expect(image.quadword(at: PhysicalAddress(0x3000)) == PackedPage.quadword)
+    #expect(image.presence(of: PhysicalAddress(0x9000)) == .excluded)
+    #expect(image.backedRanges == [.physical(0x2000..<0x4000)])
+    #expect(image.warnings.count == 1 && image.warnings[0].contains("counts one bitmap of the two"))
+    #expect(image.problems.isEmpty)
+  }
+
   @Test func `pages of zeros may share one descriptor's bytes`() throws {
     var kdump = TinyKdump(pages: [
       .init(frame: 0, data: [UInt8](repeating: 0, count: 4096)), .init(frame: 1, data: []),
@@ -325,6 +342,19 @@ enum PackedPage {
       try problem(.init(frame: 1, flags: 3, data: [1])).contains("flags 0x3, which name no one"))
     #expect(try problem(.init(frame: 1, flags: 1, data: [1])).contains("zlib data that does not"))
     #expect(try problem(.init(frame: 1, flags: 1, data: [])).contains("zlib data that does not"))
+  }
+
+  @Test func `a dump of a big-endian machine is named`() {
+    var kdump = Self.three
+    kdump.machine = "s390x"
+    var bytes = kdump.bytes
+    bytes.replaceSubrange(8..<12, with: [0, 0, 0, 6])
+    bytes.replaceSubrange(428..<432, with: [0, 0, 0x10, 0])
+    #expect(
+      message(bytes) == """
+        vmcore: kdump header at byte 0x8: a big-endian kdump-compressed dump of s390x; only dumps of \
+        little-endian machines are read
+        """)
   }
 
   @Test func `headers that lie are refused`() {
