@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""images.py IOMMU ORACLE EXAMPLES: converts dumps and reads the results page by page with others' readers."""
+"""images.py IOMMU DATA EXAMPLES: converts dumps and reads the results page by page with others' readers; cuts dumps."""
 import glob
 import json
 import os
+import random
 import re
 import struct
 import subprocess
@@ -12,7 +13,8 @@ import tempfile
 import kdumpfile
 
 PAGE = 4096
-TOOL, ORACLE, EXAMPLES = sys.argv[1:4]
+TOOL, DATA, EXAMPLES = sys.argv[1:4]
+ORACLE, FIELD = DATA + "/oracle", DATA + "/field"
 checks = 0
 
 
@@ -170,6 +172,72 @@ def check_split(path, work):
     check_source(parts[::-1], path, work)
 
 
+def left(path, size):
+    """The pages that a file of `size` bytes still has, by its own lists; None for a stream."""
+    data = open(path, "rb").read()
+    if data[:12] == b"makedumpfile":
+        return None
+    if data[:4] == b"\x7fELF":
+        there = []
+        for address, offset, stored, memory in loads(path):
+            had = min(stored, max(0, size - offset))
+            # Zero fill needs no bytes of the file.
+            there += [(address, address + memory)] if had == stored else [
+                (address, address + had), (address + stored, address + memory)]
+        return set(frames(there))
+    block, sub, bitmap = struct.unpack_from("<iiI", data, 428)
+    table = (1 + sub + bitmap) * block
+    second = (1 + sub) * block + bitmap // 2 * block
+    dumped = [f for f in range(bitmap // 2 * block * 8) if data[second + f // 8] >> f % 8 & 1]
+    def whole(index):
+        offset, length = struct.unpack_from("<QI", data, table + 24 * index)
+        return table + 24 * index + 24 <= size and offset + length <= size
+    return {f for i, f in enumerate(dumped) if whole(i)}
+
+
+def check_cut(path, reference, work):
+    """A copy that stopped: what is left is read, and what is missing is told."""
+    truth = Reader(reference)
+    data = open(path, "rb").read()
+    places = random.Random(path).sample(range(len(data) // 8, len(data)), 8)
+    for size in places:
+        cut, out = os.path.join(work, "cut"), os.path.join(work, "cut.elf")
+        open(cut, "wb").write(data[:size])
+        told = subprocess.run([TOOL, "image", "info", "--all", "--format", "json", cut], capture_output=True, text=True)
+        if told.returncode == 2:
+            must(size < 1 << 13 or left(path, size) is None, "%s cut at %d is not opened" % (path, size))
+            continue
+        info = json.loads(told.stdout)
+        there = set(frames([tuple(int(x, 16) for x in r) for r in info["ranges"]]))
+        expected = left(path, size)
+        must(expected is None or there == expected, "%s cut at %d has other pages" % (path, size))
+        must(info["incomplete"] and "incomplete" in told.stderr or "end mark" in told.stderr,
+             "%s cut at %d passes for whole" % (path, size))
+        if not there:
+            continue
+        convert([cut], "elf", out)
+        reader = Reader(out)
+        for frame in there:
+            must(reader.held(frame) == truth.held(frame), "%s cut at %d: page %#x differs" % (path, size, frame))
+    print("ok   %s: cut at %d places" % (path, len(places)))
+
+
+def check_field():
+    """Files that a full disk has cut, as people had them."""
+    for name, ranges, missing in (
+        ("containers/elf-incomplete-flag.core", [(0x100000, 0x101000), (0x200000, 0x201000)], (8192, "0x300000")),
+        ("discovery/full-disk.core", [(0x100000, 0x10ff38)], (98504, "0x10ff38")),
+    ):
+        found, info = ranges_of([FIELD + "/" + name])
+        must(found == ranges, "%s: ranges" % name)
+        must(info["missing"][0]["disk_full"], "%s: a full disk" % name)
+        must((info["missing"][0]["bytes"], info["missing"][0]["from"]) == missing, "%s: what is missing" % name)
+    parts = sorted(glob.glob(FIELD + "/discovery/split.part*"))
+    found, info = ranges_of(parts[::-1])
+    must(found == [(0x100000, 0x10c000)] and not info["incomplete"], "split.part*: twelve pages, none missing")
+    print("ok   %s: what full disks left" % FIELD)
+
+
 with tempfile.TemporaryDirectory() as work:
     vtd = os.path.join(ORACLE, "linux-vtd")
     for path in sorted(glob.glob(vtd + "/crash48/vmcore.makedumpfile-*.trim") + glob.glob(vtd + "/*/*.elf")
@@ -179,7 +247,9 @@ with tempfile.TemporaryDirectory() as work:
             reference = os.path.join(work, "reference")
             run("/bin/sh", "-c", 'makedumpfile -R "$1" < "$2"', "sh", reference, path)
         check_source([path], reference, work)
+        check_cut(path, reference, work)
         clear(work)
+    check_field()
     for path in sorted(glob.glob(vtd + "/crash48/vmcore.makedumpfile-[lpsz]*.trim")):
         check_split(path, work)
         clear(work)
