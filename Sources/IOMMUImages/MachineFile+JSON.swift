@@ -159,23 +159,19 @@ package struct Number: Codable {
 
 /// The keys and values of a machine file, before any of them is understood.
 struct Document: Codable {
-  struct Unit: Codable {
-    var kind: String
-    var base: Number?
-    var bbar: Number?
-    var device: String?
-    var registers: [String: Number]
-    var hostAddressWidth: Number?
-    var hasErratum156: Bool?
-    var hasTransientMappings: Bool?
-    var segment: Number?
+  /// What is written behind a key of a unit.
+  enum Value {
+    case number(UInt64)
+    case text(String)
+    case flag(Bool)
+  }
 
-    enum CodingKeys: String, CodingKey {
-      case kind, base, bbar, device, registers, segment
-      case hostAddressWidth = "host_address_width"
-      case hasErratum156 = "erratum_156"
-      case hasTransientMappings = "transient_mappings"
-    }
+  /// A unit; of a kind that is not known only that.
+  struct Unit {
+    var kind: String
+    /// By the keys that the kind has.
+    var values: [String: Value]
+    var registers: [String: Number]
   }
 
   var version: Number
@@ -220,13 +216,20 @@ func jsonPath(_ keys: [any CodingKey]) -> String? {
   for key in keys {
     if let index = key.intValue {
       text += "[\(index)]"
-    } else if key.stringValue.utf8.allSatisfy({ $0 == 0x5f || 0x61...0x7a ~= $0 }) {
+    } else if isPlainKey(key.stringValue) {
       text += (text.isEmpty ? "" : ".") + key.stringValue
     } else {
       text += "[\(quoted(key.stringValue))]"
     }
   }
   return text.isEmpty ? nil : text
+}
+
+/// Whether a key is in snake case, as those that programs know are.
+private func isPlainKey(_ key: String) -> Bool {
+  func isDigit(_ byte: UInt8) -> Bool { 0x30...0x39 ~= byte }
+  guard let first = key.utf8.first, !isDigit(first) else { return false }
+  return key.utf8.allSatisfy { $0 == 0x5f || 0x61...0x7a ~= $0 || isDigit($0) }
 }
 
 // MARK: From JSON
@@ -337,83 +340,105 @@ struct JSONPlace {
   }
 }
 
-extension MachineFile.Unit {
-  init(_ unit: Document.Unit, _ place: JSONPlace) throws(ImageError) {
-    let hardware: Hardware
-    if let model = Calgary.Chip.Model(rawValue: unit.kind) {
-      hardware = .calgary(model, base: try Self.base(unit.bbar, place["bbar"]))
-    } else if unit.kind == Hardware.gartKind {
-      guard let text = unit.device else {
-        throw place["device"].error("is missing", "add it, such as \"0000:00:18.3\"")
-      }
-      guard let device = Requester(text) else {
-        throw place["device"].error(
-          "\(quoted(text)) is not a PCI function", "write it as \"0000:00:18.3\"")
-      }
-      hardware = .gart(device: device, hasErratum156: unit.hasErratum156 ?? false)
-    } else if unit.kind == Hardware.vtdKind {
-      let width = unit.hostAddressWidth?.value
-      if let width, !(32...52 ~= width) {
-        throw place["host_address_width"].error(
-          "\(width) bits", "host addresses have 32 to 52 bits")
-      }
-      hardware = .vtd(
-        base: try Self.base(unit.base, place["base"]), hostAddressWidth: width.map { Int($0) },
-        hasTransientMappings: unit.hasTransientMappings,
-        segment: try Self.segment(unit.segment, place["segment"]))
-    } else {
-      throw place["kind"].error(
-        "\(quoted(unit.kind)) is not known",
-        "known are \(Hardware.kinds.joined(separator: ", "))")
+extension Document.Unit: Codable {
+  /// A key of any name.
+  private struct Key: CodingKey {
+    var stringValue: String
+    var intValue: Int? { nil }
+
+    init(_ name: String) { stringValue = name }
+    init?(stringValue: String) { self.init(stringValue) }
+    init?(intValue _: Int) { nil }
+
+    static let kind = Key("kind")
+    static let registers = Key("registers")
+  }
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Key.self)
+    kind = try container.decode(String.self, forKey: .kind)
+    values = [:]
+    for key in UnitRecords.format(of: kind)?.keys ?? [] {
+      let name = Key(key.name)
+      values[key.name] =
+        switch key.form {
+        case .registerBase, .number:
+          try container.decodeIfPresent(Number.self, forKey: name).map { .number($0.value) }
+        case .function: try container.decodeIfPresent(String.self, forKey: name).map { .text($0) }
+        case .flag: try container.decodeIfPresent(Bool.self, forKey: name).map { .flag($0) }
+        }
     }
-    self.init(hardware, registers: [:])
+    registers = try container.decode([String: Number].self, forKey: .registers)
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: Key.self)
+    try container.encode(kind, forKey: .kind)
+    for key in UnitRecords.format(of: kind)?.keys ?? [] {
+      let name = Key(key.name)
+      switch (key.form, values[key.name]) {
+      case (.number, .number(let number)):
+        try container.encode(Number(number, isPlain: true), forKey: name)
+      case (_, .number(let number)): try container.encode(Number(number), forKey: name)
+      case (_, .text(let text)): try container.encode(text, forKey: name)
+      case (_, .flag(let flag)): try container.encode(flag, forKey: name)
+      case (_, nil): break
+      }
+    }
+    try container.encode(registers, forKey: .registers)
+  }
+}
+
+extension MachineFile.Unit {
+  /// The hardware of a kind.
+  ///
+  /// - Throws: ``ImageError`` with the kinds there are, for another.
+  static func format(
+    of kind: String, _ place: JSONPlace
+  ) throws(ImageError) -> any UnitRecordFormat.Type {
+    guard let format = UnitRecords.format(of: kind) else {
+      throw place["kind"].error(
+        "\(quoted(kind)) is not known",
+        "known are \(UnitRecords.kinds.joined(separator: ", "))")
+    }
+    return format
+  }
+
+  init(_ unit: Document.Unit, _ place: JSONPlace) throws(ImageError) {
+    let format = try Self.format(of: unit.kind, place)
+    var values: [String: Value] = [:]
+    for key in format.keys {
+      let place = place[key.name]
+      guard let written = unit.values[key.name] else {
+        if key.isRequired { throw place.error("is missing", key.remedy) }
+        continue
+      }
+      values[key.name] = try key.value(written, place)
+    }
+    self.init(kind: unit.kind, values: values, registers: [:])
     // Sorted, so that of several mistakes always the same one is told.
     for (key, number) in unit.registers.sorted(by: { $0.key < $1.key }) {
-      try add(number.value, key, place)
+      try add(number.value, key, format, place)
     }
   }
 
-  /// A PCI segment, as firmware numbers them.
-  private static func segment(_ number: Number?, _ place: JSONPlace) throws(ImageError) -> UInt16? {
-    guard let number else { return nil }
-    guard let segment = UInt16(exactly: number.value) else {
-      throw place.error(
-        hexadecimal(number.value), "PCI segments of units have 16 bits; leave it out if not known")
-    }
-    return segment
-  }
-
-  /// The base of a unit's registers: there, whole pages, below 2^52.
-  private static func base(_ number: Number?, _ place: JSONPlace) throws(ImageError)
-    -> PhysicalAddress
-  {
-    guard let number else {
-      throw place.error("is missing", "add the physical base of the unit's registers")
-    }
-    let base = PhysicalAddress(number.value)
-    guard base.isAligned(to: 4096), number.value < MachineFile.addressLimit else {
-      throw place.error(
-        "\"\(base)\" is no multiple of 4 KiB below 2^52",
-        "give the physical base of the unit's registers")
-    }
-    return base
-  }
-
-  private mutating func add(_ value: UInt64, _ key: String, _ place: JSONPlace) throws(ImageError) {
+  private mutating func add(
+    _ value: UInt64, _ key: String, _ format: any UnitRecordFormat.Type, _ place: JSONPlace
+  ) throws(ImageError) {
     let place = place.register(key)
     guard let offset = Notation.hexadecimal(utf8: key.utf8) else {
       throw place.error("is not a register offset", "write offsets in hexadecimal")
     }
-    guard offset % 4 == 0, offset < hardware.registerSpace else {
+    guard offset % 4 == 0, offset < format.registerSpace else {
       throw place.error(
         "is no register offset",
-        "offsets are multiples of 4 below \(hexadecimal(hardware.registerSpace))")
+        "offsets are multiples of 4 below \(hexadecimal(format.registerSpace))")
     }
     guard registers[offset] == nil else {
       throw place.error(
         "register \(hexadecimal(offset)) is there twice", "keep one of the spellings")
     }
-    let bits = hardware.registerBits(at: offset)
+    let bits = format.registerBits(at: offset)
     guard bits == 64 || value >> UInt64(bits) == 0 else {
       throw place.error("\"\(hexadecimal(value))\" does not fit \(bits) bits")
     }
@@ -439,26 +464,17 @@ extension Document {
 
 extension Document.Unit {
   init(_ unit: MachineFile.Unit) {
-    kind = ""
+    kind = unit.kind
+    values = unit.values.mapValues { value in
+      switch value {
+      case .address(let address): .number(address.rawValue)
+      case .function(let function): .text(PCI.Function(function).longText)
+      case .flag(let flag): .flag(flag)
+      case .number(let number): .number(number)
+      }
+    }
     registers = [:]
-    switch unit.hardware {
-    case .calgary(let model, let base):
-      kind = model.rawValue
-      bbar = Number(base.rawValue)
-    case .gart(let device, let hasErratum156):
-      kind = MachineFile.Unit.Hardware.gartKind
-      self.device = "0000:\(device)"
-      self.hasErratum156 = hasErratum156 ? true : nil
-    case .vtd(let base, let hostAddressWidth, let hasTransientMappings, let segment):
-      kind = MachineFile.Unit.Hardware.vtdKind
-      self.base = Number(base.rawValue)
-      // A negative width is a programmer's mistake; files have none.
-      self.hostAddressWidth = hostAddressWidth.map { Number(UInt64($0), isPlain: true) }
-      self.hasTransientMappings = hasTransientMappings
-      self.segment = segment.map { Number(UInt64($0), isPlain: true) }
-    }
-    for (offset, value) in unit.registers {
-      registers[unit.hardware.registerKey(offset)] = Number(value)
-    }
+    guard let format = UnitRecords.format(of: kind) else { return }
+    for (offset, value) in unit.registers { registers[format.registerKey(offset)] = Number(value) }
   }
 }

@@ -53,90 +53,29 @@ public struct MachineFile: Sendable, Hashable {
 
   /// What is strange about the machine and no error.
   public var warnings: [String] {
-    var first: (index: Int, registers: [UInt64: UInt64])?
-    var warnings: [String] = []
-    for (index, unit) in units.enumerated() {
-      guard case .gart = unit.hardware else { continue }
-      guard let first else {
-        first = (index, unit.registers)
-        continue
-      }
-      let differing = [
-        GART.RegisterOffset.apertureControl, GART.RegisterOffset.apertureBase,
-        GART.RegisterOffset.tableBase,
-      ].filter { unit.registers[$0] != first.registers[$0] }
-      guard !differing.isEmpty else { continue }
-      warnings.append(
-        "units[\(index)] and units[\(first.index)] differ in "
-          + differing.map { "register \(hexadecimal($0))" }.joined(separator: ", ")
-          + ": all nodes should have the same aperture and table; the first that translates counts")
+    UnitRecords.all.flatMap { format in
+      format.warnings(
+        about: units.enumerated().filter { format.kinds.contains($0.element.kind) }
+          .map { ($0.offset, $0.element) })
     }
-    return warnings
   }
 
-  /// A translation unit as the file describes it.
+  /// A translation unit as the file describes it: what it is, where it is, and its registers.
+  ///
+  /// Each kind has a function that makes one, beside its hardware.
   public struct Unit: Sendable, Hashable {
-    /// What the unit is, and what is known of it besides registers.
-    public enum Hardware: Sendable, Hashable {
-      /// `base` is BBAR.
-      case calgary(Calgary.Chip.Model, base: PhysicalAddress)
-      /// `device` is function 3 of the northbridge.
-      case gart(device: Requester, hasErratum156: Bool = false)
-      /// The host address width is in bits, 32 to 52; `nil`s where the file is silent.
-      case vtd(
-        base: PhysicalAddress, hostAddressWidth: Int? = nil, hasTransientMappings: Bool? = nil,
-        segment: UInt16? = nil)
-    }
-
-    /// The unit without its registers.
-    public var hardware: Hardware
+    /// What the unit is, as files name it: `intel-vtd`.
+    public let kind: String
+    /// What is known of it besides registers, by the keys that its kind has.
+    let values: [String: Value]
     /// Offset to value, bits numbered as the manual numbers them.
     public var registers: [UInt64: UInt64]
 
-    /// A unit as its registers stand; nothing is checked.
-    public init(_ hardware: Hardware, registers: [UInt64: UInt64]) {
-      self.hardware = hardware
+    /// - Precondition: the values have the forms of the kind's keys.
+    init(kind: String, values: [String: Value], registers: [UInt64: UInt64]) {
+      self.kind = kind
+      self.values = values
       self.registers = registers
-    }
-  }
-}
-
-extension MachineFile.Unit.Hardware {
-  /// The kinds, as files name them.
-  static let kinds = [
-    Calgary.Chip.Model.calgary.rawValue, Calgary.Chip.Model.calioc2.rawValue, gartKind, vtdKind,
-  ]
-  static let gartKind = "amd-gart"
-  static let vtdKind = "intel-vtd"
-
-  /// A register's key as files are written: `0x90`, and `0x01c` for VT-d, as its manual has it.
-  func registerKey(_ offset: UInt64) -> String {
-    if case .vtd = self { return "0x" + hexadecimal(offset, digits: 3) }
-    return hexadecimal(offset)
-  }
-
-  /// Bytes of registers that a unit of this kind has at most.
-  var registerSpace: UInt64 {
-    switch self {
-    case .gart: 4096
-    case .calgary, .vtd: 1 << 20
-    }
-  }
-
-  /// Bits in a register; 64 for those that are not known here.
-  func registerBits(at offset: UInt64) -> Int {
-    switch self {
-    case .gart:
-      return 32
-    case .calgary:
-      let register = Calgary.Register(containing: offset)
-      return register.map { $0.offset == offset ? 8 * $0.byteCount : 64 } ?? 64
-    case .vtd:
-      let narrow = [
-        VTd.RegisterOffset.version, VTd.RegisterOffset.globalCommand,
-        VTd.RegisterOffset.globalStatus,
-      ]
-      return narrow.contains(offset) ? 32 : 64
     }
   }
 }

@@ -65,8 +65,7 @@ import Testing
     #expect(file.crashKernel == [.physical(0x200_0000..<0xa00_0000)])
     #expect(
       file.units == [
-        .init(
-          .gart(device: Requester(bus: 0, device: 0x18, function: 3)), registers: [0x90: 0x42])
+        .gart(device: Requester(bus: 0, device: 0x18, function: 3), registers: [0x90: 0x42])
       ])
     #expect(try file.machine().name == "one")
   }
@@ -250,6 +249,23 @@ import Testing
         .hasPrefix("m.json: units[0].device: \"18.3\\u{07}\" is not a PCI function"))
     #expect(
       unitMessage("\"kind\": \"amd-gart\"").hasPrefix("m.json: units[0].registers: is missing"))
+  }
+
+  @Test func `a value of another form than its key has is named`() {
+    for (keys, place) in [
+      (gart("\"0x90\": 0") + ", \"erratum_156\": 1", "erratum_156"),
+      (vtd("\"0x020\": 0") + ", \"transient_mappings\": \"yes\"", "transient_mappings"),
+      (vtd("\"0x020\": 0") + ", \"segment\": [0]", "segment"),
+      ("\"kind\": \"intel-vtd\", \"base\": {}, \"registers\": {}", "base"),
+      ("\"kind\": \"amd-gart\", \"device\": 24, \"registers\": {}", "device"),
+    ] {
+      #expect(unitMessage(keys).hasPrefix("m.json: units[0].\(place): "))
+    }
+  }
+
+  @Test func `keys that a kind does not have are passed over`() throws {
+    let keys = gart("\"0x90\": \"0xe\"") + ", \"base\": \"nowhere\", \"segment\": 65536"
+    #expect(try unit(keys).as(GART.Node.self)?.device == Requester("00:18.3"))
   }
 
   // MARK: VT-d

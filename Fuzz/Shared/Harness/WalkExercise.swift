@@ -64,21 +64,21 @@ enum WalkExercise {
     let unit: MachineFile.Unit
     switch words[0] & 3 {
     case 0, 1:
-      unit = MachineFile.Unit(
-        .vtd(base: PhysicalAddress(0xfed9_0000)),
+      unit = .vtd(
+        base: PhysicalAddress(0xfed9_0000),
         registers: [
           0x008: words[1], 0x010: words[2], 0x01c: words[3] & 0xffff_ffff | 0x8000_0000,
           0x020: words[4],
         ])
     case 2:
-      unit = MachineFile.Unit(
-        .calgary(words[0] & 4 == 0 ? .calgary : .calioc2, base: PhysicalAddress(0xfe00_0000)),
+      unit = .calgary(
+        words[0] & 4 == 0 ? .calgary : .calioc2, base: PhysicalAddress(0xfe00_0000),
         registers: [
           0x580: words[1], 0x308: words[2], 0x318: words[3], 0x320: words[4], 0x328: words[5],
         ])
     default:
-      unit = MachineFile.Unit(
-        .gart(device: Requester(bus: 0, device: 0x18, function: 3)),
+      unit = .gart(
+        device: Requester(bus: 0, device: 0x18, function: 3),
         registers: [
           0x90: words[1] & 0xffff_ffff, 0x94: words[2] & 0xffff_ffff, 0x98: words[3] & 0xffff_ffff,
         ])
