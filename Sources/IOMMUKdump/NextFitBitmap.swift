@@ -3,28 +3,28 @@
 /// As Linux's `iommu-helper` of the time behaves: first fit from the hint up, the last entry is
 /// never given out, no run crosses a segment boundary, and freeing does not move the hint.
 /// Source: Linux 2.6.27 `iommu-helper.c`, `pci-calgary_64.c`, `pci-gart_64.c`.
-public struct NextFitBitmap: Sendable {
+package struct NextFitBitmap: Sendable {
   /// Entries managed.
-  public let count: Int
+  package let count: Int
   /// Where the next search starts.
-  public private(set) var hint = 0
+  package private(set) var hint = 0
   /// Times a search from the hint failed and the hardware's cache had to be dropped.
-  public private(set) var wrapCount = 0
+  package private(set) var wrapCount = 0
   private var words: [UInt64]
 
-  public init(count: Int) {
+  package init(count: Int) {
     self.count = count
     words = [UInt64](repeating: 0, count: (count + 63) / 64)
   }
 
-  public func isTaken(_ index: Int) -> Bool {
+  package func isTaken(_ index: Int) -> Bool {
     words[index >> 6] >> UInt64(index & 63) & 1 != 0
   }
 
   /// The first entry of a range that is taken; `nil` when all are free.
   ///
   /// - Precondition: the range lies within the bitmap.
-  public func firstTaken(in indices: Range<Int>) -> Int? {
+  package func firstTaken(in indices: Range<Int>) -> Int? {
     var index = indices.lowerBound
     while index < indices.upperBound {
       let rest = words[index >> 6] >> UInt64(index & 63)
@@ -49,15 +49,15 @@ public struct NextFitBitmap: Sendable {
   }
 
   /// Takes a range out of use. What lies past the end is cut off: the driver's own code forgot to.
-  public mutating func reserve(_ indices: Range<Int>) {
+  package mutating func reserve(_ indices: Range<Int>) {
     set(indices.clamped(to: 0..<count), to: true)
   }
 
   /// Gives back what ``allocate(_:boundary:offset:)`` returned.
-  public mutating func free(_ indices: Range<Int>) { set(indices, to: false) }
+  package mutating func free(_ indices: Range<Int>) { set(indices, to: false) }
 
   /// Moves the start of the next search.
-  public mutating func setHint(_ index: Int) { hint = index }
+  package mutating func setHint(_ index: Int) { hint = index }
 
   /// Takes `length` free entries in one run; `nil` when there are none anywhere.
   ///
@@ -65,7 +65,7 @@ public struct NextFitBitmap: Sendable {
   ///   - alignment: The run starts at a multiple of this, a power of two.
   ///   - boundary: No run crosses a multiple of this many entries, counted from `offset` before
   ///     entry 0. A power of two.
-  public mutating func allocate(
+  package mutating func allocate(
     _ length: Int, alignment: Int = 1, boundary: Int = 1 << 20, offset: Int = 0
   ) -> Int? {
     precondition(length > 0, "an allocation takes at least one entry")

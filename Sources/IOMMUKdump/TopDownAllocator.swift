@@ -2,22 +2,22 @@
 ///
 /// Keeps what is taken as ascending ranges that do not touch, so that an allocation costs as much
 /// as there are separate ranges above it.
-public struct TopDownAllocator: Sendable {
+package struct TopDownAllocator: Sendable {
   /// Where addresses may be given out at all: half-open, ascending.
-  public let space: [Range<UInt64>]
+  package let space: [Range<UInt64>]
   private var taken: [Range<UInt64>] = []
 
-  public init(space: [Range<UInt64>]) { self.space = space }
+  package init(space: [Range<UInt64>]) { self.space = space }
 
   /// The part of `range` that is taken first; `nil` when all of it is free.
-  public func firstTaken(in range: Range<UInt64>) -> Range<UInt64>? {
+  package func firstTaken(in range: Range<UInt64>) -> Range<UInt64>? {
     let index = partition(range.lowerBound)
     guard index < taken.count, taken[index].lowerBound < range.upperBound else { return nil }
     return taken[index].clamped(to: range)
   }
 
   /// Takes a range out of use, whether parts of it were taken or not.
-  public mutating func reserve(_ range: Range<UInt64>) {
+  package mutating func reserve(_ range: Range<UInt64>) {
     guard !range.isEmpty else { return }
     var merged = range
     // Ranges that overlap or touch become one.
@@ -34,7 +34,7 @@ public struct TopDownAllocator: Sendable {
   }
 
   /// Gives a range back.
-  public mutating func free(_ range: Range<UInt64>) {
+  package mutating func free(_ range: Range<UInt64>) {
     taken = taken.flatMap { piece -> [Range<UInt64>] in
       guard piece.overlaps(range) else { return [piece] }
       var rest: [Range<UInt64>] = []
@@ -48,7 +48,7 @@ public struct TopDownAllocator: Sendable {
   /// left.
   ///
   /// - Parameter alignment: A power of two.
-  public mutating func allocate(
+  package mutating func allocate(
     _ byteCount: UInt64, alignment: UInt64, below limit: UInt64 = .max
   ) -> UInt64? {
     precondition(byteCount > 0, "an allocation takes at least one byte")

@@ -21,7 +21,7 @@ final class CalgaryBus {
       model: .calgary, chassis: [[.init(base: PhysicalAddress(0xfe00_0000), buses: [0...0])]])
     machine = CalgaryMachine(firmware, memory: memory) { _, _ in PhysicalAddress(tableByteCount) }
     driver = LinuxCalgaryDriver(
-      .init(endOfRAM: 4 << 30, tableSize: .mib8, translatesEmptySlots: true), platform: machine)
+      .init(endOfRAM: 4 << 30, tableSize: .mib8, translatesEmptySlots: true), on: machine)
     try driver.start()
     precondition(driver.buses.count == 1, "the driver has given the bus a table")
   }

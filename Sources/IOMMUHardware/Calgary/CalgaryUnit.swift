@@ -97,7 +97,7 @@ public final class CalgaryUnit {
   /// Sets a register as firmware or the chip itself does, whatever a write by software would do.
   ///
   /// Drops no cache. A split queue that is set stays as it is set.
-  public func set(_ register: Calgary.Register, to value: UInt64) {
+  package func set(_ register: Calgary.Register, to value: UInt64) {
     values[Self.indices[register]!] =
       register.byteCount == 8 ? value : value & 0xffff_ffff
     refresh(register.phb)

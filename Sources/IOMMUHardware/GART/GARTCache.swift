@@ -21,13 +21,13 @@ public struct GARTCache: Sendable {
     var lastUse: UInt64
   }
 
-  public let geometry: Geometry
+  package let geometry: Geometry
   private var all: [UInt64: GART.GATTEntry] = [:]
   private var sets: [[Way]]
   private var clock: UInt64 = 0
 
   /// - Precondition: A set count is a power of two; there is at least one way.
-  public init(geometry: Geometry) {
+  package init(geometry: Geometry) {
     self.geometry = geometry
     sets = []
     guard case .sets(let setCount, let wayCount) = geometry else { return }
@@ -38,12 +38,12 @@ public struct GARTCache: Sendable {
   }
 
   /// Translations kept now.
-  public var count: Int { all.count + sets.reduce(0) { $0 + $1.count } }
+  package var count: Int { all.count + sets.reduce(0) { $0 + $1.count } }
 
   /// The entry kept for an aperture page.
   ///
   /// - Parameter page: The address's page number.
-  public mutating func entry(for page: UInt64) -> GART.GATTEntry? {
+  package mutating func entry(for page: UInt64) -> GART.GATTEntry? {
     switch geometry {
     case .off: return nil
     case .unlimited: return all[page]
@@ -57,7 +57,7 @@ public struct GARTCache: Sendable {
   }
 
   /// Keeps the entry that a walk has read.
-  public mutating func insert(_ entry: GART.GATTEntry, for page: UInt64) {
+  package mutating func insert(_ entry: GART.GATTEntry, for page: UInt64) {
     switch geometry {
     case .off: return
     case .unlimited: all[page] = entry
@@ -77,7 +77,7 @@ public struct GARTCache: Sendable {
   }
 
   /// The flush: forgets everything.
-  public mutating func removeAll() {
+  package mutating func removeAll() {
     all.removeAll(keepingCapacity: true)
     for set in sets.indices { sets[set].removeAll(keepingCapacity: true) }
   }

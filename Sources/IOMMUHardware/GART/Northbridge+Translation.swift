@@ -8,7 +8,7 @@ extension Northbridge {
   ///
   /// - Parameter byteCount: At least 1; the answer ends with the page.
   /// - Complexity: At most one entry read.
-  public mutating func translate(
+  package mutating func translate(
     _ address: IOVA, byteCount: UInt64, access: Access, by initiator: Initiator = .device,
     in memory: some PhysicalMemory
   ) -> Translation {

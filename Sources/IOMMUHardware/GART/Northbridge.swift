@@ -37,18 +37,18 @@ public struct Northbridge: Sendable {
   public let model: Model
   /// Bus, device and function: 00:18.3 for node 0.
   public let function: Requester
-  public private(set) var cache: GARTCache
-  public private(set) var control = GART.ApertureControl(rawValue: 0)
-  public private(set) var base = GART.ApertureBase(rawValue: 0)
-  public private(set) var tableBase = GART.TableBase(rawValue: 0)
-  public private(set) var cacheControl = GART.CacheControl(rawValue: 0)
-  public private(set) var machineCheckControl = GART.MachineCheckControl(rawValue: 0)
-  public private(set) var machineCheckStatus = GART.MachineCheckStatus(rawValue: 0)
-  public private(set) var machineCheckAddress = GART.MachineCheckAddress(rawValue: 0)
+  package private(set) var cache: GARTCache
+  package private(set) var control = GART.ApertureControl(rawValue: 0)
+  package private(set) var base = GART.ApertureBase(rawValue: 0)
+  package private(set) var tableBase = GART.TableBase(rawValue: 0)
+  package private(set) var cacheControl = GART.CacheControl(rawValue: 0)
+  package private(set) var machineCheckControl = GART.MachineCheckControl(rawValue: 0)
+  package private(set) var machineCheckStatus = GART.MachineCheckStatus(rawValue: 0)
+  package private(set) var machineCheckAddress = GART.MachineCheckAddress(rawValue: 0)
   /// Flushes since power-on.
-  public private(set) var flushCount = 0
+  package private(set) var flushCount = 0
   /// Walks that ended at an invalid entry or found no table, since power-on.
-  public private(set) var walkErrorCount = 0
+  package private(set) var walkErrorCount = 0
   private var space: PCI.ConfigurationSpace
   /// Reads of 0x9c that will still see the flush under way.
   private var remainingPolls = 0
@@ -76,7 +76,7 @@ public struct Northbridge: Sendable {
   /// would set off: no flush, no clearing. Reserved bits stay zero.
   ///
   /// - Parameter offset: A multiple of four inside the configuration space.
-  public mutating func load(_ value: UInt32, at offset: Int) {
+  package mutating func load(_ value: UInt32, at offset: Int) {
     switch UInt64(offset) {
     case Offset.cacheControl:
       cacheControl = written(value, .max, over: cacheControl)
@@ -91,7 +91,7 @@ public struct Northbridge: Sendable {
   }
 
   /// Takes the power away and brings it back: registers, log and cache are as at power-on.
-  public mutating func powerCycle() { self = Northbridge(function: function, model: model) }
+  package mutating func powerCycle() { self = Northbridge(function: function, model: model) }
 
   // MARK: Configuration accesses
 
@@ -104,7 +104,7 @@ public struct Northbridge: Sendable {
   /// - Parameters:
   ///   - offset: Any; bytes outside the configuration space read as ones.
   ///   - byteCount: 0 to 8.
-  public mutating func readConfiguration(at offset: Int, byteCount: Int) -> UInt64 {
+  package mutating func readConfiguration(at offset: Int, byteCount: Int) -> UInt64 {
     var value: UInt64 = 0
     forEachDoubleword(at: offset, byteCount: byteCount) { doubleword, mask, shift in
       let word = UInt64(register(at: doubleword) & mask)
@@ -118,7 +118,7 @@ public struct Northbridge: Sendable {
   /// sees the bytes that are enabled; bytes outside the configuration space vanish.
   ///
   /// - Parameter byteCount: 0 to 8.
-  public mutating func writeConfiguration(_ value: UInt64, at offset: Int, byteCount: Int) {
+  package mutating func writeConfiguration(_ value: UInt64, at offset: Int, byteCount: Int) {
     forEachDoubleword(at: offset, byteCount: byteCount) { doubleword, mask, shift in
       let word = shift >= 0 ? value >> UInt64(shift) : value << UInt64(-shift)
       write(UInt32(truncatingIfNeeded: word), mask: mask, at: doubleword)

@@ -12,16 +12,16 @@ public final class Northbridges {
   /// All other functions; an AGP bridge is one of them.
   public var topology: PCI.Topology
   /// Configuration writes so far: how a kernel that was to keep its hands off shows.
-  public private(set) var configurationWrites: [ConfigurationWrite] = []
+  package private(set) var configurationWrites: [ConfigurationWrite] = []
 
   /// One configuration write of software.
-  public struct ConfigurationWrite: Sendable, Hashable {
-    public var function: Requester
-    public var offset: Int
-    public var byteCount: Int
-    public var value: UInt64
+  package struct ConfigurationWrite: Sendable, Hashable {
+    package var function: Requester
+    package var offset: Int
+    package var byteCount: Int
+    package var value: UInt64
 
-    public init(function: Requester, offset: Int, byteCount: Int, value: UInt64) {
+    package init(function: Requester, offset: Int, byteCount: Int, value: UInt64) {
       self.function = function
       self.offset = offset
       self.byteCount = byteCount
@@ -78,7 +78,7 @@ public final class Northbridges {
   }
 
   /// Puts nodes back to what they were when ``nodes`` was read.
-  public func restore(_ nodes: [Northbridge]) { self.nodes = nodes }
+  package func restore(_ nodes: [Northbridge]) { self.nodes = nodes }
 
   // MARK: Software's side
 

@@ -1,7 +1,7 @@
 /// The shape of a cache of translations: how many entries, in sets of how many, and who has to go.
-public struct CacheGeometry: Hashable, Sendable {
+package struct CacheGeometry: Hashable, Sendable {
   /// Which entry of a full set goes.
-  public enum Policy: String, Sendable, CaseIterable {
+  package enum Policy: String, Sendable, CaseIterable {
     /// The one not used for longest.
     case lru
     /// By a tree of bits, each pointing away from the half used last: what hardware builds for LRU.
@@ -12,13 +12,13 @@ public struct CacheGeometry: Hashable, Sendable {
     case random
   }
 
-  public var entries: Int
+  package var entries: Int
   /// Entries in a set; as many as entries for a fully associative cache.
-  public var ways: Int
-  public var policy: Policy
+  package var ways: Int
+  package var policy: Policy
 
   /// - Throws: ``GeometryError`` where hardware could not be built like that.
-  public init(entries: Int, ways: Int? = nil, policy: Policy = .lru) throws(GeometryError) {
+  package init(entries: Int, ways: Int? = nil, policy: Policy = .lru) throws(GeometryError) {
     let ways = ways ?? entries
     guard 1...(1 << 24) ~= entries else { throw .entries(entries) }
     guard 1...entries ~= ways, entries % ways == 0 else { throw .ways(ways, entries: entries) }
@@ -29,20 +29,20 @@ public struct CacheGeometry: Hashable, Sendable {
     self.policy = policy
   }
 
-  public var sets: Int { entries / ways }
+  package var sets: Int { entries / ways }
 
   /// `64x4`, or `64` when fully associative.
-  public var text: String { ways == entries ? "\(entries)" : "\(entries)x\(ways)" }
+  package var text: String { ways == entries ? "\(entries)" : "\(entries)x\(ways)" }
 }
 
 /// A cache that could not be built.
-public enum GeometryError: Error, Equatable, CustomStringConvertible {
+package enum GeometryError: Error, Equatable, CustomStringConvertible {
   case entries(Int)
   case ways(Int, entries: Int)
   case sets(Int)
   case treeWays(Int)
 
-  public var description: String {
+  package var description: String {
     switch self {
     case .entries(let count): "\(count) entries; a cache has 1 to 16777216"
     case .ways(let ways, let entries):

@@ -2,8 +2,8 @@
 ///
 /// Keys with the same `index` compete for one set. Every operation but an invalidation of many keys
 /// takes O(1) for LRU, FIFO and random, O(log ways) for pseudo-LRU.
-public struct CacheModel: Sendable {
-  public let geometry: CacheGeometry
+package struct CacheModel: Sendable {
+  package let geometry: CacheGeometry
   /// Slots of set s: s · ways and up. `nil` is an empty slot.
   private var keys: [UInt64?]
   private var slots: [UInt64: Int] = [:]
@@ -16,7 +16,7 @@ public struct CacheModel: Sendable {
   private var trees: [UInt8]
   private var state: UInt64 = 0x9e37_79b9_7f4a_7c15
 
-  public init(_ geometry: CacheGeometry) {
+  package init(_ geometry: CacheGeometry) {
     self.geometry = geometry
     let (count, ways) = (geometry.entries, geometry.ways)
     keys = Array(repeating: nil, count: count)
@@ -27,10 +27,10 @@ public struct CacheModel: Sendable {
     trees = geometry.policy == .plru ? Array(repeating: 0, count: count) : []
   }
 
-  public func contains(_ key: UInt64) -> Bool { slots[key] != nil }
+  package func contains(_ key: UInt64) -> Bool { slots[key] != nil }
 
   /// Looks a key up and, when it is there, counts it as used.
-  public mutating func find(_ key: UInt64) -> Bool {
+  package mutating func find(_ key: UInt64) -> Bool {
     guard let slot = slots[key] else { return false }
     touch(slot)
     return true
@@ -39,7 +39,7 @@ public struct CacheModel: Sendable {
   /// Takes a key in that is not there; an empty slot first, else by the policy.
   ///
   /// - Parameter index: Chooses the set by its low bits.
-  public mutating func insert(_ key: UInt64, index: UInt64) {
+  package mutating func insert(_ key: UInt64, index: UInt64) {
     guard slots[key] == nil else { return }
     let set = Int(truncatingIfNeeded: index & UInt64(geometry.sets - 1))
     let slot = victim(in: set)
@@ -110,7 +110,7 @@ public struct CacheModel: Sendable {
   }
 
   /// Removes a key, if it is there.
-  public mutating func remove(_ key: UInt64) {
+  package mutating func remove(_ key: UInt64) {
     guard let slot = slots.removeValue(forKey: key) else { return }
     keys[slot] = nil
     guard !next.isEmpty else { return }
@@ -124,9 +124,9 @@ public struct CacheModel: Sendable {
   }
 
   /// Removes every key that `isGone` names.
-  public mutating func removeAll(where isGone: (UInt64) -> Bool) {
+  package mutating func removeAll(where isGone: (UInt64) -> Bool) {
     for key in slots.keys.filter(isGone) { remove(key) }
   }
 
-  public var count: Int { slots.count }
+  package var count: Int { slots.count }
 }

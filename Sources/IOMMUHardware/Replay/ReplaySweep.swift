@@ -4,8 +4,8 @@ import IOMMUFormats
 ///
 /// All fully associative LRU caches share one stack of distances; every other geometry has a cache of
 /// its own. With prefetching none can share: what is prefetched depends on what missed.
-public struct ReplaySweep {
-  public let geometries: [CacheGeometry]
+package struct ReplaySweep {
+  package let geometries: [CacheGeometry]
   private var replays: [Int: TraceReplay] = [:]
   private let shared: [Int]
   private var stack = StackDistances()
@@ -15,7 +15,7 @@ public struct ReplaySweep {
   private var warmUses = 0
 
   /// - Parameter options: Of each replay, but for the IOTLB.
-  public init(_ geometries: [CacheGeometry], options: ReplayOptions) {
+  package init(_ geometries: [CacheGeometry], options: ReplayOptions) {
     precondition(!geometries.isEmpty, "a sweep has at least one geometry")
     self.geometries = geometries
     shared = geometries.indices.filter {
@@ -33,7 +33,7 @@ public struct ReplaySweep {
     warmHits = geometries.map { _ in 0 }
   }
 
-  public mutating func request(
+  package mutating func request(
     source: UInt64, iova: IOVA, byteCount: UInt64, pageSizeLog2: Int? = nil
   ) {
     for index in replays.keys {
@@ -48,7 +48,7 @@ public struct ReplaySweep {
     }
   }
 
-  public mutating func invalidate(source: UInt64, iova: IOVA, byteCount: UInt64) {
+  package mutating func invalidate(source: UInt64, iova: IOVA, byteCount: UInt64) {
     for index in replays.keys {
       replays[index]!.invalidate(source: source, iova: iova, byteCount: byteCount)
     }
@@ -57,26 +57,26 @@ public struct ReplaySweep {
     stack.remove(number, start, end)
   }
 
-  public mutating func invalidate(source: UInt64) {
+  package mutating func invalidate(source: UInt64) {
     for index in replays.keys { replays[index]!.invalidate(source: source) }
     let number = keys.number(of: source)
     stack.removeAll { TranslationKey.number(in: $0) == number }
   }
 
-  public mutating func invalidateAll() {
+  package mutating func invalidateAll() {
     for index in replays.keys { replays[index]!.invalidateAll() }
     stack.removeAll { _ in true }
   }
 
   /// Forgets the counts and keeps the caches.
-  public mutating func resetCounts() {
+  package mutating func resetCounts() {
     for index in replays.keys { replays[index]!.resetCounts() }
     for index in shared { warmHits[index] = stack.hits(entries: geometries[index].entries) }
     warmUses = stack.uses
   }
 
   /// Lookups and hits of each geometry, in their order.
-  public var results: [(geometry: CacheGeometry, lookups: Int, hits: Int)] {
+  package var results: [(geometry: CacheGeometry, lookups: Int, hits: Int)] {
     geometries.indices.map { index in
       if let replay = replays[index] {
         return (geometries[index], replay.counts.lookups, replay.counts.hits)

@@ -5,10 +5,10 @@
 /// it fills: caches with an empty entry evict nothing. Each use takes O(log keys).
 ///
 /// Source: Mattson, Gecsei, Slutz, Traiger, "Evaluation techniques for storage hierarchies", 1970.
-public struct StackDistances: Sendable {
+package struct StackDistances: Sendable {
   /// Hits at depth d, at index d; index 0 stays 0.
-  public private(set) var hitsByDepth: [Int] = [0]
-  public private(set) var uses = 0
+  package private(set) var hitsByDepth: [Int] = [0]
+  package private(set) var uses = 0
 
   private var times: [UInt64: Int] = [:]
   /// Times of holes, a heap with the latest first. Every one is occupied.
@@ -18,7 +18,7 @@ public struct StackDistances: Sendable {
   private var occupied: [Bool]
   private var now = 0
 
-  public init() {
+  package init() {
     tree = Array(repeating: 0, count: 1 << 10)
     occupied = Array(repeating: false, count: 1 << 10)
   }
@@ -27,7 +27,7 @@ public struct StackDistances: Sendable {
   ///
   /// - Returns: The smallest cache that hits, in entries; `nil` when none does.
   @discardableResult
-  public mutating func use(_ key: UInt64) -> Int? {
+  package mutating func use(_ key: UInt64) -> Int? {
     uses += 1
     if now + 1 >= tree.count { compact() }
     var depth: Int?
@@ -53,23 +53,23 @@ public struct StackDistances: Sendable {
   }
 
   /// Keys in the stack.
-  public var count: Int { times.count }
+  package var count: Int { times.count }
 
   /// Removes a key; caches that held it have an empty entry now.
-  public mutating func remove(_ key: UInt64) {
+  package mutating func remove(_ key: UInt64) {
     guard let time = times.removeValue(forKey: key) else { return }
     pushHole(time)
   }
 
-  public mutating func removeAll(where isGone: (UInt64) -> Bool) {
+  package mutating func removeAll(where isGone: (UInt64) -> Bool) {
     for key in times.keys.filter(isGone) { remove(key) }
   }
 
   /// Whether the key is in the stack at all.
-  public func contains(_ key: UInt64) -> Bool { times[key] != nil }
+  package func contains(_ key: UInt64) -> Bool { times[key] != nil }
 
   /// Hits of a cache with this many entries.
-  public func hits(entries: Int) -> Int {
+  package func hits(entries: Int) -> Int {
     hitsByDepth.prefix(entries + 1).reduce(0, +)
   }
 

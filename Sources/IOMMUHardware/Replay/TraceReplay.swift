@@ -1,20 +1,20 @@
 import IOMMUFormats
 
 /// What is replayed: the caches, the tables behind them, and what the hardware does by itself.
-public struct ReplayOptions: Hashable, Sendable {
-  public var iotlb: CacheGeometry
+package struct ReplayOptions: Hashable, Sendable {
+  package var iotlb: CacheGeometry
   /// One such cache for each level of pointers; `nil` for none.
-  public var pagingCaches: CacheGeometry?
+  package var pagingCaches: CacheGeometry?
   /// Levels of the tables, 3 to 5.
-  public var levels: Int
+  package var levels: Int
   /// IOVAs of more bits are faults.
-  public var addressWidth: Int
+  package var addressWidth: Int
   /// Where the trace does not tell: 12, 21 or 30.
-  public var pageSizeLog2: Int
+  package var pageSizeLog2: Int
   /// A miss takes in the next page's entry too, when it lies in the same table.
-  public var prefetchesNextPage: Bool
+  package var prefetchesNextPage: Bool
 
-  public init(
+  package init(
     iotlb: CacheGeometry, pagingCaches: CacheGeometry? = nil, levels: Int = 4,
     addressWidth: Int = 48, pageSizeLog2: Int = 12, prefetchesNextPage: Bool = false
   ) {
@@ -31,25 +31,25 @@ public struct ReplayOptions: Hashable, Sendable {
 }
 
 /// What a replay counts. Counts of shards add up.
-public struct ReplayCounts: Hashable, Sendable, Codable {
-  public var requests = 0
+package struct ReplayCounts: Hashable, Sendable, Codable {
+  package var requests = 0
   /// One for each page that a request touches.
-  public var lookups = 0
-  public var hits = 0
+  package var lookups = 0
+  package var hits = 0
   /// Pages beyond the address width.
-  public var faults = 0
-  public var invalidations = 0
-  public var prefetches = 0
+  package var faults = 0
+  package var invalidations = 0
+  package var prefetches = 0
   /// Prefetched entries that a lookup found.
-  public var usefulPrefetches = 0
+  package var usefulPrefetches = 0
   /// By level, the leaves' first: entries read from memory.
-  public var entriesRead = [0, 0, 0, 0, 0]
+  package var entriesRead = [0, 0, 0, 0, 0]
 
-  public init() {}
+  package init() {}
 
-  public var misses: Int { lookups - hits }
+  package var misses: Int { lookups - hits }
 
-  public static func + (left: Self, right: Self) -> Self {
+  package static func + (left: Self, right: Self) -> Self {
     var sum = left
     sum.requests += right.requests
     sum.lookups += right.lookups
@@ -134,16 +134,16 @@ extension TranslationStore {
 ///
 /// Nothing is translated: what counts is which translations would have been at hand, and which
 /// entries would have been read. Every page is taken to be mapped.
-public struct TraceReplay {
-  public let options: ReplayOptions
-  public var counts = ReplayCounts()
+package struct TraceReplay {
+  package let options: ReplayOptions
+  package var counts = ReplayCounts()
   private var keys = TranslationKey()
   private var iotlb: CacheModel
   /// By level of the entry that is remembered, 2 first.
   private var paging: [CacheModel]
   private var prefetched: Set<UInt64> = []
 
-  public init(_ options: ReplayOptions) {
+  package init(_ options: ReplayOptions) {
     self.options = options
     iotlb = CacheModel(options.iotlb)
     paging =
@@ -155,7 +155,7 @@ public struct TraceReplay {
   /// One request: a lookup for each page that it touches.
   ///
   /// - Complexity: O(pages) lookups; pages beyond the address width are one fault.
-  public mutating func request(
+  package mutating func request(
     source: UInt64, iova: IOVA, byteCount: UInt64, pageSizeLog2: Int? = nil
   ) {
     counts.requests += 1
@@ -224,7 +224,7 @@ public struct TraceReplay {
   }
 
   /// Software takes back a range: its translations go, and the pointers on the way to it.
-  public mutating func invalidate(source: UInt64, iova: IOVA, byteCount: UInt64) {
+  package mutating func invalidate(source: UInt64, iova: IOVA, byteCount: UInt64) {
     counts.invalidations += 1
     let number = keys.number(of: source)
     let (start, end) = TranslationKey.bounds(iova, byteCount)
@@ -239,7 +239,7 @@ public struct TraceReplay {
   }
 
   /// All that is remembered of a source goes.
-  public mutating func invalidate(source: UInt64) {
+  package mutating func invalidate(source: UInt64) {
     counts.invalidations += 1
     let number = keys.number(of: source)
     iotlb.removeAll { TranslationKey.number(in: $0) == number }
@@ -247,12 +247,12 @@ public struct TraceReplay {
   }
 
   /// Everything goes.
-  public mutating func invalidateAll() {
+  package mutating func invalidateAll() {
     counts.invalidations += 1
     iotlb.removeAll { _ in true }
     for level in paging.indices { paging[level].removeAll { _ in true } }
   }
 
   /// Forgets the counts and keeps the caches: what came before was a warm-up.
-  public mutating func resetCounts() { counts = ReplayCounts() }
+  package mutating func resetCounts() { counts = ReplayCounts() }
 }

@@ -3,7 +3,7 @@ import IOMMUHardware
 import IOMMUTranslation
 
 /// What the Linux Calgary driver reaches of the machine it runs on, and nothing else.
-public protocol CalgaryPlatform: AnyObject {
+package protocol CalgaryPlatform: AnyObject {
   /// The register bases of the chips that the Rio table names, in its order.
   func chipBases() throws(Calgary.RioTableError) -> [PhysicalAddress]
   /// The first doubleword of a function's configuration space; all ones where there is none.
@@ -51,54 +51,53 @@ public final class CalgaryMachine: CalgaryPlatform {
 
   private func unit(at base: PhysicalAddress) -> CalgaryUnit? { units.first { $0.base == base } }
 
-  public func chipBases() throws(Calgary.RioTableError) -> [PhysicalAddress] {
+  package func chipBases() throws(Calgary.RioTableError) -> [PhysicalAddress] {
     try Calgary.ExtendedBIOSData.rioTable(in: memory).table.calgaryBases
   }
 
-  public func readIdentity(of function: Requester) -> UInt32 {
+  package func readIdentity(of function: Requester) -> UInt32 {
     topology.readConfiguration(function, at: 0)
   }
 
-  public func readRegister(
+  package func readRegister(
     _ base: PhysicalAddress, _ offset: UInt64, byteCount: Int
   ) -> UInt64 {
     unit(at: base)?.read(at: offset, byteCount: byteCount) ?? .max
   }
 
-  public func writeRegister(
+  package func writeRegister(
     _ value: UInt64, _ base: PhysicalAddress, _ offset: UInt64, byteCount: Int
   ) {
     unit(at: base)?.write(value, at: offset, byteCount: byteCount)
   }
 
-  public func allocateTable(
+  package func allocateTable(
     byteCount: UInt64, phb: Int
   ) throws(SetUpError) -> PhysicalAddress {
     try allocate(byteCount, "the TCE table of PHB \(phb)")
   }
 
-  public func storeEntries(
+  package func storeEntries(
     from first: Calgary.TranslationControlEntry, count: Int, at address: PhysicalAddress
   ) {
     if address.isAligned(to: 8) {
       first.storeRun(ofPages: count, to: memory, at: address)
     } else {
       // Where the driver has lost its way the stores are not aligned; x86 makes them all the same.
-      _ = (0..<UInt64(count)).flatMap { first.advanced(byPages: $0).bytes }
-        .withUnsafeBytes { memory.write($0, at: address) }
+      memory.write((0..<UInt64(count)).flatMap { first.advanced(byPages: $0).bytes }, at: address)
     }
   }
 
-  public func clearEntries(at address: PhysicalAddress, count: Int) {
+  package func clearEntries(at address: PhysicalAddress, count: Int) {
     guard memory.isBacked(address, byteCount: 8 * UInt64(count)) else { return }
     memory.zero(at: address, byteCount: 8 * UInt64(count))
   }
 
-  public func loadEntries(at address: PhysicalAddress, count: Int) -> [UInt64] {
+  package func loadEntries(at address: PhysicalAddress, count: Int) -> [UInt64] {
     (0..<UInt64(count)).map {
       memory.bigEndianQuadword(at: PhysicalAddress(address.rawValue + 8 * $0)) ?? 0
     }
   }
 
-  public func bridgeWindows(below bus: UInt8) -> [Range<UInt64>] { windows[bus] ?? [] }
+  package func bridgeWindows(below bus: UInt8) -> [Range<UInt64>] { windows[bus] ?? [] }
 }

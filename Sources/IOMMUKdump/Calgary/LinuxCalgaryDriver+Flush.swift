@@ -9,7 +9,7 @@ extension LinuxCalgaryDriver {
   ///
   /// - Returns: Whether the cache was dropped: a CalIOC2 that does not stop is given up.
   @discardableResult
-  public func flush(_ index: Int) -> Bool {
+  package func flush(_ index: Int) -> Bool {
     switch buses[index].model {
     case .calgary:
       flushCalgary(buses[index])
@@ -65,10 +65,10 @@ extension LinuxCalgaryDriver {
   /// Looks at every bus as the watchdog does every two seconds.
   ///
   /// - Returns: What it found; each of those buses is lost from then on.
-  public func tick() -> [WatchdogFinding] { buses.indices.compactMap { tick($0) } }
+  package func tick() -> [WatchdogFinding] { buses.indices.compactMap { tick($0) } }
 
   /// Looks at one bus: after an error its slots are shut, and nobody looks again.
-  public func tick(_ index: Int) -> WatchdogFinding? {
+  package func tick(_ index: Int) -> WatchdogFinding? {
     let bus = buses[index]
     guard bus.isWatched else { return nil }
     let status = Calgary.ChannelStatusRegister(rawValue: word(.channelStatus, of: bus))

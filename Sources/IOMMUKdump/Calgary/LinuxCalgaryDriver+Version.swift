@@ -17,7 +17,7 @@ extension LinuxCalgaryDriver {
 
     /// The newest version here that is not newer than a kernel's release, such as `4.4.60`; `nil`
     /// for anything older than the first.
-    public init?(release: String) {
+    package init?(release: String) {
       let numbers = release.split(separator: ".").prefix(3).map { Int($0) ?? 0 }
       func isNewer(_ version: Self) -> Bool {
         let own = version.rawValue.split(separator: ".").map { Int($0)! }
@@ -28,21 +28,21 @@ extension LinuxCalgaryDriver {
     }
 
     /// Chips and PHBs are worked out from bus numbers, and not asked.
-    public var findsChipsByFormula: Bool { self < .linux2_6_23 }
+    package var findsChipsByFormula: Bool { self < .linux2_6_23 }
     /// A kdump kernel keeps the tables that it finds.
-    public var takesOverTables: Bool { self >= .linux2_6_27 }
+    package var takesOverTables: Bool { self >= .linux2_6_27 }
     /// 8 MiB without being asked, but for a kdump kernel that knows where RAM ended.
-    public var alwaysTakesLargestTable: Bool { self >= .linux4_4 }
+    package var alwaysTakesLargestTable: Bool { self >= .linux4_4 }
     /// IO pages 0 to 31 are kept free, and page 0 means "failed".
-    public var hasEmergencyPages: Bool { self < .linux5_4 }
+    package var hasEmergencyPages: Bool { self < .linux5_4 }
     /// Buses that are looked at, from 0.
-    public var busLimit: Int { self <= .linux2_6_23 ? 128 : 256 }
+    package var busLimit: Int { self <= .linux2_6_23 ? 128 : 256 }
     /// Pages from 0 that are kept free on a CalIOC2.
-    public var calIOC2ReservedPageCount: Int { self <= .linux2_6_23 ? 0x200 : 0x100 }
+    package var calIOC2ReservedPageCount: Int { self <= .linux2_6_23 ? 0x200 : 0x100 }
 
     /// Pages that are kept free for a bridge's window: one more than it has, since 3.6 (*assumed*
     /// to be the first here that counts so).
-    public func pageCount(ofBridgeWindow window: Range<UInt64>) -> Int {
+    package func pageCount(ofBridgeWindow window: Range<UInt64>) -> Int {
       let last = window.upperBound - 1
       let span = self >= .linux3_6 ? last - window.lowerBound + 1 : last - window.lowerBound
       return Int(span >> 12) + 1
@@ -55,7 +55,7 @@ extension LinuxCalgaryDriver {
   ///
   /// Real machines were found whose firmware had put the chips elsewhere; a read then hung. Since
   /// then the Rio table is asked. Source: the driver as first posted, and its authors' mails.
-  public static func registerBaseByFormula(bus: UInt8) -> PhysicalAddress {
+  package static func registerBaseByFormula(bus: UInt8) -> PhysicalAddress {
     let (chassis, place) = UInt64(bus).quotientAndRemainder(dividingBy: 15)
     let node: UInt64 = place > 4 ? 3 : 2
     return PhysicalAddress(0xfe00_0000 - 0x80_0000 * (1 + chassis) + 0x10_0000 * node)

@@ -6,7 +6,7 @@ import IOMMUTranslation
 ///
 /// Finds chips through the Rio table, reads from them which buses they have, gives each bus with
 /// devices a table, and from then on stores entries and flushes where Linux did. It reaches the
-/// machine through ``CalgaryPlatform`` alone.
+/// machine by configuration space, registers and memory alone.
 ///
 /// Source: Linux `pci-calgary_64.c`, `tce_64.c`.
 public final class LinuxCalgaryDriver {
@@ -41,10 +41,10 @@ public final class LinuxCalgaryDriver {
     }
 
     /// Takes over the tables that its chips have, rather than making its own.
-    public var takesOver: Bool { isKdump && version.takesOverTables }
+    package var takesOver: Bool { isKdump && version.takesOverTables }
 
     /// The size of every table, by the rules of the version.
-    public var chosenTableSize: Calgary.TableSize {
+    package var chosenTableSize: Calgary.TableSize {
       if let tableSize { return tableSize }
       if version.alwaysTakesLargestTable {
         return takesOver && savedEndOfRAM != 0
@@ -58,27 +58,27 @@ public final class LinuxCalgaryDriver {
   public struct Bus: Sendable {
     /// The root bus.
     public var number: UInt8
-    public var model: Calgary.Chip.Model
+    package var model: Calgary.Chip.Model
     /// The chip's BBAR.
-    public var base: PhysicalAddress
-    public var phb: Int
+    package var base: PhysicalAddress
+    package var phb: Int
     /// Where the driver stores entries; the chip may look elsewhere after a mistake.
     public var table: PhysicalAddress
     public var size: Calgary.TableSize
-    public var bitmap: NextFitBitmap
+    package var bitmap: NextFitBitmap
     /// What every flush writes to TAR.
-    public var tableAddress = Calgary.TableAddressRegister(rawValue: 0)
+    package var tableAddress = Calgary.TableAddressRegister(rawValue: 0)
     /// The windows that are kept out of use, half-open, in bytes.
-    public var windows: [Range<UInt64>] = []
+    package var windows: [Range<UInt64>] = []
     /// The watchdog looks at it; not any more after it has found an error.
-    public var isWatched = true
+    package var isWatched = true
   }
 
   /// What the watchdog found on a bus: the registers it dumped, in its order.
-  public struct WatchdogFinding: Sendable, Equatable {
-    public var bus: UInt8
-    public var channelStatus: Calgary.ChannelStatusRegister
-    public var dump: [UInt32]
+  package struct WatchdogFinding: Sendable, Equatable {
+    package var bus: UInt8
+    package var channelStatus: Calgary.ChannelStatusRegister
+    package var dump: [UInt32]
   }
 
   public let configuration: Configuration
@@ -94,11 +94,16 @@ public final class LinuxCalgaryDriver {
   private var bridges: [UInt8: (base: PhysicalAddress, phb: Int)] = [:]
 
   /// IO pages 0 to 31 stand for "mapping failed" and are never given out.
-  public static let emergencyPageCount = 32
+  package static let emergencyPageCount = 32
 
-  public init(_ configuration: Configuration, platform: any CalgaryPlatform) {
+  package init(_ configuration: Configuration, platform: any CalgaryPlatform) {
     self.configuration = configuration
     self.platform = platform
+  }
+
+  /// A driver that has not booted yet.
+  public convenience init(_ configuration: Configuration, on machine: CalgaryMachine) {
+    self.init(configuration, platform: machine)
   }
 
   /// Boots: finds chips and buses, makes or takes over tables, switches translation on.
@@ -132,7 +137,7 @@ public final class LinuxCalgaryDriver {
   // MARK: Finding
 
   /// Looks for host bridges in configuration space and takes memory for their tables, early in boot.
-  public func detect() throws(SetUpError) {
+  package func detect() throws(SetUpError) {
     for number in 0..<configuration.version.busLimit {
       let number = UInt8(number)
       guard let model = wantedBus(number) else { continue }
@@ -160,7 +165,7 @@ public final class LinuxCalgaryDriver {
   }
 
   /// Finds the chips, asks them for their buses, and sets each wanted bus up.
-  public func initialise() throws(SetUpError) {
+  package func initialise() throws(SetUpError) {
     guard !models.isEmpty else { return }
     try findBridges()
     if configuration.takesOver { takeOverTables() }
@@ -283,7 +288,7 @@ public final class LinuxCalgaryDriver {
   }
 
   /// Takes the memory windows of bridges out of use, late in boot.
-  public func reserveBridgeWindows() {
+  package func reserveBridgeWindows() {
     for index in buses.indices {
       for window in platform.bridgeWindows(below: buses[index].number) where window.lowerBound != 0
       {
@@ -297,7 +302,7 @@ public final class LinuxCalgaryDriver {
   // MARK: Mapping
 
   /// The table that translates for a device: that of the PHB above its bus.
-  public func busIndex(of device: Requester) -> Int? {
+  package func busIndex(of device: Requester) -> Int? {
     guard let bridge = bridges[device.bus] else { return nil }
     return buses.firstIndex { $0.base == bridge.base && $0.phb == bridge.phb }
   }
@@ -348,7 +353,7 @@ public final class LinuxCalgaryDriver {
   }
 
   /// Where the driver stores an entry.
-  public func entryAddress(_ entry: Int, on index: Int) -> PhysicalAddress {
+  package func entryAddress(_ entry: Int, on index: Int) -> PhysicalAddress {
     PhysicalAddress(buses[index].table.rawValue &+ UInt64(entry) * 8)
   }
 
