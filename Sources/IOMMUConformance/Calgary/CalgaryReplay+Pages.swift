@@ -109,7 +109,7 @@ extension CalgaryReplay {
     }
     for unit in units {
       guard let unit, let phb = unit.bridge(above: mapping.device.bus) else { continue }
-      let answer = unit.answer(phb, mapping.iova.rawValue, 1, .write, in: memory)
+      let answer = unit.answer(below: phb, to: mapping.iova, access: .write, in: memory)
       if answer != .mapped(mapping.physical, byteCount: 1) {
         differ("\(mapping.device) \(mapping.iova): \(Self.text(answer)), not untranslated")
       }
@@ -160,7 +160,8 @@ extension CalgaryReplay {
       return checkBlocked(unit, key, page, state, place)
     }
     for access in Access.allCases {
-      let answer = unit.answer(key.phb, page << 12, 1, access, in: memory)
+      let answer = unit.answer(
+        below: key.phb, to: IOVA(page << 12), access: access, in: memory)
       if state.entry.permissions.isEmpty {
         report.totals.freedPages += 1
       } else {
@@ -204,7 +205,7 @@ extension CalgaryReplay {
     _ unit: CalgaryUnit, _ key: TableKey, _ page: UInt64, _ state: PageState, _ place: UInt64
   ) {
     report.totals.pages += 1
-    let answer = unit.answer(key.phb, page << 12, 1, .read, in: memory)
+    let answer = unit.answer(below: key.phb, to: IOVA(page << 12), access: .read, in: memory)
     if answer != .fault(.calgary(.slotsDisabled)) {
       differ(
         "PHB \(key.phb) page \(hexadecimal(page)): \(Self.text(answer)) through slots that are shut"

@@ -1,7 +1,7 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-extension CalgaryUnit {
+extension CalgaryUnit: DMAPort {
   /// What a device sees of a request.
   public enum Completion: Sendable, Equatable {
     /// It went where the table sent it.
@@ -16,29 +16,26 @@ extension CalgaryUnit {
 
   /// Translates the first page's worth of a request, and latches the error when there is one.
   ///
-  /// A requester on none of the chip's buses is not its business: the IOVA is the physical address.
-  ///
-  /// - Parameter byteCount: At least 1.
-  public func translate(
-    _ requester: Requester, _ iova: IOVA, byteCount: UInt64 = 1, access: Access,
-    in memory: some PhysicalMemory
-  ) -> Translation {
-    precondition(byteCount > 0, "a DMA request has at least one byte")
-    guard let phb = bridge(above: requester.bus) else {
-      return .mapped(PhysicalAddress(iova.rawValue), byteCount: byteCount)
-    }
-    let answer = answer(phb, iova.rawValue, byteCount, access, in: memory)
-    if case .fault(let fault) = answer { latch(fault, phb, requester) }
+  /// - Returns: `nil` for a requester on none of the chip's buses.
+  public func translate(_ request: DMARequest, in memory: some PhysicalMemory) -> Translation? {
+    guard let phb = bridge(above: request.requester.bus) else { return nil }
+    let answer = answer(
+      below: phb, to: request.address, byteCount: request.byteCount, access: request.access,
+      in: memory)
+    if case .fault(let fault) = answer { latch(fault, phb, request.requester) }
     return answer
   }
 
-  /// The same without latching: what a request would meet.
+  /// What a request below a PHB would meet: the same without latching.
   ///
-  /// - Parameter phb: 0 to 3.
-  public func answer(
-    _ phb: Int, _ address: UInt64, _ byteCount: UInt64, _ access: Access,
+  /// - Parameters:
+  ///   - phb: 0 to 3.
+  ///   - byteCount: At least 1.
+  package func answer(
+    below phb: Int, to iova: IOVA, byteCount: UInt64 = 1, access: Access,
     in memory: some PhysicalMemory
   ) -> Translation {
+    let address = iova.rawValue
     if options.interruptWrites == .untranslated, bridges[phb].configuration.translates,
       VTd.interruptAddresses ~= address, !isBlocked(phb)
     {
@@ -53,7 +50,7 @@ extension CalgaryUnit {
   }
 
   /// Every step on its own, with all options looked at.
-  func exactAnswer(
+  private func exactAnswer(
     _ phb: Int, _ address: UInt64, _ byteCount: UInt64, _ access: Access,
     in memory: some PhysicalMemory
   ) -> Translation {
@@ -162,53 +159,48 @@ extension CalgaryUnit {
 
   // MARK: Transfers
 
-  /// A device reads memory, page by page; what fails reads as all ones.
+  /// A device reads memory; what fails reads as all ones.
   ///
-  /// - Returns: The first failure's completion, or that all went well.
-  public func deviceReads(
-    _ requester: Requester, _ iova: IOVA, into buffer: UnsafeMutableRawBufferPointer,
-    from memory: some PhysicalMemory
-  ) -> Completion {
-    for index in buffer.indices { buffer[index] = 0xff }
-    return transfer(requester, iova, byteCount: buffer.count, access: .read, in: memory) {
-      place, offset, count in
-      let part = UnsafeMutableRawBufferPointer(rebasing: buffer[offset..<(offset + count)])
+  /// - Returns: The bytes, and the first failure's completion or that all went well.
+  public func read(
+    _ request: DMARequest, from memory: FlatMemory
+  ) -> (bytes: [UInt8], completion: Completion) {
+    precondition(request.access == .read, "memory is read by a read")
+    var bytes = [UInt8](repeating: 0xff, count: Int(request.byteCount))
+    let completion = transfer(request, in: memory) { place, piece in
       // What no memory answers to stays all ones.
-      _ = memory.read(at: place, into: part)
+      guard let read = memory.bytes(at: place, count: Int(piece.byteCount)) else { return }
+      bytes.replaceSubrange(Int(piece.offset)..<(Int(piece.offset) + read.count), with: read)
     }
+    return (bytes, completion)
   }
 
-  /// A device writes memory, page by page; what fails changes nothing.
+  /// A device writes memory; what fails changes nothing.
   ///
+  /// - Parameter bytes: As many as the request has.
   /// - Returns: The first failure's completion, or that all went well.
-  public func deviceWrites(
-    _ requester: Requester, _ iova: IOVA, _ bytes: UnsafeRawBufferPointer, to memory: FlatMemory
+  public func write(
+    _ bytes: [UInt8], _ request: DMARequest, to memory: FlatMemory
   ) -> Completion {
-    transfer(requester, iova, byteCount: bytes.count, access: .write, in: memory) {
-      place, offset, count in
-      _ = memory.write(
-        UnsafeRawBufferPointer(rebasing: bytes[offset..<(offset + count)]), at: place)
+    precondition(request.access == .write, "memory is written by a write")
+    precondition(UInt64(bytes.count) == request.byteCount, "as many bytes as the request has")
+    return transfer(request, in: memory) { place, piece in
+      let first = Int(piece.offset)
+      memory.write(Array(bytes[first..<(first + Int(piece.byteCount))]), at: place)
     }
   }
 
   private func transfer(
-    _ requester: Requester, _ iova: IOVA, byteCount: Int, access: Access,
-    in memory: some PhysicalMemory, body: (PhysicalAddress, Int, Int) -> Void
+    _ request: DMARequest, in memory: FlatMemory, body: (PhysicalAddress, DMAPiece) -> Void
   ) -> Completion {
-    var done = 0
     var completion = Completion.done
-    while done < byteCount {
-      let (address, overflow) = iova.rawValue.addingReportingOverflow(UInt64(done))
-      guard !overflow else { break }
-      // At most to the end of the page: holes and tables both end on pages.
-      let wanted = min(UInt64(byteCount - done), 4096 - address & 4095)
-      switch translate(
-        requester, IOVA(address), byteCount: wanted, access: access, in: memory)
-      {
-      case .mapped(let place, let count):
-        body(place, done, Int(count))
-        done += Int(count)
-        continue
+    request.forEachPiece(answeredBy: {
+      translate($0, in: memory)
+        ?? .mapped(PhysicalAddress($0.address.rawValue), byteCount: $0.byteCount)
+    }) { piece in
+      switch piece.answer {
+      case .mapped(let place, _):
+        body(place, piece)
       case .interruptMessage:
         if completion == .done { completion = .interrupt }
       case .fault(let fault):
@@ -216,7 +208,6 @@ extension CalgaryUnit {
           completion = options.failedRequests == .dropped ? .dropped(fault) : .aborted(fault)
         }
       }
-      done += Int(wanted)
     }
     return completion
   }
@@ -227,7 +218,7 @@ extension CalgaryUnit {
   ///
   /// Matters only where ``CalgaryOptions/tableReads`` says that the chip does not look into the
   /// processor's caches: until ``flushLine(containing:)`` it goes on reading what memory has now.
-  public func holdLine(containing address: PhysicalAddress, in memory: some PhysicalMemory) {
+  package func holdLine(containing address: PhysicalAddress, in memory: some PhysicalMemory) {
     guard options.tableReads == .afterLineFlush else { return }
     let line = address.alignedDown(to: 64)
     guard heldLines[line.rawValue] == nil else { return }
@@ -237,7 +228,7 @@ extension CalgaryUnit {
   }
 
   /// The processor has flushed the 64 bytes around `address`: the chip sees what was stored.
-  public func flushLine(containing address: PhysicalAddress) {
+  package func flushLine(containing address: PhysicalAddress) {
     heldLines[address.alignedDown(to: 64).rawValue] = nil
   }
 

@@ -142,6 +142,13 @@ public final class Northbridges {
   }
 }
 
+extension Northbridges: DMAPort {
+  /// Every device is below the northbridges; outside the aperture its requests pass unchanged.
+  public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
+    translate(request.address, byteCount: request.byteCount, access: request.access, in: memory)
+  }
+}
+
 extension Northbridge {
   fileprivate var translatesIO: Bool { registers.window != nil }
   fileprivate var translatesCPU: Bool { registers.cpuWindow != nil }

@@ -78,7 +78,7 @@ import Testing
     let last = try machine { $0.errorLatch = .last }
     _ = last.translate(0)
     let other = Requester(bus: 2, device: 7, function: 0)
-    _ = last.unit.translate(other, IOVA(0), access: .read, in: last.memory)
+    _ = last.translate(0, by: other)
     #expect(last.read(.channelStatus) == 0x1007_0000)
     let stop = try machine { $0.errorLatch = .firstAndStop }
     _ = stop.translate(0)
@@ -169,17 +169,15 @@ import Testing
     for choice in [CalgaryOptions.FailedRequests.dropped, .aborted] {
       let machine = try machine { $0.failedRequests = choice }
       machine.memory.store(0x1122_3344_5566_7788 as UInt64, at: PhysicalAddress(0x4_5ff8))
-      var bytes = [UInt8](repeating: 0, count: 16)
-      let completion = bytes.withUnsafeMutableBytes {
-        machine.unit.deviceReads(
-          SmallMachine.device, IOVA(0x2_0ff8), into: $0, from: machine.memory)
+      func request(_ access: Access) -> DMARequest {
+        DMARequest(access, by: SmallMachine.device, at: IOVA(0x2_0ff8), byteCount: 16)
       }
+      let (bytes, completion) = machine.unit.read(request(.read), from: machine.memory)
       let fault = Fault.calgary(.readNotPermitted)
       #expect(completion == (choice == .dropped ? .dropped(fault) : .aborted(fault)))
       #expect(bytes == hexdump("88 77 66 55 44 33 22 11 ff ff ff ff ff ff ff ff"))
-      let written = [UInt8](repeating: 0xaa, count: 16).withUnsafeBytes {
-        machine.unit.deviceWrites(SmallMachine.device, IOVA(0x2_0ff8), $0, to: machine.memory)
-      }
+      let written = machine.unit.write(
+        [UInt8](repeating: 0xaa, count: 16), request(.write), to: machine.memory)
       #expect(written == .done)
       #expect(machine.memory.quadword(at: PhysicalAddress(0x4_6000)) == 0xaaaa_aaaa_aaaa_aaaa)
     }
@@ -242,10 +240,11 @@ import Testing
       let address = generator.next() >> (63 - wide)
       let access: Access = Bool.random(using: &generator) ? .read : .write
       let count = UInt64.random(in: 1...10_000, using: &generator)
-      #expect(
-        plain.unit.answer(2, address, count, access, in: plain.memory)
-          == exact.unit.answer(2, address, count, access, in: exact.memory),
-        "seed \(seed), \(hexadecimal(address))")
+      func answer(_ machine: SmallMachine) -> Translation {
+        machine.unit.answer(
+          below: 2, to: IOVA(address), byteCount: count, access: access, in: machine.memory)
+      }
+      #expect(answer(plain) == answer(exact), "seed \(seed), \(hexadecimal(address))")
     }
   }
 }

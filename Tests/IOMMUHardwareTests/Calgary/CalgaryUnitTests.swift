@@ -40,8 +40,10 @@ struct SmallMachine {
     memory.store(bigEndian: entry, at: PhysicalAddress(Self.table + 8 * page))
   }
 
-  func translate(_ iova: UInt64, _ access: Access = .read) -> Translation {
-    unit.translate(Self.device, IOVA(iova), access: access, in: memory)
+  func translate(
+    _ iova: UInt64, _ access: Access = .read, by requester: Requester = Self.device
+  ) -> Translation? {
+    unit.translate(DMARequest(access, by: requester, at: IOVA(iova)), in: memory)
   }
 
   func mapped(_ address: UInt64) -> Translation { .mapped(PhysicalAddress(address), byteCount: 1) }
@@ -146,11 +148,11 @@ struct SmallMachine {
     #expect(machine.read(.channelStatus) == 0x1004_0000)
     #expect(machine.read(.plssr) == 0x0400_0000)
     let other = Requester(bus: 2, device: 1, function: 0)
-    _ = machine.unit.translate(other, IOVA(0), access: .write, in: machine.memory)
+    _ = machine.translate(0, .write, by: other)
     #expect(machine.read(.channelStatus) == 0x1004_0000)
     machine.write(.channelStatus, 0)
     #expect(machine.read(.channelStatus) == 0)
-    _ = machine.unit.translate(other, IOVA(0), access: .write, in: machine.memory)
+    _ = machine.translate(0, .write, by: other)
     // The record that was published: CSR 0x10010000, agent 1.
     #expect(machine.read(.channelStatus) == 0x1001_0000)
     #expect(machine.unit.read(at: 0xa110, byteCount: 4) == 0x0000_0110)
@@ -245,9 +247,7 @@ struct SmallMachine {
   @Test func `a device on no bus of the chip is not translated`() throws {
     let machine = try SmallMachine()
     let other = Requester(bus: 9, device: 0, function: 0)
-    #expect(
-      machine.unit.translate(other, IOVA(0x1_2345), access: .write, in: machine.memory)
-        == machine.mapped(0x1_2345))
+    #expect(machine.translate(0x1_2345, .write, by: other) == nil)
     // U21: the fourth PHB has a bus of its own, and not bus 0.
     #expect(machine.unit.bridge(above: 0) == 0)
     #expect(machine.unit.bridge(above: 4) == 3)

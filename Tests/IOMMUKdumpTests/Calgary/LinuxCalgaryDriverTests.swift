@@ -49,8 +49,8 @@ private struct Machine {
     return driver
   }
 
-  func translate(_ device: Requester, _ iova: IOVA, _ access: Access = .write) -> Translation {
-    unit.translate(device, iova, access: access, in: memory)
+  func translate(_ device: Requester, _ iova: IOVA, _ access: Access = .write) -> Translation? {
+    unit.translate(DMARequest(access, by: device, at: iova), in: memory)
   }
 }
 

@@ -257,6 +257,20 @@ public final class TranslationPort: @unchecked Sendable {
   }
 }
 
+extension TranslationPort: DMAPort {
+  /// Translates a request of any device that the unit stands above.
+  ///
+  /// - Precondition: `memory` is the unit's.
+  public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
+    precondition(memory === self.memory, "a unit and its devices have one memory")
+    return translate(
+      VTd.Request(
+        request.requester, request.address, VTd.Request.Operation(request.access),
+        pasid: request.pasid),
+      byteCount: request.byteCount)
+  }
+}
+
 /// What the caches of a port have done since it was made.
 public struct PortCounters: Hashable, Sendable {
   public var contexts: CacheCounters

@@ -1,0 +1,18 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// Where DMA requests of devices enter a live unit: its registers and caches as they are now, its
+/// tables as they lie in memory.
+///
+/// A remapping unit has any number of ports; a Calgary chip and the northbridges of a machine are
+/// their own.
+public protocol DMAPort: AnyObject {
+  /// What becomes of the first piece of a request; `nil` when the unit does not stand above the
+  /// requester, whose requests then pass it by.
+  ///
+  /// A mapped piece is as long as the answer says, an interrupt message or a fault lasts to the end
+  /// of its 4 KiB page. A fault that hardware records is recorded when the call returns.
+  ///
+  /// - Parameter memory: The machine's memory, where the unit's tables are.
+  func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation?
+}
