@@ -59,7 +59,7 @@ extension TranslationPort {
   /// - Precondition: `request` is a translation request.
   public func completeTranslationRequest(_ request: VTd.Request) -> TranslationCompletion {
     synchroniseIfNeeded()
-    let completion = engine.pointee.completion(of: request, in: memory)
+    let completion = engine.value.completion(of: request, in: memory)
     if case .failure(let fault, _) = completion, fault.reason.isRecordedForTranslationRequests {
       report(fault.fault, of: request)
     }
@@ -83,7 +83,7 @@ extension TranslationPort {
     let question = VTd.Request(
       request.requester, request.address, request.writes ? .write : .read, kind: .page,
       pasid: request.pasid, isPrivileged: request.isPrivileged, isExecute: request.isExecute)
-    switch engine.pointee.admitPageRequest(question, in: memory) {
+    switch engine.value.admitPageRequest(question, in: memory) {
     case .failure(let fault):
       if let fault { report(fault.fault, of: question) }
       return dropped(.invalidRequest)

@@ -53,8 +53,6 @@ public final class RemappingUnit: @unchecked Sendable {
     interruptEntries = TaggedCache(configuration.caches.interruptEntries)
   }
 
-  deinit { interruptEntries.deallocate() }
-
   /// Bytes of the register window: whole pages.
   public var windowByteCount: UInt64 { page.byteCount }
 

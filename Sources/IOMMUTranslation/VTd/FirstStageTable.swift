@@ -30,21 +30,18 @@ extension VTd {
     /// Where walks start without a cache.
     @inlinable public var start: WalkStart { format.start(at: root) }
 
-    /// The page of `address`, which is canonical; permissions are not judged.
-    ///
-    /// - Parameters:
-    ///   - start: ``start``, or where a paging-structure cache says.
-    ///   - writes: D is set in the leaf of a page that may be written.
     @inlinable
     public func page(
-      of address: UInt64, from start: WalkStart, writes: Bool, in memory: some PhysicalMemory,
-      marker: some EntryMarker, observer: inout some WalkObserver
+      of address: UInt64, for _: VTd.Request.Operation?, writes: Bool,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver,
+      from start: (WalkStart) -> WalkStart
     ) -> PageOutcome {
+      guard isCanonical(address) else { return .fault(.addressNotCanonical) }
       var access = MarkingAccess(
         marks, dirtyNeeds: writes ? rules.firstStageWriteNeeds : nil, marker: marker,
         notSnooped: .firstStageUpdateNotSnooped, failed: .firstStageUpdateFailed)
       let walk = format.walk(
-        address, from: start, in: memory, through: &access, observer: &observer)
+        address, from: start(self.start), in: memory, through: &access, observer: &observer)
       guard walk.end == .page else {
         return .fault(
           Self.reason(for: walk, levels: format.levels) ?? access.refusal
@@ -67,27 +64,10 @@ extension VTd {
       case .refused, .page: nil
       }
     }
-
-    @inlinable
-    func translate(
-      _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
-      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-    ) -> Translation {
-      if VTd.isInterruptAddress(address), !rules.hasPASID {
-        return DeviceHandle.interruptAnswer(operation, at: address)
-      }
-      guard isCanonical(address) else { return rules.fault(.addressNotCanonical) }
-      switch page(
-        of: address, from: start, writes: operation.needs.contains(.write), in: memory,
-        marker: marker, observer: &observer)
-      {
-      case .fault(let reason): return rules.fault(reason)
-      case .page(let page):
-        return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
-      }
-    }
   }
 }
+
+extension VTd.FirstStageTable: PageTables {}
 
 extension VTd.FirstStageTable: IOTable {
   public var space: IOVASpace {

@@ -14,10 +14,10 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
   /// does not let it be read.
   private func host(_ address: PhysicalAddress) -> (PhysicalAddress, byteCount: UInt64)? {
     var observer = Unobserved()
-    guard table.reaches(address.rawValue),
+    guard
       case .page(let page) = table.page(
-        of: address.rawValue, from: table.start, for: .read, writes: false, in: memory,
-        marker: NoMarks(), observer: &observer), page.secondStage.contains(.read)
+        of: address.rawValue, for: .read, writes: false, in: memory, marker: NoMarks(),
+        observer: &observer), page.secondStage.contains(.read)
     else { return nil }
     return (
       place(address.rawValue, in: page.page, sizeLog2: page.sizeLog2),

@@ -28,7 +28,7 @@ public struct NestedAccess<Memory: PhysicalMemory, Marker: EntryMarker>: TableAc
   ) -> PhysicalAddress? {
     let table = tables.secondStage
     switch table.page(
-      of: place.rawValue, from: table.start, for: .read, writes: false, in: memory, marker: marker,
+      of: place.rawValue, for: .read, writes: false, in: memory, marker: marker,
       observer: &observer)
     {
     case .fault(let reason):
@@ -95,8 +95,8 @@ public struct NestedAccess<Memory: PhysicalMemory, Marker: EntryMarker>: TableAc
     if !entryPage.isDirty {
       let table = tables.secondStage
       let outcome = table.page(
-        of: use.place.rawValue, from: table.start, for: .write, writes: true, in: memory,
-        marker: marker, observer: &observer)
+        of: use.place.rawValue, for: .write, writes: true, in: memory, marker: marker,
+        observer: &observer)
       if case .fault(let reason) = outcome {
         refusal = reason
         return .refused

@@ -19,19 +19,14 @@ extension VTd {
 
     @inlinable public var rules: VTd.Rules { firstStage.rules }
 
-    /// The page of `address`, which is canonical.
-    ///
-    /// - Parameters:
-    ///   - start: The first stage's start, or where a paging-structure cache says.
-    ///   - operation: What the first stage's rights are judged for before the second stage is asked
-    ///     for the page; `nil` judges nothing.
-    ///   - writes: D is set in the leaves of a page that may be written.
     @inlinable
     public func page(
-      of address: UInt64, from start: WalkStart, for operation: VTd.Request.Operation?,
-      writes: Bool,
-      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+      of address: UInt64, for operation: VTd.Request.Operation?, writes: Bool,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver,
+      from start: (WalkStart) -> WalkStart
     ) -> PageOutcome {
+      guard firstStage.isCanonical(address) else { return .fault(.addressNotCanonical) }
+      let start = start(firstStage.start)
       for _ in 0..<1000 {
         let outcome = attempt(
           address, from: start, for: operation, writes: writes, in: memory, marker: marker,
@@ -65,8 +60,8 @@ extension VTd {
       let guest = place(address, in: walk.page, sizeLog2: walk.sizeLog2).rawValue
       func secondStagePage(writes: Bool, observer: inout some WalkObserver) -> PageOutcome {
         secondStage.page(
-          of: guest, from: secondStage.start, for: operation ?? .read, writes: writes, in: memory,
-          marker: marker, observer: &observer)
+          of: guest, for: operation, writes: writes, in: memory, marker: marker,
+          observer: &observer)
       }
       let outcome = secondStagePage(writes: false, observer: &observer)
       guard case .page(let inner) = outcome else { return outcome }
@@ -93,27 +88,10 @@ extension VTd {
       mapped.isDirty = true
       return .page(mapped)
     }
-
-    @inlinable
-    func translate(
-      _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
-      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-    ) -> Translation {
-      if VTd.isInterruptAddress(address), !rules.hasPASID {
-        return DeviceHandle.interruptAnswer(operation, at: address)
-      }
-      guard firstStage.isCanonical(address) else { return rules.fault(.addressNotCanonical) }
-      switch page(
-        of: address, from: firstStage.start, for: operation,
-        writes: operation.needs.contains(.write), in: memory, marker: marker, observer: &observer)
-      {
-      case .fault(let reason): return rules.fault(reason)
-      case .page(let page):
-        return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
-      }
-    }
   }
 }
+
+extension VTd.NestedTables: PageTables {}
 
 extension VTd.NestedTables: IOTable {
   public var format: VTd.FirstStageFormat { firstStage.format }

@@ -102,23 +102,10 @@ extension VTd.Resolver {
     marker: some EntryMarker, observer: inout some WalkObserver
   ) -> PageOutcome {
     switch route {
-    case .table(.secondStage(let table)):
-      guard table.reaches(address) else {
-        return .fault(table.rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
-      }
+    case .table(let table):
       return table.page(
-        of: address, from: table.start, for: .read, writes: writes, in: memory, marker: marker,
-        observer: &observer)
-    case .table(.firstStage(let table)):
-      guard table.isCanonical(address) else { return .fault(.addressNotCanonical) }
-      return table.page(
-        of: address, from: table.start, writes: writes, in: memory, marker: marker,
-        observer: &observer)
-    case .table(.nested(let tables)):
-      guard tables.firstStage.isCanonical(address) else { return .fault(.addressNotCanonical) }
-      return tables.page(
-        of: address, from: tables.firstStage.start, for: nil, writes: writes, in: memory,
-        marker: marker, observer: &observer)
+        of: address, for: nil, writes: writes, in: memory, marker: marker,
+        observer: &observer, from: { $0 })
     default:
       guard address >> UInt64(limits.hostAddressWidth) == 0 else {
         return .fault(.hostAddressBeyondWidth)

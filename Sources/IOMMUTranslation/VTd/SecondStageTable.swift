@@ -43,16 +43,16 @@ extension VTd {
       address &>> UInt64(truncatingIfNeeded: addressWidth) == 0
     }
 
-    /// The page of `address`, which the table reaches; permissions are not judged.
-    ///
-    /// - Parameters:
-    ///   - start: ``start``, or where a paging-structure cache says.
-    ///   - writes: D is set in the leaf of a page that may be written.
     @inlinable
     public func page(
-      of address: UInt64, from start: WalkStart, for operation: VTd.Request.Operation, writes: Bool,
-      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
+      of address: UInt64, for operation: VTd.Request.Operation?, writes: Bool,
+      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver,
+      from start: (WalkStart) -> WalkStart
     ) -> PageOutcome {
+      guard reaches(address) else {
+        return .fault(rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
+      }
+      let start = start(self.start)
       let walk: Walk
       if marks.isNone {
         var access = PlainAccess()
@@ -64,7 +64,7 @@ extension VTd {
         walk = format.walk(address, from: start, in: memory, through: &access, observer: &observer)
         if walk.end == .refused { return .fault(access.refusal ?? .secondStageUpdateFailed) }
       }
-      guard walk.end == .page else { return .fault(reason(for: walk, operation)) }
+      guard walk.end == .page else { return .fault(reason(for: walk, operation ?? .read)) }
       return .page(
         MappedPage(
           page: walk.page, sizeLog2: walk.sizeLog2, firstStage: MappedPage.unrestricted,
@@ -90,32 +90,10 @@ extension VTd {
         return operation.needs.contains(.write) ? .writeNotPermitted : .readNotPermitted
       }
     }
-
-    @inlinable
-    func translate(
-      _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,
-      in memory: some PhysicalMemory, marker: some EntryMarker, observer: inout some WalkObserver
-    ) -> Translation {
-      // 1. The interrupt range is never remapped as memory, unless a PASID says that it is memory.
-      if VTd.isInterruptAddress(address), !rules.hasPASID {
-        return DeviceHandle.interruptAnswer(operation, at: address)
-      }
-      // 10. The width.
-      guard reaches(address) else {
-        return rules.fault(rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
-      }
-      // 11, 12. The walk, permissions, and the interrupt range behind the page.
-      switch page(
-        of: address, from: start, for: operation, writes: operation.needs.contains(.write),
-        in: memory, marker: marker, observer: &observer)
-      {
-      case .fault(let reason): return rules.fault(reason)
-      case .page(let page):
-        return page.translation(of: address, byteCount: byteCount, for: operation, under: rules)
-      }
-    }
   }
 }
+
+extension VTd.SecondStageTable: PageTables {}
 
 extension VTd.SecondStageTable: IOTable {
   public var space: IOVASpace {

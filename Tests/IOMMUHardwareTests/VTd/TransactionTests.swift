@@ -37,11 +37,9 @@ import Testing
     let failures = Shared<[String]>([])
     let frames: [UInt64] = [0x60_0000, 0x61_0000]
     bench.store(frames[0] | 3, 0x11_4000 + 325 * 8)
-    let port = bench.port
     let bodies: [@Sendable () -> Void] = (0..<3).map { device in
       {
-        // Two threads bring their own port; one uses the bench's.
-        let port = device == 0 ? port : unit.makePort()
+        let port = unit.makePort()
         let request = VTd.Request(
           Bench.nic, IOVA(0x1234_5000 + UInt64(device) * 8), .write,
           pasid: device == 1 ? PASID(5) : nil)
@@ -98,6 +96,15 @@ import Testing
     }
     Self.concurrently(bodies + [drive])
     #expect(failures.with { $0 } == [])
+  }
+
+  @Test func `a port is handed to another thread, and is no longer here then`() async throws {
+    let bench = try Bench.legacy(.none)
+    let port = bench.unit.makePort()
+    let answer = await Task.detached {
+      port.translate(VTd.Request(Bench.nic, IOVA(Bench.iova)))
+    }.value
+    #expect(answer.address == 0x20_0678)
   }
 
   /// Entries change between two values while devices walk: each answer is one of the two.

@@ -126,7 +126,7 @@ import Testing
         of: VTd.Request(device, IOVA(0x1000)), in: setup.tables.memory, observer: &observer)
       guard case .table(.secondStage(let table)) = route,
         case .page(let page) = table.page(
-          of: 0x1000, from: table.start, for: .read, writes: writes, in: setup.tables.memory,
+          of: 0x1000, for: .read, writes: writes, in: setup.tables.memory,
           marker: AtomicMarks(in: setup.tables.memory), observer: &observer)
       else { throw TestFailure() }
       return page

@@ -56,8 +56,8 @@ import Testing
     guard case .table(.secondStage(let table)) = route else { return #expect(Bool(false)) }
     func page(_ address: UInt64, _ start: WalkStart) -> PageOutcome {
       table.page(
-        of: address, from: start, for: .read, writes: false, in: tables.memory, marker: NoMarks(),
-        observer: &observer)
+        of: address, for: .read, writes: false, in: tables.memory, marker: NoMarks(),
+        observer: &observer, from: { _ in start })
     }
     _ = page(0x1234_5000, table.start)
     #expect(observer.readCount == 8)

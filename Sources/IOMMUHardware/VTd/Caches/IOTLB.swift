@@ -25,8 +25,8 @@ struct IOTLBSpace: Hashable {
 ///
 /// Requesters, domains and PASIDs are far wider than a word; the IOTLB gives a number to each
 /// combination that it meets, and its tags have that number. An unbounded IOTLB doubles its sets when
-/// one is full; of a bounded one's full set the entries give way in turn. Freed by ``deallocate()``.
-struct IOTLB {
+/// one is full; of a bounded one's full set the entries give way in turn.
+struct IOTLB: ~Copyable {
   private(set) var counters = CacheCounters()
   /// Entries in the IOTLB.
   private(set) var count = 0
@@ -44,20 +44,23 @@ struct IOTLB {
     sets = Sets(shape)
   }
 
-  func deallocate() { sets.deallocate() }
+  deinit { sets.deallocate() }
 
   /// Whether the IOTLB keeps anything at all.
   var keepsEntries: Bool { sets.ways > 0 }
 
   /// The words of all entries, by slot.
   ///
-  /// A value of four words: a loop that has a copy of it reads them once, whatever it stores.
+  /// A value of four words: a loop that has a copy of it reads them once, whatever it stores. Safe as
+  /// long as the IOTLB is there that it belongs to, and has not doubled its sets: slots are of sets,
+  /// which are numbers masked by `mask`, and of ways.
+  @safe
   struct Sets {
     /// 0 where a slot is free.
-    var tags: UnsafeMutablePointer<UInt64>
-    var pages: UnsafeMutablePointer<UInt64>
-    var mask: Int
-    var ways: Int
+    private var tags: UnsafeMutablePointer<UInt64>
+    private var pages: UnsafeMutablePointer<UInt64>
+    private(set) var mask: Int
+    let ways: Int
   }
 
   // MARK: Tags
@@ -118,7 +121,7 @@ struct IOTLB {
     _ addresses: UnsafePointer<IOVA>, count: Int, _ number: UInt64, _ needs: Permissions,
     into answers: UnsafeMutablePointer<PackedTranslation>, misses: UnsafeMutablePointer<Int>
   ) -> Int {
-    sets.ways == 4
+    unsafe sets.ways == 4
       ? Self.lookUp(addresses, count, number, needs, sets, ways: 4, answers, misses)
       : Self.lookUp(addresses, count, number, needs, sets, ways: sets.ways, answers, misses)
   }
@@ -132,13 +135,14 @@ struct IOTLB {
     let needed = PackedPage.needed(needs)
     var missCount = 0
     var index = 0
+    // Safe: indices are below `count`, and there is at most one miss for each of them.
     while index < count {
-      let address = addresses[index]
+      let address = unsafe addresses[index]
       let tag = smallPageTag(number, address.rawValue)
       let word = sets.word(of: tag, from: sets.firstSlot(of: tag, ways: ways), ways: ways)
       let page = PackedPage(rawValue: word)
-      answers[index] = page.translation(of: address)
-      misses[missCount] = index
+      unsafe answers[index] = page.translation(of: address)
+      unsafe misses[missCount] = index
       // A sum, since a jump would go this way and that.
       missCount &+= page.lacks(needed)
       index &+= 1
@@ -159,7 +163,7 @@ struct IOTLB {
     _ block: BatchBlock, next: inout Int, count missCount: Int, _ number: UInt64,
     _ needs: Permissions, into answers: UnsafeMutablePointer<PackedTranslation>
   ) -> (hits: UInt64, fills: UInt64) {
-    sets.ways == 4
+    unsafe sets.ways == 4
       ? fill(block, &next, missCount, number, needs, ways: 4, answers)
       : fill(block, &next, missCount, number, needs, ways: sets.ways, answers)
   }
@@ -170,14 +174,16 @@ struct IOTLB {
     _ needs: Permissions, ways: Int, _ answers: UnsafeMutablePointer<PackedTranslation>
   ) -> (hits: UInt64, fills: UInt64) {
     let needed = PackedPage.needed(needs)
-    let (addresses, pages, misses) = (block.addresses, block.pages, block.misses)
+    // Safe: indices are below `missCount`, and a miss has the number of one of the block's requests.
+    let (addresses, pages, misses) = unsafe (block.addresses, block.pages, block.misses)
     var (hits, fills): (UInt64, UInt64) = (0, 0)
     var index = next
     // While there are free slots, and while sets double.
     while index < missCount, count < sets.slotCount || grows {
-      let tag = Self.smallPageTag(number, addresses[index].rawValue)
+      let address = unsafe addresses[index]
+      let tag = Self.smallPageTag(number, address.rawValue)
       let known = PackedPage(rawValue: sets.word(of: tag))
-      let page = known == .unknown ? pages[index] : known
+      let page = known == .unknown ? unsafe pages[index] : known
       guard page.lacks(needed) == 0 else { break }
       if known == .unknown {
         insertAbsent(MappedPage.iotlbWord(secondStage: page), under: tag)
@@ -185,7 +191,7 @@ struct IOTLB {
       } else {
         hits &+= 1
       }
-      answers[misses[index]] = page.translation(of: addresses[index])
+      unsafe answers[misses[index]] = page.translation(of: address)
       index &+= 1
     }
     let sets = self.sets
@@ -193,22 +199,21 @@ struct IOTLB {
       var victim = nextVictim
       var evictions: UInt64 = 0
       while index < missCount {
-        let address = addresses[index]
+        let address = unsafe addresses[index]
         let tag = Self.smallPageTag(number, address.rawValue)
         let first = sets.firstSlot(of: tag, ways: ways)
-        var page = pages[index]
+        var page = unsafe pages[index]
         if likely(!sets.hold(tag, from: first, ways: ways)) {
           guard likely(page.lacks(needed) == 0) else { break }
           victim = Self.next(after: victim, ways: ways)
-          sets.tags[first &+ victim] = tag
-          sets.pages[first &+ victim] = MappedPage.iotlbWord(secondStage: page)
+          sets.store(MappedPage.iotlbWord(secondStage: page), under: tag, in: first &+ victim)
           evictions &+= 1
         } else {
           page = PackedPage(rawValue: sets.word(of: tag, from: first, ways: ways))
           guard page.lacks(needed) == 0 else { break }
           hits &+= 1
         }
-        answers[misses[index]] = page.translation(of: address)
+        unsafe answers[misses[index]] = page.translation(of: address)
         index &+= 1
       }
       nextVictim = victim
@@ -254,7 +259,7 @@ struct IOTLB {
     if page.sizeLog2 > 12 { hasLargePages = true }
     let word = page.iotlbWord(usesFirstStage: usesFirstStage)
     if let slot = sets.slot(of: tag) {
-      sets.pages[slot] = word
+      sets.store(word, under: tag, in: slot)
     } else {
       insertAbsent(word, under: tag)
     }
@@ -283,8 +288,9 @@ struct IOTLB {
   /// Drops the entries that `isNamed` says.
   mutating func invalidate(where isNamed: (IOTLBEntry) -> Bool) {
     guard count > 0 else { return }
-    for slot in 0..<sets.slotCount where sets.tags[slot] != 0 && isNamed(entry(slot)) {
-      sets.tags[slot] = 0
+    for slot in 0..<sets.slotCount {
+      guard let entry = entry(slot), isNamed(entry) else { continue }
+      sets.free(slot)
       count -= 1
       counters.invalidations += 1
     }
@@ -296,8 +302,9 @@ struct IOTLB {
     if spaces.count == Self.spaceLimit { (spaces, numbers) = ([], [:]) }
   }
 
-  private func entry(_ slot: Int) -> IOTLBEntry {
-    let (tag, word) = (sets.tags[slot], sets.pages[slot])
+  private func entry(_ slot: Int) -> IOTLBEntry? {
+    let (tag, word) = sets.words(in: slot)
+    guard tag != 0 else { return nil }
     let sizeLog2 = Self.sizeLog2(of: tag)
     return IOTLBEntry(
       page: MappedPage(iotlbWord: word, sizeLog2: sizeLog2),
@@ -313,15 +320,16 @@ extension IOTLB.Sets {
     ways = shape.sets == 0 ? 0 : shape.ways
     mask = max(1, shape.sets) - 1
     let slotCount = (mask + 1) * ways
-    tags = .allocate(capacity: slotCount)
-    tags.initialize(repeating: 0, count: slotCount)
-    pages = .allocate(capacity: slotCount)
-    pages.initialize(repeating: 0, count: slotCount)
+    unsafe tags = .allocate(capacity: slotCount)
+    unsafe tags.initialize(repeating: 0, count: slotCount)
+    unsafe pages = .allocate(capacity: slotCount)
+    unsafe pages.initialize(repeating: 0, count: slotCount)
   }
 
+  /// Once, by the IOTLB that the sets belong to.
   func deallocate() {
-    tags.deallocate()
-    pages.deallocate()
+    unsafe tags.deallocate()
+    unsafe pages.deallocate()
   }
 
   @inline(__always)
@@ -340,15 +348,16 @@ extension IOTLB.Sets {
   /// or whether it is.
   @inline(__always)
   func word(of tag: UInt64, from first: Int, ways: Int) -> UInt64 {
+    // Safe: `first` is that of a set, and `ways` are in it.
     if ways == 4 {
       let isFound =
-        UnsafeRawPointer(tags + first).loadUnaligned(as: SIMD4<UInt64>.self)
+        unsafe UnsafeRawPointer(tags + first).loadUnaligned(as: SIMD4<UInt64>.self)
         .== SIMD4(repeating: tag)
-      let words = UnsafeRawPointer(pages + first).loadUnaligned(as: SIMD4<UInt64>.self)
+      let words = unsafe UnsafeRawPointer(pages + first).loadUnaligned(as: SIMD4<UInt64>.self)
       return SIMD4(repeating: 0).replacing(with: words, where: isFound).wrappedSum()
     }
     var word: UInt64 = 0
-    for slot in first..<(first &+ ways) { word |= tags[slot] == tag ? pages[slot] : 0 }
+    for slot in first..<(first &+ ways) { word |= unsafe tags[slot] == tag ? pages[slot] : 0 }
     return word
   }
 
@@ -359,7 +368,7 @@ extension IOTLB.Sets {
   func hold(_ tag: UInt64, from first: Int, ways: Int) -> Bool {
     var way = 0
     while way < ways {
-      if !likely(tags[first &+ way] != tag) { return true }
+      if unsafe !likely(tags[first &+ way] != tag) { return true }
       way &+= 1
     }
     return false
@@ -374,27 +383,32 @@ extension IOTLB.Sets {
       : word(of: tag, from: firstSlot(of: tag, ways: ways), ways: ways)
   }
 
-  func slot(of tag: UInt64) -> Int? {
+  /// The slot in a tag's set that has this tag; 0 finds a free one.
+  private func slot(with wanted: UInt64, inSetOf tag: UInt64) -> Int? {
     let first = firstSlot(of: tag, ways: ways)
-    return (first..<first + ways).first { tags[$0] == tag }
+    return (first..<first + ways).first { unsafe tags[$0] == wanted }
   }
 
-  func freeSlot(for tag: UInt64) -> Int? {
-    let first = firstSlot(of: tag, ways: ways)
-    return (first..<first + ways).first { tags[$0] == 0 }
-  }
+  func slot(of tag: UInt64) -> Int? { slot(with: tag, inSetOf: tag) }
+  func freeSlot(for tag: UInt64) -> Int? { slot(with: 0, inSetOf: tag) }
 
+  /// - Parameter slot: One of the tag's set, like all that are passed here.
+  @inline(__always)
   func store(_ word: UInt64, under tag: UInt64, in slot: Int) {
-    tags[slot] = tag
-    pages[slot] = word
+    unsafe tags[slot] = tag
+    unsafe pages[slot] = word
   }
+
+  func words(in slot: Int) -> (tag: UInt64, page: UInt64) { unsafe (tags[slot], pages[slot]) }
+  func free(_ slot: Int) { unsafe tags[slot] = 0 }
 
   mutating func double() {
     let old = self
     self = IOTLB.Sets(CacheShape(sets: (mask + 1) * 2, ways: ways, grows: true))
     // A set's entries go to that set or to the one that its upper bit adds: they all find room.
-    for slot in 0..<old.slotCount where old.tags[slot] != 0 {
-      store(old.pages[slot], under: old.tags[slot], in: freeSlot(for: old.tags[slot])!)
+    for slot in 0..<old.slotCount {
+      let (tag, page) = old.words(in: slot)
+      if tag != 0 { store(page, under: tag, in: freeSlot(for: tag)!) }
     }
     old.deallocate()
   }

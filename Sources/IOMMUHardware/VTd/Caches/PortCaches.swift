@@ -26,7 +26,7 @@ struct PASIDCacheEntry {
 }
 
 /// The caches of one port, tagged as the manual says. Specification: Intel VT-d 6.2.
-struct PortCaches {
+struct PortCaches: ~Copyable {
   var contexts: TaggedCache<VTd.Context>
   var pasids: TaggedCache<PASIDCacheEntry>
   var iotlb: IOTLB
@@ -38,13 +38,6 @@ struct PortCaches {
     pasids = TaggedCache(configuration.pasids)
     iotlb = IOTLB(configuration.iotlb)
     structures = TaggedCache(configuration.pagingStructures)
-  }
-
-  func deallocate() {
-    contexts.deallocate()
-    pasids.deallocate()
-    iotlb.deallocate()
-    structures.deallocate()
   }
 
   // MARK: Tags
@@ -63,6 +56,19 @@ struct PortCaches {
     let shift = UInt64(VTd.Paging.addressWidth(levels: level))
     let key = UInt64(domainID) | UInt64(pasid?.rawValue ?? 0) << 16 | (pasid == nil ? 0 : 1 << 36)
     return CacheTag(key, (address >> shift) << shift | UInt64(level))
+  }
+
+  // MARK: Contexts and PASIDs
+
+  /// Whether what is found above the page tables stays known: in both caches, if both are asked.
+  func keepBindings(isScalable: Bool) -> Bool {
+    contexts.keepsEntries && (!isScalable || pasids.keepsEntries)
+  }
+
+  /// Counts requests that needed no look into the context cache, nor into the PASID cache.
+  mutating func countBindings(isScalable: Bool, _ count: UInt64) {
+    contexts.count(hit: true, times: count)
+    if isScalable { pasids.count(hit: true, times: count) }
   }
 
   // MARK: Paging structures

@@ -13,8 +13,8 @@ struct CacheTag: Equatable {
 
 /// One cache: slots in sets, found by tag, without a look at the heap once it is there.
 ///
-/// An unbounded cache doubles its sets when one is full. Freed by ``deallocate()``.
-struct TaggedCache<Value> {
+/// An unbounded cache doubles its sets when one is full.
+struct TaggedCache<Value>: ~Copyable {
   struct Slot {
     var tag: CacheTag
     var value: Value
@@ -23,8 +23,8 @@ struct TaggedCache<Value> {
   private(set) var counters = CacheCounters()
   /// Entries in the cache.
   private(set) var count = 0
-  private var slots: UnsafeMutablePointer<Slot>
-  private var occupied: UnsafeMutablePointer<Bool>
+  /// By set; `nil` where a slot is free.
+  private var slots: Slots<Slot?>
   private var setMask: Int
   private let ways: Int
   private let grows: Bool
@@ -34,17 +34,8 @@ struct TaggedCache<Value> {
     let shape = CacheShape(geometry)
     (ways, grows) = (shape.ways, shape.grows)
     setMask = shape.sets - 1
-    slots = .allocate(capacity: max(1, shape.sets * ways))
-    occupied = .allocate(capacity: max(1, shape.sets * ways))
-    occupied.initialize(repeating: false, count: max(1, shape.sets * ways))
+    slots = Slots(repeating: nil, count: shape.sets * shape.ways)
   }
-
-  func deallocate() {
-    slots.deallocate()
-    occupied.deallocate()
-  }
-
-  private var slotCount: Int { (setMask + 1) * ways }
 
   @inline(__always)
   private func firstSlot(of tag: CacheTag) -> Int {
@@ -55,30 +46,24 @@ struct TaggedCache<Value> {
 
   @inline(__always)
   private func place(of tag: CacheTag) -> Int? {
-    guard setMask >= 0 else { return nil }
+    guard keepsEntries else { return nil }
     let first = firstSlot(of: tag)
-    for slot in first..<(first &+ ways)
-    where occupied[slot] && slots[slot].tag == tag {
-      return slot
-    }
+    for slot in first..<(first &+ ways) where slots[slot]?.tag == tag { return slot }
     return nil
   }
 
   /// The value under a tag; counts a hit or a miss.
   @inline(__always)
   mutating func find(_ tag: CacheTag) -> Value? {
-    guard let slot = place(of: tag) else {
-      counters.misses &+= 1
-      return nil
-    }
-    counters.hits &+= 1
-    return slots[slot].value
+    let value = peek(tag)
+    count(hit: value != nil)
+    return value
   }
 
   /// The value under a tag; counts nothing.
   @inline(__always)
   func peek(_ tag: CacheTag) -> Value? {
-    place(of: tag).map { slots[$0].value }
+    place(of: tag).flatMap { slots[$0]?.value }
   }
 
   /// Counts look-ups that were answered, or not, without this cache being asked.
@@ -94,11 +79,12 @@ struct TaggedCache<Value> {
   mutating func insert(_ value: Value, under tag: CacheTag) {
     guard keepsEntries else { return }
     if let slot = place(of: tag) {
-      slots[slot].value = value
+      slots[slot]!.value = value
       return
     }
-    while !insertIntoFreeSlot(value, under: tag) {
-      if grows, slotCount * 2 <= CacheShape.limit {
+    let new = Slot(tag: tag, value: value)
+    while !insertIntoFreeSlot(new) {
+      if grows, slots.count * 2 <= CacheShape.limit {
         doubleSets()
       } else {
         evict(from: firstSlot(of: tag))
@@ -106,11 +92,10 @@ struct TaggedCache<Value> {
     }
   }
 
-  private mutating func insertIntoFreeSlot(_ value: Value, under tag: CacheTag) -> Bool {
-    let first = firstSlot(of: tag)
-    for slot in first..<(first + ways) where !occupied[slot] {
-      (slots + slot).initialize(to: Slot(tag: tag, value: value))
-      occupied[slot] = true
+  private mutating func insertIntoFreeSlot(_ new: Slot) -> Bool {
+    let first = firstSlot(of: new.tag)
+    for slot in first..<(first + ways) where slots[slot] == nil {
+      slots[slot] = new
       count += 1
       return true
     }
@@ -124,32 +109,26 @@ struct TaggedCache<Value> {
   }
 
   private mutating func remove(_ slot: Int) {
-    (slots + slot).deinitialize(count: 1)
-    occupied[slot] = false
+    slots[slot] = nil
     count -= 1
   }
 
   private mutating func doubleSets() {
-    let (oldSlots, oldOccupied, oldCount) = (slots, occupied, slotCount)
+    var old = Slots<Slot?>(repeating: nil, count: slots.count * 2)
+    swap(&slots, &old)
     setMask = setMask * 2 + 1
-    slots = .allocate(capacity: slotCount)
-    occupied = .allocate(capacity: slotCount)
-    occupied.initialize(repeating: false, count: slotCount)
     count = 0
     // A set's entries go to that set or to the one that its upper bit adds: they all find room.
-    for slot in 0..<oldCount where oldOccupied[slot] {
-      let old = (oldSlots + slot).move()
-      _ = insertIntoFreeSlot(old.value, under: old.tag)
+    for slot in 0..<old.count {
+      if let entry = old[slot] { _ = insertIntoFreeSlot(entry) }
     }
-    oldSlots.deallocate()
-    oldOccupied.deallocate()
   }
 
   /// Drops the entries that `isNamed` says.
   mutating func invalidate(where isNamed: (CacheTag, Value) -> Bool) {
     guard count > 0 else { return }
-    for slot in 0..<slotCount
-    where occupied[slot] && isNamed(slots[slot].tag, slots[slot].value) {
+    for slot in 0..<slots.count {
+      guard let entry = slots[slot], isNamed(entry.tag, entry.value) else { continue }
       remove(slot)
       counters.invalidations += 1
     }

@@ -3,6 +3,7 @@ import IOMMUTranslation
 
 /// What the blocks of a port's batches need: the requests of a block that missed, and for them the
 /// regions that the batch has met.
+@safe
 final class BatchBlock {
   static var capacity: Int { 256 }
   /// In shorter batches forgetting the regions of the one before costs more than they bring.
@@ -18,9 +19,9 @@ final class BatchBlock {
   private var spare: RegionCache?
 
   deinit {
-    misses.deallocate()
-    addresses.deallocate()
-    pages.deallocate()
+    unsafe misses.deallocate()
+    unsafe addresses.deallocate()
+    unsafe pages.deallocate()
   }
 
   /// Makes ready for a batch.

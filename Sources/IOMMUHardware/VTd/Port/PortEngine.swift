@@ -3,197 +3,32 @@ import IOMMUTranslation
 
 /// Answers requests from a port's caches and, where those do not know, from the tables.
 struct PortEngine {
-  private var state: PortState
+  private(set) var state: PortState
   /// DMA remapping is on.
-  private var isTranslating = false
-  private let caches: UnsafeMutablePointer<PortCaches>
-  /// The address space of the last request, while both caches that it comes from still have it;
-  /// its key is 0 when there is none. Rules and IOTLB key are those of `last`, where a hit needs
-  /// nothing else.
-  private var last: Binding?
-  private var lastKey: UInt64 = 0
-  private var lastRules = VTd.Rules()
-  private var lastNumber: UInt64 = 0
-  /// Of the last request's address space, like `lastKey`, where a page's packed word in the IOTLB
-  /// answers a plain DMA; else 0.
-  private var packedKey: UInt64 = 0
-  /// Answers by packed words that are in no counter yet.
-  private var packedHits: UInt64 = 0
-  /// Pages that went from `pages` into the IOTLB and are in no counter yet.
-  private var packedFills: UInt64 = 0
-  /// Looks up pages in the last tables that a batch went through.
-  private var pages: (table: VTd.SecondStageTable, translator: Translator<FlatMemory>)?
+  private var isTranslating: Bool
+  private let caches: Pinned<PortCaches>.Reference
+  private var bindings: PortBindings
+  /// Answers what needs no other step.
+  var pages: PortPages
 
-  /// What stands between a requester and memory, found by the steps above the page tables.
-  ///
-  /// A reference: a route is too large to be handed from step to step.
-  final class Binding {
-    let route: DeviceHandle.Route
-    let rules: VTd.Rules
-    let space: AddressSpace
-    /// Of the space in the IOTLB.
-    let number: UInt64
-
-    init(route: DeviceHandle.Route, space: AddressSpace, number: UInt64) {
-      self.route = route
-      rules = route.rules ?? VTd.Rules()
-      self.space = space
-      self.number = number
-    }
-  }
-
-  init(_ state: PortState, caches: UnsafeMutablePointer<PortCaches>) {
+  init(_ state: PortState, caches: Pinned<PortCaches>.Reference) {
     self.state = state
     self.caches = caches
+    bindings = PortBindings(caches)
+    pages = PortPages(caches)
     isTranslating = state.resolver.unit.translates
   }
 
+  /// Registers have changed, or caches have forgotten something.
   mutating func adopt(_ state: PortState) {
     self.state = state
     isTranslating = state.resolver.unit.translates
-    forgetLast()
-    pages = nil
+    pages.forget()
+    pages.forgetTables()
+    bindings.forgetLast()
   }
 
-  // MARK: Hits
-
-  /// What tells one address space from another in a request, never zero; `nil` when the request is
-  /// not a plain one.
-  @inline(__always)
-  private static func key(_ request: VTd.Request) -> UInt64? {
-    guard case .untranslated = request.kind else { return nil }
-    var key = UInt64(request.requester.rawValue) | 1 << 63
-    if let pasid = request.pasid {
-      key |= UInt64(pasid.rawValue) << 16 | 1 << 36
-      if request.isPrivileged { key |= 1 << 37 }
-      if request.isExecute { key |= 1 << 38 }
-    }
-    return key
-  }
-
-  /// The answer to a request that the caches know, of a device that was the last to ask.
-  ///
-  /// `nil` for anything else: for misses, large pages and faults, and while memory is protected.
-  @inline(__always)
-  mutating func cachedAnswer(_ request: VTd.Request, byteCount: UInt64) -> Translation? {
-    guard let key = Self.key(request), key == lastKey, state.protectedRegions.isEmpty,
-      !VTd.isInterruptAddress(request.address)
-    else { return nil }
-    let page = caches.pointee.iotlb.packedPage(lastNumber, request.address)
-    guard page.allows(request.operation.needs) else { return nil }
-    packedHits &+= 1
-    return .mapped(
-      page.translation(of: IOVA(request.address)).physical!,
-      byteCount: min(byteCount, 0x1000 - request.address & 0xfff))
-  }
-
-  @inline(__always)
-  private func countBindingHits(_ rules: VTd.Rules, _ count: UInt64) {
-    caches.pointee.contexts.count(hit: true, times: count)
-    if rules.isScalable { caches.pointee.pasids.count(hit: true, times: count) }
-  }
-
-  // MARK: Packed answers
-
-  private static func key(of requester: Requester) -> UInt64 {
-    UInt64(requester.rawValue) | 1 << 63
-  }
-
-  /// The answer to a plain DMA that the IOTLB knows, of a device that was the last to ask; `nil` for
-  /// anything else.
-  @inline(__always)
-  mutating func packedAnswer(
-    _ iova: IOVA, _ access: Access, of requester: Requester
-  ) -> PackedTranslation? {
-    // Interrupt addresses have no page in the IOTLB without a PASID.
-    guard packedKey == Self.key(of: requester) else { return nil }
-    let page = caches.pointee.iotlb.packedPage(lastNumber, iova.rawValue)
-    guard page.allows(access.permission) else { return nil }
-    packedHits &+= 1
-    return page.translation(of: iova)
-  }
-
-  /// Puts the answers by packed words among the others.
-  mutating func settleCounters() {
-    countBindingHits(lastRules, packedHits &+ packedFills)
-    caches.pointee.iotlb.count(hit: true, times: packedHits)
-    caches.pointee.iotlb.count(hit: false, times: packedFills)
-    caches.pointee.structures.count(hit: false, times: packedFills)
-    if packedFills > 0, let pages {
-      for level in 1...pages.table.format.levels {
-        caches.pointee.entriesRead.count(
-          .level(level), isFirstStage: false, times: packedFills)
-      }
-    }
-    packedHits = 0
-    packedFills = 0
-  }
-
-  /// Whether packed words answer requests of a device now.
-  @inline(__always)
-  func hasPackedAnswers(of requester: Requester) -> Bool { packedKey == Self.key(of: requester) }
-
-  /// Looks up where the requests of a block go, all at once, in the IOTLB as it is.
-  ///
-  /// - Parameters:
-  ///   - answers: Those that the IOTLB knows; the others are left without a meaning.
-  ///   - misses: The numbers of those others, in order.
-  /// - Returns: How many those are.
-  /// - Precondition: Packed words answer requests of the device.
-  @inline(never)
-  mutating func lookUp(
-    _ addresses: UnsafePointer<IOVA>, count: Int, _ access: Access,
-    into answers: UnsafeMutablePointer<PackedTranslation>, misses: UnsafeMutablePointer<Int>
-  ) -> Int {
-    let missCount = caches.pointee.iotlb.lookUp(
-      addresses, count: count, lastNumber, access.permission, into: answers, misses: misses)
-    packedHits &+= UInt64(count &- missCount)
-    return missCount
-  }
-
-  /// The pages of a block's misses, all read at once; `false` when their tables have no such way, or
-  /// a paging-structure cache has to be asked one by one.
-  mutating func readPages(
-    _ block: BatchBlock, count: Int, _ access: Access, in memory: FlatMemory
-  ) -> Bool {
-    guard caches.pointee.hasPlainWalks, lastNumber != .max,
-      case .table(.secondStage(let table))? = last?.route
-    else { return false }
-    if pages.map({ $0.table.isSame(as: table) }) != true {
-      settleCounters()
-      block.forgetRegions()
-      let handle = DeviceHandle(
-        requester: Requester(rawValue: 0), route: .table(.secondStage(table)))
-      pages = (table, Translator(handle, in: memory))
-    }
-    let addresses = UnsafeBufferPointer(start: block.addresses, count: count)
-    let found = UnsafeMutableBufferPointer(start: block.pages, count: count)
-    if let regions = block.regions {
-      var store = regions.regions(for: access, keepingLowBits: true)
-      pages!.translator.pages(of: addresses, for: access, into: found, remembering: &store)
-    } else {
-      var none = NoRegions()
-      pages!.translator.pages(of: addresses, for: access, into: found, remembering: &none)
-    }
-    return true
-  }
-
-  /// Answers misses of a block in their order by pages that were read for them; what it learns goes
-  /// into the IOTLB.
-  ///
-  /// - Parameter next: The number of the first of the misses to answer; afterwards that of one that
-  ///   needs all steps, or of one behind the last.
-  /// - Precondition: Packed words answer requests of the device.
-  @inline(never)
-  mutating func fill(
-    _ block: BatchBlock, next: inout Int, count: Int, _ access: Access,
-    into answers: UnsafeMutablePointer<PackedTranslation>
-  ) {
-    let done = caches.pointee.iotlb.fill(
-      block, next: &next, count: count, lastNumber, access.permission, into: answers)
-    packedHits &+= done.hits
-    packedFills &+= done.fills
-  }
+  private var limits: VTd.Limits { state.resolver.unit.limits }
 
   // MARK: All steps
 
@@ -223,180 +58,80 @@ struct PortEngine {
     }
     var fill = FillObserver(outer: observer, caches: caches)
     defer { observer = fill.outer }
-    switch bind(request, in: memory, observer: &fill) {
-    case .failure(let fault):
-      return .fault(fault.fault)
-    case .success(let binding):
+    do throws(VTd.RequestFault) {
+      let binding = try bind(request, in: memory, observer: &fill)
       if case .translated = request.kind {
         return binding.route.pass(
           request.address, byteCount: byteCount, hostAddressWidth: limits.hostAddressWidth)
       }
       return translate(
         request, byteCount: byteCount, through: binding, in: memory, observer: &fill)
+    } catch {
+      return .fault(error.fault)
     }
   }
 
-  private var limits: VTd.Limits { state.resolver.unit.limits }
-
-  /// The steps above the page tables, through the context and the PASID cache.
+  /// What stands between the requester and memory.
   private mutating func bind<Outer: WalkObserver>(
     _ request: VTd.Request, in memory: FlatMemory, observer: inout FillObserver<Outer>
-  ) -> Result<Binding, VTd.RequestFault> {
-    let key = Self.key(request)
-    if let key, key == lastKey, let last {
-      countBindingHits(last.rules, 1)
-      return .success(last)
+  ) throws(VTd.RequestFault) -> PortBinding {
+    let key = request.spaceKey
+    if let last = bindings.last(for: key) { return last }
+    pages.forget()
+    let binding = try bindings.find(
+      request, key: key, by: state.resolver, in: memory, observer: &observer)
+    // Protected memory is looked at by each request.
+    if let lastKey = bindings.lastKey, state.protectedRegions.isEmpty {
+      pages.serve(binding, key: lastKey)
     }
-    if let fault = state.resolver.refusal(of: request) { return .failure(fault) }
-    do throws(VTd.RequestFault) {
-      let context = try context(of: request.requester, in: memory, observer: &observer)
-      let pasid = try state.resolver.addressSpace(of: request, admittedBy: context).get()
-      var entry: VTd.PASIDEntry?
-      if case .scalable(let scalable) = context {
-        entry = try pasidEntry(
-          of: request.requester, pasid, in: scalable, memory: memory, observer: &observer)
-      }
-      let route = try state.resolver.route(of: request, through: context, entry: entry).get()
-      let binding = binding(of: request, pasid, route, context, entry)
-      if let key, caches.pointee.contexts.keepsEntries,
-        entry == nil || caches.pointee.pasids.keepsEntries
-      {
-        settleCounters()
-        last = binding
-        lastKey = key
-        lastRules = binding.rules
-        lastNumber = binding.number
-        packedKey =
-          request.pasid == nil && state.protectedRegions.isEmpty ? key : 0
-      }
-      return .success(binding)
-    } catch {
-      return .failure(error)
-    }
+    return binding
   }
 
-  private mutating func binding(
-    of request: VTd.Request, _ pasid: PASID, _ route: DeviceHandle.Route, _ context: VTd.Context,
-    _ entry: VTd.PASIDEntry?
-  ) -> Binding {
-    var space = AddressSpace(domainID: 0, pasid: pasid, usesFirstStage: false)
-    if case .legacy(let legacy) = context { space.domainID = legacy.domainID }
-    if let entry = entry?.entry {
-      space.domainID = entry.domainID
-      space.usesFirstStage = entry.translationType.hasFirstStage
-    }
-    return Binding(
-      route: route, space: space,
-      number: caches.pointee.iotlb.number(
-        of: IOTLBSpace(
-          requester: request.requester, domainID: space.domainID, pasid: pasid,
-          hasPASID: request.pasid != nil, isScalable: entry != nil)))
-  }
-
-  private mutating func context<Outer: WalkObserver>(
-    of requester: Requester, in memory: FlatMemory, observer: inout FillObserver<Outer>
-  ) throws(VTd.RequestFault) -> VTd.Context {
-    let tag = PortCaches.contextTag(requester, isScalable: state.resolver.isScalable)
-    if let known = caches.pointee.contexts.find(tag) { return known }
-    let context = try state.resolver.context(of: requester, in: memory, observer: &observer).get()
-    forgetLast()
-    caches.pointee.contexts.insert(context, under: tag)
-    return context
-  }
-
-  private mutating func pasidEntry<Outer: WalkObserver>(
-    of requester: Requester, _ pasid: PASID, in context: VTd.ScalableContextEntry,
-    memory: FlatMemory, observer: inout FillObserver<Outer>
-  ) throws(VTd.RequestFault) -> VTd.PASIDEntry {
-    let tag = PortCaches.pasidTag(requester, pasid)
-    if let known = caches.pointee.pasids.find(tag) { return known.entry }
-    let entry = try state.resolver.pasidEntry(
-      of: pasid, in: context, memory: memory, observer: &observer
-    ).get()
-    forgetLast()
-    caches.pointee.pasids.insert(PASIDCacheEntry(entry: entry, pasid: pasid), under: tag)
-    return entry
-  }
-
-  /// Something is about to enter a cache: what it pushes out may be what `last` came from.
-  private mutating func forgetLast() {
-    settleCounters()
-    last = nil
-    lastKey = 0
-    packedKey = 0
-  }
-
-  // MARK: Pages
-
-  private mutating func translate<Outer: WalkObserver>(
-    _ request: VTd.Request, byteCount: UInt64, through binding: Binding, in memory: FlatMemory,
+  private func translate<Outer: WalkObserver>(
+    _ request: VTd.Request, byteCount: UInt64, through binding: PortBinding, in memory: FlatMemory,
     observer: inout FillObserver<Outer>
   ) -> Translation {
     let (address, operation) = (request.address, request.operation)
-    if case .passThrough = binding.route {
+    guard case .table(let table) = binding.route else {
       return binding.route.translate(
         address, byteCount: byteCount, for: operation, in: memory, marker: NoMarks(),
         observer: &observer)
     }
     let writes = operation.needs.contains(.write)
-    if let page = caches.pointee.iotlb.page(binding.number, address), !writes || page.isDirty {
+    if let page = caches.value.iotlb.page(binding.number, address), !writes || page.isDirty {
       let answer = page.translation(
         of: address, byteCount: byteCount, for: operation, under: binding.rules)
       // A cached page never denies: what it does not allow is asked of the tables once more.
       if case .mapped = answer { return answer }
     }
-    observer.domainID = binding.space.domainID
-    observer.pasid = binding.space.pasid
-    switch walk(address, for: operation, through: binding, in: memory, observer: &observer) {
+    let space = binding.space
+    observer.enter(table, of: space)
+    let outcome = table.page(
+      of: address, for: operation, writes: writes, in: memory, marker: AtomicMarks(in: memory),
+      observer: &observer
+    ) { [caches] root in
+      caches.value.start(
+        for: address, in: root, domainID: space.domainID,
+        pasid: space.usesFirstStage ? space.pasid : nil) ?? root
+    }
+    switch outcome {
     case .fault(let reason):
       return .fault(VTd.RequestFault(reason, isReported: binding.rules.isReported).fault)
     case .page(let page):
-      caches.pointee.iotlb.insert(
-        page, usesFirstStage: binding.space.usesFirstStage, of: address, binding.number)
+      caches.value.iotlb.insert(
+        page, usesFirstStage: space.usesFirstStage, of: address, binding.number)
       return page.translation(
         of: address, byteCount: byteCount, for: operation, under: binding.rules)
     }
   }
 
-  private mutating func walk<Outer: WalkObserver>(
-    _ address: UInt64, for operation: VTd.Request.Operation, through binding: Binding,
-    in memory: FlatMemory, observer: inout FillObserver<Outer>
-  ) -> PageOutcome {
-    let writes = operation.needs.contains(.write)
-    let marker = AtomicMarks(in: memory)
-    let domainID = binding.space.domainID
-    switch binding.route {
-    case .table(.secondStage(let table)):
-      guard table.reaches(address) else {
-        return .fault(
-          binding.rules.isScalable ? .scalableAddressBeyondWidth : .addressBeyondWidth)
-      }
-      observer.secondStageRoot = table.root
-      let start = caches.pointee.start(
-        for: address, in: table.start, domainID: domainID, pasid: nil)
-      return table.page(
-        of: address, from: start ?? table.start, for: operation, writes: writes, in: memory,
-        marker: marker, observer: &observer)
-    case .table(.firstStage(let table)):
-      guard table.isCanonical(address) else { return .fault(.addressNotCanonical) }
-      observer.firstStageRoot = table.root
-      let start = caches.pointee.start(
-        for: address, in: table.start, domainID: domainID, pasid: binding.space.pasid)
-      return table.page(
-        of: address, from: start ?? table.start, writes: writes, in: memory, marker: marker,
-        observer: &observer)
-    case .table(.nested(let tables)):
-      guard tables.firstStage.isCanonical(address) else { return .fault(.addressNotCanonical) }
-      observer.firstStageRoot = tables.firstStage.root
-      observer.secondStageRoot = tables.secondStage.root
-      let start = caches.pointee.start(
-        for: address, in: tables.firstStage.start, domainID: domainID, pasid: binding.space.pasid)
-      return tables.page(
-        of: address, from: start ?? tables.firstStage.start, for: operation, writes: writes,
-        in: memory, marker: marker, observer: &observer)
-    case .untranslated, .passThrough, .table(.tce), .table(.gatt), .blocked:
-      preconditionFailure("a binding is to page tables or passes through")
-    }
+  // MARK: Blocks
+
+  /// The pages of a block's misses, all read at once; `false` when that does not go.
+  mutating func readPages(
+    _ block: BatchBlock, count: Int, _ access: Access, in memory: FlatMemory
+  ) -> Bool {
+    pages.read(block, count: count, access, through: bindings.last, in: memory)
   }
 
   // MARK: Device TLBs
@@ -422,27 +157,28 @@ struct PortEngine {
   ) -> PageRequestAdmission {
     guard isTranslating else { return .failure(nil) }
     var fill = FillObserver(outer: Unobserved(), caches: caches)
-    switch bind(request, in: memory, observer: &fill) {
-    case .failure(let fault): return .failure(fault)
-    case .success(let binding):
-      let range = PageRange(IOVA(request.address), addressMask: 0, hint: false)
+    do throws(VTd.RequestFault) {
+      let binding = try bind(request, in: memory, observer: &fill)
+      let (space, range) = (
+        binding.space, PageRange(IOVA(request.address), addressMask: 0, hint: false)
+      )
       switch binding.route {
       case .table(.firstStage):
         return .success(
-          .pasidIOTLBPages(
-            domainID: binding.space.domainID, pasid: binding.space.pasid.rawValue, range))
-      case .table(.nested): return .success(.iotlbDomain(binding.space.domainID))
-      default: return .success(.iotlbPages(domainID: binding.space.domainID, range))
+          .pasidIOTLBPages(domainID: space.domainID, pasid: space.pasid.rawValue, range))
+      case .table(.nested): return .success(.iotlbDomain(space.domainID))
+      default: return .success(.iotlbPages(domainID: space.domainID, range))
       }
+    } catch {
+      return .failure(error)
     }
   }
+}
 
-  // MARK: Faults
-
+extension PortState {
   /// A fault as its record. Specification: Intel VT-d 11.4.7.6.
-  func record(
-    _ reason: VTd.FaultReason, of request: VTd.Request, limits: VTd.Limits
-  ) -> VTd.FaultRecord {
+  func record(_ reason: VTd.FaultReason, of request: VTd.Request) -> VTd.FaultRecord {
+    let limits = resolver.unit.limits
     let kind: VTd.FaultRecord.RequestKind
     switch request.operation {
     case .read, .zeroLengthRead: kind = .read
@@ -459,7 +195,7 @@ struct PortEngine {
     }
     var record = VTd.FaultRecord(
       reason: reason, requester: request.requester,
-      information: request.address & state.faultAddressMask,
+      information: request.address & faultAddressMask,
       kind: request.kind == .page ? .pageRequest : kind, addressType: addressType)
     if let pasid = request.pasid, limits.features.contains(.pasids) {
       record.setPASID(
@@ -467,14 +203,5 @@ struct PortEngine {
         isExecute: request.isExecute && kind == .read)
     }
     return record
-  }
-}
-
-extension VTd.SecondStageTable {
-  /// Whether walks through both read the same entries alike; both are of one unit, whose registers
-  /// have not changed in between.
-  fileprivate func isSame(as other: VTd.SecondStageTable) -> Bool {
-    root == other.root && format.levels == other.format.levels
-      && addressWidth == other.addressWidth && marks == other.marks
   }
 }

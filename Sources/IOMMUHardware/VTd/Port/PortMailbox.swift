@@ -1,7 +1,7 @@
-import CIOMMUAtomics
 import Glibc
 import IOMMUFormats
 import IOMMUTranslation
+import Synchronization
 
 /// What a port needs to know of its unit's registers; a copy that the port keeps.
 struct PortState: Sendable {
@@ -12,33 +12,27 @@ struct PortState: Sendable {
 }
 
 /// Where a unit leaves word for one port: changed registers and invalidations.
-///
-/// Three words are read without the lock: `signal` is set while something waits here, `turn` is odd
-/// while the port's thread is inside a transaction, and `thread` is that thread.
 final class PortMailbox: @unchecked Sendable {
   // Sendable: the words are atomic, all else is guarded by the unit's lock.
-  let signal: UnsafeMutablePointer<UInt64>
-  let turn: UnsafeMutablePointer<UInt64>
-  private let thread: UnsafeMutablePointer<UInt64>
-  var state: PortState
+
+  /// Set while something waits here; read without the lock.
+  private let signal = Atomic<Bool>(false)
+  // The port reads `signal` all the time: no word that others write shares its cache line.
+  private let padding = (0, 0, 0, 0, 0, 0, 0, 0)
+  /// Odd while the port's thread is inside a transaction; read without the lock.
+  private let turn = Atomic<UInt64>(0)
+  /// That thread.
+  private let thread = Atomic<UInt>(0)
+  private(set) var state: PortState
   private var invalidations: [CacheInvalidation] = []
 
   /// More invalidations than this are not kept for a port that is idle: it forgets everything.
   private static let limit = 1024
 
-  init(_ state: PortState) {
-    self.state = state
-    // A cache line for the word that the port reads all the time.
-    signal = .allocate(capacity: 16)
-    signal.initialize(repeating: 0, count: 16)
-    turn = signal + 8
-    thread = signal + 9
-  }
-
-  deinit { signal.deallocate() }
+  init(_ state: PortState) { self.state = state }
 
   /// Whether the port has something to take, without the lock.
-  @inline(__always) var hasMail: Bool { ciommu_load64(signal) != 0 }
+  @inline(__always) var hasMail: Bool { signal.load(ordering: .sequentiallyConsistent) }
 
   func post(_ invalidation: CacheInvalidation) {
     if invalidation == .everything || invalidations.count >= Self.limit {
@@ -54,11 +48,11 @@ final class PortMailbox: @unchecked Sendable {
     ring()
   }
 
-  private func ring() { _ = ciommu_exchange64(signal, 1) }
+  private func ring() { _ = signal.exchange(true, ordering: .sequentiallyConsistent) }
 
   /// What has come in since the last time.
   func take() -> (state: PortState, invalidations: [CacheInvalidation]) {
-    _ = ciommu_exchange64(signal, 0)
+    _ = signal.exchange(false, ordering: .sequentiallyConsistent)
     defer { invalidations.removeAll(keepingCapacity: true) }
     return (state, invalidations)
   }
@@ -68,22 +62,27 @@ final class PortMailbox: @unchecked Sendable {
   /// Makes the turn odd. A unit that posts from now on waits for its end; what it posted before is
   /// seen by the next look at `signal`.
   func beginTurn() {
-    ciommu_store64(thread, UInt64(pthread_self()))
-    _ = ciommu_exchange64(turn, ciommu_load64(turn) &+ 1)
+    thread.store(Self.currentThread, ordering: .releasing)
+    turn.wrappingAdd(1, ordering: .sequentiallyConsistent)
   }
 
   /// Whether a transaction is on its way.
-  var isInTurn: Bool { ciommu_load64(turn) & 1 == 1 }
+  var isInTurn: Bool { turn.load(ordering: .acquiring) & 1 == 1 }
 
+  /// The port's own thread alone changes the turn.
   @inline(__always)
-  func endTurn() { ciommu_store64(turn, ciommu_load64(turn) &+ 1) }
+  func endTurn() {
+    turn.store(turn.load(ordering: .relaxed) &+ 1, ordering: .releasing)
+  }
 
   /// Waits until a transaction that may have begun before the last post is over.
   func waitForTurn() {
-    let current = ciommu_load64(turn)
-    guard current & 1 == 1, ciommu_load64(thread) != UInt64(pthread_self()) else { return }
-    while ciommu_load64(turn) == current { sched_yield() }
+    let current = turn.load(ordering: .sequentiallyConsistent)
+    guard current & 1 == 1, thread.load(ordering: .acquiring) != Self.currentThread else { return }
+    while turn.load(ordering: .acquiring) == current { sched_yield() }
   }
+
+  private static var currentThread: UInt { UInt(pthread_self()) }
 }
 
 extension RemappingUnit {

@@ -7,13 +7,12 @@ import IOMMUTranslation
 /// A port serves any number of devices, and one thread at a time; a unit may have as many ports as
 /// there are threads. Registers that software writes and invalidations that it queues reach the
 /// port before its next translation.
-public final class TranslationPort: @unchecked Sendable {
-  // Sendable: handing a port to another thread is fine, using it from two at once is not.
+public final class TranslationPort: DMAPort {
   public let unit: RemappingUnit
   let memory: FlatMemory
   let mailbox: PortMailbox
-  let caches: UnsafeMutablePointer<PortCaches>
-  let engine: UnsafeMutablePointer<PortEngine>
+  private let caches: Pinned<PortCaches>
+  let engine: Pinned<PortEngine>
   /// What a block of a batch needs; made when there is one.
   private var block: BatchBlock?
   /// Faults of batches in the transaction that is on its way.
@@ -23,19 +22,11 @@ public final class TranslationPort: @unchecked Sendable {
     self.unit = unit
     self.mailbox = mailbox
     memory = unit.memory
-    caches = .allocate(capacity: 1)
-    caches.initialize(to: PortCaches(unit.configuration.caches))
-    engine = .allocate(capacity: 1)
-    engine.initialize(to: PortEngine(mailbox.state, caches: caches))
+    caches = Pinned(PortCaches(unit.configuration.caches))
+    engine = Pinned(PortEngine(mailbox.state, caches: caches.reference))
   }
 
-  deinit {
-    unit.remove(mailbox)
-    engine.deinitialize(count: 1)
-    engine.deallocate()
-    caches.pointee.deallocate()
-    caches.deallocate()
-  }
+  deinit { unit.remove(mailbox) }
 
   // MARK: Requests
 
@@ -48,7 +39,7 @@ public final class TranslationPort: @unchecked Sendable {
   public func translate(_ request: VTd.Request, byteCount: UInt64 = 1) -> Translation {
     precondition(byteCount > 0, "a DMA request has at least one byte")
     synchroniseIfNeeded()
-    if let answer = engine.pointee.cachedAnswer(request, byteCount: byteCount) { return answer }
+    if let answer = engine.value.pages.answer(request, byteCount: byteCount) { return answer }
     var observer = Unobserved()
     return translate(request, byteCount: byteCount, observer: &observer)
   }
@@ -62,10 +53,22 @@ public final class TranslationPort: @unchecked Sendable {
       request.kind == .untranslated || request.kind == .translated,
       "translation and page requests have calls of their own")
     synchroniseIfNeeded()
-    let answer = engine.pointee.answer(
+    let answer = engine.value.answer(
       request, byteCount: byteCount, in: memory, observer: &observer)
     if case .fault(let fault) = answer { report(fault, of: request) }
     return answer
+  }
+
+  /// The same for a request of any device that the unit stands above.
+  ///
+  /// - Precondition: `memory` is the unit's.
+  public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
+    precondition(memory === self.memory, "a unit and its devices have one memory")
+    return translate(
+      VTd.Request(
+        request.requester, request.address, VTd.Request.Operation(request.access),
+        pasid: request.pasid),
+      byteCount: request.byteCount)
   }
 
   // MARK: Packed answers
@@ -77,7 +80,7 @@ public final class TranslationPort: @unchecked Sendable {
     _ iova: IOVA, _ access: Access, of requester: Requester
   ) -> PackedTranslation {
     synchroniseIfNeeded()
-    return engine.pointee.packedAnswer(iova, access, of: requester)
+    return engine.value.pages.answer(iova, access, of: requester)
       ?? packedAnswer(iova, access, of: requester, isInBatch: false)
   }
 
@@ -91,7 +94,7 @@ public final class TranslationPort: @unchecked Sendable {
   ) -> PackedTranslation {
     let request = VTd.Request(requester, iova, VTd.Request.Operation(access))
     var observer = Unobserved()
-    let answer = engine.pointee.answer(request, byteCount: 1, in: memory, observer: &observer)
+    let answer = engine.value.answer(request, byteCount: 1, in: memory, observer: &observer)
     if case .fault(let fault) = answer {
       if isInBatch, mailbox.isInTurn {
         if let record = record(of: fault, request) { pendingFaults.append(record) }
@@ -122,59 +125,67 @@ public final class TranslationPort: @unchecked Sendable {
     into answers: inout MutableSpan<PackedTranslation>
   ) {
     precondition(addresses.count == answers.count, "a batch has one answer for each address")
-    addresses.withUnsafeBufferPointer { source in
-      answers.withUnsafeMutableBufferPointer { target in
-        let block = self.block ?? BatchBlock()
-        self.block = block
-        block.begin(count: source.count)
-        recordPendingFaults()
-        synchroniseIfNeeded()
+    let block = self.block ?? BatchBlock()
+    self.block = block
+    block.begin(count: addresses.count)
+    recordPendingFaults()
+    synchroniseIfNeeded()
+    // Safe: pointers into both spans are used inside the closures only, and each block is a part of
+    // both, as many addresses as answers.
+    unsafe addresses.withUnsafeBufferPointer { source in
+      unsafe answers.withUnsafeMutableBufferPointer { target in
         var start = 0
         while start < source.count {
-          let end = min(start + BatchBlock.capacity, source.count)
-          translate(
-            UnsafeBufferPointer(rebasing: source[start..<end]), block, access, of: requester,
-            into: UnsafeMutableBufferPointer(rebasing: target[start..<end]))
-          start = end
+          let count = min(BatchBlock.capacity, source.count - start)
+          unsafe translate(
+            block, source.baseAddress.unsafelyUnwrapped + start, count: count, access,
+            of: requester, into: target.baseAddress.unsafelyUnwrapped + start)
+          start += count
         }
       }
     }
   }
 
+  /// Translates a block.
+  ///
+  /// - Parameter answers: As many as addresses.
   private func translate(
-    _ addresses: UnsafeBufferPointer<IOVA>, _ block: BatchBlock, _ access: Access,
-    of requester: Requester, into answers: UnsafeMutableBufferPointer<PackedTranslation>
+    _ block: BatchBlock, _ addresses: UnsafePointer<IOVA>, count: Int, _ access: Access,
+    of requester: Requester, into answers: UnsafeMutablePointer<PackedTranslation>
   ) {
-    guard let source = addresses.baseAddress, let target = answers.baseAddress else { return }
+    // Safe: every index is below `count`, and misses have numbers below it.
     func exactly(_ index: Int) {
-      target[index] = packedAnswer(source[index], access, of: requester, isInBatch: true)
+      unsafe answers[index] = packedAnswer(
+        addresses[index], access, of: requester, isInBatch: true)
     }
     // The first request of a device finds its tables, too.
-    let first = engine.pointee.hasPackedAnswers(of: requester) ? 0 : 1
+    let first = engine.value.pages.isServing(requester) ? 0 : 1
     if first == 1 { exactly(0) }
     // Addresses that no table of any kind translates are left to the exact way.
     var all: UInt64 = 0
-    for address in addresses { all |= address.rawValue }
-    guard engine.pointee.hasPackedAnswers(of: requester), all >> 57 == 0 else {
-      for index in first..<addresses.count { exactly(index) }
+    for index in 0..<count { all |= unsafe addresses[index].rawValue }
+    guard engine.value.pages.isServing(requester), all >> 57 == 0 else {
+      for index in first..<count { exactly(index) }
       return
     }
-    let missCount = engine.pointee.lookUp(
-      source + first, count: addresses.count - first, access, into: target + first,
+    let missCount = unsafe engine.value.pages.lookUp(
+      addresses + first, count: count - first, access, into: answers + first,
       misses: block.misses)
     guard missCount > 0 else { return }
+    let (misses, missed) = unsafe (block.misses, block.addresses)
     for number in 0..<missCount {
-      block.misses[number] += first
-      block.addresses[number] = source[block.misses[number]]
+      let index = unsafe misses[number] &+ first
+      unsafe misses[number] = index
+      unsafe missed[number] = addresses[index]
     }
-    let areRead = engine.pointee.readPages(block, count: missCount, access, in: memory)
+    let areRead = engine.value.readPages(block, count: missCount, access, in: memory)
     var next = 0
     while next < missCount {
-      if areRead, engine.pointee.hasPackedAnswers(of: requester) {
-        engine.pointee.fill(block, next: &next, count: missCount, access, into: target)
+      if areRead, engine.value.pages.isServing(requester) {
+        unsafe engine.value.pages.fill(block, next: &next, count: missCount, access, into: answers)
         if next == missCount { return }
       }
-      exactly(block.misses[next])
+      unsafe exactly(misses[next])
       next += 1
     }
   }
@@ -190,7 +201,7 @@ public final class TranslationPort: @unchecked Sendable {
 
   private func record(of fault: Fault, _ request: VTd.Request) -> VTd.FaultRecord? {
     guard let reason = fault.vtdReason, fault.isRecorded else { return nil }
-    return engine.pointee.record(reason, of: request, limits: unit.limits)
+    return engine.value.state.record(reason, of: request)
   }
 
   /// Writes down what batches in a transaction have left.
@@ -238,8 +249,8 @@ public final class TranslationPort: @unchecked Sendable {
     while mailbox.hasMail {
       outsideTurn {
         let mail = unit.locked { mailbox.take() }
-        for invalidation in mail.invalidations { caches.pointee.apply(invalidation) }
-        engine.pointee.adopt(mail.state)
+        for invalidation in mail.invalidations { caches.value.apply(invalidation) }
+        engine.value.adopt(mail.state)
       }
     }
   }
@@ -248,26 +259,12 @@ public final class TranslationPort: @unchecked Sendable {
 
   /// What the caches have done; to be read by the thread that uses the port.
   public var counters: PortCounters {
-    engine.pointee.settleCounters()
+    engine.value.pages.settleCounters()
     return PortCounters(
-      contexts: caches.pointee.contexts.counters, pasids: caches.pointee.pasids.counters,
-      iotlb: caches.pointee.iotlb.counters,
-      pagingStructures: caches.pointee.structures.counters,
-      entriesRead: caches.pointee.entriesRead)
-  }
-}
-
-extension TranslationPort: DMAPort {
-  /// Translates a request of any device that the unit stands above.
-  ///
-  /// - Precondition: `memory` is the unit's.
-  public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
-    precondition(memory === self.memory, "a unit and its devices have one memory")
-    return translate(
-      VTd.Request(
-        request.requester, request.address, VTd.Request.Operation(request.access),
-        pasid: request.pasid),
-      byteCount: request.byteCount)
+      contexts: caches.value.contexts.counters, pasids: caches.value.pasids.counters,
+      iotlb: caches.value.iotlb.counters,
+      pagingStructures: caches.value.structures.counters,
+      entriesRead: caches.value.entriesRead)
   }
 }
 
@@ -282,7 +279,9 @@ public struct PortCounters: Hashable, Sendable {
 
 extension RemappingUnit {
   /// A port for devices to send requests through. Any number of them; each has its own caches.
-  public func makePort() -> TranslationPort {
+  ///
+  /// Whoever gets it may hand it to another thread, and has it no longer then.
+  public func makePort() -> sending TranslationPort {
     let mailbox = locked {
       let mailbox = PortMailbox(portState)
       mailboxes.append(mailbox)
