@@ -58,7 +58,7 @@ package struct MachineOptions: ParsableArguments {
     let request = try CrashKernelRequest(parameters, ramByteCount: byteCount)
     let map = try MemoryMap(ram: ram, crashKernel: try request.ranges(in: ram))
     return MachineConfiguration(
-      mode: mode, map: map, tceTableSize: tceTable,
-      secondStageLevels: levels, pageSize: pageSize)
+      mode: mode, map: map, pageSize: pageSize,
+      calgary: CalgaryConfiguration(tableSize: tceTable), vtd: VTdConfiguration(levels: levels))
   }
 }

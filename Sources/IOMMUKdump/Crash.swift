@@ -103,14 +103,15 @@ public struct CrashSimulation {
     var kdump = KdumpKernel(crashKernel: configuration.map.crashKernel)
     // The capture kernel was loaded long before the crash; its image must come through untouched.
     let image = bytes(count: Int(kdump.image.byteCount), step: 37, first: 11)
-    image.withUnsafeBytes { _ = memory.write($0, at: kdump.image.lowerBound) }
+    memory.write(image, at: kdump.image.lowerBound)
 
     // The crash. From here on the primary kernel does nothing; its devices go on.
     let leftovers = primary.mapped
     for (number, buffer) in leftovers.enumerated() where buffer.direction != .fromDevice {
       let bytes = pattern(number, round: 0, count: Int(buffer.byteCount))
-      bytes.withUnsafeBytes { _ = memory.write($0, at: buffer.target.lowerBound) }
+      memory.write(bytes, at: buffer.target.lowerBound)
     }
+    primary.kexec()
     var bus = primary.makeBus()
     var accesses: [CrashAccess] = []
     for round in 1...max(1, roundCount) {
@@ -191,7 +192,7 @@ public struct CrashSimulation {
     let record: DMARecord
     let delivered: Bool
     if direction == .toDevice {
-      bytes.withUnsafeBytes { _ = bus.memory.write($0, at: buffer.buffer.lowerBound) }
+      bus.memory.write(bytes, at: buffer.buffer.lowerBound)
       record = bus.read(4096, by: device, at: buffer.iova)
       delivered = record.bytesRead == bytes
     } else {
@@ -209,8 +210,8 @@ public struct CrashSimulation {
   private func strayBytes(
     in memory: FlatMemory, image: [UInt8], kdump: KdumpKernel, log: [DMARecord]
   ) -> Int {
-    let damaged = memory.bytes(at: kdump.image.lowerBound, count: image.count).map { now in
-      now.withUnsafeBytes { now in image.withUnsafeBytes { differingByteCount(now, $0) } }
+    let damaged = memory.bytes(at: kdump.image.lowerBound, count: image.count).map {
+      differingByteCount($0, image)
     }
     let own = kdump.buffers.map(\.buffer)
     let stray = log.reduce(0) { count, record in
@@ -233,12 +234,11 @@ public struct CrashSimulation {
 
   /// Bytes that start with `first` and grow by `step`, modulo 256.
   private func bytes(count: Int, step: Int, first: Int) -> [UInt8] {
-    [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
-      while initialized < count {
-        let byte = UInt8(truncatingIfNeeded: initialized &* step &+ first)
-        buffer.initializeElement(at: initialized, to: byte)
-        initialized &+= 1
-      }
-    }
+    // They come again after 256, whatever the step: copying is quick in debug builds, too.
+    let period = (0..<256).map { UInt8(truncatingIfNeeded: $0 &* step &+ first) }
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count)
+    while bytes.count < count { bytes += period.prefix(count - bytes.count) }
+    return bytes
   }
 }

@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUTranslation
 
 /// What one DMA access came to, judged by the bytes.
@@ -84,58 +85,53 @@ public struct DMARecord: Sendable {
   public var fault: Fault? { hits.lazy.compactMap(\.fault).first }
 }
 
-/// The I/O side of the machine: carries DMA of devices through the IOMMU to memory.
+/// The I/O side of the machine: carries DMA of devices through live units to memory.
 ///
-/// It knows the units and the memory, nothing of any kernel.
+/// It knows the units and the memory, nothing of any kernel. What caches of the units remember from
+/// before a crash takes part in what comes after it.
 public struct DMABus {
   public let memory: FlatMemory
-  private let path: Path
+  /// What stands between devices and memory: the first that stands above a device translates its
+  /// requests. A request of a device that is below none of them passes.
+  public let ports: [any DMAPort]
   /// Every access so far, in order.
   public private(set) var log: [DMARecord] = []
 
-  /// What stands between devices and memory.
-  private enum Path {
-    /// Units as their registers stand; they remember nothing.
-    case machine(Machine)
-    /// A unit with caches, fault records and registers that may change.
-    case platform(RemappingPlatform)
-  }
-
-  public init(memory: FlatMemory, machine: Machine) {
+  public init(memory: FlatMemory, ports: [any DMAPort] = []) {
     self.memory = memory
-    path = .machine(machine)
+    self.ports = ports
   }
 
-  public init(memory: FlatMemory, platform: RemappingPlatform) {
-    self.memory = memory
-    path = .platform(platform)
+  /// Translates the first piece of a request; what leaves RAM is cut there, so that a piece is either
+  /// all memory or none.
+  private func translate(_ request: DMARequest, of device: Device) -> Translation {
+    // A device does not put an address on the bus that it has no lines for.
+    guard request.address.rawValue <= device.dmaMask else { return .fault(.beyondDeviceMask) }
+    var request = request
+    let toMask = device.dmaMask - request.address.rawValue
+    if request.byteCount - 1 > toMask { request.byteCount = toMask + 1 }
+    let answer = answer(to: request)
+    guard case .mapped(let physical, let byteCount) = answer else { return answer }
+    return .mapped(physical, byteCount: memory.lengthAlike(from: physical, atMost: byteCount))
   }
 
-  /// Translates the first part of a request that is left.
-  private func translate(
-    _ device: Device, _ address: IOVA, byteCount: UInt64, access: Access
-  ) -> Translation {
-    switch path {
-    case .machine(let machine):
-      machine.resolve(device.requester, dmaMask: device.dmaMask, in: memory)
-        .translate(address, byteCount: byteCount, access: access, in: memory)
-    case .platform(let platform):
-      platform.translate(device, address, byteCount: byteCount, access: access)
+  private func answer(to request: DMARequest) -> Translation {
+    for port in ports {
+      if let answer = port.translate(request, in: memory) { return answer }
     }
+    return .mapped(PhysicalAddress(request.address.rawValue), byteCount: request.byteCount)
   }
 
   /// The device writes `bytes` at `iova`.
   @discardableResult
   public mutating func write(_ bytes: [UInt8], by device: Device, at iova: IOVA) -> DMARecord {
     access(.write, by: device, at: iova, byteCount: bytes.count) { memory, address, range in
-      bytes.withUnsafeBytes { source in
-        let new = UnsafeRawBufferPointer(rebasing: source[range])
-        let changed = memory.bytes(at: address, count: range.count).map {
-          $0.withUnsafeBytes { differingByteCount($0, new) }
-        }
-        _ = memory.write(new, at: address)
-        return (changed ?? 0, [])
+      let new = Array(bytes[range])
+      let changed = memory.bytes(at: address, count: range.count).map {
+        differingByteCount($0, new)
       }
+      memory.write(new, at: address)
+      return (changed ?? 0, [])
     }
   }
 
@@ -147,57 +143,31 @@ public struct DMABus {
     }
   }
 
-  /// The numbers of a part of a request. No range holds the last number of all: one that would
-  /// ends before it.
-  private static func run(from address: IOVA, byteCount: UInt64) -> Range<IOVA> {
-    address..<(address.advanced(byBytes: byteCount) ?? IOVA(.max))
-  }
-
   private mutating func access(
     _ access: Access, by device: Device, at iova: IOVA, byteCount: Int,
     transfer: (FlatMemory, PhysicalAddress, Range<Int>) -> (changed: Int, read: [UInt8])
   ) -> DMARecord {
     precondition(byteCount > 0, "a DMA access has at least one byte")
+    let request = DMARequest(
+      access, by: device.requester, at: iova, byteCount: UInt64(byteCount))
     var record = DMARecord(
       requester: device.requester, access: access, hits: [],
       bytesRead: access == .read ? [UInt8](repeating: 0xff, count: byteCount) : [])
-    var done = 0
-    while done < byteCount {
-      guard let address = iova.advanced(byBytes: UInt64(done)) else { break }
-      let rest = UInt64(byteCount - done)
-      switch translate(device, address, byteCount: rest, access: access) {
-      case .mapped(let physical, let granted):
-        // What leaves RAM is cut there, so that a run is either all memory or none.
-        let run = memory.run(at: physical, byteCount: granted)
-        let length = Int(run.byteCount)
-        var hit = Hit(
-          iova: Self.run(from: address, byteCount: run.byteCount), physical: nil,
-          changedByteCount: 0, fault: nil)
-        if run.isBacked {
-          let result = transfer(memory, physical, done..<(done + length))
-          hit.changedByteCount = result.changed
-          hit.physical = physical..<PhysicalAddress(physical.rawValue + run.byteCount)
-          if access == .read {
-            record.bytesRead.replaceSubrange(done..<(done + result.read.count), with: result.read)
-          }
+    request.forEachPiece(answeredBy: { translate($0, of: device) }) { piece in
+      var hit = Hit(iova: piece.iovas, physical: nil, changedByteCount: 0, fault: nil)
+      switch piece.answer {
+      case .mapped(let physical, _) where memory.isBacked(physical, byteCount: 1):
+        let first = Int(piece.offset)
+        let result = transfer(memory, physical, first..<(first + Int(piece.byteCount)))
+        hit.changedByteCount = result.changed
+        hit.physical = physical..<PhysicalAddress(physical.rawValue + piece.byteCount)
+        if access == .read {
+          record.bytesRead.replaceSubrange(first..<(first + result.read.count), with: result.read)
         }
-        record.hits.append(hit)
-        done += length
-      case .interruptMessage:
-        record.hits.append(
-          Hit(
-            iova: Self.run(from: address, byteCount: rest), physical: nil, changedByteCount: 0,
-            fault: nil))
-        done = byteCount
-      case .fault(let fault):
-        // The platform splits at 4 KiB; each part is stopped by itself.
-        let length = min(rest, PageCount.pageByteCount - address.offsetInPage)
-        record.hits.append(
-          Hit(
-            iova: Self.run(from: address, byteCount: length), physical: nil, changedByteCount: 0,
-            fault: fault))
-        done += Int(length)
+      case .mapped, .interruptMessage: break
+      case .fault(let fault): hit.fault = fault
       }
+      record.hits.append(hit)
     }
     log.append(record)
     return record
@@ -205,7 +175,7 @@ public struct DMABus {
 }
 
 /// How many bytes of two runs of the same length differ.
-func differingByteCount(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Int {
+func differingByteCount(_ left: [UInt8], _ right: [UInt8]) -> Int {
   precondition(left.count == right.count, "only runs of one length are compared")
   var count = 0
   var index = 0
@@ -219,13 +189,10 @@ func differingByteCount(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBuffer
 
 extension FlatMemory {
   /// How far the bytes from `address` are alike: all RAM, or all without an answer.
-  func run(at address: PhysicalAddress, byteCount: UInt64) -> (isBacked: Bool, byteCount: UInt64) {
-    if let range = ram.first(where: { $0.contains(address) }) {
-      return (true, min(byteCount, range.upperBound.rawValue - address.rawValue))
-    }
-    let next = ram.first { $0.lowerBound > address }
-    return (
-      false, min(byteCount, next.map { $0.lowerBound.rawValue - address.rawValue } ?? byteCount)
-    )
+  fileprivate func lengthAlike(from address: PhysicalAddress, atMost byteCount: UInt64) -> UInt64 {
+    let end =
+      ram.first { $0.contains(address) }?.upperBound
+      ?? ram.first { address < $0.lowerBound }?.lowerBound
+    return end.map { min(byteCount, $0.rawValue - address.rawValue) } ?? byteCount
   }
 }

@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUTranslation
 
 /// A buffer that a driver has handed to a device.
@@ -48,12 +49,23 @@ public struct TableSetUp: Sendable, Equatable {
 
 /// The DMA API of the primary kernel in one of the five cases.
 protocol DMADriver: AnyObject {
-  /// The hardware that the driver has programmed.
+  /// The hardware that the driver has programmed, as its registers stand.
   var units: [TranslationUnit] { get }
+
+  /// Where devices' requests enter that hardware; empty where none translates.
+  var ports: [any DMAPort] { get }
+
+  /// Another kernel is started without a reset of the machine.
+  func kexec()
 
   /// Gives a buffer to a device.
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer
+
+  /// Gives a page to a device at a number that somebody else has chosen.
+  func map(
+    page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer
 
   /// Takes a buffer back.
@@ -70,6 +82,13 @@ protocol DMADriver: AnyObject {
 }
 
 extension DMADriver {
+  /// Nothing: the hardware does not notice.
+  func kexec() {}
+
+  func map(
+    page _: PhysicalAddress, at iova: IOVA, for _: Device, direction _: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer { throw .noChoice(iova) }
+
   /// Nothing: the device has no table of its own.
   func unbind(_: Device) {}
 }

@@ -8,56 +8,26 @@ public struct MachineConfiguration: Sendable {
   public var mode: TranslationMode
   public var map: MemoryMap
   public var devices: [Device]
-  /// Calgary: `nil` for the size that Linux chose from the end of RAM.
-  public var tceTableSize: Calgary.TableSize?
-  /// VT-d: levels of the second-stage tables, 3 to 5.
-  public var secondStageLevels: Int
-  /// VT-d: the unit has 2 MiB and 1 GiB pages.
-  public var hasLargePages: Bool
-  /// VT-d: invalidations go through a queue rather than registers.
-  public var hasInvalidationQueue: Bool
-  /// VT-d: what the unit remembers between two requests.
-  public var caches: CacheConfiguration
   /// Which pages the identity map uses.
   public var pageSize: PageSizePolicy
   /// swiotlb: bytes of bounce buffers.
-  public var bouncePoolByteCount: UInt64
+  public var bouncePoolByteCount: UInt64 = 64 << 20
   /// GART: northbridges, what firmware left in them, and the kernel's options.
   public var gart = GARTConfiguration()
+  public var calgary: CalgaryConfiguration
+  public var vtd: VTdConfiguration
 
   public init(
     mode: TranslationMode, map: MemoryMap, devices: [Device] = Device.usual,
-    tceTableSize: Calgary.TableSize? = nil, secondStageLevels: Int = 4, hasLargePages: Bool = true,
-    hasInvalidationQueue: Bool = false, caches: CacheConfiguration = .hardware,
-    pageSize: PageSizePolicy = .largest, bouncePoolByteCount: UInt64 = 64 << 20
+    pageSize: PageSizePolicy = .largest, calgary: CalgaryConfiguration = CalgaryConfiguration(),
+    vtd: VTdConfiguration = VTdConfiguration()
   ) {
-    precondition(3...5 ~= secondStageLevels, "a second-stage table has three to five levels")
     self.mode = mode
     self.map = map
     self.devices = devices
-    self.tceTableSize = tceTableSize
-    self.secondStageLevels = secondStageLevels
-    self.hasLargePages = hasLargePages
-    self.hasInvalidationQueue = hasInvalidationQueue
-    self.caches = caches
     self.pageSize = pageSize
-    self.bouncePoolByteCount = bouncePoolByteCount
-  }
-}
-
-extension MachineConfiguration {
-  /// VT-d: a unit of version 1 with eight fault records and the tables that are asked for.
-  var remappingUnit: RemappingUnitConfiguration {
-    RemappingUnitConfiguration(
-      version: VTd.Version(major: 1, minor: 0),
-      capability: VTd.Capability(
-        levels: secondStageLevels...secondStageLevels,
-        guestAddressWidth: VTd.Paging.addressWidth(levels: secondStageLevels),
-        has2MiBPages: hasLargePages,
-        has1GiBPages: hasLargePages
-      ).withRegisters(faultRecordCount: 8, maximumAddressMask: 18),
-      extendedCapability: VTd.ExtendedCapability(hasQueue: hasInvalidationQueue),
-      hostAddressWidth: 52, caches: caches)
+    self.calgary = calgary
+    self.vtd = vtd
   }
 }
 
@@ -117,16 +87,16 @@ public final class PrimaryKernel {
     case .calgary:
       driver = try CalgaryDriver(
         pages: pages, map: configuration.map, devices: configuration.devices,
-        tableSize: configuration.tceTableSize)
+        configuration: configuration.calgary)
     case .vtd:
       let platform = try RemappingPlatform(
-        configuration.remappingUnit, memory: memory,
+        configuration.vtd.unit, memory: memory,
         requesters: configuration.devices.map(\.requester))
       self.platform = platform
       driver = try VTdDriver(
         pages: pages, platform: platform,
         device: configuration.devices.first?.requester ?? Requester(rawValue: 0),
-        levels: configuration.secondStageLevels)
+        levels: configuration.vtd.levels)
     }
   }
 
@@ -189,24 +159,21 @@ public final class PrimaryKernel {
   /// - Parameters:
   ///   - page: 4 KiB aligned, in RAM.
   ///   - iova: 4 KiB aligned.
-  /// - Precondition: the mode is VT-d.
+  /// - Throws: ``MappingFailure/noChoice(_:)`` where the mode is not VT-d.
   public func map(
     page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
-    guard let driver = driver as? VTdDriver else {
-      preconditionFailure("numbers can be chosen with VT-d alone")
-    }
     let mapped = try driver.map(page: page, at: iova, for: device, direction: direction)
     self.mapped.append(mapped)
     events.append(.mapped(requester: device.requester, range: mapped.iovas))
     return mapped
   }
 
-  /// The bus that devices' DMA takes: through the unit and its caches where the mode has one.
-  public func makeBus() -> DMABus {
-    platform.map { DMABus(memory: memory, platform: $0) }
-      ?? DMABus(memory: memory, machine: machine)
-  }
+  /// The bus that devices' DMA takes: through the mode's units and what their caches remember.
+  public func makeBus() -> DMABus { DMABus(memory: memory, ports: driver.ports) }
+
+  /// The machine goes on with another kernel, without a reset.
+  func kexec() { driver.kexec() }
 
   /// Takes a buffer back from a device.
   public func unmap(_ buffer: MappedBuffer) {

@@ -90,6 +90,8 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
 public enum MappingFailure: Error, Equatable, CustomStringConvertible {
   /// The device cannot reach the buffer and nothing here can help.
   case beyondDeviceMask(PhysicalAddress, mask: UInt64)
+  /// The number was chosen by the caller, and this kernel's allocator takes no such wishes.
+  case noChoice(IOVA)
   /// All bounce slots, or all IOVAs, are in use.
   case full(String)
   /// The kernel stops rather than go on.
@@ -99,6 +101,8 @@ public enum MappingFailure: Error, Equatable, CustomStringConvertible {
     switch self {
     case .beyondDeviceMask(let address, let mask):
       "buffer at \(address) is beyond the device's mask \(hexadecimal(mask))"
+    case .noChoice(let iova):
+      "IOVA \(iova) cannot be asked for: numbers can be chosen with VT-d alone"
     case .full(let what): "\(what) full"
     case .panic(let why): "kernel panic: \(why)"
     }

@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUTranslation
 
 /// The primary kernel without an IOMMU: the device gets the physical address, or nothing.
@@ -6,6 +7,7 @@ import IOMMUTranslation
 /// Source: Linux 2.6.27 `pci-nommu.c`.
 final class NommuDriver: DMADriver {
   var units: [TranslationUnit] { [] }
+  var ports: [any DMAPort] { [] }
 
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
@@ -43,6 +45,7 @@ final class SwiotlbDriver: DMADriver {
   }
 
   var units: [TranslationUnit] { [] }
+  var ports: [any DMAPort] { [] }
 
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection

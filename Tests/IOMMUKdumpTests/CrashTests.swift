@@ -113,7 +113,7 @@ func defaultConfiguration(_ mode: TranslationMode) throws -> MachineConfiguratio
     [UInt8](repeating: 7, count: 16).withUnsafeBytes {
       _ = memory.write($0, at: PhysicalAddress(0x1000))
     }
-    var bus = DMABus(memory: memory, machine: Machine(name: "", units: []))
+    var bus = DMABus(memory: memory)
     let record = bus.write([7, 7, 8, 8, 9], by: disk, at: IOVA(0x1000))
     #expect(
       record.hits == [
@@ -128,7 +128,7 @@ func defaultConfiguration(_ mode: TranslationMode) throws -> MachineConfiguratio
 
   @Test func `what leaves RAM reads as all ones and is cut where RAM ends`() throws {
     let memory = try FlatMemory(byteCount: 0x2000)
-    var bus = DMABus(memory: memory, machine: Machine(name: "", units: []))
+    var bus = DMABus(memory: memory)
     let record = bus.read(8, by: disk, at: IOVA(0x1ffc))
     #expect(record.bytesRead == [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff])
     #expect(record.hits.map(\.physical?.byteCount) == [4, nil])
@@ -137,7 +137,7 @@ func defaultConfiguration(_ mode: TranslationMode) throws -> MachineConfiguratio
   @Test func `a fault in the second page leaves the first one written`() throws {
     let primary = try PrimaryKernel(try smallConfiguration(.calgary))
     let buffer = try primary.mapNewBuffer(byteCount: 4096, for: disk, direction: .fromDevice)
-    var bus = DMABus(memory: primary.memory, machine: primary.machine)
+    var bus = primary.makeBus()
     let start = buffer.iova.rawValue + 4094
     let record = bus.write([1, 2, 3, 4], by: disk, at: IOVA(start))
     #expect(record.hits.map(\.changedByteCount) == [2, 0])

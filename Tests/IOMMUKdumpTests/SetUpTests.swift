@@ -57,7 +57,7 @@ import Testing
   @Test(arguments: [3, 4, 5])
   func `the Rule holds with tables of three, four and five levels`(levels: Int) throws {
     var configuration = try smallConfiguration(.vtd)
-    configuration.secondStageLevels = levels
+    configuration.vtd.levels = levels
     #expect(try CrashSimulation().play(configuration, applyingRule: true).report.ruleHolds)
     #expect(try !CrashSimulation().play(configuration, applyingRule: false).report.ruleHolds)
   }
@@ -80,7 +80,7 @@ import Testing
     }
     var configuration = try smallConfiguration(.vtd, crashKernel: ranges)
     configuration.pageSize = policy
-    configuration.secondStageLevels = levels
+    configuration.vtd.levels = levels
     let primary = try PrimaryKernel(configuration)
     let report = try primary.applyRule()
     let pageCount = ranges.reduce(0) { $0 + $1.byteCount / 4096 }
@@ -108,7 +108,7 @@ import Testing
     let range = PhysicalAddress(0x7f_fff0_0000)..<PhysicalAddress(0x80_0010_0000)
     var configuration = try smallConfiguration(
       .vtd, crashKernel: [range], ramByteCount: 1 << 40)
-    configuration.secondStageLevels = 3
+    configuration.vtd.levels = 3
     let primary = try PrimaryKernel(configuration)
     #expect(
       throws: SetUpError.beyondTable(
@@ -214,7 +214,7 @@ import Testing
     size: Calgary.TableSize, fits: Bool
   ) throws {
     var configuration = try defaultConfiguration(.calgary)
-    configuration.tceTableSize = size
+    configuration.calgary.tableSize = size
     let primary = try PrimaryKernel(configuration)
     if fits {
       try primary.applyRule()

@@ -14,12 +14,11 @@ final class CalgaryDriver: DMADriver {
   /// The page ranges that the Rule has taken, by root bus.
   private var identity: [UInt8: [Range<Int>]] = [:]
 
-  /// - Parameter tableSize: `nil` for the size that Linux chose from the end of RAM.
   init(
-    pages: PagePool, map: MemoryMap, devices: [Device], tableSize: Calgary.TableSize?
+    pages: PagePool, map: MemoryMap, devices: [Device], configuration: CalgaryConfiguration
   ) throws(SetUpError) {
     let ranges = Self.busRanges(for: devices)
-    var options = CalgaryOptions()
+    var options = configuration.options
     options.firmwareWindow =
       IOVA(MemoryMap.pciHole.lowerBound.rawValue)..<options.firmwareWindow.upperBound
     var firmware = CalgaryFirmware(
@@ -30,7 +29,8 @@ final class CalgaryDriver: DMADriver {
       try pages.allocateTable(byteCount, alignment: byteCount, what: what)
     }
     kernel = LinuxCalgaryDriver(
-      .init(endOfRAM: map.endOfRAM.rawValue, tableSize: tableSize), platform: machine)
+      .init(endOfRAM: map.endOfRAM.rawValue, tableSize: configuration.tableSize),
+      platform: machine)
     try kernel.start()
   }
 
@@ -53,6 +53,9 @@ final class CalgaryDriver: DMADriver {
   }
 
   var units: [TranslationUnit] { machine.units.map { .calgary($0.chip) } }
+  var ports: [any DMAPort] { machine.units }
+
+  func kexec() { for unit in machine.units { unit.kexec() } }
 
   /// The buses of the bridge whose table it is.
   private func owner(_ bus: LinuxCalgaryDriver.Bus) -> TableOwner {

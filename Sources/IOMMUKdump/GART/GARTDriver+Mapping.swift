@@ -1,8 +1,10 @@
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUTranslation
 
 extension GARTDriver: DMADriver {
   var units: [TranslationUnit] { hardware.units }
+  var ports: [any DMAPort] { [hardware] }
 
   /// Nothing: the aperture is no part of the crash kernel, and addresses outside it pass unchanged.
   func prepare(

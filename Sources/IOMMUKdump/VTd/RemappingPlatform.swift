@@ -6,13 +6,12 @@ import IOMMUTranslation
 /// in which firmware tells of it.
 ///
 /// Kernels reach it by ``dmarTable``, ``registers(at:)`` and configuration space; devices by
-/// ``translate(_:_:byteCount:access:)``. It outlives a crash: the kernel after it finds the unit as
+/// ``translate(_:in:)``. It outlives a crash: the kernel after it finds the unit as
 /// the one before has left it.
 public final class RemappingPlatform {
   public let topology: PCI.Topology
   /// The DMAR table's bytes, as firmware leaves them in memory.
   public let dmarTable: [UInt8]
-  private let memory: FlatMemory
   private let units: [PhysicalAddress: RemappingUnit]
   /// Where devices' requests enter each unit.
   private let ports: [PhysicalAddress: TranslationPort]
@@ -29,7 +28,6 @@ public final class RemappingPlatform {
   public init(
     _ configuration: RemappingUnitConfiguration, memory: FlatMemory, requesters: [Requester]
   ) throws(SetUpError) {
-    self.memory = memory
     topology = PCI.Topology(functionsAt: requesters)
     let unit: RemappingUnit
     do {
@@ -59,25 +57,11 @@ public final class RemappingPlatform {
 
   /// The registers of the unit at `base`; `nil` where no unit answers.
   public func registers(at base: PhysicalAddress) -> RemappingUnit? { units[base] }
-
-  /// A device's DMA request on its way to memory.
-  public func translate(
-    _ device: Device, _ address: IOVA, byteCount: UInt64, access: Access
-  ) -> Translation {
-    // A device does not put an address on the bus that it has no lines for.
-    guard address.rawValue <= device.dmaMask else { return .fault(.beyondDeviceMask) }
-    let granted = min(byteCount, (device.dmaMask - address.rawValue).addingSaturated(1))
-    guard let unit = wiring.unit(of: device.requester), let port = ports[unit.base] else {
-      return .mapped(PhysicalAddress(address.rawValue), byteCount: granted)
-    }
-    return port.translate(
-      VTd.Request(device.requester, address, access == .read ? .read : .write), byteCount: granted)
-  }
 }
 
-extension UInt64 {
-  fileprivate func addingSaturated(_ other: UInt64) -> UInt64 {
-    let (sum, overflow) = addingReportingOverflow(other)
-    return overflow ? .max : sum
+extension RemappingPlatform: DMAPort {
+  /// Through the unit that firmware's table names for the device, and its port.
+  public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
+    wiring.unit(of: request.requester).flatMap { ports[$0.base] }?.translate(request, in: memory)
   }
 }

@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUHardware
 import IOMMUTranslation
 
 /// The primary kernel on Intel VT-d in legacy mode: a domain for each device, made when it first
@@ -21,6 +22,7 @@ final class VTdDriver: DMADriver {
   static let iovaSpace: Range<UInt64> = 0x1000..<0x1_0000_0000
 
   private let pages: PagePool
+  private let platform: RemappingPlatform
   private let unit: RemappingUnitDriver
   private let limits: VTd.Limits
   private let writer: SecondStageWriter
@@ -37,6 +39,7 @@ final class VTdDriver: DMADriver {
     pages: PagePool, platform: RemappingPlatform, device: Requester, levels: Int
   ) throws(SetUpError) {
     self.pages = pages
+    self.platform = platform
     unit = try RemappingUnitDriver(for: device, on: platform, memory: pages.memory)
     limits = unit.limits
     writer = SecondStageWriter(
@@ -52,6 +55,7 @@ final class VTdDriver: DMADriver {
   }
 
   var units: [TranslationUnit] { [.vtd(unit.unit)] }
+  var ports: [any DMAPort] { [platform] }
 
   /// The device's domain; made, with its root and context entry, when there is none yet.
   private func domain(of requester: Requester) throws(SetUpError) -> Domain {

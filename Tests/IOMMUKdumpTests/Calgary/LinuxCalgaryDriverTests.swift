@@ -381,7 +381,8 @@ private struct Machine {
     let crash = PhysicalAddress(0x100_0000)..<PhysicalAddress(0x900_0000)
     let primary = try PrimaryKernel(
       MachineConfiguration(
-        mode: .calgary, map: try MemoryMap(ram: ram, crashKernel: [crash]), tceTableSize: .kib512))
+        mode: .calgary, map: try MemoryMap(ram: ram, crashKernel: [crash]),
+        calgary: CalgaryConfiguration(tableSize: .kib512)))
     let report = try primary.applyRule()
     #expect(report.tables.map { "\($0.table)" } == ["bus:00", "bus:01", "bus:02"])
     for table in report.tables { #expect(table.writtenEntryCount == 32_768) }

@@ -59,10 +59,8 @@ struct GARTMachine {
     memory.bytes(at: PhysicalAddress(address), count: count)
   }
 
-  /// DMA of a device through the northbridges as they stand.
-  func bus() -> DMABus {
-    DMABus(memory: memory, machine: Machine(name: "K8", units: hardware.units))
-  }
+  /// DMA of a device through the northbridges.
+  func bus() -> DMABus { DMABus(memory: memory, ports: [hardware]) }
 }
 
 extension GARTDriver {

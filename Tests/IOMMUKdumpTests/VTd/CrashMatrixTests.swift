@@ -30,8 +30,8 @@ import Testing
         ram: MemoryMap.ram(byteCount: 8 << 30), crashKernel: [Self.crashKernel])
       primary = try PrimaryKernel(
         MachineConfiguration(
-          mode: .vtd, map: map, devices: [Self.device], hasInvalidationQueue: hasQueue,
-          caches: caches))
+          mode: .vtd, map: map, devices: [Self.device],
+          vtd: VTdConfiguration(hasInvalidationQueue: hasQueue, caches: caches)))
       if appliesRule { try primary.applyRule() }
       let kernel = primary
       func hand(_ page: UInt64, _ direction: DMADirection) throws -> MappedBuffer {

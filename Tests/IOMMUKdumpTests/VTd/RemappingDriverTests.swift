@@ -16,7 +16,8 @@ import Testing
       ram: ram, crashKernel: [try MemoryMap.place(crashKernelOf: 64 << 20, in: ram)])
     return try PrimaryKernel(
       MachineConfiguration(
-        mode: .vtd, map: map, hasInvalidationQueue: hasQueue, caches: caches))
+        mode: .vtd, map: map,
+        vtd: VTdConfiguration(hasInvalidationQueue: hasQueue, caches: caches)))
   }
 
   @Test func `firmware's table names one unit for all devices`() throws {

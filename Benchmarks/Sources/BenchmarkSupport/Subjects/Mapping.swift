@@ -138,7 +138,8 @@ private func singlePages() throws -> Comparison {
   ) throws -> Contender {
     let kernel = try PrimaryKernel(
       MachineConfiguration(
-        mode: mode, map: map, devices: [device], hasInvalidationQueue: hasQueue))
+        mode: mode, map: map, devices: [device],
+        vtd: VTdConfiguration(hasInvalidationQueue: hasQueue)))
     // The top of RAM, above 4 GiB.
     guard let buffer = kernel.allocateBuffer(byteCount: 4096) else {
       throw WrongAnswer(name, "a page of RAM")
