@@ -122,6 +122,29 @@ import Testing
       Self.translate(other, [0x1000], through: cache).map(\.rawValue) == [0x1_0020_1000])
   }
 
+  @Test func `threads share a cache that another one flushes`() throws {
+    let (_, translator) = try Self.machine()
+    let cache = RegionCache()
+    // 512 pages, one after the other in another of 16 regions.
+    let addresses = (0..<512 as Range<UInt64>).map { $0 % 16 << 21 | $0 << 12 }
+    let (wrong, left) = (Shared(0), Shared(2))
+    let read: @Sendable () -> Void = {
+      for _ in 0..<200 {
+        let answers = Self.translate(translator, addresses, through: cache)
+        if answers.map(\.rawValue) != addresses.map({ 1 << 32 | $0 }) { wrong.with { $0 += 1 } }
+      }
+      left.with { $0 -= 1 }
+    }
+    let flush: @Sendable () -> Void = {
+      while left.with({ $0 > 0 }) {
+        cache.flush()
+        cache.invalidate(IOVA(0)..<IOVA(0x200_0000))
+      }
+    }
+    TransactionTests.concurrently([read, read, flush])
+    #expect(wrong.with { $0 } == 0)
+  }
+
   @Test func `the ends of the address space are no region`() throws {
     let (_, translator) = try Self.machine()
     let cache = RegionCache()
