@@ -36,7 +36,7 @@ let package = Package(
     // Floor 2: units with registers that are written and caches that remember; firmware tables.
     .target(
       name: "IOMMUHardware", dependencies: ["CIOMMUAtomics", "IOMMUFormats", "IOMMUTranslation"],
-      swiftSettings: settings),
+      swiftSettings: settings + [.strictMemorySafety()]),
     .target(
       name: "IOMMURule", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings),
@@ -44,7 +44,7 @@ let package = Package(
     .target(
       name: "IOMMUKdump",
       dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware", "IOMMURule"],
-      swiftSettings: settings),
+      swiftSettings: settings + [.strictMemorySafety()]),
     .target(
       name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMURule"],
       swiftSettings: settings),

@@ -13,7 +13,9 @@ import IOMMUTranslation
 /// remembered. Entries are single words, read and written atomically, so that threads share a cache
 /// without a lock. Translations that run while it is flushed may still use what they found before:
 /// a unit drains them before it reports an invalidation as done.
+@safe
 public final class RegionCache: @unchecked Sendable {
+  // Sendable: every word is read and written atomically.
   @inlinable static var regionCountLog2: Int { 13 }
 
   /// The words of reads, those of writes, and two more: the number of flushes since all words were
@@ -24,29 +26,42 @@ public final class RegionCache: @unchecked Sendable {
   @usableFromInline let words: UnsafeMutablePointer<UInt64>
 
   @usableFromInline static var wordCount: Int { 2 << regionCountLog2 }
-  private var generation: UnsafeMutablePointer<UInt64> { words + Self.wordCount }
-  private var root: UnsafeMutablePointer<UInt64> { words + Self.wordCount + 1 }
+  private static var generation: Int { wordCount }
+  private static var root: Int { wordCount + 1 }
 
   public init() {
-    words = .allocate(capacity: Self.wordCount + 2)
-    words.initialize(repeating: 0, count: Self.wordCount + 2)
-    generation.pointee = 1
+    let count = Self.wordCount + 2
+    unsafe words = .allocate(capacity: count)
+    unsafe words.initialize(repeating: 0, count: count)
+    self[Self.generation] = 1
     // No table lies there.
-    root.pointee = .max
+    self[Self.root] = .max
   }
 
-  deinit { words.deallocate() }
+  deinit { unsafe words.deallocate() }
+
+  private subscript(index: Int) -> UInt64 {
+    get {
+      precondition(0 <= index && index < Self.wordCount + 2, "a word lies inside its cache")
+      return unsafe ciommu_load64(words + index)
+    }
+    set {
+      precondition(0 <= index && index < Self.wordCount + 2, "a word lies inside its cache")
+      unsafe ciommu_store64(words + index, newValue)
+    }
+  }
 
   /// Forgets everything.
   ///
   /// - Complexity: O(1); every seventh time, 128 KiB are cleared.
   public func flush() {
-    let next = ciommu_load64(generation) + 1
+    let next = self[Self.generation] + 1
     guard next < 8 else {
-      for index in 0..<Self.wordCount { ciommu_store64(words + index, 0) }
-      return ciommu_store64(generation, 1)
+      for index in 0..<Self.wordCount { self[index] = 0 }
+      self[Self.generation] = 1
+      return
     }
-    ciommu_store64(generation, next)
+    self[Self.generation] = next
   }
 
   /// Forgets the regions that a range lies in.
@@ -61,8 +76,8 @@ public final class RegionCache: @unchecked Sendable {
     guard last - first < count else { return flush() }
     for region in first...last {
       let index = Int(region & (count - 1))
-      ciommu_store64(words + index, 0)
-      ciommu_store64(words + index + Int(count), 0)
+      self[index] = 0
+      self[index + Int(count)] = 0
     }
   }
 
@@ -70,12 +85,12 @@ public final class RegionCache: @unchecked Sendable {
   @usableFromInline
   func serve(_ newRoot: PhysicalAddress?) {
     let newRoot = newRoot?.rawValue ?? .max
-    guard ciommu_load64(root) != newRoot else { return }
+    guard self[Self.root] != newRoot else { return }
     flush()
-    ciommu_store64(root, newRoot)
+    self[Self.root] = newRoot
   }
 
-  /// The cache as one batch uses it; it must not outlive the cache.
+  /// The cache as one batch uses it; safe as long as the cache is there.
   @inlinable @inline(__always)
   func regions(for access: Access, keepingLowBits: Bool = false) -> Regions {
     Regions(self, access, keepsLowBits: keepingLowBits)
@@ -83,6 +98,7 @@ public final class RegionCache: @unchecked Sendable {
 
   @frozen
   @usableFromInline
+  @safe
   struct Regions: RegionStore {
     @usableFromInline let words: UnsafeMutablePointer<UInt64>
     @usableFromInline let generation: UInt64
@@ -92,19 +108,20 @@ public final class RegionCache: @unchecked Sendable {
     @inlinable @inline(__always)
     init(_ cache: RegionCache, _ access: Access, keepsLowBits: Bool) {
       self.keepsLowBits = keepsLowBits
-      words = cache.words + (access == .read ? 0 : 1 &<< RegionCache.regionCountLog2)
-      generation = ciommu_load64(cache.words + RegionCache.wordCount) &<< 14
+      unsafe words = cache.words + (access == .read ? 0 : 1 &<< RegionCache.regionCountLog2)
+      generation = unsafe ciommu_load64(cache.words + RegionCache.wordCount) &<< 14
     }
 
     @inlinable @inline(__always)
     func word(of address: UInt64) -> UnsafeMutablePointer<UInt64> {
       let mask = UInt64(1) &<< UInt64(RegionCache.regionCountLog2) &- 1
-      return words + Int(truncatingIfNeeded: address &>> 21 & mask)
+      // Safe: there are as many words for each kind of access as the mask lets through.
+      return unsafe words + Int(truncatingIfNeeded: address &>> 21 & mask)
     }
 
     @inlinable @inline(__always)
     func leaf(of address: UInt64) -> UInt64 {
-      let word = ciommu_load64(word(of: address))
+      let word = unsafe ciommu_load64(word(of: address))
       // An address of 2^48 or more makes a number that no word of this or an older generation has.
       guard word &>> 47 == address &>> 34 &+ generation else { return 7 }
       return word & 0x7fff_ffff_f007 &+ (address &>> 9 & 0xff8)
@@ -114,7 +131,7 @@ public final class RegionCache: @unchecked Sendable {
     func remember(_ place: UInt64, for address: UInt64) {
       guard place & 7 == 0 || keepsLowBits, address &>> 48 == 0 else { return }
       let stamp = address &>> 34 &+ generation
-      ciommu_store64(word(of: address), stamp &<< 47 | place & ~0xff8)
+      unsafe ciommu_store64(word(of: address), stamp &<< 47 | place & ~0xff8)
     }
   }
 }
