@@ -59,8 +59,8 @@ let package = Package(
     // Tables and addresses that measurements and tests translate.
     .target(
       name: "IOMMUWorkloads",
-      dependencies: ["CIOMMUAtomics", "IOMMUFormats", "IOMMUTranslation", "IOMMUHardware"],
-      swiftSettings: settings),
+      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware"],
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 4: the command line.
     .target(
       name: "IOMMUCommands",

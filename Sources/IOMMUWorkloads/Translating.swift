@@ -1,8 +1,8 @@
-import CIOMMUAtomics
 import Glibc
 import IOMMUFormats
 import IOMMUHardware
 import IOMMUTranslation
+import Synchronization
 
 /// How requests are handed to a translator.
 public enum TranslationMethod: String, CaseIterable, Sendable {
@@ -45,6 +45,12 @@ public func translateAll(
 
 /// What no translation gets below on cold tables: one prefetched load of the leaf entry, by a place
 /// that is known beforehand.
+///
+/// Nothing is checked, since a check would cost what is measured.
+///
+/// - Precondition: Places are multiples of eight, and entries lie there inside of the window, whose
+///   memory is held.
+@unsafe
 @inline(never)
 public func loadAll(
   _ places: [UInt64], in window: MemoryWindow, into answers: inout [PackedTranslation]
@@ -54,7 +60,9 @@ public func loadAll(
     let end = min(start + 256, places.count)
     for index in start..<end { window.prefetch(places[index]) }
     for index in start..<end {
-      answers[index] = PackedTranslation(rawValue: window.quadword(unchecked: places[index]))
+      // Safe: the caller has seen to it.
+      answers[index] = unsafe PackedTranslation(
+        rawValue: window.quadword(unchecked: places[index]))
     }
     start = end
   }
@@ -85,20 +93,14 @@ public func translationsPerSecond(
 }
 
 /// Lets threads start together: each waits until all are there.
-final class Gate: @unchecked Sendable {
-  private let missing: UnsafeMutablePointer<UInt64>
+final class Gate: Sendable {
+  private let missing: Atomic<Int>
 
-  init(_ count: Int) {
-    missing = .allocate(capacity: 1)
-    missing.initialize(to: UInt64(count))
-  }
-
-  deinit { missing.deallocate() }
+  init(_ count: Int) { missing = Atomic(count) }
 
   func wait() {
-    var value = ciommu_load64(missing)
-    while !ciommu_compare_exchange64(missing, &value, value - 1) {}
-    while ciommu_load64(missing) > 0 { sched_yield() }
+    missing.subtract(1, ordering: .acquiringAndReleasing)
+    while missing.load(ordering: .acquiring) > 0 { sched_yield() }
   }
 }
 
@@ -106,38 +108,33 @@ final class Gate: @unchecked Sendable {
 public func runThreads(
   _ count: Int, _ body: @escaping @Sendable (Int) -> Double
 ) -> [Double] {
-  let results = UnsafeMutablePointer<Double>.allocate(capacity: count)
-  results.initialize(repeating: 0, count: count)
-  defer { results.deallocate() }
-  var threads: [pthread_t] = []
-  for index in 0..<count {
+  let works = (0..<count).map { ThreadWork(index: $0, body: body) }
+  let threads = works.map { work in
     var thread = pthread_t()
-    let work = ThreadWork(index: index, result: results + index, body: body)
-    let code = pthread_create(
+    // Safe: the thread's argument is the work, kept alive until the thread has taken it over.
+    let code = unsafe pthread_create(
       &thread, nil,
       { argument in
-        let work = Unmanaged<ThreadWork>.fromOpaque(argument!).takeRetainedValue()
-        work.result.pointee = work.body(work.index)
+        let work = unsafe Unmanaged<ThreadWork>.fromOpaque(argument!).takeRetainedValue()
+        work.result = work.body(work.index)
         return nil
       }, Unmanaged.passRetained(work).toOpaque())
     precondition(code == 0, "the system starts a thread")
-    threads.append(thread)
+    return thread
   }
   for thread in threads { pthread_join(thread, nil) }
-  return (0..<count).map { results[$0] }
+  return works.map(\.result)
 }
 
-/// What one thread does and where its result goes; handed over once.
+/// What one thread does, and its result.
 private final class ThreadWork: @unchecked Sendable {
+  // Sendable: the result is the thread's until it has ended.
   let index: Int
-  let result: UnsafeMutablePointer<Double>
   let body: @Sendable (Int) -> Double
+  var result = 0.0
 
-  init(
-    index: Int, result: UnsafeMutablePointer<Double>, body: @escaping @Sendable (Int) -> Double
-  ) {
+  init(index: Int, body: @escaping @Sendable (Int) -> Double) {
     self.index = index
-    self.result = result
     self.body = body
   }
 }
