@@ -1,6 +1,8 @@
 import ArgumentParser
+import IOMMUFormats
 import IOMMUImages
 import IOMMUInspection
+import IOMMUTranslation
 
 /// Lists every mapping of an image.
 package struct Maps: ParsableCommand {
@@ -22,6 +24,9 @@ package struct Maps: ParsableCommand {
       other, so that a dump can be compared with a living machine; --format summary is a line per \
       table with the page sizes used.
 
+      --interrupts lists the interrupt remapping tables instead: which requester may send what, and \
+      where it is delivered (text, tsv or json).
+
       What the dump lacks is told as unknown. Exits 2 when that is a root table, so that nothing can \
       be said of the devices behind it.
 
@@ -40,9 +45,23 @@ package struct Maps: ParsableCommand {
   )
   package var format = Format.text
 
+  @Flag(help: "List what becomes of interrupts rather than of memory requests.")
+  package var interrupts = false
+
   @OptionGroup package var screen: ScreenOptions
 
   package init() {}
+
+  package func validate() throws {
+    guard interrupts else { return }
+    guard table == nil else {
+      throw ValidationError("--interrupts lists units' tables: --table names none of them")
+    }
+    guard [.text, .tsv, .json].contains(format) else {
+      throw ValidationError(
+        "interrupts have no \(format.rawValue) format: choose one of text, tsv, json")
+    }
+  }
 
   package func run() throws {
     var (out, ink) = screen.open()
@@ -52,6 +71,7 @@ package struct Maps: ParsableCommand {
   @discardableResult
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
+      guard !interrupts else { return try reportInterrupts(of: machine, in: memory, to: &out, ink) }
       let report = try MapsReport(machine, in: memory, table: table)
       let blindness: Blindness
       switch format {
@@ -82,5 +102,18 @@ package struct Maps: ParsableCommand {
       }
       return blindness.hidesUnit ? .unknown : .yes
     }
+  }
+
+  private func reportInterrupts(
+    of machine: Machine, in memory: some PhysicalMemory, to out: inout some TextOutputStream,
+    _ ink: Ink
+  ) throws -> Answer {
+    let report = InterruptReport(machine, in: memory)
+    switch format {
+    case .tsv: report.writeTSV(to: &out)
+    case .json: try writeJSON(report, to: &out)
+    default: report.writeText(to: &out, ink: ink)
+    }
+    return report.isUnknown ? .unknown : .yes
   }
 }

@@ -272,10 +272,11 @@ private struct RegionFinder {
     }
     // A guest's tables that are missing are told by ``Machine/mappings(of:in:budget:)``.
     if case .nested = table { return pages }
-    for obstacle in pages.missing where machine.isAbsent(obstacle.entryAddress, in: memory) {
-      gaps += table.space.ranges(from: obstacle.address, byteCount: obstacle.byteCount).map {
-        TableGap(
+    for obstacle in pages.missing {
+      gaps += table.space.ranges(from: obstacle.address, byteCount: obstacle.byteCount).compactMap {
+        let gap = TableGap(
           .absent, .addresses(owner, $0), in: .level(obstacle.level), at: obstacle.entryAddress)
+        return machine.judged(gap, in: memory)
       }
     }
     return pages

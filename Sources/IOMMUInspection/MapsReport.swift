@@ -11,17 +11,22 @@ public struct MapsReport: Sendable {
   public let tables: [DMATable]
   /// What lies above the page tables and is not known, as far as it concerns these tables.
   public let gaps: [TableGap]
+  /// Different tables under one number, as far as it concerns these tables.
+  public let clashes: [DomainClash]
 
   /// All tables of a machine.
   public init(all machine: Machine, in memory: some PhysicalMemory) {
     let all = machine.tables(in: memory)
-    self.init(machine, all.tables, all.gaps)
+    self.init(machine, all.tables, all.gaps, all.clashes)
   }
 
-  private init(_ machine: Machine, _ tables: [DMATable], _ gaps: [TableGap]) {
+  private init(
+    _ machine: Machine, _ tables: [DMATable], _ gaps: [TableGap], _ clashes: [DomainClash]
+  ) {
     self.machine = machine
     self.tables = tables
     self.gaps = gaps
+    self.clashes = clashes
   }
 
   /// Selects the tables of a machine.
@@ -47,7 +52,10 @@ public struct MapsReport: Sendable {
     guard !tables.isEmpty else {
       throw .noSuchTable(name, available: all.tables.map(\.name), gaps: gaps)
     }
-    self.init(machine, tables, gaps)
+    let clashes = all.clashes.filter { clash in
+      tables.contains { $0.domainID == clash.domainID }
+    }
+    self.init(machine, tables, gaps, clashes)
   }
 
   /// Hands out the tables one by one with their runs.
@@ -85,6 +93,7 @@ public struct MapsReport: Sendable {
       blindness.add(maps.gaps)
     }
     for gap in blindness.gaps { out.write("#unknown\t\(gap.subjectText)\t\(gap.causeText)\n") }
+    for clash in clashes { out.write("#wrong\t\(clash.text)\n") }
     return blindness
   }
 
@@ -111,6 +120,8 @@ public struct MapsReport: Sendable {
       maps.writeText(to: &out, ink: ink)
       blindness.add(maps.gaps)
     }
+    if !clashes.isEmpty { out.write("\n") }
+    for clash in clashes { out.write(ink.bad(clash.text) + "\n") }
     return blindness
   }
 
@@ -118,7 +129,7 @@ public struct MapsReport: Sendable {
   public func encodable(in memory: some PhysicalMemory) -> MapsDocument {
     var all: [TableMaps] = []
     forEachTable(in: memory) { all.append($0) }
-    return MapsDocument(tables: all, unknown: gaps)
+    return MapsDocument(tables: all, unknown: gaps, wrong: clashes.map(\.text))
   }
 }
 
@@ -127,6 +138,8 @@ public struct MapsDocument: Sendable, Encodable {
   public var tables: [TableMaps]
   /// What lies above the page tables and is not known; what is not known of a table stands there.
   public var unknown: [TableGap]
+  /// Different tables under one number, in words.
+  public var wrong: [String]
 
   public var blindness: Blindness { Blindness(unknown + tables.flatMap(\.gaps)) }
 }

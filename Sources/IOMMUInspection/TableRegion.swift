@@ -1,7 +1,8 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// A table above the page tables that can be put into words: one conformance for each kind of unit.
+/// A table above the page tables, or one beside them, that can be put into words: conformances stand
+/// beside each kind of unit.
 protocol DescribedUpperTable: Sendable {
   var start: PhysicalAddress { get }
   var byteCount: UInt64 { get }

@@ -9,6 +9,8 @@ struct TableSurvey {
   let gaps: [TableGap]
   /// Tables above the page tables where the machine has no memory.
   let unanswered: [TableGap]
+  /// Different tables under one number.
+  let clashes: [DomainClash]
   /// One for all tables that are the same mappings: a broken dump may have thousands of them.
   private let findings: [Table: Findings]
 
@@ -48,6 +50,7 @@ struct TableSurvey {
     tables = all.tables
     gaps = all.gaps
     unanswered = all.unanswered
+    clashes = all.clashes
     self.findings = findings
   }
 

@@ -52,12 +52,18 @@ public struct DMATable: Sendable {
   public var pasid: PASID?
   /// What the device sees; `nil` for one that passes untranslated.
   public var table: Table?
+  /// The number by which hardware tells cached translations of this table from those of others;
+  /// `nil` where it needs none.
+  public var domainID: UInt16?
 
   /// - Parameter pasid: What the requests carry; `nil` for requests without PASID.
-  public init(owner: TableOwner, pasid: PASID? = nil, table: Table?) {
+  public init(
+    owner: TableOwner, pasid: PASID? = nil, table: Table?, domainID: UInt16? = nil
+  ) {
     self.owner = owner
     self.pasid = pasid
     self.table = table
+    self.domainID = domainID
   }
 
   /// What people call it by: ``TableOwner/description``.

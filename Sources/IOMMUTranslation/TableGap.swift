@@ -20,6 +20,8 @@ public struct TableGap: Hashable, Sendable {
     case requesters(ClosedRange<UInt16>)
     /// Address spaces of a requester.
     case addressSpaces(Requester, ClosedRange<UInt32>)
+    /// Entries of a unit's interrupt remapping table: no DMA depends on them.
+    case interrupts(ClosedRange<UInt32>)
     /// Addresses of a table, half-open.
     case addresses(TableOwner, Range<IOVA>)
   }
@@ -32,6 +34,8 @@ public struct TableGap: Hashable, Sendable {
   public var place: TablePlace
   /// The first byte that is not known.
   public var address: PhysicalAddress
+  /// What the dump says of that byte, where it does not hold it.
+  public var presence = Presence.absent
 
   public init(_ cause: Cause, _ scope: Scope, in place: TablePlace, at address: PhysicalAddress) {
     self.cause = cause
@@ -44,6 +48,7 @@ public struct TableGap: Hashable, Sendable {
   public func concerns(_ device: PCI.Function) -> Bool {
     switch scope {
     case .addresses(let owner, _): owner.covers(device) ?? true
+    case .interrupts: false
     case _ where device.segment != segment: false
     case .unit: true
     case .requesters(let range): range.contains(device.requester.rawValue)
@@ -67,6 +72,8 @@ extension TableGap {
         : "\(device(range.lowerBound)) to \(device(range.upperBound))"
     case .addressSpaces(let requester, let pasids):
       "\(device(requester.rawValue)) PASIDs \(pasids.lowerBound) to \(pasids.upperBound)"
+    case .interrupts(let range):
+      "interrupts \(hexadecimal(range.lowerBound)) to \(hexadecimal(range.upperBound))" + ofSegment
     case .addresses(let owner, let range): "\(owner) IOVA \(range.text)"
     }
   }
@@ -79,7 +86,7 @@ extension TableGap {
       case .level(let level): "table of level \(level)"
       }
     return switch cause {
-    case .absent: "the \(table) at \(address) is not in this dump"
+    case .absent: "the \(table) at \(address) is \(presence.whereabouts)"
     case .tooManyReferences:
       "the \(table) at \(address) is reached too often: tables point at each other"
     case .tooMany: "there are more of them than are looked at"
@@ -99,11 +106,37 @@ public struct TablesInForce: Sendable {
   /// Tables above the page tables where the machine has no memory: hardware finds nothing there
   /// either. A unit, which does not know the machine, lists them among ``gaps``.
   public var unanswered: [TableGap]
+  /// Different tables of a unit under one number.
+  public var clashes: [DomainClash]
 
-  public init(tables: [DMATable] = [], gaps: [TableGap] = [], unanswered: [TableGap] = []) {
+  public init(
+    tables: [DMATable] = [], gaps: [TableGap] = [], unanswered: [TableGap] = [],
+    clashes: [DomainClash] = []
+  ) {
     self.tables = tables
     self.gaps = gaps
     self.unanswered = unanswered
+    self.clashes = clashes
+  }
+}
+
+/// Different tables that a unit cannot tell apart in its caches: what it has cached of one may
+/// answer for another.
+public struct DomainClash: Sendable {
+  /// The number that all of them have.
+  public var domainID: UInt16
+  /// The first owner of each table, and the table's first byte; two at least.
+  public var tables: [(owner: TableOwner, root: PhysicalAddress)]
+
+  /// `domain 2 is that of different tables, 0x5281000 (00:00.0) and 0xe6f4000 (00:1f.2): ...`.
+  public var text: String {
+    let shown = tables.prefix(4).map { "\($0.root) (\($0.owner))" }
+    let list =
+      tables.count > shown.count
+      ? shown.joined(separator: ", ") + " and \(tables.count - shown.count) more"
+      : shown.dropLast().joined(separator: ", ") + " and " + shown[shown.count - 1]
+    return "domain \(domainID) is that of different tables, \(list): what is cached of one answers "
+      + "for the others"
   }
 }
 
@@ -143,6 +176,16 @@ extension Machine {
       && (ram.isEmpty || ram.contains { $0.contains(address) })
   }
 
+  /// A gap that a unit found, with what the dump says of it; `nil` where the machine has no memory
+  /// there, so that hardware finds nothing either.
+  package func judged(_ gap: TableGap, in memory: some PhysicalMemory) -> TableGap? {
+    guard gap.cause == .absent else { return gap }
+    guard isAbsent(gap.address, in: memory) else { return nil }
+    var gap = gap
+    gap.presence = memory.presence(of: gap.address)
+    return gap
+  }
+
   /// Every table in force: what all that goes over a machine's tables begins with.
   ///
   /// - Complexity: For VT-d, one root table and the context tables of the buses present; in scalable
@@ -154,9 +197,13 @@ extension Machine {
       let found = unit.model.tables(in: memory)
       // Of units that know the same device the first counts, as in a walk.
       all.tables += found.tables.filter { owners.insert($0.owner).inserted }
+      all.clashes += found.clashes
       for gap in found.gaps {
-        let isUnknown = gap.cause != .absent || isAbsent(gap.address, in: memory)
-        if isUnknown { all.gaps.append(gap) } else { all.unanswered.append(gap) }
+        if let gap = judged(gap, in: memory) {
+          all.gaps.append(gap)
+        } else {
+          all.unanswered.append(gap)
+        }
       }
     }
     return all
@@ -172,7 +219,7 @@ extension Machine {
     of table: DMATable, in memory: some PhysicalMemory, budget: inout EnumerationBudget
   ) -> TableMappings {
     var mappings = table.mappings(in: memory, budget: &budget)
-    mappings.gaps.removeAll { $0.cause == .absent && !isAbsent($0.address, in: memory) }
+    mappings.gaps = mappings.gaps.compactMap { judged($0, in: memory) }
     return mappings
   }
 

@@ -1,10 +1,10 @@
 import IOMMUFormats
 
-/// A kind of table above the page tables, as its manual names it.
+/// A kind of table above the page tables or beside them, as its manual names it.
 @frozen
 public struct UpperTableKind: Hashable, Sendable, CustomStringConvertible {
   /// How many tables lie between this one and the page tables, this one counted: 1 for those whose
-  /// entries lead to page tables.
+  /// entries lead to page tables, 0 for those that lead to none.
   public let height: Int
   public let name: StaticString
 

@@ -32,8 +32,11 @@ public protocol UnitModel: Hashable, Sendable {
   /// Every table above the page tables, with who depends on it, as far as memory holds them.
   func upperTableExtents(in memory: some PhysicalMemory) -> [UpperTableExtent]
 
-  /// What becomes of interrupts from devices.
+  /// What becomes of interrupts in the format that software without interrupt remapping uses.
   var interrupts: InterruptPassage { get }
+
+  /// What the unit's interrupt remapping table says; `nil` where it has none in force, or nobody knows.
+  func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings?
 
   /// Memory that the CPU reaches through the unit; `nil` where it reaches all memory past it.
   var cpuAperture: CPUAperture? { get }
@@ -42,14 +45,15 @@ public protocol UnitModel: Hashable, Sendable {
 extension UnitModel {
   public func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
   public var cpuAperture: CPUAperture? { nil }
+  public func interruptMappings(in _: some PhysicalMemory) -> InterruptMappings? { nil }
 }
 
 /// What a unit does with interrupts in the format that software without interrupt remapping uses.
 public enum InterruptPassage: Hashable, Sendable {
   /// The unit leaves all interrupts alone.
   case notRemapped
-  /// Nobody knows whether it remaps them.
-  case unknown
+  /// Nobody knows; says what is not known and why.
+  case unknown(String)
   /// It remaps interrupts and lets those in the compatibility format pass.
   case passesCompatibilityFormat
   /// It blocks those in the compatibility format; says why.

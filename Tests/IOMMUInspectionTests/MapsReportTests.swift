@@ -107,7 +107,7 @@ import Testing
       String(decoding: try encoder.encode(maps), as: UTF8.self) == """
         {"tables":[{"bytes":"0x2000","kind":"GATT","root":"0x20000","runs":[{"access":"rw",\
         "bytes":"0x2000","iova":"0x4000000","physical":"0x1234567000"}],"table":"gart",\
-        "unknown":[]}],"unknown":[]}
+        "unknown":[]}],"unknown":[],"wrong":[]}
         """)
   }
 }

@@ -41,6 +41,27 @@ import Testing
         == [0x1_0000, 0x20_0000, 0x20_2000, 0x20_0000, 0x40_0000].map { IOVA($0) })
   }
 
+  @Test func `on a dump it is broken by an interrupt posted into the crash kernel`() throws {
+    // Entry 2 posts in a descriptor at 2 MiB + 40h, entry 3 in one before the crash kernel; the table
+    // is not in every dump.
+    let dump = try Dump(
+      [Dump.unit(status: 0xc300_0000, interruptTable: 0x5007)],
+      words: [
+        (0x5020, 0x0020_0040_0033_8001), (0x5028, 0x4_00f8),
+        (0x5030, 0x001f_ffc0_0033_8001), (0x5038, 0x4_00f8),
+      ])
+    let verdict = try dump.check(devices: []).exposure()
+    #expect(
+      verdict.texts == [
+        "interrupt 0x2 is posted in a descriptor at 0x200040, in the crash kernel"
+      ])
+    #expect(verdict.findings.map(\.entryAddress) == [PhysicalAddress(0x5020)])
+    #expect(
+      try dump.check(devices: [], lacking: [0x5000]).exposure().texts == [
+        "interrupts 0x0 to 0xff: unknown, the interrupt remapping table at 0x5000 is not in this dump"
+      ])
+  }
+
   @Test func `on a dump it is broken by whoever passes untranslated`() throws {
     let anybody =
       "DMA of any device passes untranslated and can write 0x200000..<0x204000, in the crash kernel, "

@@ -33,12 +33,15 @@ import Testing
 @Suite struct InterruptTests {
   @Test(
     arguments: [
-      (0xc200_0000, .broken), (0xc280_0000, .holds), (0xc000_0000, .notApplicable), (nil, .unknown),
-    ] as [(UInt32?, RuleVerdict.Outcome)])
-  func `on a dump it is what GSTS says, TES, RTPS, IRES and CFIS`(
-    status: UInt32?, outcome: RuleVerdict.Outcome
+      // GSTS: TES, RTPS, IRES and CFIS; IRTA: EIME.
+      (0xc200_0000, 0x7, .broken), (0xc280_0000, 0x7, .holds), (0xc280_0000, 0x807, .broken),
+      (0xc280_0000, nil, .unknown), (0xc000_0000, nil, .notApplicable), (nil, 0x7, .unknown),
+    ] as [(UInt32?, UInt64?, RuleVerdict.Outcome)])
+  func `on a dump it is what the registers say`(
+    status: UInt32?, table: UInt64?, outcome: RuleVerdict.Outcome
   ) throws {
-    #expect(try Dump.vtd(status: status).check().interrupts().outcome == outcome)
+    let dump = try Dump([Dump.unit(status: status, interruptTable: table)])
+    #expect(try dump.check().interrupts().outcome == outcome)
   }
 
   @Test func `on a dump the finding says why`() throws {
@@ -49,13 +52,14 @@ import Testing
       ])
     #expect(
       try Dump.vtd(status: nil).check().interrupts().texts == [
-        "whether a unit remaps interrupts is not known: its status is not"
+        "whether the unit at 0xfed90000 remaps interrupts is not known: GSTS_REG is not"
       ])
   }
 
   @Test func `of two units the worse counts`() throws {
     func outcome(_ statuses: [UInt32?]) throws -> RuleVerdict.Outcome {
-      try Dump(statuses.map { Dump.unit(status: $0) }).check().interrupts().outcome
+      try Dump(statuses.map { Dump.unit(status: $0, interruptTable: 0x7) }).check().interrupts()
+        .outcome
     }
     #expect(try outcome([0xc280_0000, 0xc200_0000]) == .broken)
     #expect(try outcome([nil, 0xc200_0000]) == .broken)
@@ -72,6 +76,7 @@ import Testing
     ] {
       var unit = try #require(primary.machine.units[0].as(VTd.Unit.self))
       unit.status = VTd.GlobalStatus(rawValue: status)
+      unit.interruptTableAddress = VTd.InterruptTableAddress(rawValue: 0x7)
       let verdict = check(primary) { $0.machine.units = [.vtd(unit)] }.interrupts()
       #expect(verdict.outcome == outcome)
     }

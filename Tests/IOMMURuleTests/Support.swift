@@ -58,13 +58,15 @@ struct Dump {
 
   /// Registers of a VT-d unit with a root table at 0x1000, without capabilities.
   static func unit(
-    status: UInt32? = 0xc000_0000, limits: VTd.Limits = .permissive, scalable: Bool = false
+    status: UInt32? = 0xc000_0000, limits: VTd.Limits = .permissive, scalable: Bool = false,
+    interruptTable: UInt64? = nil
   ) -> TranslationUnit {
     .vtd(
       VTd.Unit(
         base: PhysicalAddress(0xfed9_0000),
         rootTableAddress: VTd.RootTableAddress(rawValue: scalable ? 0x1400 : 0x1000),
-        status: status.map { VTd.GlobalStatus(rawValue: $0) }, limits: limits))
+        status: status.map { VTd.GlobalStatus(rawValue: $0) }, limits: limits,
+        interruptTableAddress: interruptTable.map { VTd.InterruptTableAddress(rawValue: $0) }))
   }
 
   /// Two devices, 00:03.0 and 00:04.0, each with the crash kernel mapped to itself in three levels, and

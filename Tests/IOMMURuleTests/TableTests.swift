@@ -53,6 +53,51 @@ import Testing
     #expect(try texts(0x1_3000) == ["00:00.0: PASID table at 0x13000 lies in the crash kernel"])
   }
 
+  @Test func `on a dump it is broken by an interrupt remapping table in the crash kernel`() throws {
+    let dump = try Dump([Dump.unit(status: 0xc300_0000, interruptTable: 0x5007)])
+    let verdict = try dump.check(devices: []) {
+      $0.machine.crashKernel = [.addresses(0x5000..<0x6000)]
+      $0.freedTables = []
+    }.tablesSound()
+    #expect(verdict.texts == ["interrupt remapping table at 0x5000 lies in the crash kernel"])
+  }
+
+  @Test func `on a dump it is broken by two tables under one domain`() throws {
+    // Domains 3 and 4, then 3 for both; their tables are different ones.
+    let dump = try Dump.vtd()
+    #expect(try dump.check { $0.freedTables = [] }.tablesSound().texts == [])
+    dump.store(0x301, at: 0x2208)
+    let clashing = try dump.check { $0.freedTables = [] }.tablesSound()
+    #expect(clashing.outcome == .broken)
+    #expect(
+      clashing.texts == [
+        "00:04.0: domain 3 is that of different tables, 0x3000 (00:03.0) and 0x6000 (00:04.0): what is "
+          + "cached of one answers for the others"
+      ])
+    // One table for both is as it should be.
+    dump.store(0x3001, at: 0x2200)
+    #expect(try dump.check { $0.freedTables = [] }.tablesSound().texts == [])
+  }
+
+  @Test func `first-stage tables are told apart by PASID too`() throws {
+    // Scalable mode, 00:00.0: PASIDs 0 and 1 in domain 9, first-stage tables of four levels.
+    let dump = try Dump(
+      [Dump.unit(scalable: true)],
+      words: [
+        (0x1000, 0x2001), (0x2000, 0x1_2001), (0x1_2000, 0x1_3001),
+        (0x1_3000, 0x41), (0x1_3008, 9), (0x1_3010, 0x1_5000),
+        (0x1_3040, 0x41), (0x1_3048, 9), (0x1_3050, 0x1_6000),
+        // 00:01.0: PASID 0 in the same domain, of another table.
+        (0x2100, 0x2_2001), (0x2_2000, 0x2_3001),
+        (0x2_3000, 0x41), (0x2_3008, 9), (0x2_3010, 0x2_5000),
+      ])
+    #expect(
+      try dump.check(devices: []) { $0.freedTables = [] }.tablesSound().texts == [
+        "00:01.0/0: domain 9 is that of different tables, 0x15000 (00:00.0/0) and 0x25000 "
+          + "(00:01.0/0): what is cached of one answers for the others"
+      ])
+  }
+
   @Test func `on a dump it is broken by an entry with a reserved bit, and one in no memory`() throws
   {
     let dump = try Dump.vtd()

@@ -9,7 +9,7 @@ import Testing
   static let source = Requester("00:1f.2")!
 
   /// A unit of 39 bits with a table of 256 entries.
-  static let remapping = InterruptRemapping(
+  static let remapping = VTd.InterruptRemapping(
     isEnabled: true, table: VTd.InterruptTableAddress(table: table, sizeCode: 7),
     hostAddressWidth: 39)
 
@@ -19,7 +19,7 @@ import Testing
 
   static func decide(
     _ entry: Entry = entry, _ request: VTd.InterruptRequest = request,
-    from requester: Requester = source, by remapping: InterruptRemapping = remapping
+    from requester: Requester = source, by remapping: VTd.InterruptRemapping = remapping
   ) throws -> InterruptDecision {
     let memory = try FlatMemory(byteCount: 2 << 20)
     entry.store(to: memory, at: PhysicalAddress(table.rawValue + 0x17 * 16))
@@ -240,7 +240,7 @@ import Testing
     var blocked = 0
     for _ in 0..<4000 {
       let bits = generator.next()
-      let remapping = InterruptRemapping(
+      let remapping = VTd.InterruptRemapping(
         isEnabled: bits & 7 != 0, passesCompatibilityFormat: bits & 8 != 0,
         table: VTd.InterruptTableAddress(rawValue: 0x10_0000 | bits & 0x80f),
         hostAddressWidth: 39, canPost: bits & 16 != 0, requiresExtendedMode: bits & 32 != 0,

@@ -51,8 +51,17 @@ extension VTd {
     /// ECAP.NWFS: the no-write flag of translation requests.
     public static let noWriteFlag = Features(rawValue: 1 << 21)
 
-    /// Everything there is: for reading tables of a unit whose capabilities are not known.
-    public static let all = Features(rawValue: 1 << 22 - 1)
+    /// CAP.PI: interrupts may be posted.
+    public static let postedInterrupts = Features(rawValue: 1 << 22)
+
+    /// Everything that a unit may let pass: for reading tables of one whose capabilities are not
+    /// known.
+    public static let all = Features(rawValue: 1 << 23 - 1)
+
+    /// ECAP.EIMER: no interrupt passes where destinations have eight bits.
+    public static let requiredExtendedInterrupts = Features(rawValue: 1 << 23)
+    /// ECAP.IRREQ: no interrupt passes while remapping is off.
+    public static let requiredInterruptRemapping = Features(rawValue: 1 << 24)
   }
 }
 
@@ -60,7 +69,7 @@ extension VTd.Features {
   /// Which bit of CAP_REG says that the unit has a feature.
   static let inCapability: [(feature: VTd.Features, field: BitField)] = [
     (.zeroLengthReads, VTd.Capability.zlr), (.firstStage1GiBPages, VTd.Capability.fs1gp),
-    (.fiveLevelFirstStage, VTd.Capability.fs5lp),
+    (.fiveLevelFirstStage, VTd.Capability.fs5lp), (.postedInterrupts, VTd.Capability.pi),
   ]
 
   /// Which bit of ECAP_REG says that the unit has a feature.
@@ -79,6 +88,8 @@ extension VTd.Features {
     (.abortDMA, VTd.ExtendedCapability.adms),
     (.secondStageIOPermissions, VTd.ExtendedCapability.ssirws),
     (.noWriteFlag, VTd.ExtendedCapability.nwfs),
+    (.requiredExtendedInterrupts, VTd.ExtendedCapability.eimer),
+    (.requiredInterruptRemapping, VTd.ExtendedCapability.irreq),
   ]
 
   /// What the two registers say.

@@ -35,8 +35,8 @@ extension RemappingUnit {
   }
 
   /// What the registers say about interrupts.
-  private var interruptRemapping: InterruptRemapping {
-    InterruptRemapping(
+  private var interruptRemapping: VTd.InterruptRemapping {
+    VTd.InterruptRemapping(
       isEnabled: status.has(.interruptRemapping),
       passesCompatibilityFormat: status.has(.compatibilityFormatInterrupts),
       table: interruptTableAddress, hostAddressWidth: limits.hostAddressWidth,
@@ -74,7 +74,8 @@ extension RemappingUnit {
   }
 
   private func outcome(
-    of decision: InterruptDecision, _ request: VTd.InterruptRequest, _ remapping: InterruptRemapping
+    of decision: InterruptDecision, _ request: VTd.InterruptRequest,
+    _ remapping: VTd.InterruptRemapping
   ) -> InterruptOutcome {
     switch decision {
     case .passed: return .passed(request)

@@ -44,6 +44,7 @@ extension VTd {
       typealias Offset = VTd.RegisterOffset
       var registers = [Offset.rootTableAddress: unit.rootTableAddress.rawValue]
       registers[Offset.globalStatus] = unit.status.map { UInt64($0.rawValue) }
+      registers[Offset.interruptTableAddress] = unit.interruptTableAddress?.rawValue
       if unit.limits.majorVersion != VTd.Limits.permissive.majorVersion {
         registers[Offset.version] = UInt64(
           VTd.Version(major: unit.limits.majorVersion, minor: 0).rawValue)
@@ -96,6 +97,8 @@ extension UnitRecord {
     let status = try doubleword(Offset.globalStatus).map(VTd.GlobalStatus.init(rawValue:))
     return VTd.Unit(
       base: address(VTd.Record.base), rootTableAddress: root, status: status, limits: try limits(),
+      interruptTableAddress: quadword(Offset.interruptTableAddress).map(
+        VTd.InterruptTableAddress.init(rawValue:)),
       segment: number(VTd.Record.segment).map { UInt16($0) })
   }
 

@@ -75,6 +75,8 @@ public struct MapsSummary: Sendable, Encodable {
   public var rows: [Row] = []
   /// What lies above the page tables and is not known.
   public let gaps: [TableGap]
+  /// Different tables under one number.
+  public let clashes: [DomainClash]
 
   /// All that is not known, of tables too.
   public var blindness: Blindness { Blindness(gaps + rows.flatMap(\.gaps)) }
@@ -82,6 +84,7 @@ public struct MapsSummary: Sendable, Encodable {
   /// Counts every leaf of every table, shared ones once.
   public init(_ report: MapsReport, in memory: some PhysicalMemory) {
     gaps = report.gaps
+    clashes = report.clashes
     var known: [Table: Int] = [:]
     report.forEachTable(in: memory) { maps in
       let table = maps.table
@@ -126,14 +129,16 @@ public struct MapsSummary: Sendable, Encodable {
           + "\(ink.faint(shared))\n")
     }
     blindness.write(to: &out, ink: ink)
+    for clash in clashes { out.write(ink.bad(clash.text) + "\n") }
   }
 
-  enum CodingKeys: String, CodingKey { case tables, unknown }
+  enum CodingKeys: String, CodingKey { case tables, unknown, wrong }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(rows, forKey: .tables)
     try container.encode(gaps, forKey: .unknown)
+    try container.encode(clashes.map(\.text), forKey: .wrong)
   }
 }
 

@@ -27,6 +27,7 @@ public struct DumpReport: Sendable {
   private let findings: [ShownFinding]
   private let maps: [TableMaps]
   private let summary: MapsSummary
+  private let interrupts: InterruptReport
   private let tables: [Range<PhysicalAddress>]
 
   /// Mappings listed for one device; more are counted.
@@ -53,6 +54,7 @@ public struct DumpReport: Sendable {
     report.forEachTable(in: memory) { maps.append($0) }
     self.maps = maps
     summary = MapsSummary(report, in: memory)
+    interrupts = InterruptReport(machine, in: memory)
     tables = Annotator(machine, in: memory).regions.map(\.range)
   }
 
@@ -68,6 +70,7 @@ public struct DumpReport: Sendable {
     writeDrawings(to: &out)
     writeDevices(to: &out)
     writeMappings(to: &out)
+    writeInterrupts(to: &out)
     writeWalks(to: &out)
     out.write("<footer>Made by <code>iommu report</code>. Addresses are hexadecimal; ranges are ")
     out.write("half-open.</footer>\n</main>\n</body>\n</html>\n")
@@ -181,6 +184,7 @@ public struct DumpReport: Sendable {
       out.write("</tr>\n")
     }
     out.write("</table></div>\n")
+    for clash in summary.clashes { out.write("<p class=\"note\">\(escaped(clash.text))</p>\n") }
   }
 
   private func writeMappings(to out: inout some TextOutputStream) {
@@ -201,6 +205,34 @@ public struct DumpReport: Sendable {
       if left > 0 {
         out.write("<p class=\"note\">\(left) more: <code>iommu maps --table ")
         out.write("\(escaped(map.table.name))</code></p>\n")
+      }
+      out.write("</details>\n")
+    }
+  }
+
+  private func writeInterrupts(to out: inout some TextOutputStream) {
+    let units = interrupts.units.filter { $0.mappings != nil || $0.isUnknown }
+    guard !units.isEmpty else { return }
+    out.write("<h2 id=\"interrupts\">Interrupts</h2>\n")
+    for unit in units {
+      out.write("<details><summary class=\"mono\">\(escaped(unit.name)) <span>")
+      out.write("\(escaped(unit.heading))</span></summary>\n")
+      let mappings = unit.mappings?.mappings ?? []
+      if !mappings.isEmpty {
+        out.write("<table>\n<tr><th>entry</th><th>what becomes of the interrupt</th></tr>\n")
+        for (mapping, entry) in zip(mappings, unit.entries).prefix(Self.runLimit) {
+          out.write("<tr><td class=\"mono\">\(hexadecimal(mapping.index))</td><td>")
+          out.write(escaped(entry.statement + entry.entry.violations.map { ", " + $0 }.joined()))
+          out.write("</td></tr>\n")
+        }
+        out.write("</table>\n")
+      }
+      let left = mappings.count - Self.runLimit
+      if left > 0 {
+        out.write("<p class=\"note\">\(left) more: <code>iommu maps --interrupts</code></p>\n")
+      }
+      for gap in unit.mappings?.gaps ?? [] {
+        out.write("<p class=\"note\">\(escaped(gap.text))</p>\n")
       }
       out.write("</details>\n")
     }

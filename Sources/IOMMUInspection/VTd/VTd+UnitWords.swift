@@ -10,7 +10,12 @@ extension VTd.Unit: DescribedUnit {
   }
 
   func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable] {
-    guard translates else { return [] }
-    return upperTables(in: memory).tables.map { VTdUpperTableWords(table: $0, limits: limits) }
+    let aboveTables = translates ? upperTables(in: memory).tables : []
+    return aboveTables.map { VTdUpperTableWords(table: $0, limits: limits) }
+      + (describedInterruptTable.map { [$0] } ?? [])
+  }
+
+  var describedInterruptTable: (any DescribedUpperTable)? {
+    interruptTable.map { VTdInterruptTableWords(table: $0) }
   }
 }

@@ -82,7 +82,11 @@ final class RemappingUnitDriver {
 
   /// The unit as a machine file tells of it.
   var unit: VTd.Unit {
-    VTd.Unit(base: base, rootTableAddress: rootTableAddress, status: status, limits: limits)
+    VTd.Unit(
+      base: base, rootTableAddress: rootTableAddress, status: status, limits: limits,
+      interruptTableAddress: extendedCapability.hasInterruptRemapping
+        ? VTd.InterruptTableAddress(
+          rawValue: registers.read(VTd.RegisterOffset.interruptTableAddress, byteCount: 8)) : nil)
   }
 
   /// Changes one thing, and keeps all that is on.

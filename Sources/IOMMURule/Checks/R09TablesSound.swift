@@ -2,7 +2,8 @@ import IOMMUFormats
 import IOMMUTranslation
 
 extension RuleCheck {
-  /// R9: every table lies outside the crash kernel, has not been given back, and can be walked.
+  /// R9: every table lies outside the crash kernel, has not been given back, can be walked, and has
+  /// a domain of its own.
   ///
   /// Entries that no request is looked up in are nobody's concern.
   ///
@@ -16,6 +17,9 @@ extension RuleCheck {
       inspector.verdict.add(
         RuleFinding(
           entryAddress: gap.address, "no memory answers at \(gap.address), in the \(table)"))
+    }
+    for clash in survey.clashes {
+      inspector.verdict.add(RuleFinding(owner: clash.tables[1].owner, clash.text))
     }
     inspector.verdict.add(survey.gaps)
     for unit in machine.units {
@@ -49,9 +53,8 @@ extension RuleCheck {
       at place: PhysicalAddress
     ) {
       for range in space.ranges(from: address, byteCount: byteCount) {
-        inspector.verdict.add(
-          RuleFinding(
-            gap: TableGap(cause, .addresses(owner, range), in: .level(level), at: place)))
+        let gap = TableGap(cause, .addresses(owner, range), in: .level(level), at: place)
+        inspector.verdict.add(RuleFinding(gap: machine.judged(gap, in: memory) ?? gap))
       }
     }
     do throws(EnumerationExhausted) {
@@ -137,7 +140,7 @@ extension TableGap.Scope {
     switch self {
     case .requesters(let range) where range.count == 1: Requester(rawValue: range.lowerBound)
     case .addressSpaces(let requester, _): requester
-    case .unit, .requesters, .addresses: nil
+    case .unit, .requesters, .interrupts, .addresses: nil
     }
   }
 }

@@ -11,10 +11,7 @@ extension RuleCheck {
       case .notRemapped: break
       case .passesCompatibilityFormat:
         if verdict.outcome == .notApplicable { verdict = RuleVerdict(.interrupts) }
-      case .unknown:
-        verdict.add(
-          RuleFinding(
-            kind: .unknown, "whether a unit remaps interrupts is not known: its status is not"))
+      case .unknown(let text): verdict.add(RuleFinding(kind: .unknown, text))
       case .blocks(let text): verdict.add(RuleFinding(text))
       }
     }

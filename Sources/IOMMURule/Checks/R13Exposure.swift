@@ -31,8 +31,29 @@ extension RuleCheck {
               + "time"))
       }
     }
+    addPostedInterrupts(to: &verdict)
     verdict.addGaps(of: survey)
     return verdict
+  }
+
+  /// Descriptors in the crash kernel that hardware writes when a device sends an interrupt.
+  private func addPostedInterrupts(to verdict: inout RuleVerdict) {
+    for unit in machine.units {
+      guard let interrupts = machine.interruptMappings(of: unit, in: memory) else { continue }
+      for mapping in interrupts.mappings {
+        guard case .posted(let posted) = mapping.decision,
+          let descriptor = Range(
+            start: posted.descriptor, byteCount: UInt64(VTd.PostedInterruptDescriptor.byteCount)),
+          overlapsCrashKernel(descriptor)
+        else { continue }
+        verdict.add(
+          RuleFinding(
+            access: .write, entryAddress: mapping.entryAddress,
+            "interrupt \(hexadecimal(mapping.index)) is posted in a descriptor at "
+              + "\(posted.descriptor), in the crash kernel"))
+      }
+      verdict.add(interrupts.gaps)
+    }
   }
 
   /// The part of a range that a device has the address lines for, at the numbers of the run.

@@ -24,22 +24,18 @@ extension VTd.Unit: UnitModel {
   public var blocksDevices: Bool { translates }
 
   public func upperTableExtents(in memory: some PhysicalMemory) -> [UpperTableExtent] {
-    guard translates else { return [] }
-    return upperTables(in: memory).tables.compactMap { table in
+    let aboveTables = translates ? upperTables(in: memory).tables : []
+    let extents = aboveTables.compactMap { table in
       Range(start: table.start, byteCount: table.byteCount).map {
         UpperTableExtent(kind: table.place, scope: table.scope, range: $0)
       }
     }
-  }
-
-  public var interrupts: InterruptPassage {
-    guard let status else { return .unknown }
-    guard status.remapsInterrupts else { return .notRemapped }
-    return status.passesCompatibilityInterrupts
-      ? .passesCompatibilityFormat
-      : .blocks(
-        "the unit at \(base) remaps interrupts and blocks those in the compatibility format "
-          + "(GSTS.CFIS=0)")
+    guard let interrupts = interruptTable else { return extents }
+    return extents + [
+      UpperTableExtent(
+        kind: VTd.interruptTable, scope: .interrupts(0...UInt32(interrupts.entryCount - 1)),
+        range: interrupts.range)
+    ]
   }
 }
 

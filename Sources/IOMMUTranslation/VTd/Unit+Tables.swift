@@ -66,10 +66,14 @@ extension VTd.Unit {
       .requester(PCI.Function(segment: segment, requester), addressSpace: space)
     }
     func table(_ owner: TableOwner, _ request: VTd.Request) -> DMATable? {
-      var observer = Unobserved()
-      return switch resolver.route(of: request, in: memory, observer: &observer) {
-      case .passThrough: DMATable(owner: owner, pasid: request.pasid, table: nil)
-      case .table(let table): DMATable(owner: owner, pasid: request.pasid, table: table)
+      var observer = DomainObserver()
+      let route = resolver.route(of: request, in: memory, observer: &observer)
+      let domainID = observer.domainID
+      return switch route {
+      case .passThrough:
+        DMATable(owner: owner, pasid: request.pasid, table: nil, domainID: domainID)
+      case .table(let table):
+        DMATable(owner: owner, pasid: request.pasid, table: table, domainID: domainID)
       case .untranslated, .blocked: nil
       }
     }
@@ -87,7 +91,77 @@ extension VTd.Unit {
       gap.segment = segment
       return gap
     }
-    return TablesInForce(tables: tables, gaps: gaps)
+    return TablesInForce(tables: tables, gaps: gaps, clashes: DomainClash.all(among: tables))
+  }
+}
+
+/// Keeps the domain that a requester's context or PASID entry names.
+private struct DomainObserver: WalkObserver {
+  var domainID: UInt16?
+
+  mutating func read<Entry: TableEntry>(
+    _ entry: Entry, at _: PhysicalAddress, in _: TablePlace, index _: UInt64,
+    as _: @autoclosure () -> Entry.Variant
+  ) {
+    if let entry = entry as? VTd.ContextEntry { domainID = entry.domainID }
+    if let entry = entry as? VTd.PASIDTableEntry { domainID = entry.domainID }
+  }
+}
+
+extension DomainClash {
+  /// What paging-structure caches are told apart by: second-stage entries by domain, first-stage
+  /// entries by domain and PASID. Specification: Intel VT-d 6.2.
+  private struct Tag: Hashable {
+    var domainID: UInt16
+    var pasid: PASID?
+  }
+
+  /// Where a tag's entries start.
+  private struct Start: Hashable {
+    var root: PhysicalAddress
+    var levels: Int
+    /// The second stage's table, for a first stage that lies in its guest's memory.
+    var guest: PhysicalAddress?
+  }
+
+  /// Tags that several tables of a unit have, in the order of the tables.
+  fileprivate static func all(among tables: [DMATable]) -> [DomainClash] {
+    var starts: [Tag: [Start]] = [:]
+    var clashes: [Tag: DomainClash] = [:]
+    var order: [Tag] = []
+    func add(_ table: DMATable, _ tag: Tag, _ start: Start) {
+      if starts[tag, default: []].contains(start) { return }
+      starts[tag, default: []].append(start)
+      if clashes[tag] == nil {
+        clashes[tag] = DomainClash(domainID: tag.domainID, tables: [])
+        order.append(tag)
+      }
+      clashes[tag]?.tables.append((table.owner, start.root))
+    }
+    for table in tables {
+      guard let domainID = table.domainID else { continue }
+      let second = Tag(domainID: domainID)
+      var first = Tag(domainID: domainID)
+      if case .requester(_, let space) = table.owner { first.pasid = space }
+      switch table.table {
+      case .secondStage(let stage):
+        add(table, second, Start(root: stage.root, levels: stage.format.levels))
+      case .firstStage(let stage):
+        add(table, first, Start(root: stage.root, levels: stage.format.levels))
+      case .nested(let stages):
+        let host = stages.secondStage
+        add(table, second, Start(root: host.root, levels: host.format.levels))
+        add(
+          table, first,
+          Start(
+            root: stages.firstStage.root, levels: stages.firstStage.format.levels,
+            guest: host.root))
+      case .tce, .gatt, nil: break
+      }
+    }
+    return order.compactMap { tag in
+      starts[tag].map { $0.count > 1 } == true ? clashes[tag] : nil
+    }
   }
 }
 

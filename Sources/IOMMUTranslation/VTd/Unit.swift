@@ -9,17 +9,21 @@ extension VTd {
     /// GSTS_REG; `nil` where nobody knows it.
     public var status: VTd.GlobalStatus?
     public var limits: VTd.Limits
+    /// IRTA_REG; `nil` where nobody knows it.
+    public var interruptTableAddress: VTd.InterruptTableAddress?
     /// The PCI segment of the devices behind it, from its DRHD structure; `nil` when not known.
     public var segment: UInt16?
 
     public init(
       base: PhysicalAddress, rootTableAddress: VTd.RootTableAddress, status: VTd.GlobalStatus?,
-      limits: VTd.Limits, segment: UInt16? = nil
+      limits: VTd.Limits, interruptTableAddress: VTd.InterruptTableAddress? = nil,
+      segment: UInt16? = nil
     ) {
       self.base = base
       self.rootTableAddress = rootTableAddress
       self.status = status
       self.limits = limits
+      self.interruptTableAddress = interruptTableAddress
       self.segment = segment
     }
 
@@ -91,5 +95,8 @@ extension VTd {
   }
   @inlinable public static var pasidTable: UpperTableKind {
     UpperTableKind(height: 1, "PASID table")
+  }
+  @inlinable public static var interruptTable: UpperTableKind {
+    UpperTableKind(height: 0, "interrupt remapping table")
   }
 }

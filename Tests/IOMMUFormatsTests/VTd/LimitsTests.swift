@@ -62,7 +62,7 @@ func limits(
     Unit(
       name: "server", capability: 0x08ed_008c_4078_0466, extendedCapability: 0x600_00f0_50df,
       domainIDBits: 16, supportedWidths: 0b00100, guestAddressWidth: 57, faultRecordOffset: 0x400,
-      mamv: 45, has: ["C", "QI", "DT", "IR", "EIM", "PT", "SC"], features: .zeroLengthReads),
+      mamv: 45, has: ["C", "QI", "DT", "IR", "EIM", "PT", "SC"], features: [.zeroLengthReads, .postedInterrupts]),
   ]
 
   @Test(arguments: units)
@@ -142,6 +142,8 @@ func limits(
     (.firstStage, true, 47), (.walkSnoop, true, 48), (.requesterPASID, true, 49),
     (.abortDMA, true, 52), (.requesterPrivilege, true, 53), (.permissionTables, true, 55),
     (.translatedRequestPASIDs, true, 56), (.secondStageIOPermissions, true, 57),
+    (.postedInterrupts, false, 59), (.requiredExtendedInterrupts, true, 61),
+    (.requiredInterruptRemapping, true, 62),
   ]
 
   @Test(arguments: bits.indices)
@@ -157,8 +159,11 @@ func limits(
     #expect(written & word != 0)
   }
 
-  @Test func `every feature has its bit`() {
-    #expect(Self.bits.reduce(into: VTd.Features()) { $0.insert($1.feature) } == .all)
+  @Test func `every feature has its bit, and those that let something pass are all`() {
+    let demands: VTd.Features = [.requiredExtendedInterrupts, .requiredInterruptRemapping]
+    #expect(
+      Self.bits.reduce(into: VTd.Features()) { $0.insert($1.feature) } == .all.union(demands))
+    #expect(VTd.Features.all.isDisjoint(with: demands))
     #expect(VTd.Limits.permissive.features == .all)
     #expect(
       VTd.Limits(

@@ -1,0 +1,195 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// What becomes of the interrupts that devices send: each unit's interrupt remapping table.
+public struct InterruptReport: Sendable, Encodable {
+  /// One unit, and what its table says.
+  public struct Unit: Sendable {
+    public var name: String
+    /// What the unit does with interrupts, where it has no table that is known.
+    var passage: InterruptPassage
+    /// `nil` where no table is in force, or nobody knows.
+    public var mappings: InterruptMappings?
+    /// Each present entry in words and raw, in the order of the table.
+    var entries: [EntryWording] = []
+
+    /// Nothing is known of what the unit does with interrupts.
+    public var isUnknown: Bool {
+      if let mappings { return mappings.isUnknown }
+      return if case .unknown = passage { true } else { false }
+    }
+  }
+
+  public let units: [Unit]
+
+  /// Reads every unit's table.
+  ///
+  /// - Complexity: O(entries of all tables).
+  public init(_ machine: Machine, in memory: some PhysicalMemory) {
+    units = machine.units.map { unit in
+      let mappings = machine.interruptMappings(of: unit, in: memory)
+      let table = unit.words.describedInterruptTable
+      return Unit(
+        name: unit.words.name, passage: unit.model.interrupts, mappings: mappings,
+        entries: (mappings?.mappings ?? []).compactMap { mapping in
+          table?.words(at: UInt64(mapping.index), others: 0, in: memory)
+        })
+    }
+  }
+
+  /// What a unit does with interrupts is not known at all.
+  public var isUnknown: Bool { units.contains(where: \.isUnknown) }
+
+  /// Writes a block for each unit: its table, and a line for each present entry.
+  public func writeText(to out: inout some TextOutputStream, ink: Ink = .none) {
+    if units.isEmpty { out.write("no unit remaps interrupts\n") }
+    for (number, unit) in units.enumerated() {
+      if number > 0 { out.write("\n") }
+      out.write("\(ink.strong(unit.name))  \(unit.heading)\n")
+      guard let mappings = unit.mappings else { continue }
+      let width = mappings.mappings.last.map { hexadecimal($0.index).count } ?? 0
+      for (mapping, entry) in zip(mappings.mappings, unit.entries) {
+        let index = hexadecimal(mapping.index).padded(to: width)
+        let wrong = entry.entry.violations.map { ", " + $0 }.joined()
+        out.write("  \(index)  \(entry.statement)\(ink.bad(wrong))\n")
+      }
+      for gap in mappings.gaps { out.write("  \(ink.warning(gap.text))\n") }
+    }
+  }
+
+  /// Writes a line for each present entry, with tabs between; what is not known in lines that begin
+  /// with `#unknown`.
+  public func writeTSV(to out: inout some TextOutputStream) {
+    out.write(
+      "#unit\tindex\tsource\tvector\tdestination\tmode\tdelivery\ttrigger\thint\tposted\traw\n")
+    for unit in units {
+      for (mapping, entry) in zip(unit.mappings?.mappings ?? [], unit.entries) {
+        let row = InterruptRow(mapping, entry)
+        out.write(
+          [
+            unit.name, row.index, row.source, row.vector ?? row.fault ?? "-",
+            row.destination ?? "-", row.mode ?? "-", row.delivery ?? "-", row.trigger ?? "-",
+            row.hint.map { $0 ? "1" : "0" } ?? "-", row.posted ?? "-",
+            row.raw.joined(separator: " "),
+          ].joined(separator: "\t") + "\n")
+      }
+      if unit.mappings == nil, case .unknown(let text) = unit.passage {
+        out.write("#unknown\t\(unit.name)\t\(text)\n")
+      }
+      for gap in unit.mappings?.gaps ?? [] {
+        out.write("#unknown\t\(gap.subjectText)\t\(gap.causeText)\n")
+      }
+    }
+  }
+}
+
+extension InterruptReport.Unit {
+  /// What stands behind the unit's name.
+  public var heading: String {
+    guard let mappings else {
+      return switch passage {
+      case .notRemapped: "remaps no interrupts"
+      case .unknown(let text), .blocks(let text): text
+      case .passesCompatibilityFormat: "lets interrupts in the compatibility format pass"
+      }
+    }
+    let inUse =
+      mappings.mappings.isEmpty
+      ? (mappings.gaps.isEmpty ? "none in use" : "none in this dump")
+      : "\(mappings.mappings.count) in use"
+    let compatibility =
+      switch passage {
+      case .passesCompatibilityFormat: ", the compatibility format passes"
+      case .blocks: ", the compatibility format is blocked"
+      case .notRemapped, .unknown: ""
+      }
+    return "interrupt remapping table \(mappings.table), "
+      + "\(countText(mappings.entryCount, "entry", plural: "entries")), \(inUse)\(compatibility)"
+  }
+}
+
+extension InterruptReport.Unit: Encodable {
+  enum CodingKeys: String, CodingKey {
+    case unit, compatibility, table, entries, interrupts, unknown
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(name, forKey: .unit)
+    let compatibility =
+      switch passage {
+      case .notRemapped: "not remapped"
+      case .unknown: "unknown"
+      case .passesCompatibilityFormat: "passes"
+      case .blocks: "blocked"
+      }
+    try container.encode(compatibility, forKey: .compatibility)
+    guard let mappings else { return }
+    try container.encode("\(mappings.table)", forKey: .table)
+    try container.encode(mappings.entryCount, forKey: .entries)
+    try container.encode(
+      zip(mappings.mappings, entries).map { InterruptRow($0, $1) }, forKey: .interrupts)
+    try container.encode(mappings.gaps, forKey: .unknown)
+  }
+}
+
+/// One present entry as JSON and tables have it; `nil` what the entry does not say.
+private struct InterruptRow: Encodable {
+  var index: String
+  var address: String
+  var source: String
+  var vector: String?
+  var destination: String?
+  var mode: String?
+  var delivery: String?
+  var trigger: String?
+  var hint: Bool?
+  /// The descriptor that the interrupt is posted in.
+  var posted: String?
+  /// What blocks the interrupt, whoever sends it.
+  var fault: String?
+  /// The entry's words, the lowest first.
+  var raw: [String]
+  var meaning: String
+  /// What hardware would not have of the entry's bits.
+  var wrong: [String]
+
+  init(_ mapping: InterruptMapping, _ entry: EntryWording) {
+    index = hexadecimal(mapping.index)
+    address = "\(mapping.entryAddress)"
+    source = mapping.source.text
+    raw = entry.entry.wordTexts
+    meaning = entry.statement
+    wrong = entry.entry.violations
+    switch mapping.decision {
+    case .passed: break
+    case .delivered(let delivery):
+      vector = hexadecimal(delivery.vector)
+      destination = hexadecimal(delivery.destination)
+      mode = delivery.isLogical ? "logical" : "physical"
+      self.delivery = delivery.deliveryMode.words
+      trigger = delivery.isLevelTriggered ? "level" : "edge"
+      hint = delivery.hasRedirectionHint
+    case .posted(let interrupt):
+      vector = hexadecimal(interrupt.vector)
+      posted = "\(interrupt.descriptor)"
+    case .blocked(let blocked):
+      fault = "fault:" + hexadecimal(blocked.reason.rawValue)
+    }
+  }
+}
+
+extension InterruptSource {
+  /// `00:1f.2`, `00:1f.*`, `buses 02 to 03`, `any`, `none`.
+  var text: String {
+    switch self {
+    case .anyone: return "any"
+    case .nobody: return "none"
+    case .buses(let buses):
+      return "buses \(hexadecimal(buses.lowerBound, digits: 2)) to "
+        + hexadecimal(buses.upperBound, digits: 2)
+    case .requester(let requester, let ignored):
+      return ignored == 0 ? "\(requester)" : "\(requester)/\(hexadecimal(~ignored))"
+    }
+  }
+}
