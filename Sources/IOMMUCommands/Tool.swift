@@ -138,7 +138,7 @@ package struct StandardOutput: TextOutputStream {
 }
 
 /// Says something doubtful on standard error.
-func warn(_ text: String) { complain("warning: \(text)") }
+package func warn(_ text: String) { complain("warning: \(text)") }
 
 /// A line on standard error, or several.
 func complain(_ text: String) {

@@ -15,8 +15,10 @@ package struct Translate: ParsableCommand {
       A request is a line 'requester TAB iova TAB r|w', the IOVA in hexadecimal; the answer is \
       the same line and the physical address, 'fault:0x5' with the manual's reason number, \
       'fault' where the hardware has no number, 'interrupt' for a write to the interrupt range, \
-      or 'unknown' where no unit is known to serve the requester's PCI segment. A request with \
-      PASID has it behind the requester, '00:03.0/5'. Lines that start with # are passed over.
+      or 'unknown' where the dump lacks an entry that decides, or where no unit is known to serve \
+      the requester's PCI segment; why is said once for each requester on standard error. A \
+      request with PASID has it behind the requester, '00:03.0/5'. Lines that start with # are \
+      passed over.
 
       Example: printf '00:03.0\\t0xffefd000\\tw\\n' | iommu translate \
       Examples/vtd-crash/image.elf --machine Examples/vtd-crash/machine.json
@@ -50,14 +52,29 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   let machine: Machine
   let memory: Memory
   let format: Translate.Format
-  private var handles: [Source: DeviceHandle] = [:]
-  /// The handle used last, which most requests use again.
-  private var last: (source: Source, handle: DeviceHandle?)?
+  private let warn: (String) -> Void
+  private var devices: [Source: Device] = [:]
+  /// The device of the last request, of which most others are too.
+  private var last: (source: Source, device: Device)?
+  /// Those of which a request was found to rest on what the dump lacks.
+  private var blind: Set<Source> = []
 
-  package init(machine: Machine, memory: Memory, format: Translate.Format) {
+  /// What is known of who sends requests.
+  private enum Device {
+    /// No unit is known to serve its segment.
+    case unserved
+    case served(DeviceHandle, by: Machine)
+  }
+
+  /// - Parameter warn: Gets a line for each requester of which something is not known.
+  package init(
+    machine: Machine, memory: Memory, format: Translate.Format,
+    warn: @escaping (String) -> Void = IOMMUCommands.warn
+  ) {
     self.machine = machine
     self.memory = memory
     self.format = format
+    self.warn = warn
   }
 
   /// Appends the answer to one line, without its newline, to `output`; nothing for comments.
@@ -85,7 +102,7 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     case UInt8(ascii: "w") where columns[2].count == 1: access = .write
     default: throw bad(line, number, "the access is r or w")
     }
-    let answer = handle(source)?.translate(IOVA(iova), byteCount: 1, access: access, in: memory)
+    let answer = answer(source, IOVA(iova), access)
     switch format {
     case .tsv:
       output.append(contentsOf: columns.text(first: 3))
@@ -97,16 +114,47 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     output.append(UInt8(ascii: "\n"))
   }
 
-  /// The requester's handle; `nil` where no unit is known to serve its segment.
-  private mutating func handle(_ source: Source) -> DeviceHandle? {
-    if let last, last.source == source { return last.handle }
-    let handle =
-      handles[source]
-      ?? (try? machine.serving(source.function))?
-      .resolve(source.function.requester, pasid: source.pasid, in: memory)
-    handles[source] = handle
-    last = (source, handle)
-    return handle
+  /// What becomes of a request; `nil` where nobody knows.
+  private mutating func answer(_ source: Source, _ iova: IOVA, _ access: Access) -> Translation? {
+    guard case .served(let handle, let machine) = device(source) else { return nil }
+    let answer = handle.translate(iova, byteCount: 1, access: access, in: memory)
+    // Only a fault of these few can be the dump's and not the machine's: others cost no second look.
+    if case .fault(let fault) = answer, fault.isUnanswered,
+      let absent = machine.absentAddress(
+        behind: source.function.requester, pasid: source.pasid, iova, access: access, in: memory)
+    {
+      if blind.insert(source).inserted {
+        warn(
+          "\(source): unknown at \(iova) and perhaps elsewhere: \(absent) is "
+            + memory.presence(of: absent).whereabouts)
+      }
+      return nil
+    }
+    return answer
+  }
+
+  private mutating func device(_ source: Source) -> Device {
+    if let last, last.source == source { return last.device }
+    let device = devices[source] ?? find(source)
+    devices[source] = device
+    last = (source, device)
+    return device
+  }
+
+  /// Looks a requester up for the first time, and tells what is not known of it.
+  private func find(_ source: Source) -> Device {
+    do throws(UnservedSegment) {
+      let machine = try machine.serving(source.function)
+      let requester = source.function.requester
+      let others = machine.owners(of: requester, pasid: source.pasid, in: memory).others
+      for other in others {
+        warn("\(source) may be behind another unit as well: \(machine.units[other].name)")
+      }
+      return .served(machine.resolve(requester, pasid: source.pasid, in: memory), by: machine)
+    } catch {
+      warn("\(error)")
+      return .unserved
+    }
   }
 
   private func appendText(_ answer: Translation?, to output: inout [UInt8]) {
@@ -160,7 +208,7 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
 }
 
 /// Who sends a request: `00:03.0`, or with a PASID `00:03.0/5`.
-private struct Source: Hashable {
+private struct Source: Hashable, CustomStringConvertible {
   var function: PCI.Function
   var pasid: PASID?
 
@@ -171,6 +219,10 @@ private struct Source: Hashable {
       pasid = try Notation.pasid(String(decoding: text[slash...].dropFirst(), as: UTF8.self))
     }
   }
+}
+
+extension Source {
+  var description: String { "\(function)" + (pasid.map { "/\($0)" } ?? "") }
 }
 
 /// The columns of a line, between tabs or runs of spaces.

@@ -159,6 +159,51 @@ import Testing
     #expect(screen.isEmpty)
   }
 
+  @Test func `interrupts have no table names and no kernel's layout`() throws {
+    for arguments in [
+      ["dump", "--interrupts", "--table", "00:03.0"],
+      ["dump", "--interrupts", "--format", "debugfs"],
+      ["dump", "--interrupts", "--format", "summary"],
+    ] {
+      #expect(throws: (any Error).self) { try Maps.parse(arguments) }
+    }
+    #expect(try Maps.parse(["dump", "--interrupts", "--format", "tsv"]).interrupts)
+  }
+
+  @Test func `requests that rest on what the dump lacks are answered with unknown`() throws {
+    // A dump of 1 MiB whose root table lies behind its end, and a requester whose tables are there.
+    let memory = Prefix(memory: try FlatMemory(byteCount: 1 << 20))
+    for (ram, expected) in [
+      (0x1000_0000, "unknown"), (0x10_0000, "fault:0x8"),
+    ] as [(UInt64, String)] {
+      var warnings: [String] = []
+      let machine = Machine(
+        name: "",
+        units: [
+          .vtd(
+            VTd.Unit(
+              base: PhysicalAddress(0), rootTableAddress: VTd.RootTableAddress(rawValue: 0x10_0000),
+              status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive))
+        ], ram: [PhysicalAddress(0)..<PhysicalAddress(ram)])
+      var answers = RequestAnswers(machine: machine, memory: memory, format: .tsv) {
+        warnings.append($0)
+      }
+      var output: [UInt8] = []
+      for line in ["00:03.0\tabc000\tr", "00:03.0\tabd000\tr"] {
+        try Array(line.utf8).withUnsafeBytes { try answers.answer($0, number: 1, into: &output) }
+      }
+      #expect(
+        String(decoding: output, as: UTF8.self)
+          == "00:03.0\tabc000\tr\t\(expected)\n00:03.0\tabd000\tr\t\(expected)\n")
+      #expect(
+        warnings
+          == (expected == "unknown"
+            ? [
+              "00:03.0: unknown at 0xabc000 and perhaps elsewhere: 0x100000 is not in this dump"
+            ] : []))
+    }
+  }
+
   @Test func `requests of another segment are answered with unknown`() throws {
     let memory = try FlatMemory(byteCount: 4096)
     let unit = VTd.Unit(
@@ -181,4 +226,17 @@ import Testing
       #expect(String(decoding: output, as: UTF8.self) == expected)
     }
   }
+}
+
+/// Memory as a dump has it that holds its first bytes only.
+private struct Prefix: PhysicalMemory {
+  let memory: FlatMemory
+
+  func quadword(at address: PhysicalAddress) -> UInt64? { memory.quadword(at: address) }
+  func doubleword(at address: PhysicalAddress) -> UInt32? { memory.doubleword(at: address) }
+  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    memory.read(at: address, into: buffer)
+  }
+  func isAbsent(at address: PhysicalAddress) -> Bool { memory.doubleword(at: address) == nil }
+  var backedRanges: [Range<PhysicalAddress>] { memory.backedRanges }
 }

@@ -27,6 +27,11 @@ public enum Presence: Sendable, Hashable {
   public var isReadable: Bool { self == .stored || self == .zeroFill }
 }
 
+extension Presence {
+  /// Where a byte of the machine is that the dump does not hold, as words behind `is`.
+  public var whereabouts: String { self == .absent ? "not in this dump" : description }
+}
+
 extension Presence: CustomStringConvertible {
   /// A few words that go on a sentence about an address, such as `left out of the dump`.
   public var description: String {

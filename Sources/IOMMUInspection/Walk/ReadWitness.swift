@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUTranslation
 
 /// Memory that remembers where it did not answer: tells a fault of the machine from a page that a
 /// dump does not hold.
@@ -42,5 +43,34 @@ public struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
   private func noting<Word>(_ word: Word?, at address: PhysicalAddress) -> Word? {
     if word == nil { record.silentAddress = address }
     return word
+  }
+}
+
+extension ReadWitness {
+  /// What a machine's memory would have to say before anybody knew whether a request faults: an
+  /// address that the dump does not hold; `nil` where the fault is the machine's own.
+  ///
+  /// - Parameter fault: How the request ended that this witness has watched.
+  public func absentAddress(behind fault: Fault, on machine: Machine) -> PhysicalAddress? {
+    guard fault.isUnanswered, let silentAddress, machine.isAbsent(silentAddress, in: base) else {
+      return nil
+    }
+    return silentAddress
+  }
+}
+
+extension Machine {
+  /// The address that a dump does not hold and that decides about a request; `nil` where the
+  /// request's answer rests on none.
+  public func absentAddress(
+    behind requester: Requester, pasid: PASID?, _ iova: IOVA, access: Access,
+    in memory: some PhysicalMemory
+  ) -> PhysicalAddress? {
+    let witness = ReadWitness(memory)
+    guard
+      case .fault(let fault) = resolve(requester, pasid: pasid, in: witness)
+        .translate(iova, byteCount: 1, access: access, in: witness)
+    else { return nil }
+    return witness.absentAddress(behind: fault, on: self)
   }
 }

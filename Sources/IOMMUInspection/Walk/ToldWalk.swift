@@ -15,7 +15,7 @@ public struct ToldWalk: Sendable {
     case fault(Fault)
     /// At a page that the dump does not hold. The fault is what the hardware would report if no
     /// memory answered there either.
-    case notInDump(PhysicalAddress, Fault)
+    case notInDump(PhysicalAddress, Fault, Presence)
   }
 
   public let device: PCI.Function
@@ -76,13 +76,11 @@ public struct ToldWalk: Sendable {
     case .mapped(let address, let byteCount): end = .memory(address, byteCount: byteCount)
     case .interruptMessage: end = .interruptMessage
     case .fault(let fault):
-      if let silent = witness.silentAddress, fault.isUnanswered,
-        machine.isAbsent(silent, in: memory)
-      {
-        end = .notInDump(silent, fault)
-      } else {
-        end = .fault(fault)
-      }
+      end =
+        witness.absentAddress(behind: fault, on: machine).map {
+          .notInDump($0, fault, memory.presence(of: $0))
+        }
+        ?? .fault(fault)
     }
   }
 
@@ -104,8 +102,8 @@ public struct ToldWalk: Sendable {
       "is an interrupt message, not memory"
     case .fault(let fault):
       "faults" + fault.numberText + ": " + fault.meaning
-    case .notInDump(let address, let fault):
-      "ends unknown: \(address) is not in this dump; where no memory answers there, it faults"
+    case .notInDump(let address, let fault, let presence):
+      "ends unknown: \(address) is \(presence.whereabouts); where no memory answers there, it faults"
         + fault.numberText + ": " + fault.meaning
     }
   }
@@ -153,7 +151,7 @@ extension ToldWalk: Encodable {
       try container.encode(true, forKey: .interrupt)
     case .fault(let fault):
       try container.encode(FaultJSON(fault), forKey: .fault)
-    case .notInDump(let address, let fault):
+    case .notInDump(let address, let fault, _):
       try container.encode("\(address)", forKey: .absent)
       try container.encode(FaultJSON(fault), forKey: .fault)
     }

@@ -68,9 +68,10 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
     return UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(clamping: byteCount)))
   }
 
-  /// What the host has of a guest address; no memory where the second stage does not let it be read.
+  /// What the host has of a guest address, or of the entry of the second stage that would lead there;
+  /// no memory where the second stage does not let it be read.
   public func presence(of address: PhysicalAddress) -> Presence {
-    host(address).map { memory.presence(of: $0.0) } ?? .absent
+    absentHostAddress(for: address).map { memory.presence(of: $0) } ?? .absent
   }
 
   /// One range: what answers in it, each read finds out.

@@ -93,7 +93,8 @@ import Testing
     #expect(walk.isUnknown)
     #expect(
       walk.end
-        == .notInDump(PhysicalAddress(0x70_0000_0000), .vtd(.tableUnreadable, isRecorded: true)))
+        == .notInDump(
+          PhysicalAddress(0x70_0000_0000), .vtd(.tableUnreadable, isRecorded: true), .absent))
     #expect(walk.endText.hasPrefix("ends unknown: 0x7000000000 is not in this dump"))
     #expect(walk.endText.contains("faults 0x7: "))
   }
