@@ -62,7 +62,8 @@ func limits(
     Unit(
       name: "server", capability: 0x08ed_008c_4078_0466, extendedCapability: 0x600_00f0_50df,
       domainIDBits: 16, supportedWidths: 0b00100, guestAddressWidth: 57, faultRecordOffset: 0x400,
-      mamv: 45, has: ["C", "QI", "DT", "IR", "EIM", "PT", "SC"], features: [.zeroLengthReads, .postedInterrupts]),
+      mamv: 45, has: ["C", "QI", "DT", "IR", "EIM", "PT", "SC"],
+      features: [.zeroLengthReads, .postedInterrupts]),
   ]
 
   @Test(arguments: units)
