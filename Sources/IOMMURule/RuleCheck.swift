@@ -63,6 +63,28 @@ extension RuleCheck {
     overlapsCrashKernel(range.mapBounds(to: PhysicalAddress.self))
   }
 
+  /// What is said of a device that several units know, of which nobody knows whose it is; `nil` where
+  /// one has it for certain.
+  func ambiguity(of requester: Requester) -> RuleFinding? {
+    let owners = machine.owners(of: requester, in: memory)
+    guard !owners.others.isEmpty else { return nil }
+    return RuleFinding(
+      kind: .unknown, requester: requester,
+      "\(owners.others.count + 1) units or tables may be the device's")
+  }
+
+  /// What is not known of the machine's tables, where a rule is about all of them.
+  func addUnknownTables(to verdict: inout RuleVerdict) {
+    verdict.addGaps(of: survey)
+    // Of several units that know a device only one has its table listed.
+    guard machine.units.count > 1 else { return }
+    var seen: Set<Requester> = []
+    for case .requester(let requester, _) in survey.tables.map(\.owner)
+    where seen.insert(requester).inserted {
+      if let ambiguity = ambiguity(of: requester) { verdict.add(ambiguity) }
+    }
+  }
+
   /// What is said where units translate and no device is known: of none nothing is claimed.
   var nobodyFinding: RuleFinding {
     RuleFinding(

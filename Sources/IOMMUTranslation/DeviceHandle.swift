@@ -8,7 +8,7 @@ import IOMMUFormats
 public struct DeviceHandle: Sendable {
   /// What stands between the device and memory.
   @frozen
-  public enum Route: Sendable {
+  public enum Route: Hashable, Sendable {
     /// Nothing: the IOVA is the physical address.
     case untranslated
     /// VT-d pass-through: the same, up to the host address width.

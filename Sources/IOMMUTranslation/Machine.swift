@@ -74,8 +74,8 @@ public struct Machine: Sendable {
     resolve(requester, in: memory).translate(iova, byteCount: byteCount, access: access, in: memory)
   }
 
-  /// The units that may own a requester: the one that counts, and others that know it too, of which
-  /// nothing says that they do not.
+  /// The units that may own a requester: the one that counts, and others that know it too and would do
+  /// something else, of which nothing says that they do not.
   ///
   /// - Returns: Indices into ``units``; no owner where the requester passes untranslated.
   public func owners(
@@ -83,7 +83,13 @@ public struct Machine: Sendable {
   ) -> (owner: Int?, others: [Int]) {
     let claims = claims(on: requester, pasid: pasid, in: memory)
     guard let owner = claims.owner, !claims.isCertain else { return (claims.owner, []) }
-    return (owner, claims.known.filter { $0 != owner })
+    func route(_ unit: Int) -> DeviceHandle.Route? {
+      var observer = Unobserved()
+      return units[unit].model
+        .claim(on: requester, pasid: pasid, in: memory, observer: &observer).route
+    }
+    let counted = route(owner)
+    return (owner, claims.known.filter { $0 != owner && route($0) != counted })
   }
 
   private struct Claims {

@@ -46,6 +46,25 @@ import Testing
         == .broken([.identity, .deviceHasTable]))
   }
 
+  @Test func `a device that may be another unit's is not judged by a guess`() throws {
+    var dump = try Dump.vtd()
+    // A second unit knows 00:03.0 too, and has other tables for it.
+    var other = try #require(dump.machine.units[0].as(VTd.Unit.self))
+    other.rootTableAddress = VTd.RootTableAddress(rawValue: 0xa000)
+    dump.machine.units.append(.vtd(other))
+    for (address, word) in [(0xa000, 0xb001), (0xb180, 0x6001), (0xb188, 0x301)] {
+      dump.store(UInt64(word), at: UInt64(address))
+    }
+    let check = try dump.check(devices: ["00:03.0", "00:04.0"])
+    #expect(check.identity().texts == ["00:03.0: 2 units or tables may be the device's"])
+    #expect(conclusion(check) == .unknown([.identity, .noOtherNumber, .deviceHasTable]))
+    #expect(check.exposure().findings.contains { $0.kind == .unknown })
+    // Two northbridges with one aperture are no two answers.
+    var nodes = try Dump.gart()
+    nodes.machine.units += nodes.machine.units
+    #expect(try nodes.check().identity().outcome == .holds)
+  }
+
   @Test func `a table that is missing leaves it open`() throws {
     #expect(
       conclusion(try Dump.vtd().check(lacking: [0x1000]))

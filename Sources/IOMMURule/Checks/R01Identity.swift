@@ -9,8 +9,8 @@ extension RuleCheck {
   public func identity() -> RuleVerdict {
     var verdict = RuleVerdict(.identity)
     judgeIdentity(of: crashKernel, into: &verdict) { missing, range, why in
-      "\(missing) of \(range.byteCount / PageCount.pageByteCount) pages are not mapped to themselves; "
-        + "the first: \(why)"
+      "\(missing) of \(range.byteCount / PageCount.pageByteCount) pages are not mapped to "
+        + "themselves; the first: \(why)"
     }
     return verdict
   }
@@ -31,7 +31,11 @@ extension RuleCheck {
     }
     var known: [Table: Reach] = [:]
     for subject in subjects {
-      var reach: Reach
+      if let ambiguity = subject.requester.flatMap(ambiguity) {
+        verdict.add(ambiguity)
+        continue
+      }
+      let reach: Reach
       if case .table(let table) = subject.handle.route {
         let identity = table.identity
         reach = known[identity] ?? self.reach(of: subject, in: ranges)

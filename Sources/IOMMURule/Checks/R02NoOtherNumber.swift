@@ -21,7 +21,7 @@ extension RuleCheck {
         }
       }
     }
-    verdict.addGaps(of: survey)
+    addUnknownTables(to: &verdict)
     if !knowsDevices, verdict.outcome == .holds { verdict.add(nobodyFinding) }
     return verdict
   }

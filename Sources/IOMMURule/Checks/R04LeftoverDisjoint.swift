@@ -16,7 +16,7 @@ extension RuleCheck {
           judge(run, of: table.owner, into: &verdict)
         }
       }
-      verdict.addGaps(of: survey)
+      addUnknownTables(to: &verdict)
       for passer in passers {
         verdict.add(
           RuleFinding(

@@ -12,6 +12,10 @@ extension RuleCheck {
     }
     var verdict = RuleVerdict(.deviceHasTable)
     for device in needed {
+      if let ambiguity = ambiguity(of: device.requester) {
+        verdict.add(ambiguity)
+        continue
+      }
       guard case .blocked(let fault) = handle(device).route else { continue }
       let gaps =
         fault.isUnanswered ? survey.gaps.filter { $0.concerns(PCI.Function(device.requester)) } : []

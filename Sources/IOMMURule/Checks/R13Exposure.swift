@@ -27,12 +27,12 @@ extension RuleCheck {
         verdict.add(
           RuleFinding(
             requester: passer.requester, owner: passer.owner, access: .write,
-            "\(passer.text) passes untranslated and can write \(range.text), in the crash kernel, at any "
-              + "time"))
+            "\(passer.text) passes untranslated and can write \(range.text), in the crash kernel, at "
+              + "any time"))
       }
     }
     addPostedInterrupts(to: &verdict)
-    verdict.addGaps(of: survey)
+    addUnknownTables(to: &verdict)
     return verdict
   }
 

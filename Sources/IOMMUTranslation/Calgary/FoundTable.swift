@@ -29,6 +29,7 @@ extension Calgary.FoundTable: UnitModel {
 
   public var translates: Bool { true }
   public var passages: [Passage] { [] }
-  public var blocksDevices: Bool { false }
+  /// Nobody knows which devices are behind it, and whether their slots are enabled.
+  public var blocksDevices: Bool { true }
   public var interrupts: InterruptPassage { .notRemapped }
 }
