@@ -54,7 +54,7 @@ struct PlayReport {
       for verdict in result.with.verdicts
       where verdict.outcome == .broken && !verdict.rule.isBrokenByDesign {
         for finding in verdict.findings.prefix(3) {
-          let subject = finding.requester.map { "\($0)" } ?? finding.owner.map { "\($0)" }
+          let subject = finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" }
           let device = subject.map { " \($0):" } ?? ""
           print(
             "\(result.configuration.mode.title): \(verdict.rule):\(device) \(finding.text)",
@@ -276,7 +276,7 @@ struct CrashJSON: Encodable {
         rule: "\($0.rule)", statement: $0.rule.statement, outcome: $0.outcome.rawValue,
         byDesign: $0.rule.isBrokenByDesign,
         findings: $0.findings.map { finding in
-          (finding.requester.map { "\($0): " } ?? finding.owner.map { "\($0): " } ?? "")
+          (finding.device.map { "\($0): " } ?? finding.owner.map { "\($0): " } ?? "")
             + finding.text
         })
     }

@@ -46,7 +46,7 @@ package struct Report: ParsableCommand {
   }
 
   private func report(_ memory: MemoryImage, _ machine: Machine) throws -> DumpReport {
-    let rule = RuleEvidence(dump: machine, devices: try needed.requesters(on: machine))
+    let rule = RuleEvidence(dump: machine, devices: try needed.devices(on: machine))
       .map { RuleReport($0, in: memory) }
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
     return DumpReport(

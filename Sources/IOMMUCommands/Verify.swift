@@ -51,7 +51,7 @@ package struct Verify: ParsableCommand {
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try image.read { memory, machine in
       let machine = try crash.placing(machine, in: memory)
-      let devices = try needed.requesters(on: machine)
+      let devices = try needed.devices(on: machine)
       guard let evidence = RuleEvidence(dump: machine, devices: devices) else {
         throw CrashKernelOptions.unknown(in: memory)
       }
@@ -79,14 +79,9 @@ package struct NeededDeviceOptions: ParsableArguments {
 
   /// The devices that the options name.
   ///
-  /// - Throws: ``InputError`` for one of a segment that no unit is known to serve.
-  func requesters(on machine: Machine) throws -> [Requester] {
-    try device.map { function in
-      _ = try machine.serving(function)
-      guard function.segment == 0 else {
-        throw InputError("--device \(function): devices of PCI segment 0 are judged, and no others")
-      }
-      return function.requester
-    }
+  /// - Throws: ``UnservedSegment`` for one of a segment that no unit is known to serve.
+  func devices(on machine: Machine) throws -> [PCI.Function] {
+    for device in device { _ = try machine.serving(device) }
+    return device
   }
 }

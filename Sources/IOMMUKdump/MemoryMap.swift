@@ -128,7 +128,7 @@ extension RuleEvidence.Device {
   /// A device of which everything is known.
   public init(_ device: Device) {
     self.init(
-      device.requester, name: device.name, dmaMask: device.dmaMask,
+      PCI.Function(device.requester), name: device.name, dmaMask: device.dmaMask,
       isNeededByKdump: device.isNeededByKdump)
   }
 }

@@ -47,7 +47,7 @@ extension RuleCheck {
   }
 
   func handle(_ device: RuleEvidence.Device) -> DeviceHandle {
-    machine.resolve(device.requester, in: memory)
+    resolve(device.function, on: machine, in: memory)
   }
 
   /// The parts of the crash kernel that lie in a range.
@@ -63,14 +63,17 @@ extension RuleCheck {
     overlapsCrashKernel(range.mapBounds(to: PhysicalAddress.self))
   }
 
-  /// What is said of a device that several units know, of which nobody knows whose it is; `nil` where
-  /// one has it for certain.
-  func ambiguity(of requester: Requester) -> RuleFinding? {
-    let owners = machine.owners(of: requester, in: memory)
-    guard !owners.others.isEmpty else { return nil }
-    return RuleFinding(
-      kind: .unknown, requester: requester,
-      "\(owners.others.count + 1) units or tables may be the device's")
+  /// What is said of a device of which nobody knows whose it is: several units know it, or none serves
+  /// its segment; `nil` where one has it.
+  func ambiguity(of device: PCI.Function) -> RuleFinding? {
+    do {
+      let count = try machine.serving(device).owners(of: device.requester, in: memory).others.count
+      guard count > 0 else { return nil }
+      return RuleFinding(
+        kind: .unknown, device: device, "\(count + 1) units or tables may be the device's")
+    } catch {
+      return RuleFinding(kind: .unknown, "\(error)")
+    }
   }
 
   /// What is not known of the machine's tables, where a rule is about all of them.
@@ -78,10 +81,10 @@ extension RuleCheck {
     verdict.addGaps(of: survey)
     // Of several units that know a device only one has its table listed.
     guard machine.units.count > 1 else { return }
-    var seen: Set<Requester> = []
-    for case .requester(let requester, _) in survey.tables.map(\.owner)
-    where seen.insert(requester).inserted {
-      if let ambiguity = ambiguity(of: requester) { verdict.add(ambiguity) }
+    var seen: Set<PCI.Function> = []
+    for case .requester(let device, _) in survey.tables.map(\.owner)
+    where seen.insert(device).inserted {
+      if let ambiguity = ambiguity(of: device) { verdict.add(ambiguity) }
     }
   }
 
@@ -98,12 +101,22 @@ extension RuleCheck {
   var knowsDevices: Bool { neededDevices != nil || !survey.tables.isEmpty }
 }
 
+/// What becomes of a device's requests, which carry no PASID.
+///
+/// Of one whose segment no unit serves nothing can be said; whoever asks has seen to that.
+private func resolve(
+  _ device: PCI.Function, on machine: Machine, in memory: some PhysicalMemory
+) -> DeviceHandle {
+  let serving = (try? machine.serving(device)) ?? machine
+  return serving.resolve(device.requester, in: memory)
+}
+
 /// Somebody whose requests a check is about.
 struct Subject {
   /// The device; `nil` where it is whoever uses a table.
-  var requester: Requester?
-  /// Whose table; `nil` where a device is meant.
-  var owner: TableOwner?
+  var device: PCI.Function?
+  /// Whose table.
+  var owner: TableOwner
   var handle: DeviceHandle
 }
 
@@ -111,18 +124,19 @@ extension RuleCheck {
   private static func subjects(
     _ evidence: RuleEvidence, _ survey: TableSurvey, _ memory: Memory
   ) -> [Subject] {
-    func device(_ requester: Requester) -> Subject {
-      Subject(requester: requester, handle: evidence.machine.resolve(requester, in: memory))
+    func subject(_ device: PCI.Function) -> Subject {
+      Subject(
+        device: device, owner: .requester(device),
+        handle: resolve(device, on: evidence.machine, in: memory))
     }
     if let devices = evidence.devices {
-      return devices.filter(\.isNeededByKdump).map { device($0.requester) }
+      return devices.filter(\.isNeededByKdump).map { subject($0.function) }
     }
-    var seen: Set<Requester> = []
+    var seen: Set<PCI.Function> = []
     return survey.tables.compactMap { table in
       // The kdump kernel's requests carry no PASID, whatever address spaces the device has.
-      if case .requester(let function, _) = table.owner {
-        return function.segment == 0 && seen.insert(function.requester).inserted
-          ? device(function.requester) : nil
+      if case .requester(let device, _) = table.owner {
+        return seen.insert(device).inserted ? subject(device) : nil
       }
       return table.table.map {
         Subject(

@@ -10,19 +10,19 @@ public struct RuleEvidence: Sendable {
   public struct Device: Sendable, Hashable {
     /// What people call it.
     public var name: String
-    public var requester: Requester
+    public var function: PCI.Function
     /// The highest address it can put on the bus: 2^32 − 1 for a 32-bit device; `nil` where nobody
     /// knows.
     public var dmaMask: UInt64?
     public var isNeededByKdump: Bool
 
-    /// - Parameter name: The requester when `nil`.
+    /// - Parameter name: The function when `nil`.
     public init(
-      _ requester: Requester, name: String? = nil, dmaMask: UInt64? = nil,
+      _ function: PCI.Function, name: String? = nil, dmaMask: UInt64? = nil,
       isNeededByKdump: Bool = true
     ) {
-      self.name = name ?? "\(requester)"
-      self.requester = requester
+      self.name = name ?? "\(function)"
+      self.function = function
       self.dmaMask = dmaMask
       self.isNeededByKdump = isNeededByKdump
     }
@@ -114,7 +114,7 @@ public struct RuleEvidence: Sendable {
   ///   - devices: Those that the kdump kernel needs; empty where nobody knows.
   /// - Returns: `nil` when nobody says where the crash kernel is.
   public init?(
-    dump machine: Machine, crashKernel: [Range<PhysicalAddress>] = [], devices: [Requester] = []
+    dump machine: Machine, crashKernel: [Range<PhysicalAddress>] = [], devices: [PCI.Function] = []
   ) {
     var machine = machine
     if !crashKernel.isEmpty { machine.crashKernel = crashKernel }

@@ -7,7 +7,7 @@ public struct RuleFinding: Sendable, Equatable {
 
   public var kind: Kind
   /// The device; `nil` where no single one is meant.
-  public var requester: Requester?
+  public var device: PCI.Function?
   /// Whose table it is about; `nil` where it is about none.
   public var owner: TableOwner?
   public var iova: IOVA?
@@ -18,11 +18,11 @@ public struct RuleFinding: Sendable, Equatable {
   public var text: String
 
   public init(
-    kind: Kind = .broken, requester: Requester? = nil, owner: TableOwner? = nil,
+    kind: Kind = .broken, device: PCI.Function? = nil, owner: TableOwner? = nil,
     iova: IOVA? = nil, access: Access? = nil, entryAddress: PhysicalAddress? = nil, _ text: String
   ) {
     self.kind = kind
-    self.requester = requester
+    self.device = device
     self.owner = owner
     self.iova = iova
     self.access = access

@@ -76,14 +76,18 @@ public struct CPUAperture: Hashable, Sendable {
 /// Where a table above the page tables lies.
 public struct UpperTableExtent: Hashable, Sendable {
   public var kind: UpperTableKind
-  /// What depends on it.
+  /// What depends on it, of devices in ``segment``.
   public var scope: TableGap.Scope
+  public var segment: UInt32
   /// Half-open.
   public var range: Range<PhysicalAddress>
 
-  public init(kind: UpperTableKind, scope: TableGap.Scope, range: Range<PhysicalAddress>) {
+  public init(
+    kind: UpperTableKind, scope: TableGap.Scope, segment: UInt32 = 0, range: Range<PhysicalAddress>
+  ) {
     self.kind = kind
     self.scope = scope
+    self.segment = segment
     self.range = range
   }
 }

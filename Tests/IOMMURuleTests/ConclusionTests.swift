@@ -65,6 +65,39 @@ import Testing
     #expect(try nodes.check().identity().outcome == .holds)
   }
 
+  @Test func `devices of other PCI segments are judged by the units that serve them`() throws {
+    var dump = try Dump.vtd()
+    // The unit of segment 1 has one device, with the second device's tables, of which a page is missing.
+    var other = try #require(dump.machine.units[0].as(VTd.Unit.self))
+    other.rootTableAddress = VTd.RootTableAddress(rawValue: 0xa000)
+    other.segment = 1
+    dump.machine.units.append(.vtd(other))
+    for (address, word) in [(0xa000, 0xb001), (0xb180, 0x6001), (0xb188, 0x401), (0x9008, 0)] {
+      dump.store(UInt64(word), at: UInt64(address))
+    }
+    let text =
+      "1 of 4 pages are not mapped to themselves; the first: read faults: read without read "
+      + "permission, or no mapping"
+    #expect(
+      try dump.check(devices: []).identity().texts
+        == ["00:04.0: " + text, "0001:00:03.0: " + text])
+    let named = try dump.check {
+      $0.devices = [
+        RuleEvidence.Device(PCI.Function(segment: 1, Requester("00:03.0")!)),
+        RuleEvidence.Device(PCI.Function(segment: 1, Requester("00:04.0")!)),
+        RuleEvidence.Device(PCI.Function(segment: 2, Requester("00:03.0")!)),
+      ]
+    }
+    #expect(named.identity().texts.first == "0001:00:03.0: " + text)
+    let verdict = named.deviceHasTable()
+    #expect(
+      verdict.texts.first
+        == "0001:00:04.0: has no table: the device has no domain: context entry not present")
+    #expect(
+      verdict.texts.last?.hasPrefix("0002:00:03.0: no unit is known to serve PCI segment 0x2; ")
+        == true)
+  }
+
   @Test func `a table that is missing leaves it open`() throws {
     #expect(
       conclusion(try Dump.vtd().check(lacking: [0x1000]))

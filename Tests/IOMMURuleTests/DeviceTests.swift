@@ -19,7 +19,9 @@ import Testing
   @Test func `on a dump it is judged by the masks that somebody knows`() throws {
     func outcome(_ masks: [UInt64?]) throws -> RuleVerdict.Outcome {
       try Dump.vtd().check {
-        $0.devices = masks.map { RuleEvidence.Device(Requester("00:03.0")!, dmaMask: $0) }
+        $0.devices = masks.map {
+          RuleEvidence.Device(PCI.Function(Requester("00:03.0")!), dmaMask: $0)
+        }
       }.fitsMasks().outcome
     }
     // The crash kernel's last byte is 0x203fff.
@@ -117,7 +119,7 @@ import Testing
     primary.unbind(disk)
     let verdict = check(primary).deviceHasTable()
     #expect(verdict.outcome == .broken)
-    #expect(verdict.findings.map(\.requester) == [disk.requester])
+    #expect(verdict.findings.map(\.device) == [PCI.Function(disk.requester)])
     // Its tables were given back, and nothing points at them any more.
     #expect(!primary.freedTables.isEmpty)
     #expect(check(primary).tablesSound().outcome == .holds)

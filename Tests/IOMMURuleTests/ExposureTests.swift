@@ -117,8 +117,8 @@ import Testing
     func texts(_ mask: UInt64) throws -> [String] {
       try dump.check {
         $0.devices = [
-          RuleEvidence.Device(Requester("00:03.0")!, dmaMask: mask),
-          RuleEvidence.Device(Requester("00:04.0")!, dmaMask: 0xf_ffff),
+          RuleEvidence.Device(PCI.Function(Requester("00:03.0")!), dmaMask: mask),
+          RuleEvidence.Device(PCI.Function(Requester("00:04.0")!), dmaMask: 0xf_ffff),
         ]
       }.exposure().texts
     }

@@ -49,7 +49,8 @@ struct Dump {
     devices: [String] = ["00:03.0", "00:04.0"], lacking pages: [UInt64] = [],
     _ change: (inout RuleEvidence) -> Void = { _ in }
   ) throws -> RuleCheck<LackingMemory> {
-    var evidence = RuleEvidence(dump: machine, devices: devices.map { Requester($0)! })!
+    var evidence = RuleEvidence(
+      dump: machine, devices: devices.map { PCI.Function(Requester($0)!) })!
     change(&evidence)
     return RuleCheck(
       evidence: evidence,
@@ -186,7 +187,7 @@ extension RuleVerdict {
   /// The findings as `subject: text`.
   var texts: [String] {
     findings.map { finding in
-      let subject = finding.requester.map { "\($0)" } ?? finding.owner.map { "\($0)" }
+      let subject = finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" }
       return (subject.map { "\($0): " } ?? "") + finding.text
     }
   }

@@ -24,13 +24,13 @@ public struct RuleReport: Sendable {
     public var text: String
     /// What a walk to the finding's number starts from; `nil` where it is about no number, or where no
     /// device is known.
-    var request: (requester: Requester, pasid: PASID?, iova: IOVA, access: Access)?
+    var request: (device: PCI.Function, pasid: PASID?, iova: IOVA, access: Access)?
 
     /// The walk that shows it.
     public func walk(on machine: Machine, in memory: some PhysicalMemory) -> ToldWalk? {
-      request.map {
-        ToldWalk(
-          $0.requester, pasid: $0.pasid, $0.iova, access: $0.access, machine: machine, in: memory)
+      request.flatMap {
+        try? ToldWalk(
+          $0.device, pasid: $0.pasid, $0.iova, access: $0.access, machine: machine, in: memory)
       }
     }
   }
@@ -125,15 +125,15 @@ extension RuleReport.Finding {
     in memory: some PhysicalMemory
   ) {
     kind = finding.kind
-    subject = (finding.requester.map { "\($0)" } ?? finding.owner.map { "\($0)" })
+    subject = (finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" })
     iova = finding.iova
     text = finding.text
     entry = finding.entryAddress.map { "entry at \($0)" }
     guard let iova = finding.iova,
-      let requester = finding.requester ?? finding.owner?.device?.requester
+      let device = finding.device ?? finding.owner?.device
     else { return }
     let request = (
-      requester: requester, pasid: finding.owner.flatMap { pasids[$0] ?? nil }, iova: iova,
+      device: device, pasid: finding.owner.flatMap { pasids[$0] ?? nil }, iova: iova,
       access: finding.access ?? .write
     )
     self.request = request

@@ -31,7 +31,7 @@ extension RuleCheck {
     }
     var known: [Table: Reach] = [:]
     for subject in subjects {
-      if let ambiguity = subject.requester.flatMap(ambiguity) {
+      if let ambiguity = subject.device.flatMap(ambiguity) {
         verdict.add(ambiguity)
         continue
       }
@@ -46,11 +46,11 @@ extension RuleCheck {
       for missing in reach.missing {
         verdict.add(
           RuleFinding(
-            requester: subject.requester, owner: subject.owner, iova: missing.first,
+            device: subject.device, owner: subject.device == nil ? subject.owner : nil,
+            iova: missing.first,
             access: missing.access, text(missing.pageCount, missing.range, missing.why)))
       }
-      let owner = subject.owner ?? .requester(PCI.Function(subject.handle.requester))
-      verdict.add(TableMappings(gaps: reach.gaps).told(as: owner).gaps)
+      verdict.add(TableMappings(gaps: reach.gaps).told(as: subject.owner).gaps)
     }
   }
 
@@ -83,7 +83,7 @@ extension RuleCheck {
       }
       gaps = findings.gaps
     case .blocked(let fault) where fault.isUnanswered:
-      gaps = survey.gaps.filter { $0.concerns(PCI.Function(handle.requester)) }
+      gaps = survey.gaps.filter { gap in subject.device.map { gap.concerns($0) } ?? true }
     case .blocked, .untranslated, .passThrough: break
     }
     var unknown = RangeSet<UInt64>()

@@ -16,7 +16,7 @@ extension RuleCheck {
     for case .mapped(let requester, let range) in events where overlapsCrashKernel(range) {
       verdict.add(
         RuleFinding(
-          requester: requester, iova: range.lowerBound,
+          device: PCI.Function(requester), iova: range.lowerBound,
           "\(range.text), in the crash kernel's numbers, was handed out"))
     }
     guard let needed = neededDevices else {
@@ -27,14 +27,14 @@ extension RuleCheck {
       let isReserved = crashKernel.allSatisfy { range in
         events.contains { event in
           guard case .reserved(let owner, let reserved) = event else { return false }
-          return owner.covers(PCI.Function(device.requester)) == true
+          return owner.covers(device.function) == true
             && reserved.contains(range.mapBounds(to: IOVA.self))
         }
       }
       if !isReserved {
         verdict.add(
           RuleFinding(
-            requester: device.requester, "the crash kernel's numbers were never reserved"))
+            device: device.function, "the crash kernel's numbers were never reserved"))
       }
     }
     return verdict

@@ -20,7 +20,7 @@ extension RuleCheck {
       for passer in passers {
         verdict.add(
           RuleFinding(
-            kind: .unknown, requester: passer.requester, owner: passer.owner,
+            kind: .unknown, device: passer.device, owner: passer.owner,
             "\(passer.text) passes untranslated: nothing tells where it goes on"))
       }
       return verdict
@@ -29,13 +29,13 @@ extension RuleCheck {
       if overlapsCrashKernel(leftover.iova) {
         verdict.add(
           RuleFinding(
-            requester: leftover.requester, iova: leftover.iova.lowerBound,
+            device: PCI.Function(leftover.requester), iova: leftover.iova.lowerBound,
             "leftover DMA at \(leftover.iova.text) has numbers of the crash kernel"))
       }
       if overlapsCrashKernel(leftover.target) {
         verdict.add(
           RuleFinding(
-            requester: leftover.requester, iova: leftover.iova.lowerBound,
+            device: PCI.Function(leftover.requester), iova: leftover.iova.lowerBound,
             "leftover DMA ends at \(leftover.target.text), in the crash kernel"))
       }
     }

@@ -13,13 +13,13 @@ extension RuleCheck {
     for device in needed {
       guard let mask = device.dmaMask else {
         verdict.add(
-          RuleFinding(kind: .unknown, requester: device.requester, "its DMA mask is not known"))
+          RuleFinding(kind: .unknown, device: device.function, "its DMA mask is not known"))
         continue
       }
       for range in crashKernel where range.upperBound.rawValue - 1 > mask {
         verdict.add(
           RuleFinding(
-            requester: device.requester,
+            device: device.function,
             "\(range.text) is beyond the device's mask \(hexadecimal(mask))"))
       }
     }

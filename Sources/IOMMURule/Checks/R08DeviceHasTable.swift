@@ -12,25 +12,25 @@ extension RuleCheck {
     }
     var verdict = RuleVerdict(.deviceHasTable)
     for device in needed {
-      if let ambiguity = ambiguity(of: device.requester) {
+      if let ambiguity = ambiguity(of: device.function) {
         verdict.add(ambiguity)
         continue
       }
       guard case .blocked(let fault) = handle(device).route else { continue }
       let gaps =
-        fault.isUnanswered ? survey.gaps.filter { $0.concerns(PCI.Function(device.requester)) } : []
+        fault.isUnanswered ? survey.gaps.filter { $0.concerns(device.function) } : []
       verdict.add(gaps)
       guard gaps.isEmpty else { continue }
-      let name = device.name == "\(device.requester)" ? "" : device.name + " "
+      let name = device.name == "\(device.function)" ? "" : device.name + " "
       verdict.add(
-        RuleFinding(requester: device.requester, "\(name)has no table: \(fault.meaning)"))
+        RuleFinding(device: device.function, "\(name)has no table: \(fault.meaning)"))
     }
     return verdict
   }
 
   /// What is said where nobody says which devices are needed: who has a table, and who may not.
   private var unknownNeedsText: String {
-    let all = subjects.map { $0.requester.map { "\($0)" } ?? $0.owner.map { "\($0)" } ?? "" }
+    let all = subjects.map { "\($0.owner)" }
     let text = "nobody says which devices the kdump kernel needs"
     guard !all.isEmpty else { return "\(text), and none is known to have a table" }
     let limit = 8

@@ -24,7 +24,7 @@ extension RuleCheck {
     inspector.verdict.add(survey.gaps)
     for unit in machine.units {
       for extent in unit.model.upperTableExtents(in: memory) {
-        inspector.enter("\(extent.kind)", extent.range, requester: extent.scope.requester)
+        inspector.enter("\(extent.kind)", extent.range, device: extent.device)
       }
     }
     var budget = EnumerationBudget(for: memory)
@@ -94,13 +94,13 @@ private struct TableInspector: TableVisitor {
 
   /// Looks at where a table lies.
   mutating func enter(
-    _ name: String, _ range: Range<PhysicalAddress>, requester: Requester? = nil,
+    _ name: String, _ range: Range<PhysicalAddress>, device: PCI.Function? = nil,
     owner: TableOwner? = nil, iova: IOVA? = nil
   ) {
     func add(_ what: String) {
       verdict.add(
         RuleFinding(
-          requester: requester, owner: owner, iova: iova, entryAddress: range.lowerBound,
+          device: device, owner: owner, iova: iova, entryAddress: range.lowerBound,
           "\(name) at \(range.lowerBound) \(what)"))
     }
     if crashKernel.contains(where: { $0.overlaps(range) }) { add("lies in the crash kernel") }
@@ -134,12 +134,13 @@ private struct TableInspector: TableVisitor {
   }
 }
 
-extension TableGap.Scope {
+extension UpperTableExtent {
   /// The one device that it is about.
-  fileprivate var requester: Requester? {
-    switch self {
-    case .requesters(let range) where range.count == 1: Requester(rawValue: range.lowerBound)
-    case .addressSpaces(let requester, _): requester
+  fileprivate var device: PCI.Function? {
+    switch scope {
+    case .requesters(let range) where range.count == 1:
+      PCI.Function(segment: segment, Requester(rawValue: range.lowerBound))
+    case .addressSpaces(let requester, _): PCI.Function(segment: segment, requester)
     case .unit, .requesters, .interrupts, .addresses: nil
     }
   }

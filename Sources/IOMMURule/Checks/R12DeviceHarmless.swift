@@ -21,7 +21,7 @@ extension RuleCheck {
       guard let clash else { continue }
       verdict.add(
         RuleFinding(
-          requester: leftover.requester, iova: leftover.iova.lowerBound,
+          device: PCI.Function(leftover.requester), iova: leftover.iova.lowerBound,
           "not reset, and its leftover DMA at \(leftover.iova.text) meets the kdump kernel's "
             + "buffer at \(clash.iova.text)"))
     }

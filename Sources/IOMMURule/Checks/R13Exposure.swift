@@ -26,7 +26,7 @@ extension RuleCheck {
       for range in passer.ranges {
         verdict.add(
           RuleFinding(
-            requester: passer.requester, owner: passer.owner, access: .write,
+            device: passer.device, owner: passer.owner, access: .write,
             "\(passer.text) passes untranslated and can write \(range.text), in the crash kernel, at "
               + "any time"))
       }
@@ -60,8 +60,8 @@ extension RuleCheck {
   private func addressable(
     _ range: Range<PhysicalAddress>, of run: MappingRun, by owner: TableOwner
   ) -> Range<PhysicalAddress>? {
-    guard case .requester(let function, _) = owner, function.segment == 0,
-      let mask = evidence.devices?.first(where: { $0.requester == function.requester })?.dmaMask
+    guard case .requester(let device, _) = owner,
+      let mask = evidence.devices?.first(where: { $0.function == device })?.dmaMask
     else { return range }
     let numbers = run.numbers(of: range)
     guard numbers.lowerBound.rawValue <= mask else { return nil }
@@ -71,7 +71,7 @@ extension RuleCheck {
 
   /// Somebody who reaches the crash kernel past all tables.
   struct Passer {
-    var requester: Requester?
+    var device: PCI.Function?
     var owner: TableOwner?
     /// `DMA of any device`.
     var text: String
@@ -83,7 +83,7 @@ extension RuleCheck {
   var passers: [Passer] {
     var passers: [Passer] = []
     func add(
-      _ passing: [Range<UInt64>], requester: Requester? = nil, owner: TableOwner? = nil,
+      _ passing: [Range<UInt64>], device: PCI.Function? = nil, owner: TableOwner? = nil,
       _ text: String, mask: UInt64 = .max
     ) {
       let ranges = passing.flatMap { addresses in
@@ -93,13 +93,13 @@ extension RuleCheck {
               max(addresses.lowerBound, min(addresses.upperBound, mask == .max ? mask : mask + 1))))
       }
       guard !ranges.isEmpty else { return }
-      passers.append(Passer(requester: requester, owner: owner, text: text, ranges: ranges))
+      passers.append(Passer(device: device, owner: owner, text: text, ranges: ranges))
     }
     let devices = evidence.devices ?? []
     if evidence.listsAllDevices {
       for device in devices {
         add(
-          handle(device).route.passing, requester: device.requester, "its DMA",
+          handle(device).route.passing, device: device.function, "its DMA",
           mask: device.dmaMask ?? .max)
       }
       return passers
@@ -110,25 +110,26 @@ extension RuleCheck {
     }
     // A pass-through device has a table entry and no table.
     for table in survey.tables where table.isPassThrough {
-      let route = (table.owner.device?.requester).map {
-        machine.resolve($0, pasid: table.pasid, in: memory).route
+      let route = table.owner.device.flatMap { device in
+        try? machine.serving(device).resolve(device.requester, pasid: table.pasid, in: memory).route
       }
       add(route?.passing ?? [], owner: table.owner, "its DMA")
     }
     // A device that no unit knows of, where units do not say that others pass.
-    for device in devices where !passes(device.requester) {
+    for device in devices
+    where ambiguity(of: device.function) == nil && !passes(device.function) {
       guard case .untranslated = handle(device).route else { continue }
-      add([0 ..< .max], requester: device.requester, "its DMA", mask: device.dmaMask ?? .max)
+      add([0 ..< .max], device: device.function, "its DMA", mask: device.dmaMask ?? .max)
     }
     return passers
   }
 
   /// A unit says that the device passes.
-  private func passes(_ requester: Requester) -> Bool {
+  private func passes(_ device: PCI.Function) -> Bool {
     machine.passages.contains { passage in
       switch passage.devices {
       case .all: true
-      case .buses(let buses): buses.contains(requester.bus)
+      case .buses(let buses): device.segment == 0 && buses.contains(device.requester.bus)
       case .behindUnit: machine.units.count == 1
       }
     }

@@ -27,14 +27,15 @@ extension VTd.Unit: UnitModel {
     let aboveTables = translates ? upperTables(in: memory).tables : []
     let extents = aboveTables.compactMap { table in
       Range(start: table.start, byteCount: table.byteCount).map {
-        UpperTableExtent(kind: table.place, scope: table.scope, range: $0)
+        UpperTableExtent(
+          kind: table.place, scope: table.scope, segment: UInt32(segment ?? 0), range: $0)
       }
     }
     guard let interrupts = interruptTable else { return extents }
     return extents + [
       UpperTableExtent(
         kind: VTd.interruptTable, scope: .interrupts(0...UInt32(interrupts.entryCount - 1)),
-        range: interrupts.range)
+        segment: UInt32(segment ?? 0), range: interrupts.range)
     ]
   }
 }
