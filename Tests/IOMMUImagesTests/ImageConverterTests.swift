@@ -251,7 +251,12 @@ import Testing
     let (image, _, bytes) = try converted(vast, to: .elf)
     #expect(bytes.count == 0x2000)
     #expect(image.quadword(at: PhysicalAddress(1 << 61)) == 0)
-    for (target, found) in [(ImageConverter.Target.raw, "File too large"), (.kdump, "52 address")] {
+    var refusals = [(ImageConverter.Target.kdump, "52 address")]
+    // A file system that takes files of 2^62 bytes, as tmpfs does, has no reason to refuse a raw one.
+    let probe = scratch.file("probe", [])
+    if truncate(probe, 1 << 62) != 0 { refusals.append((.raw, "File too large")) }
+    unlink(probe)
+    for (target, found) in refusals {
       do throws(ImageError) {
         let source = try MemoryImage(path: scratch.file("vast", vast))
         _ = try ImageConverter.write(source, to: scratch.path("none"), as: target)
