@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import IOMMUFormats
+import IOMMUInspection
 
 // How arguments are read: each function gives the value or the reason why there is none, which the
 // parser prints. The grammar itself is ``Notation``.
@@ -8,6 +9,17 @@ import IOMMUFormats
 /// A physical address.
 @Sendable func physicalAddress(_ text: String) throws -> PhysicalAddress {
   PhysicalAddress(try reading(text) { try Notation.address($0) })
+}
+
+/// A table by its kind and place.
+@Sendable func namedTable(_ text: String) throws -> NamedTable {
+  try reading(text) { try NamedTable($0) }
+}
+
+/// What kinds of tables are called.
+var tableNames: String {
+  let names = TableName.all.map(\.text)
+  return names.dropLast().joined(separator: ", ") + (names.count > 1 ? " or " : "") + names.last!
 }
 
 /// A range of physical addresses.

@@ -33,9 +33,11 @@ package struct Diff: ParsableCommand {
   package var machineAfter: String?
 
   @Option(
-    help: ArgumentHelp("The later dump's VT-d root table.", valueName: "address"),
-    transform: { try physicalAddress($0) })
-  package var rootAfter: PhysicalAddress?
+    name: .customLong("root-after"),
+    help: ArgumentHelp(
+      "A table in force in the later dump, as --root has it. May be repeated.", valueName: "table"),
+    transform: { try namedTable($0) })
+  package var rootsAfter: [NamedTable] = []
 
   @Option(help: "How to print the differences: text or json.")
   package var format = ReportFormat.text
@@ -55,7 +57,8 @@ package struct Diff: ParsableCommand {
     var laterSource = source
     laterSource.machine = machineAfter ?? source.machine
     // A root is an address in one dump: the other may have it elsewhere.
-    laterSource.root = rootAfter ?? (machineAfter == nil ? source.root : nil)
+    laterSource.roots =
+      !rootsAfter.isEmpty ? rootsAfter : machineAfter == nil ? source.roots : []
     return try earlier.read { oldMemory in
       try later.read { newMemory in
         let difference = MapsDifference(

@@ -78,7 +78,7 @@ package struct Find: ParsableCommand {
     let owner = candidate.owner.map { ", the \($0.rawValue)'s" } ?? ""
     let score = candidate.isCertain ? ink.good("\(candidate.score)") : "\(candidate.score)"
     out.write(
-      "\(ink.address("\(candidate.address)"))  \(ink.strong(candidate.kind.rawValue)), "
+      "\(ink.address("\(candidate.address)"))  \(ink.strong(candidate.kind.name)), "
         + "\(byteCountText(candidate.byteCount))\(owner), score \(score)\n")
     for reason in candidate.reasons { out.write("  \(reason)\n") }
   }

@@ -89,17 +89,20 @@ func readingDump<Result>(
   }
 }
 
-/// Where the tables of an image are: a root table, a machine file, or what a search finds.
+/// Where the tables of an image are: tables that somebody names, a machine file, or what a search finds.
 package struct TableSource: ParsableArguments {
   @Option(help: "The machine file: which units there are and what their registers hold.")
   package var machine: String?
 
   @Option(
+    name: .customLong("root"),
     help: ArgumentHelp(
-      "The VT-d root table's physical address, whatever a machine file says.",
-      valueName: "address"),
-    transform: { try physicalAddress($0) })
-  package var root: PhysicalAddress?
+      "A table in force, whatever a machine file says: the address of a VT-d root table, or "
+        + "KIND:ADDRESS[+SIZE][@BASE], where KIND is \(tableNames), and BASE says where the unit's "
+        + "registers are: vtd:6a04000@fed90000, tce:3f400000+4M. May be repeated.",
+      valueName: "table"),
+    transform: { try namedTable($0) })
+  package var roots: [NamedTable] = []
 
   @Option(
     help: ArgumentHelp(
@@ -128,12 +131,17 @@ package struct TableSource: ParsableArguments {
       found = try file.machine()
       for warning in file.warnings { warn(warning) }
     }
-    if let root {
-      guard root.isAligned(to: 4096), memory.quadword(at: root) != nil else {
-        throw InputError(
-          "--root \(root): no page of \(path) begins there; 'iommu find' lists root tables")
+    guard roots.isEmpty else {
+      var machine = found ?? Machine(name: path, units: [])
+      let hints = TableHints(apertureBase: aperture?.rawValue, units: machine.units)
+      machine.units = try roots.map { root in
+        do {
+          return try root.unit(in: memory, hints)
+        } catch {
+          throw InputError("--root \(root.address): \(error)")
+        }
       }
-      return (found ?? Machine(name: path, units: [])).withRootTable(root, in: memory)
+      return machine
     }
     return try found ?? search(memory, path: path)
   }
@@ -145,9 +153,10 @@ package struct TableSource: ParsableArguments {
       bar.update($0.doneByteCount, of: $0.byteCount)
     }
     bar.finish()
-    let selection = search.selection(in: memory, apertureBase: aperture?.rawValue)
+    let selection = search.selection(
+      in: memory, TableHints(apertureBase: aperture?.rawValue))
     for (candidate, reason) in selection.passedOver {
-      warn("not taking the \(candidate.kind.rawValue) at \(candidate.address): \(reason)")
+      warn("not taking the \(candidate.kind.name) at \(candidate.address): \(reason)")
     }
     guard !selection.taken.isEmpty else {
       throw InputError(
@@ -156,27 +165,9 @@ package struct TableSource: ParsableArguments {
     }
     for candidate in selection.taken {
       warn(
-        "no machine file: taking the \(candidate.kind.rawValue) at \(candidate.address), score "
+        "no machine file: taking the \(candidate.kind.name) at \(candidate.address), score "
           + "\(candidate.score)")
     }
     return Machine(name: path, units: selection.units)
-  }
-}
-
-extension Machine {
-  /// The machine with another root table: in its first VT-d unit, or in one of which nothing is
-  /// known.
-  func withRootTable(_ root: PhysicalAddress, in memory: some PhysicalMemory) -> Machine {
-    let candidate = TableSearch.rootTable(at: root, in: memory)
-    guard let found = candidate.unit?.as(VTd.Unit.self) else { return self }
-    var machine = self
-    machine.units = [.vtd(found)]
-    if var known = units(of: VTd.Unit.self).first {
-      known.rootTableAddress = found.rootTableAddress
-      // Whoever names a root wants it in force; what else the status says stays known.
-      if !known.translates { known.status = nil }
-      machine.units = [.vtd(known)]
-    }
-    return machine
   }
 }

@@ -29,6 +29,10 @@ import Testing
     ("who IMAGE 1000 --root 0x", "digits are missing"),
     ("maps IMAGE --root 0n6a", "'a' is no decimal digit"),
     ("diff IMAGE IMAGE --root x", "'x' is no hexadecimal digit"),
+    (
+      "maps IMAGE --root smmu:1000",
+      "there are no tables called 'smmu'; known are vtd, vtd-legacy, vtd-scalable, tce and gatt"
+    ),
     ("diff IMAGE IMAGE --root-after 1GB", "'G' is no hexadecimal digit"),
     ("hexdump IMAGE 6a04000", "it has a start and no end; a range is START-LAST"),
     ("hexdump IMAGE 2000-1000", "it ends before it starts"),

@@ -78,7 +78,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     self.maps = maps
     isCopy = machine.units(of: VTd.Unit.self).contains { unit in
       let root = unit.rootTableAddress.rootTable
-      return TableSearch.owner(ofRootTable: root, in: memory) == .captureKernel
+      return VTd.RootTableFinder.owner(of: root, in: memory) == .captureKernel
     }
   }
 

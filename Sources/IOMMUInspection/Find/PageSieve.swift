@@ -1,36 +1,28 @@
-import IOMMUFormats
-
-/// What a page of memory may be, by its bits alone.
-struct PageLook: OptionSet {
-  let rawValue: UInt8
+/// Which finders a page of memory may be for, by its bits alone.
+struct PageLook: Equatable {
   /// All bytes are zero.
-  static let zero = PageLook(rawValue: 1)
-  /// Every quadword is zero or a pointer with a present bit: a root table, perhaps.
-  static let root = PageLook(rawValue: 2)
-  /// Every quadword is zero or a TCE as drivers write it.
-  static let tce = PageLook(rawValue: 4)
-  /// Every doubleword is a GATT entry without reserved bits.
-  static let gatt = PageLook(rawValue: 8)
+  var isZero = false
+  /// Bit n is set where the page has no bit of mask n.
+  var passed: UInt32 = 0
+
+  /// The page can be nothing, or is nothing at all.
+  var isIdle: Bool { passed == 0 || isZero }
+  func passes(_ index: Int) -> Bool { passed >> UInt32(index) & 1 != 0 }
 }
 
 /// Looks at pages, quickly: memory streams through here.
 ///
-/// One pass with a few operations for 64 bytes; it ends where a page can be nothing any more. The
-/// masks come from the entries' own lists of fields.
+/// One pass joins the bits of all quadwords at the same place of 64 bytes, which is one operation for
+/// 64 bytes however many masks there are; it ends where a page can be nothing any more.
 struct PageSieve {
   static let pageByteCount = 4096
 
-  private let root: UInt64
-  private let tce: UInt64
-  private let gatt: UInt64
+  /// What is looked for, at most 32.
+  private let masks: [SIMD8<UInt64>]
 
-  init() {
-    root = VTd.RootEntry.reservedMasks(.permissive).low
-    // Drivers write zeros into the bits that the chip ignores.
-    let ignored = Calgary.TranslationControlEntry.fields.filter { $0.use == .ignored }
-    tce = ignored.reduce(0) { $0 | $1.mask }.byteSwapped
-    let reserved = GART.GATTEntry.reservedMasks(OnlyVariant()).low
-    gatt = reserved | reserved << 32
+  init(_ masks: [SIMD8<UInt64>]) {
+    precondition(masks.count <= 32, "a look has a bit for each mask")
+    self.masks = masks
   }
 
   /// What the page may be.
@@ -38,34 +30,28 @@ struct PageSieve {
   /// - Parameter page: 4 KiB that are all there.
   func look(_ page: UnsafeRawBufferPointer) -> PageLook {
     precondition(page.count == Self.pageByteCount, "a page has 4 KiB")
-    let rootMask = SIMD8(repeating: root)
-    let tceMask = SIMD8(repeating: tce)
-    let gattMask = SIMD8(repeating: gatt)
-    var any = SIMD8<UInt64>.zero
-    var notRoot = SIMD8<UInt64>.zero
-    var notTCE = SIMD8<UInt64>.zero
-    var notGATT = SIMD8<UInt64>.zero
+    var bits = SIMD8<UInt64>.zero
     var offset = 0
     while offset < Self.pageByteCount {
       let end = offset + 512
       while offset < end {
         // Safe: end is at most 4096.
-        let words = page.baseAddress.unsafelyUnwrapped.loadUnaligned(
+        bits |= page.baseAddress.unsafelyUnwrapped.loadUnaligned(
           fromByteOffset: offset, as: SIMD8<UInt64>.self)
-        any |= words
-        notRoot |= words & rootMask
-        notTCE |= words & tceMask
-        notGATT |= words & gattMask
         offset &+= 64
       }
-      if Self.union(notRoot) != 0, Self.union(notTCE) != 0, Self.union(notGATT) != 0 { return [] }
+      if passed(bits) == 0 { return PageLook() }
     }
-    if Self.union(any) == 0 { return .zero }
-    var look: PageLook = []
-    if Self.union(notRoot) == 0 { look.insert(.root) }
-    if Self.union(notTCE) == 0 { look.insert(.tce) }
-    if Self.union(notGATT) == 0 { look.insert(.gatt) }
-    return look
+    return PageLook(isZero: Self.union(bits) == 0, passed: passed(bits))
+  }
+
+  @inline(__always)
+  private func passed(_ bits: SIMD8<UInt64>) -> UInt32 {
+    var passed: UInt32 = 0
+    for index in masks.indices where Self.union(bits & masks[index]) == 0 {
+      passed |= 1 << UInt32(truncatingIfNeeded: index)
+    }
+    return passed
   }
 
   @inline(__always)
@@ -75,11 +61,8 @@ struct PageSieve {
     return two.x | two.y
   }
 
-  /// Where in `bytes` four given bytes begin, in the order they lie there.
-  static func offsets(
-    of signature: StaticString, in bytes: UnsafeRawBufferPointer
-  ) -> [Int] {
-    let pattern = pattern(signature)
+  /// Where in `bytes` a signature begins, as ``pattern(_:)`` has it.
+  static func offsets(of pattern: UInt32, in bytes: UnsafeRawBufferPointer) -> [Int] {
     // Two of the four bytes are rare enough, and half as many comparisons.
     let wanted = SIMD32(repeating: UInt16(truncatingIfNeeded: pattern))
     var found: [Int] = []

@@ -3,21 +3,19 @@ import IOMMUTranslation
 
 /// Something in memory that looks like a table, and why.
 public struct TableCandidate: Sendable {
-  /// What it looks like.
-  public enum Kind: String, Sendable, Encodable, CaseIterable {
-    case rootTable = "VT-d root table"
-    case scalableRootTable = "VT-d root table, scalable mode"
-    case tceTable = "TCE table"
-    case gatt = "GATT"
-    case dmar = "ACPI DMAR table"
-    case rioTable = "Rio table in the EBDA"
-
+  /// What it looks like. The kinds stand beside the hardware that they are of.
+  public struct Kind: Sendable {
+    /// What people call such tables: `VT-d root table`.
+    public let name: String
     /// A table that devices' DMA goes through; the others are the firmware's.
-    public var translates: Bool {
-      switch self {
-      case .rootTable, .scalableRootTable, .tceTable, .gatt: true
-      case .dmar, .rioTable: false
-      }
+    public let translates: Bool
+    /// Who finds such tables.
+    let finder: any TableFinder.Type
+
+    init(_ name: String, translates: Bool = true, of finder: any TableFinder.Type) {
+      self.name = name
+      self.translates = translates
+      self.finder = finder
     }
   }
 
@@ -60,46 +58,15 @@ public struct TableCandidate: Sendable {
 extension TableCandidate {
   /// A unit whose registers would lead to this table; `nil` for tables without enough to go by.
   ///
-  /// Nothing is known of the unit but the table: everything that could be legal is. Where an aperture
-  /// lies is said by no GATT.
+  /// Nothing is known of the unit but the table: everything that could be legal is.
   public var unit: TranslationUnit? {
-    switch kind {
-    case .rootTable, .scalableRootTable:
-      let mode: VTd.TranslationTableMode = kind == .rootTable ? .legacy : .scalable
-      return .vtd(
-        VTd.Unit(
-          base: PhysicalAddress(0),
-          rootTableAddress: VTd.RootTableAddress(rootTable: address, mode: mode),
-          status: nil, limits: .permissive))
-    case .tceTable:
-      guard let size = Calgary.TableSize.allCases.first(where: { $0.byteCount == byteCount }) else {
-        return nil
-      }
-      return TranslationUnit(Calgary.FoundTable(at: address, size: size))
-    case .gatt, .dmar, .rioTable: return nil
-    }
+    if case .unit(let unit) = kind.finder.unit(of: self, TableHints()) { unit } else { nil }
   }
 }
 
-extension TableCandidate {
-  /// The northbridge that a GATT makes with an aperture; `nil` for other tables.
-  ///
-  /// - Parameter base: Where the aperture begins, a multiple of 32 MiB below 2^40.
-  func node(apertureBase base: UInt64) -> TranslationUnit? {
-    // Registers have no bits for a table beyond.
-    guard kind == .gatt, address.rawValue < GART.physicalLimit else { return nil }
-    let aperture = byteCount / UInt64(GART.GATTEntry.byteCount) * PageCount.pageByteCount
-    guard
-      let order = (0..<7).first(where: { order in
-        GART.ApertureControl(isEnabled: true, order: order).apertureByteCount == aperture
-      })
-    else { return nil }
-    return .gart(
-      GART.Node(
-        device: Requester(bus: 0, device: 0x18, function: GART.function),
-        control: GART.ApertureControl(isEnabled: true, order: order),
-        base: GART.ApertureBase(address: base), tableBase: GART.TableBase(table: address)))
-  }
+extension TableCandidate.Kind: Hashable {
+  public static func == (left: Self, right: Self) -> Bool { left.name == right.name }
+  public func hash(into hasher: inout Hasher) { hasher.combine(name) }
 }
 
 extension TableCandidate: Encodable {
@@ -109,7 +76,7 @@ extension TableCandidate: Encodable {
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode(kind, forKey: .kind)
+    try container.encode(kind.name, forKey: .kind)
     try container.encode("\(address)", forKey: .address)
     try container.encode(hexadecimal(byteCount), forKey: .bytes)
     try container.encode(score, forKey: .score)

@@ -78,7 +78,7 @@ import Testing
     let unused = search.selection(in: memory)
     #expect(unused.taken.isEmpty)
     #expect(unused.passedOver.map(\.candidate.address) == [PhysicalAddress(0x1_0000)])
-    let used = search.selection(in: memory, apertureBase: 0x400_0000)
+    let used = search.selection(in: memory, TableHints(apertureBase: 0x400_0000))
     let machine = Machine(name: "gart", units: used.units)
     #expect(
       machine.translate(Requester("00:03.0")!, IOVA(0x400_2123), access: .read, in: memory)

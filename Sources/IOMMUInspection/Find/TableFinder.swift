@@ -1,0 +1,131 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// Looks for tables of one kind: one conformance for each, in the folder of its hardware, listed in
+/// ``TableFinders``.
+///
+/// A search goes over memory once and shows each finder the pages whose bits could be its tables', or
+/// where its signature stands; afterwards each says what it makes of them.
+protocol TableFinder: Sendable {
+  /// Whose tables these are: those of different hardware are never of one machine.
+  static var hardware: String { get }
+
+  /// The bits that no page of these tables has set: one mask for each of the eight quadwords of every
+  /// 64 bytes, as a little-endian processor loads them. `nil` where single pages say nothing.
+  static var excludedBits: SIMD8<UInt64>? { get }
+
+  /// Four characters that a table of this kind begins with.
+  static var signature: StaticString? { get }
+
+  init()
+
+  /// Takes a page that is not all zero and has none of the ``excludedBits``.
+  ///
+  /// - Parameter page: 4 KiB.
+  mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress)
+
+  /// Takes a place where the ``signature`` stands.
+  mutating func seeSignature(at address: PhysicalAddress)
+
+  /// What was found, in any order and with scores of any height.
+  ///
+  /// - Parameter crashKernel: Where the capture kernel lives, if that is known.
+  mutating func candidates(
+    in memory: some PhysicalMemory, crashKernel: [Range<PhysicalAddress>]
+  ) -> [TableCandidate]
+
+  /// More places look like tables than any machine has: not all of them were followed.
+  var isExhausted: Bool { get }
+
+  /// The unit whose registers would lead to a table.
+  ///
+  /// Nothing is known of the unit but the table and the hints: all else that could be legal is.
+  static func unit(of candidate: TableCandidate, _ hints: TableHints) -> FoundUnit
+
+  /// The requesters that a unit's tables are for; `nil` where any may be behind it.
+  static func requesters(
+    of unit: TranslationUnit, in memory: some PhysicalMemory
+  ) -> Set<Requester>?
+
+  /// What ``NamedTable`` calls tables of this kind; the first name lets the finder decide what it may.
+  static var names: [TableName] { get }
+
+  /// The table that somebody says lies at an address.
+  ///
+  /// - Parameter byteCount: How long it is; `nil` where that is not said.
+  /// - Returns: `nil` when its length is not said and cannot be told.
+  static func candidate(
+    named name: TableName, at address: PhysicalAddress, byteCount: UInt64?,
+    in memory: some PhysicalMemory
+  ) -> TableCandidate?
+}
+
+extension TableFinder {
+  static var excludedBits: SIMD8<UInt64>? { nil }
+  static var signature: StaticString? { nil }
+  mutating func see(_: UnsafeRawBufferPointer, at _: PhysicalAddress) {}
+  mutating func seeSignature(at _: PhysicalAddress) {}
+  var isExhausted: Bool { false }
+
+  static func unit(of candidate: TableCandidate, _: TableHints) -> FoundUnit {
+    .unknown("devices' requests do not go through a \(candidate.kind.name)")
+  }
+
+  static func requesters(
+    of _: TranslationUnit, in _: some PhysicalMemory
+  ) -> Set<Requester>? { nil }
+
+  static var names: [TableName] { [] }
+
+  static func candidate(
+    named _: TableName, at _: PhysicalAddress, byteCount _: UInt64?, in _: some PhysicalMemory
+  ) -> TableCandidate? { nil }
+
+  /// The same mask for every quadword.
+  static func everyQuadword(_ mask: UInt64) -> SIMD8<UInt64> { SIMD8(repeating: mask) }
+}
+
+/// All kinds of tables that a search finds. The first is what an address without a name means.
+enum TableFinders {
+  static let all: [any TableFinder.Type] = [
+    VTd.RootTableFinder.self, Calgary.TCETableFinder.self, GART.GATTFinder.self,
+    VTd.DMARFinder.self, Calgary.RioTableFinder.self,
+  ]
+}
+
+/// What a table says of the unit above it.
+enum FoundUnit {
+  case unit(TranslationUnit)
+  /// Too little: says what is missing and how to give it.
+  case unknown(String)
+}
+
+/// What somebody knows of units whose tables are found in memory.
+public struct TableHints: Sendable {
+  /// Where the aperture of a GATT begins: a multiple of 32 MiB below 2^40.
+  public var apertureBase: UInt64?
+  /// Where the registers of the table's unit lie.
+  public var unitBase: PhysicalAddress?
+  /// The machine's units, as far as they are known.
+  public var units: [TranslationUnit]
+
+  /// `nil` is what nobody knows.
+  public init(
+    apertureBase: UInt64? = nil, unitBase: PhysicalAddress? = nil, units: [TranslationUnit] = []
+  ) {
+    self.apertureBase = apertureBase
+    self.unitBase = unitBase
+    self.units = units
+  }
+}
+
+/// The pages that a finder has kept for a closer look, ascending.
+struct KeptPages {
+  private(set) var numbers: [UInt64] = []
+
+  /// At most this many: a dump made of nothing else would fill memory.
+  static let limit = 1 << 20
+
+  var hasRoom: Bool { numbers.count < Self.limit }
+  mutating func add(_ address: PhysicalAddress) { numbers.append(address.rawValue / 4096) }
+}
