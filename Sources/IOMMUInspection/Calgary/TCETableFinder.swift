@@ -18,7 +18,7 @@ extension Calgary {
         .reduce(0) { $0 | $1.mask }.byteSwapped)
 
     mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress) {
-      if pages.hasRoom, hasTCEs(page) { pages.add(address) }
+      if pages.takes(address), hasTCEs(page) { pages.add(address) }
     }
 
     mutating func candidates(

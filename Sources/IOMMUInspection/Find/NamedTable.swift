@@ -94,7 +94,9 @@ extension NamedTable {
   public func unit(
     in memory: some PhysicalMemory, _ hints: TableHints
   ) throws(NamedTableError) -> TranslationUnit {
-    guard address.isAligned(to: PageCount.pageByteCount), memory.quadword(at: address) != nil else {
+    guard address.isAligned(to: PageCount.pageByteCount),
+      address.rawValue < KeptPages.addressLimit, memory.quadword(at: address) != nil
+    else {
       throw NamedTableError("no page of the dump begins there; 'iommu find' lists root tables")
     }
     guard

@@ -126,6 +126,13 @@ struct KeptPages {
   /// At most this many: a dump made of nothing else would fill memory.
   static let limit = 1 << 20
 
-  var hasRoom: Bool { numbers.count < Self.limit }
+  /// Physical addresses have at most 52 bits: what a broken dump has beyond is no table's.
+  static let addressLimit: UInt64 = 1 << 52
+
+  /// Whether a page may be kept.
+  func takes(_ address: PhysicalAddress) -> Bool {
+    numbers.count < Self.limit && address.rawValue < Self.addressLimit
+  }
+
   mutating func add(_ address: PhysicalAddress) { numbers.append(address.rawValue / 4096) }
 }

@@ -19,7 +19,7 @@ extension GART {
     }()
 
     mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress) {
-      if pages.hasRoom, hasGATTEntries(page) { pages.add(address) }
+      if pages.takes(address), hasGATTEntries(page) { pages.add(address) }
     }
 
     mutating func candidates(

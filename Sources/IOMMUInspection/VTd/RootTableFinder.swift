@@ -13,7 +13,7 @@ extension VTd {
       VTd.RootEntry.reservedMasks(.permissive).low)
 
     mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress) {
-      if pages.hasRoom, isRoot(page) { pages.add(address) }
+      if pages.takes(address), isRoot(page) { pages.add(address) }
     }
 
     mutating func candidates(

@@ -60,6 +60,56 @@ import Testing
     #expect(search.candidates.allSatisfy { !$0.isCertain })
   }
 
+  @Test(
+    arguments: [
+      // A pointer with a present bit and GATT entries; TCEs.
+      0x6a0_4001_06a0_4001, 0x0300_0000_0000_1000, 0x5241_4d44_5241_4d44,
+    ] as [UInt64])
+  func `memory up to the last address is searched, and no table is taken beyond 52 bits`(
+    word: UInt64
+  ) {
+    let memory = TopMemory(word: word)
+    let search = TableSearch(in: memory)
+    #expect(search.byteCount == 0xffff)
+    #expect(search.candidates.isEmpty)
+    for text in ["vtd:ffffffffffff0000", "tce:ffffffffffff0000+64K", "gatt:ffffffffffff0000"] {
+      #expect(throws: NamedTableError.self) {
+        try NamedTable(text).unit(in: memory, TableHints(apertureBase: 0))
+      }
+    }
+  }
+
+  /// The last 64 KiB of all addresses but one byte, which no range can have; every quadword the same.
+  struct TopMemory: PhysicalMemory {
+    let word: UInt64
+    private static let start: UInt64 = 0xffff_ffff_ffff_0000
+
+    func quadword(at address: PhysicalAddress) -> UInt64? {
+      address.rawValue >= Self.start && address.rawValue <= .max - 8 && address.rawValue % 8 == 0
+        ? word : nil
+    }
+
+    func doubleword(at address: PhysicalAddress) -> UInt32? {
+      quadword(at: PhysicalAddress(address.rawValue & ~7)).map {
+        UInt32(truncatingIfNeeded: $0 >> (address.rawValue & 4 == 0 ? 0 : 32))
+      }
+    }
+
+    func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+      guard address.rawValue >= Self.start else { return 0 }
+      let count = min(UInt64(buffer.count), .max - address.rawValue)
+      for index in 0..<Int(count) {
+        let place = address.rawValue + UInt64(index)
+        buffer[index] = UInt8(truncatingIfNeeded: word >> (8 * (place % 8)))
+      }
+      return Int(count)
+    }
+
+    var backedRanges: [Range<PhysicalAddress>] {
+      [PhysicalAddress(Self.start)..<PhysicalAddress(.max)]
+    }
+  }
+
   @Test func `an honest dump uses up nothing`() throws {
     #expect(!TableSearch(in: try SmallMachine().memory).isExhausted)
   }
