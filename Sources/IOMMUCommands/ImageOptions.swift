@@ -121,7 +121,11 @@ package struct TableSource: ParsableArguments {
   package init() {}
 
   /// The files that are read.
-  var paths: [String] { machine.map { [$0] } ?? [] }
+  var paths: [String] {
+    guard let machine else { return [] }
+    // What is wrong with the file is told when it is read.
+    return [machine] + ((try? MachineFile(path: machine))?.firmwarePaths ?? [])
+  }
 
   /// The machine: by `--root`, by `--machine`, or by what is found in memory, in that order.
   func machine(of memory: MemoryImage, path: String) throws -> Machine {
@@ -132,28 +136,29 @@ package struct TableSource: ParsableArguments {
       for warning in file.warnings { warn(warning) }
     }
     guard roots.isEmpty else {
-      var machine = found ?? Machine(name: path, units: [])
+      let machine = found ?? Machine(name: path, units: [])
       let hints = TableHints(apertureBase: aperture?.rawValue, units: machine.units)
-      machine.units = try roots.map { root in
+      let units = try roots.map { root in
         do {
           return try root.unit(in: memory, hints)
         } catch {
           throw InputError("--root \(root.address): \(error)")
         }
       }
-      return machine
+      guard found == nil, roots.count > 1 || roots.contains(where: { $0.unitBase != nil }) else {
+        return machine.with(units)
+      }
+      // Which unit is whose, firmware's table may say.
+      let completed = search(memory).completing(units, in: memory)
+      completed.remarks.forEach(warn)
+      return Machine(name: path, units: completed.units)
     }
     return try found ?? search(memory, path: path)
   }
 
   /// What is found in memory by structure alone; says what that was.
   private func search(_ memory: MemoryImage, path: String) throws -> Machine {
-    let bar = ProgressBar("search")
-    let search = TableSearch(in: memory) {
-      bar.update($0.doneByteCount, of: $0.byteCount)
-    }
-    bar.finish()
-    let selection = search.selection(
+    let selection = search(memory).selection(
       in: memory, TableHints(apertureBase: aperture?.rawValue))
     for (candidate, reason) in selection.passedOver {
       warn("not taking the \(candidate.kind.name) at \(candidate.address): \(reason)")
@@ -168,6 +173,16 @@ package struct TableSource: ParsableArguments {
         "no machine file: taking the \(candidate.kind.name) at \(candidate.address), score "
           + "\(candidate.score)")
     }
+    selection.remarks.forEach(warn)
     return Machine(name: path, units: selection.units)
+  }
+
+  private func search(_ memory: MemoryImage) -> TableSearch {
+    let bar = ProgressBar("search")
+    let search = TableSearch(in: memory) {
+      bar.update($0.doneByteCount, of: $0.byteCount)
+    }
+    bar.finish()
+    return search
   }
 }

@@ -15,10 +15,10 @@ package struct Translate: ParsableCommand {
       A request is a line 'requester TAB iova TAB r|w', the IOVA in hexadecimal; the answer is \
       the same line and the physical address, 'fault:0x5' with the manual's reason number, \
       'fault' where the hardware has no number, 'interrupt' for a write to the interrupt range, \
-      or 'unknown' where the dump lacks an entry that decides, or where no unit is known to serve \
-      the requester's PCI segment; why is said once for each requester on standard error. A \
-      request with PASID has it behind the requester, '00:03.0/5'. Lines that start with # are \
-      passed over.
+      or 'unknown' where the dump lacks an entry that decides, where no unit is known to serve the \
+      requester's PCI segment, or where two may be above it and answer differently; why is said once \
+      for each requester on standard error. A request with PASID has it behind the requester, \
+      '00:03.0/5'. Lines that start with # are passed over.
 
       Example: printf '00:03.0\\t0xffefd000\\tw\\n' | iommu translate \
       Examples/vtd-crash/image.elf --machine Examples/vtd-crash/machine.json
@@ -61,9 +61,11 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
 
   /// What is known of who sends requests.
   private enum Device {
-    /// No unit is known to serve its segment.
+    /// No unit is known to serve it, or nothing is known of the one that does.
     case unserved
-    case served(DeviceHandle, by: Machine)
+    /// At least one handle, and more where several units have tables for it: the answer is theirs only
+    /// where they agree.
+    case served([DeviceHandle], by: Machine)
   }
 
   /// - Parameter warn: Gets a line for each requester of which something is not known.
@@ -116,8 +118,10 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
 
   /// What becomes of a request; `nil` where nobody knows.
   private mutating func answer(_ source: Source, _ iova: IOVA, _ access: Access) -> Translation? {
-    guard case .served(let handle, let machine) = device(source) else { return nil }
-    let answer = handle.translate(iova, byteCount: 1, access: access, in: memory)
+    guard case .served(let handles, let machine) = device(source) else { return nil }
+    let answer = handles[0].translate(iova, byteCount: 1, access: access, in: memory)
+    for other in handles.dropFirst()
+    where other.translate(iova, byteCount: 1, access: access, in: memory) != answer { return nil }
     // Only a fault of these few can be the dump's and not the machine's: others cost no second look.
     if case .fault(let fault) = answer, fault.isUnanswered,
       let absent = machine.absentAddress(
@@ -150,7 +154,12 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
       for other in others {
         warn("\(source) may be behind another unit as well: \(machine.units[other].name)")
       }
-      return .served(machine.resolve(requester, pasid: source.pasid, in: memory), by: machine)
+      let handles = machine.handles(of: requester, pasid: source.pasid, in: memory)
+      if case .blocked(.unitUnseen) = handles[0].route {
+        warn("\(source): unknown, \(Fault.unitUnseen.meaning)")
+        return .unserved
+      }
+      return .served(handles, by: machine)
     } catch {
       warn("\(error)")
       return .unserved

@@ -158,7 +158,7 @@ package struct Number: Codable {
 }
 
 /// The keys and values of a machine file, before any of them is understood.
-struct Document: Codable {
+struct Document {
   /// What is written behind a key of a unit.
   enum Value {
     case number(UInt64)
@@ -181,10 +181,94 @@ struct Document: Codable {
   var units: [Unit]
   var ram: [[Number]]?
   var crashKernel: [[Number]]?
+  /// By the keys that tables of firmware have.
+  var firmware: [String: Firmware]
 
-  enum CodingKeys: String, CodingKey {
-    case version, name, image, images, units, ram
-    case crashKernel = "crash_kernel"
+  /// A table of firmware: `"DMAR"`, the path of a file, or `{"bytes": "444d4152…"}`.
+  enum Firmware {
+    case path(String)
+    case bytes([UInt8])
+  }
+
+  /// A key of any name.
+  struct Key: CodingKey {
+    var stringValue: String
+    var intValue: Int? { nil }
+
+    init(_ name: String) { stringValue = name }
+    init?(stringValue: String) { self.init(stringValue) }
+    init?(intValue _: Int) { nil }
+
+    static let version = Key("version")
+    static let name = Key("name")
+    static let image = Key("image")
+    static let images = Key("images")
+    static let units = Key("units")
+    static let ram = Key("ram")
+    static let crashKernel = Key("crash_kernel")
+    static let kind = Key("kind")
+    static let registers = Key("registers")
+    static let bytes = Key("bytes")
+  }
+}
+
+extension Document: Codable {
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Key.self)
+    version = try container.decode(Number.self, forKey: .version)
+    name = try container.decodeIfPresent(String.self, forKey: .name)
+    image = try container.decodeIfPresent(String.self, forKey: .image)
+    images = try container.decodeIfPresent([String].self, forKey: .images)
+    units = try container.decode([Unit].self, forKey: .units)
+    ram = try container.decodeIfPresent([[Number]].self, forKey: .ram)
+    crashKernel = try container.decodeIfPresent([[Number]].self, forKey: .crashKernel)
+    firmware = [:]
+    for key in UnitRecords.firmwareKeys {
+      firmware[key] = try container.decodeIfPresent(Firmware.self, forKey: Key(key))
+    }
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: Key.self)
+    try container.encode(version, forKey: .version)
+    try container.encodeIfPresent(name, forKey: .name)
+    try container.encodeIfPresent(image, forKey: .image)
+    try container.encodeIfPresent(images, forKey: .images)
+    try container.encode(units, forKey: .units)
+    try container.encodeIfPresent(ram, forKey: .ram)
+    try container.encodeIfPresent(crashKernel, forKey: .crashKernel)
+    for (key, table) in firmware { try container.encode(table, forKey: Key(key)) }
+  }
+}
+
+extension Document.Firmware: Codable {
+  init(from decoder: any Decoder) throws {
+    if let path = try? decoder.singleValueContainer().decode(String.self) {
+      self = .path(path)
+      return
+    }
+    let container = try decoder.container(keyedBy: Document.Key.self)
+    let text = try container.decode(String.self, forKey: .bytes)
+    let digits = text.utf8.compactMap { hexadecimalDigit($0) }
+    guard digits.count == text.utf8.count, digits.count % 2 == 0 else {
+      throw DecodingError.dataCorruptedError(
+        forKey: .bytes, in: container,
+        debugDescription: "is not hexadecimal, two digits for each byte")
+    }
+    self = .bytes(
+      stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) })
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    switch self {
+    case .path(let path):
+      var container = encoder.singleValueContainer()
+      try container.encode(path)
+    case .bytes(let bytes):
+      var container = encoder.container(keyedBy: Document.Key.self)
+      try container.encode(
+        bytes.map { hexadecimal($0, digits: 2) }.joined(), forKey: .bytes)
+    }
   }
 }
 
@@ -253,7 +337,20 @@ extension MachineFile {
       images: (document.image.map { [$0] } ?? []) + (document.images ?? []), units: units,
       ram: ram.sorted { $0.lowerBound < $1.lowerBound }, crashKernel: crash)
     try checkCrashKernel()
+    for (key, table) in document.firmware {
+      switch table {
+      case .bytes(let bytes): firmware[key] = FirmwareTable(bytes: bytes)
+      case .path(let relative):
+        firmware[key] = FirmwareTable(
+          path: relative,
+          bytes: try FirmwareTableFile.read(
+            Self.resolve(relative, beside: path), atMost: Self.firmwareLimit))
+      }
+    }
   }
+
+  /// Tables of firmware have some hundred bytes; more than this are something else.
+  private static let firmwareLimit = 1 << 20
 
   /// Half-open pairs in the order of the file; none overlaps another.
   private static func ranges(_ pairs: [[Number]], _ place: JSONPlace) throws(ImageError)
@@ -325,6 +422,7 @@ extension MachineFile {
 /// A place in a machine file, for errors.
 struct JSONPlace {
   var file: String
+  /// Empty for the whole file.
   var path: String
 
   subscript(index: Int) -> JSONPlace { JSONPlace(file: file, path: "\(path)[\(index)]") }
@@ -336,30 +434,17 @@ struct JSONPlace {
   }
 
   func error(_ found: String, _ remedy: String? = nil) -> ImageError {
-    ImageError(file: file, place: path, found: found, remedy: remedy)
+    ImageError(file: file, place: path.isEmpty ? nil : path, found: found, remedy: remedy)
   }
 }
 
 extension Document.Unit: Codable {
-  /// A key of any name.
-  private struct Key: CodingKey {
-    var stringValue: String
-    var intValue: Int? { nil }
-
-    init(_ name: String) { stringValue = name }
-    init?(stringValue: String) { self.init(stringValue) }
-    init?(intValue _: Int) { nil }
-
-    static let kind = Key("kind")
-    static let registers = Key("registers")
-  }
-
   init(from decoder: any Decoder) throws {
-    let container = try decoder.container(keyedBy: Key.self)
+    let container = try decoder.container(keyedBy: Document.Key.self)
     kind = try container.decode(String.self, forKey: .kind)
     values = [:]
     for key in UnitRecords.format(of: kind)?.keys ?? [] {
-      let name = Key(key.name)
+      let name = Document.Key(key.name)
       values[key.name] =
         switch key.form {
         case .registerBase, .number:
@@ -372,10 +457,10 @@ extension Document.Unit: Codable {
   }
 
   func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: Key.self)
+    var container = encoder.container(keyedBy: Document.Key.self)
     try container.encode(kind, forKey: .kind)
     for key in UnitRecords.format(of: kind)?.keys ?? [] {
-      let name = Key(key.name)
+      let name = Document.Key(key.name)
       switch (key.form, values[key.name]) {
       case (.number, .number(let number)):
         try container.encode(Number(number, isPlain: true), forKey: name)
@@ -458,7 +543,8 @@ extension Document {
       version: Number(MachineFile.version, isPlain: true), name: file.name,
       image: file.images.count == 1 ? file.images[0] : nil,
       images: file.images.count > 1 ? file.images : nil, units: file.units.map(Unit.init),
-      ram: pairs(file.ram), crashKernel: pairs(file.crashKernel))
+      ram: pairs(file.ram), crashKernel: pairs(file.crashKernel),
+      firmware: file.firmware.mapValues { $0.path.map { .path($0) } ?? .bytes($0.bytes) })
   }
 }
 

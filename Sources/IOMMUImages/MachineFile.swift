@@ -30,6 +30,8 @@ public struct MachineFile: Sendable, Hashable {
   public var ram: [Range<PhysicalAddress>]
   /// Half-open, multiples of 4 KiB; empty when there is no crash kernel.
   public var crashKernel: [Range<PhysicalAddress>]
+  /// What firmware says of units, by the keys that tables of firmware have.
+  var firmware: [String: FirmwareTable] = [:]
 
   /// A machine file that is not on disk yet; nothing is checked.
   public init(
@@ -45,10 +47,18 @@ public struct MachineFile: Sendable, Hashable {
   }
 
   /// The images' paths, as a program in any directory opens them.
-  public var imagePaths: [String] {
+  public var imagePaths: [String] { images.map { Self.resolve($0, beside: path) } }
+
+  /// The paths of firmware's tables, likewise; those that are written down in the file have none.
+  public var firmwarePaths: [String] {
+    firmware.values.compactMap { $0.path.map { Self.resolve($0, beside: path) } }.sorted()
+  }
+
+  /// A path relative to the directory of a machine file.
+  static func resolve(_ relative: String, beside path: String) -> String {
     let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     let directory = slash.map { String(path[...$0]) } ?? ""
-    return images.map { $0.hasPrefix("/") ? $0 : directory + $0 }
+    return relative.hasPrefix("/") ? relative : directory + relative
   }
 
   /// What is strange about the machine and no error.
@@ -56,7 +66,8 @@ public struct MachineFile: Sendable, Hashable {
     UnitRecords.all.flatMap { format in
       format.warnings(
         about: units.enumerated().filter { format.kinds.contains($0.element.kind) }
-          .map { ($0.offset, $0.element) })
+          .map { ($0.offset, $0.element) },
+        firmware: format.firmwareKey.flatMap { firmware[$0] })
     }
   }
 

@@ -26,12 +26,43 @@ protocol UnitRecordFormat: Sendable {
   /// The record that ``model(of:)`` makes an equal unit of.
   static func record(of model: Model) -> MachineFile.Unit
   /// What is strange about the hardware's units together and no error.
-  static func warnings(about units: [(index: Int, unit: MachineFile.Unit)]) -> [String]
+  ///
+  /// - Parameter firmware: The table behind ``firmwareKey``, where the file has one.
+  static func warnings(
+    about units: [(index: Int, unit: MachineFile.Unit)], firmware: FirmwareTable?
+  ) -> [String]
+
+  /// The key of a machine file behind which stands firmware's table of such units; `nil` where there
+  /// is none.
+  static var firmwareKey: String? { get }
+  /// A machine's units with what firmware's table says of them, and of further ones.
+  ///
+  /// - Parameters:
+  ///   - units: Of all hardware, in the order of the file.
+  ///   - records: What the file has of each.
+  /// - Throws: ``ImageError`` for bytes that are no such table.
+  static func complete(
+    _ units: [TranslationUnit], records: [MachineFile.Unit], with firmware: FirmwareTable,
+    _ place: JSONPlace
+  ) throws(ImageError) -> [TranslationUnit]
+  /// The firmware's table that units were completed with.
+  static func firmware(of units: [TranslationUnit]) -> FirmwareTable?
+  /// Whether a unit comes of firmware's table alone and has no record.
+  static func isImplied(_ unit: TranslationUnit) -> Bool
 }
 
 extension UnitRecordFormat {
   static var offsetDigits: Int { 0 }
-  static func warnings(about _: [(index: Int, unit: MachineFile.Unit)]) -> [String] { [] }
+  static func warnings(
+    about _: [(index: Int, unit: MachineFile.Unit)], firmware _: FirmwareTable?
+  ) -> [String] { [] }
+
+  static var firmwareKey: String? { nil }
+  static func complete(
+    _ units: [TranslationUnit], records _: [MachineFile.Unit], with _: FirmwareTable, _: JSONPlace
+  ) throws(ImageError) -> [TranslationUnit] { units }
+  static func firmware(of _: [TranslationUnit]) -> FirmwareTable? { nil }
+  static func isImplied(_: TranslationUnit) -> Bool { false }
 
   /// A register's key as files are written.
   static func registerKey(_ offset: UInt64) -> String {
@@ -55,10 +86,20 @@ enum UnitRecords {
   /// The kinds of units, as files name them.
   static var kinds: [String] { all.flatMap { $0.kinds } }
 
+  /// The keys behind which tables of firmware stand.
+  static var firmwareKeys: [String] { all.compactMap { $0.firmwareKey } }
+
   /// The hardware of a kind; `nil` for one that is not known.
   static func format(of kind: String) -> (any UnitRecordFormat.Type)? {
     all.first { $0.kinds.contains(kind) }
   }
+}
+
+/// A table of firmware in a machine file: named by its path, or written down in it.
+struct FirmwareTable: Sendable, Hashable {
+  /// As the file has it, relative to the file's directory; `nil` for one that is written down.
+  var path: String?
+  var bytes: [UInt8]
 }
 
 /// A key of a unit's record, besides its kind and registers.

@@ -12,6 +12,8 @@ extension TableGap: Encodable {
       case .absent: "absent"
       case .tooManyReferences: "too many references"
       case .tooMany: "too many"
+      case .unseen: "registers not known"
+      case .severalUnits: "several units"
       }
     try container.encode(cause, forKey: .cause)
     try container.encode("\(address)", forKey: .address)
@@ -31,7 +33,7 @@ public struct Blindness: Sendable {
   public var isEmpty: Bool { gaps.isEmpty }
 
   /// A unit's root table itself is not known: nothing can be said of the devices behind it.
-  public var hidesUnit: Bool { gaps.contains { $0.scope == .unit } }
+  public var hidesUnit: Bool { gaps.contains { $0.scope == .unit || $0.cause == .unseen } }
 
   public mutating func add(_ gaps: some Sequence<TableGap>) { self.gaps += gaps }
 

@@ -71,8 +71,10 @@ public enum FaultSchemes {
 
 /// What no IOMMU has a say in.
 public enum PlatformFaults: FaultScheme {
-  public static func words(for _: UInt8) -> FaultWords {
-    FaultWords("the device has no address lines for this address")
+  public static func words(for code: UInt8) -> FaultWords {
+    code == 0
+      ? FaultWords("the device has no address lines for this address")
+      : FaultWords("the registers of the unit above the device are not known", isUnanswered: true)
   }
 }
 

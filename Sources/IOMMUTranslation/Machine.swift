@@ -77,19 +77,38 @@ public struct Machine: Sendable {
   /// The units that may own a requester: the one that counts, and others that know it too and would do
   /// something else, of which nothing says that they do not.
   ///
-  /// - Returns: Indices into ``units``; no owner where the requester passes untranslated.
+  /// - Returns: Indices into ``units``; no owner where the requester passes untranslated. `listed` are
+  ///   those that do not know the requester, and that firmware's tables leave open all the same.
   public func owners(
     of requester: Requester, pasid: PASID? = nil, in memory: some PhysicalMemory
-  ) -> (owner: Int?, others: [Int]) {
+  ) -> (owner: Int?, others: [Int], listed: [Int]) {
     let claims = claims(on: requester, pasid: pasid, in: memory)
-    guard let owner = claims.owner, !claims.isCertain else { return (claims.owner, []) }
+    guard let owner = claims.owner, !claims.isCertain else { return (claims.owner, [], []) }
     func route(_ unit: Int) -> DeviceHandle.Route? {
       var observer = Unobserved()
       return units[unit].model
         .claim(on: requester, pasid: pasid, in: memory, observer: &observer).route
     }
     let counted = route(owner)
-    return (owner, claims.known.filter { $0 != owner && route($0) != counted })
+    return (
+      owner, claims.known.filter { $0 != owner && route($0) != counted },
+      claims.listed.filter { $0 != owner }
+    )
+  }
+
+  /// What the unit that counts would do with a requester's requests, and behind it what the others do
+  /// that know the requester too and would do something else.
+  public func handles(
+    of requester: Requester, pasid: PASID? = nil, in memory: some PhysicalMemory
+  ) -> [DeviceHandle] {
+    let others = owners(of: requester, pasid: pasid, in: memory).others.map { index in
+      var observer = Unobserved()
+      let claim = units[index].model.claim(
+        on: requester, pasid: pasid, in: memory, observer: &observer)
+      return DeviceHandle(
+        requester: requester, pasid: pasid, dmaMask: .max, route: claim.route ?? .untranslated)
+    }
+    return [resolve(requester, pasid: pasid, in: memory)] + others
   }
 
   private struct Claims {
@@ -97,13 +116,16 @@ public struct Machine: Sendable {
     var isCertain = false
     /// Units that may own the requester and know it.
     var known: [Int] = []
+    /// Units that do not know it, and that firmware names.
+    var listed: [Int] = []
   }
 
   private func claims(
     on requester: Requester, pasid: PASID?, in memory: some PhysicalMemory
   ) -> Claims {
     var claims = Claims()
-    var unknown: Int?
+    var blocking: Int?
+    var unseen: Int?
     for (index, unit) in units.enumerated() where unit.serves(segment) {
       var observer = Unobserved()
       switch unit.model.claim(on: requester, pasid: pasid, in: memory, observer: &observer) {
@@ -111,11 +133,18 @@ public struct Machine: Sendable {
       case .certain:
         claims.owner = index
         claims.isCertain = true
-      case .possible(_, isKnown: true): claims.known.append(index)
-      case .possible(_, isKnown: false): unknown = unknown ?? index
+      case .possible(_, isKnown: true, _): claims.known.append(index)
+      case .possible(let route, isKnown: false, let isListed):
+        if isListed { claims.listed.append(index) }
+        if case .blocked(.unitUnseen) = route {
+          unseen = unseen ?? index
+        } else {
+          blocking = blocking ?? index
+        }
       }
     }
-    claims.owner = claims.owner ?? claims.known.first ?? unknown
+    // That a unit blocks the device means nothing while another may be above it.
+    claims.owner = claims.owner ?? claims.known.first ?? unseen ?? blocking
     return claims
   }
 }
@@ -124,7 +153,7 @@ extension RouteClaim {
   var route: DeviceHandle.Route? {
     switch self {
     case .none: nil
-    case .possible(let route, _), .certain(let route): route
+    case .possible(let route, _, _), .certain(let route): route
     }
   }
 }

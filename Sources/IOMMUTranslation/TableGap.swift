@@ -10,12 +10,18 @@ public struct TableGap: Hashable, Sendable {
     case tooManyReferences
     /// More of them than are looked at.
     case tooMany
+    /// Nobody knows the registers that lead to it.
+    case unseen
+    /// Another unit has tables for the same device, and nothing says which of the two is above it.
+    case severalUnits
   }
 
   /// What depends on it.
   public enum Scope: Hashable, Sendable {
     /// Everything behind a unit.
     case unit
+    /// Everything behind the unit with registers at the address, or at one of them.
+    case units([PhysicalAddress])
     /// The requesters from one to another, both included.
     case requesters(ClosedRange<UInt16>)
     /// Address spaces of a requester.
@@ -50,7 +56,7 @@ public struct TableGap: Hashable, Sendable {
     case .addresses(let owner, _): owner.covers(device) ?? true
     case .interrupts: false
     case _ where device.segment != segment: false
-    case .unit: true
+    case .unit, .units: true
     case .requesters(let range): range.contains(device.requester.rawValue)
     case .addressSpaces(let owner, _): owner == device.requester
     }
@@ -66,6 +72,9 @@ extension TableGap {
     let ofSegment = segment == 0 ? "" : " of segment \(hexadecimal(segment))"
     return switch scope {
     case .unit: "all devices" + ofSegment
+    case .units(let bases):
+      "devices of the unit at " + bases.map { "\($0)" }.joined(separator: " or ")
+    case .requesters(let range) where range.count == 1: "\(device(range.lowerBound))"
     case .requesters(let range):
       range.lowerBound >> 8 == range.upperBound >> 8 && range.count == 256
         ? "bus " + hexadecimal(range.lowerBound >> 8, digits: 2) + ofSegment
@@ -90,6 +99,9 @@ extension TableGap {
     case .tooManyReferences:
       "the \(table) at \(address) is reached too often: tables point at each other"
     case .tooMany: "there are more of them than are looked at"
+    case .unseen: "the registers of the unit are not known"
+    case .severalUnits:
+      "another unit, whose \(table) lies at \(address), has tables for it too"
     }
   }
 
@@ -192,11 +204,20 @@ extension Machine {
   ///   mode the PASID directories and tables of all requesters too.
   public func tables(in memory: some PhysicalMemory) -> TablesInForce {
     var all = TablesInForce()
-    var owners: Set<TableOwner> = []
+    var known: [TableOwner: Table?] = [:]
     for unit in units {
       let found = unit.model.tables(in: memory)
-      // Of units that know the same device the first counts, as in a walk.
-      all.tables += found.tables.filter { owners.insert($0.owner).inserted }
+      // Of units that know the same device the first counts, as in a walk, and another table is told.
+      for table in found.tables {
+        guard let first = known[table.owner] else {
+          known[table.owner] = .some(table.table)
+          all.tables.append(table)
+          continue
+        }
+        if first != table.table, let gap = unit.model.ambiguity(of: table.owner) {
+          all.gaps.append(gap)
+        }
+      }
       all.clashes += found.clashes
       for gap in found.gaps {
         if let gap = judged(gap, in: memory) {

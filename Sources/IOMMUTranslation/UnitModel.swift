@@ -40,11 +40,15 @@ public protocol UnitModel: Hashable, Sendable {
 
   /// Memory that the CPU reaches through the unit; `nil` where it reaches all memory past it.
   var cpuAperture: CPUAperture? { get }
+
+  /// What to say when another unit has a table for the same owner; `nil` where both mean the same.
+  func ambiguity(of owner: TableOwner) -> TableGap?
 }
 
 extension UnitModel {
   public func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
   public var cpuAperture: CPUAperture? { nil }
+  public func ambiguity(of _: TableOwner) -> TableGap? { nil }
   public func interruptMappings(in _: some PhysicalMemory) -> InterruptMappings? { nil }
 }
 
@@ -102,7 +106,10 @@ public enum RouteClaim: Sendable {
   case none
   /// The requester may be behind this unit, which would do this with its requests. Of several units
   /// that say so the first counts, one that blocks an unknown requester after all others.
-  case possible(DeviceHandle.Route, isKnown: Bool)
+  ///
+  /// `isListed` says that firmware names the unit among those that the requester may be behind, whether
+  /// or not the unit has tables for it.
+  case possible(DeviceHandle.Route, isKnown: Bool, isListed: Bool = false)
   /// The requester is behind this unit; a later unit that says so overrules an earlier one.
   case certain(DeviceHandle.Route)
 }

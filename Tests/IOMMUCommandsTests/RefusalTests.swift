@@ -208,6 +208,64 @@ import Testing
     }
   }
 
+  @Test func `requests that two units answer differently are answered with unknown`() throws {
+    let memory = try FlatMemory(byteCount: 1 << 20)
+    // 00:02.0 in two root tables: address 0 leads to different pages, 0x1000 to the same.
+    for root in [0x1_0000, 0x2_0000] as [UInt64] {
+      for (place, word) in [
+        (0, root + 0x1001), (0x1100, root + 0x2001), (0x1108, 0x101), (0x2000, root + 0x3003),
+        (0x3000, root + 0x4003), (0x4000, root + 0x7_0003), (0x4008, 0xa_0003),
+      ] as [(UInt64, UInt64)] {
+        memory.store(word, at: PhysicalAddress(root + place))
+      }
+    }
+    let units = [0x1_0000, 0x2_0000].map { root in
+      TranslationUnit.vtd(
+        VTd.Unit(
+          base: PhysicalAddress(0xfed8_0000 + root),
+          rootTableAddress: VTd.RootTableAddress(rawValue: root), status: nil,
+          limits: .permissive))
+    }
+    // The unit at 0xfed90000 has 00:02.0 and nothing else, that at 0xfeda0000 all the rest.
+    let firmware = VTd.DMAR(
+      header: ACPI.TableHeader(revision: 1, oemID: "T", oemTableID: "T", creatorID: "T"),
+      platform: VTd.DMAR.Platform(hostAddressWidth: 39),
+      structures: [
+        .hardwareUnit(
+          .init(
+            base: PhysicalAddress(0xfed9_0000),
+            scopes: [.init(.endpoint, Requester("00:02.0")!)])),
+        .hardwareUnit(.init(base: PhysicalAddress(0xfeda_0000), includesAllPCI: true)),
+      ])
+    for (units, lines, warning) in [
+      (
+        units, ["00:02.0\t0\tr\tunknown", "00:02.0\t1000\tr\t0xa0000"],
+        ["00:02.0 may be behind another unit as well: Intel VT-d unit at 0xfeda0000"]
+      ),
+      (
+        firmware.completing(units),
+        ["00:02.0\t0\tr\t0x80000", "00:02.0\t1000\tr\t0xa0000"], []
+      ),
+      (
+        firmware.completing([units[1]]),
+        ["00:02.0\t0\tr\tunknown", "00:02.0\t1000\tr\tunknown"],
+        ["00:02.0: unknown, the registers of the unit above the device are not known"]
+      ),
+    ] as [([TranslationUnit], [String], [String])] {
+      var warnings: [String] = []
+      var answers = RequestAnswers(
+        machine: Machine(name: "", units: units), memory: memory, format: .tsv
+      ) { warnings.append($0) }
+      var output: [UInt8] = []
+      for line in ["00:02.0\t0\tr", "00:02.0\t1000\tr"] {
+        try Array(line.utf8).withUnsafeBytes { try answers.answer($0, number: 1, into: &output) }
+      }
+      #expect(
+        String(decoding: output, as: UTF8.self).split(separator: "\n").map(String.init) == lines)
+      #expect(warnings == warning)
+    }
+  }
+
   @Test func `requests of another segment are answered with unknown`() throws {
     let memory = try FlatMemory(byteCount: 4096)
     let unit = VTd.Unit(

@@ -28,7 +28,9 @@ extension GART {
         ])
     }
 
-    static func warnings(about units: [(index: Int, unit: MachineFile.Unit)]) -> [String] {
+    static func warnings(
+      about units: [(index: Int, unit: MachineFile.Unit)], firmware _: FirmwareTable?
+    ) -> [String] {
       guard let first = units.first else { return [] }
       return units.dropFirst().compactMap { index, unit in
         let differing = [

@@ -40,6 +40,72 @@ extension VTd {
       try record.remappingUnit()
     }
 
+    static var firmwareKey: String? { "dmar" }
+
+    static func complete(
+      _ units: [TranslationUnit], records: [MachineFile.Unit], with firmware: FirmwareTable,
+      _ place: JSONPlace
+    ) throws(ImageError) -> [TranslationUnit] {
+      do {
+        return try VTd.DMAR(parsing: firmware.bytes).completing(units) { index in
+          records[index].values[hostAddressWidth] != nil
+        }
+      } catch {
+        switch error {
+        case .table(.checksum):
+          throw place.error(
+            "is no DMAR table: the sum of its bytes is not zero", "copy the table again")
+        default: throw place.error("\(error)")
+        }
+      }
+    }
+
+    static func firmware(of units: [TranslationUnit]) -> FirmwareTable? {
+      units.lazy.compactMap { $0.as(VTd.Unit.self)?.scope ?? $0.as(VTd.UnseenUnit.self)?.scope }
+        .first.map { FirmwareTable(bytes: $0.table.bytes) }
+    }
+
+    static func isImplied(_ unit: TranslationUnit) -> Bool {
+      unit.as(VTd.UnseenUnit.self) != nil
+    }
+
+    /// Where file and firmware differ, and what only one of them has. What the file says counts.
+    static func warnings(
+      about units: [(index: Int, unit: MachineFile.Unit)], firmware: FirmwareTable?
+    ) -> [String] {
+      guard let firmware, let table = try? VTd.DMAR(parsing: firmware.bytes) else { return [] }
+      var warnings: [String] = []
+      var bases: Set<PhysicalAddress> = []
+      for (index, unit) in units {
+        guard case .address(let base) = unit.values[Self.base] else { continue }
+        bases.insert(base)
+        guard let listed = table.hardwareUnits.first(where: { $0.base == base }) else {
+          warnings.append(
+            "units[\(index)]: the DMAR table lists no unit at \(base), and says of no device that it "
+              + "is behind it")
+          continue
+        }
+        if case .number(let segment) = unit.values[Self.segment], segment != listed.segment {
+          warnings.append(
+            "units[\(index)].segment: \(segment), and the DMAR table says \(listed.segment); the "
+              + "machine file counts")
+        }
+        if case .number(let width) = unit.values[hostAddressWidth],
+          width != table.platform.hostAddressWidth
+        {
+          warnings.append(
+            "units[\(index)].host_address_width: \(width), and the DMAR table says "
+              + "\(table.platform.hostAddressWidth); the machine file counts")
+        }
+      }
+      for base in table.hardwareUnits.map(\.base) where bases.insert(base).inserted {
+        warnings.append(
+          "the DMAR table lists a unit at \(base), which the machine file does not have: what becomes "
+            + "of requests of devices behind it is unknown")
+      }
+      return warnings
+    }
+
     static func record(of unit: VTd.Unit) -> MachineFile.Unit {
       typealias Offset = VTd.RegisterOffset
       var registers = [Offset.rootTableAddress: unit.rootTableAddress.rawValue]
@@ -49,9 +115,13 @@ extension VTd {
         registers[Offset.version] = UInt64(
           VTd.Version(major: unit.limits.majorVersion, minor: 0).rawValue)
       }
-      // Of a unit that allows everything nothing was known; so it stays.
-      guard unit.limits != .permissive else {
-        return .vtd(base: unit.base, segment: unit.segment, registers: registers)
+      // Of a unit that allows everything nothing was known; so it stays. Firmware may know the width.
+      var unknown = VTd.Limits.permissive
+      let firmwareWidth = unit.scope?.hostAddressWidth
+      unknown.hostAddressWidth = firmwareWidth ?? unknown.hostAddressWidth
+      let segment = unit.segment == unit.scope?.segment ? nil : unit.segment
+      guard unit.limits != unknown else {
+        return .vtd(base: unit.base, segment: segment, registers: registers)
       }
       let (capability, extended) = (unit.limits.capability, unit.limits.extendedCapability)
       registers[Offset.capability] = capability.rawValue
@@ -62,10 +132,11 @@ extension VTd {
       let hostAddressWidth = unit.limits.hostAddressWidth
       return .vtd(
         base: unit.base,
-        hostAddressWidth: hostAddressWidth == stated.hostAddressWidth ? nil : hostAddressWidth,
+        hostAddressWidth: hostAddressWidth == (firmwareWidth ?? stated.hostAddressWidth)
+          ? nil : hostAddressWidth,
         hasTransientMappings: unit.limits.hasTransientMappings == isKnown
           ? unit.limits.hasTransientMappings : nil,
-        segment: unit.segment, registers: registers)
+        segment: segment, registers: registers)
     }
   }
 }

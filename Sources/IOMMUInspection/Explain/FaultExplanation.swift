@@ -139,7 +139,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
         "allowed: the tables lead to \(address). Mapped after the fault, or the unit still had "
         + "an older translation in its caches"
     case .interruptMessage: return "an interrupt, not memory"
-    case .notInDump: return walk.endText
+    case .notInDump, .unitUnseen: return walk.endText
     case .fault(let fault):
       guard case .vtd(let logged) = record.source, let number = fault.number else {
         return walk.endText

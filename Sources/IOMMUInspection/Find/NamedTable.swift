@@ -116,3 +116,12 @@ extension NamedTable {
     }
   }
 }
+
+extension Machine {
+  /// The machine with these units in place of its own, and what its firmware says of them.
+  public func with(_ units: [TranslationUnit]) -> Machine {
+    var machine = self
+    machine.units = TableFinders.all.reduce(units) { $1.complete($0, knowing: self.units) }
+    return machine
+  }
+}

@@ -47,6 +47,18 @@ protocol TableFinder: Sendable {
     of unit: TranslationUnit, in memory: some PhysicalMemory
   ) -> Set<Requester>?
 
+  /// A machine's units with what found tables of firmware say of them, and of further ones.
+  ///
+  /// - Parameter tables: Those of this finder that are certain; may be none.
+  /// - Returns: The units, and what is to be said of the tables.
+  static func complete(
+    _ units: [TranslationUnit], with tables: [TableCandidate], in memory: some PhysicalMemory
+  ) -> (units: [TranslationUnit], remarks: [String])
+  /// Units with what firmware is known to say of others of the machine.
+  static func complete(
+    _ units: [TranslationUnit], knowing machine: [TranslationUnit]
+  ) -> [TranslationUnit]
+
   /// What ``NamedTable`` calls tables of this kind; the first name lets the finder decide what it may.
   static var names: [TableName] { get }
 
@@ -74,6 +86,14 @@ extension TableFinder {
   static func requesters(
     of _: TranslationUnit, in _: some PhysicalMemory
   ) -> Set<Requester>? { nil }
+
+  static func complete(
+    _ units: [TranslationUnit], with _: [TableCandidate], in _: some PhysicalMemory
+  ) -> (units: [TranslationUnit], remarks: [String]) { (units, []) }
+
+  static func complete(
+    _ units: [TranslationUnit], knowing _: [TranslationUnit]
+  ) -> [TranslationUnit] { units }
 
   static var names: [TableName] { [] }
 

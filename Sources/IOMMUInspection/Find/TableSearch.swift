@@ -81,7 +81,28 @@ public struct TableSearch: Sendable {
       selection.taken.append(candidate)
       selection.units.append(unit)
     }
+    guard !selection.units.isEmpty else { return selection }
+    (selection.units, selection.remarks) = completing(selection.units, in: memory)
     return selection
+  }
+
+  /// Units with what tables of firmware in memory say of them, and of further units.
+  ///
+  /// - Returns: The units, and what is to be said of the tables.
+  public func completing(
+    _ units: [TranslationUnit], in memory: some PhysicalMemory
+  ) -> (units: [TranslationUnit], remarks: [String]) {
+    var units = units
+    var remarks: [String] = []
+    for finder in TableFinders.all {
+      let tables = candidates.filter {
+        $0.isCertain && !$0.kind.translates && $0.kind.finder == finder
+      }
+      let completed = finder.complete(units, with: tables, in: memory)
+      units = completed.units
+      remarks += completed.remarks
+    }
+    return (units, remarks)
   }
 }
 
@@ -89,8 +110,10 @@ public struct TableSearch: Sendable {
 public struct TableSelection: Sendable {
   /// In force together, the best first.
   public var taken: [TableCandidate] = []
-  /// The units that those make, in the same order.
+  /// The units that those make, in the same order, and behind them those that firmware lists besides.
   public var units: [TranslationUnit] = []
+  /// What is to be said of tables of firmware.
+  public var remarks: [String] = []
   /// Certain tables that are not used, and why.
   public var passedOver: [(candidate: TableCandidate, reason: String)] = []
 }

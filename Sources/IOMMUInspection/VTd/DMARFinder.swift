@@ -22,6 +22,68 @@ extension VTd {
       places.compactMap { dmar(at: $0, in: memory) }
     }
 
+    /// A unit's place is the one whose root table register, if memory holds it, leads to its tables; or
+    /// the only one that is left.
+    static func complete(
+      _ units: [TranslationUnit], with tables: [TableCandidate], in memory: some PhysicalMemory
+    ) -> (units: [TranslationUnit], remarks: [String]) {
+      guard units.contains(where: { $0.as(VTd.Unit.self) != nil }) else { return (units, []) }
+      var found: [(address: PhysicalAddress, table: VTd.DMAR)] = []
+      for candidate in tables {
+        guard let bytes = memory.bytes(at: candidate.address, count: Int(candidate.byteCount)),
+          let table = try? VTd.DMAR(parsing: bytes), !table.hardwareUnits.isEmpty,
+          !found.contains(where: { $0.table == table })
+        else { continue }
+        found.append((candidate.address, table))
+      }
+      guard let (address, table) = found.first else { return (units, []) }
+      guard found.count == 1 else {
+        let places = listText(found.map { "\($0.address)" })
+        return (units, ["not taking the DMAR tables at \(places): they differ"])
+      }
+      let placed = units.map { unit in
+        guard var vtd = unit.as(VTd.Unit.self), vtd.base == PhysicalAddress(0) else { return unit }
+        let own = table.hardwareUnits.filter { leads($0.base, to: vtd, in: memory) }
+        if own.count == 1 { vtd.base = own[0].base }
+        return .vtd(vtd)
+      }
+      let completed = table.completing(placed)
+      return (completed, remarks(on: completed, address, table))
+    }
+
+    /// Whether memory holds registers at `base`, and they lead to the unit's tables.
+    private static func leads(
+      _ base: PhysicalAddress, to unit: VTd.Unit, in memory: some PhysicalMemory
+    ) -> Bool {
+      base.advanced(byBytes: VTd.RegisterOffset.rootTableAddress)
+        .flatMap { memory.quadword(at: $0) } == unit.rootTableAddress.rawValue
+    }
+
+    private static func remarks(
+      on units: [TranslationUnit], _ address: PhysicalAddress, _ table: VTd.DMAR
+    ) -> [String] {
+      let bases = table.hardwareUnits.map { "\($0.base)" }
+      var remarks = [
+        "taking the DMAR table at \(address): "
+          + countText(bases.count, "unit") + ", at " + listText(bases)
+      ]
+      if units.contains(where: { ($0.as(VTd.Unit.self)?.scope?.bases.count ?? 1) > 1 }) {
+        remarks.append(
+          "nothing says which root table is which unit's; --root vtd:ADDRESS@BASE, once for each, does"
+        )
+      }
+      return remarks
+    }
+
+    static func complete(
+      _ units: [TranslationUnit], knowing machine: [TranslationUnit]
+    ) -> [TranslationUnit] {
+      let scope = machine.lazy.compactMap {
+        $0.as(VTd.Unit.self)?.scope ?? $0.as(VTd.UnseenUnit.self)?.scope
+      }.first
+      return scope?.table.completing(units) ?? units
+    }
+
     /// Bytes of DMAR tables that may still be added up: real ones have a few hundred, and a page may
     /// hold hundreds of headers that each claim 64 KiB.
     private struct Budget {

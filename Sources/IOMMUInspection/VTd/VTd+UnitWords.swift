@@ -19,3 +19,10 @@ extension VTd.Unit: DescribedUnit {
     interruptTable.map { VTdInterruptTableWords(table: $0) }
   }
 }
+
+extension VTd.UnseenUnit: DescribedUnit {
+  var name: String {
+    "Intel VT-d unit at " + scope.bases.map { "\($0)" }.joined(separator: " or ")
+  }
+  var text: String { "\(name), whose registers are not known" }
+}

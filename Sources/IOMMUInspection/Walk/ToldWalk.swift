@@ -16,6 +16,8 @@ public struct ToldWalk: Sendable {
     /// At a page that the dump does not hold. The fault is what the hardware would report if no
     /// memory answered there either.
     case notInDump(PhysicalAddress, Fault, Presence)
+    /// At a unit of whose registers nothing is known.
+    case unitUnseen
   }
 
   public let device: PCI.Function
@@ -28,8 +30,8 @@ public struct ToldWalk: Sendable {
   /// Every entry read, in order.
   public let steps: [WalkStep]
   public let end: End
-  /// Other units that know the device, where nothing says which unit is above it: the walk is through
-  /// the first that does.
+  /// Other units that know the device, or that firmware says may be above it, where nothing decides: the
+  /// walk is through the first that knows it.
   public let otherUnits: [String]
 
   /// Follows a request for the rest of the page that `iova` lies in.
@@ -68,13 +70,13 @@ public struct ToldWalk: Sendable {
     self.iova = iova
     self.access = access
     route = handle.route.words
-    otherUnits = machine.owners(of: device.requester, pasid: pasid, in: memory).others.map {
-      machine.units[$0].words.text
-    }
+    let owners = machine.owners(of: device.requester, pasid: pasid, in: memory)
+    otherUnits = (owners.others + owners.listed).map { machine.units[$0].words.text }
     steps = collector.steps
     switch answer {
     case .mapped(let address, let byteCount): end = .memory(address, byteCount: byteCount)
     case .interruptMessage: end = .interruptMessage
+    case .fault(.unitUnseen): end = .unitUnseen
     case .fault(let fault):
       end =
         witness.absentAddress(behind: fault, on: machine).map {
@@ -90,8 +92,14 @@ public struct ToldWalk: Sendable {
   /// The request reaches memory.
   public var reachesMemory: Bool { if case .memory = end { true } else { false } }
 
-  /// Where the request ends depends on a page that the dump does not hold.
-  public var isUnknown: Bool { if case .notInDump = end { true } else { false } }
+  /// Where the request ends depends on a page that the dump does not hold, or on registers that nobody
+  /// knows.
+  public var isUnknown: Bool {
+    switch end {
+    case .notInDump, .unitUnseen: true
+    case .memory, .interruptMessage, .fault: false
+    }
+  }
 
   /// Where the request ends, in words.
   public var endText: String {
@@ -105,6 +113,7 @@ public struct ToldWalk: Sendable {
     case .notInDump(let address, let fault, let presence):
       "ends unknown: \(address) is \(presence.whereabouts); where no memory answers there, it faults"
         + fault.numberText + ": " + fault.meaning
+    case .unitUnseen: "ends unknown: \(Fault.unitUnseen.meaning)"
     }
   }
 
@@ -130,7 +139,8 @@ public struct ToldWalk: Sendable {
 
 extension ToldWalk: Encodable {
   enum CodingKeys: String, CodingKey {
-    case requester, pasid, iova, access, route, steps, physical, bytes, interrupt, fault, absent
+    case requester, pasid, iova, access, route, steps, physical, bytes, interrupt, fault, absent,
+      unknown
     case otherUnits = "other_units"
   }
 
@@ -154,6 +164,7 @@ extension ToldWalk: Encodable {
     case .notInDump(let address, let fault, _):
       try container.encode("\(address)", forKey: .absent)
       try container.encode(FaultJSON(fault), forKey: .fault)
+    case .unitUnseen: try container.encode(Fault.unitUnseen.meaning, forKey: .unknown)
     }
   }
 }
@@ -181,6 +192,7 @@ extension DeviceHandle.Route {
     case .untranslated: "no translation"
     case .passThrough: "pass-through"
     case .table(let table): table.words.route
+    case .blocked(.unitUnseen): "a unit of which nobody knows what it does"
     case .blocked: "blocked before any page table"
     }
   }

@@ -141,7 +141,7 @@ extension UpperTableExtent {
     case .requesters(let range) where range.count == 1:
       PCI.Function(segment: segment, Requester(rawValue: range.lowerBound))
     case .addressSpaces(let requester, _): PCI.Function(segment: segment, requester)
-    case .unit, .requesters, .interrupts, .addresses: nil
+    case .unit, .units, .requesters, .interrupts, .addresses: nil
     }
   }
 }

@@ -9,13 +9,31 @@ extension VTd.Unit: UnitModel {
     on requester: Requester, pasid: PASID?, in memory: some PhysicalMemory,
     observer: inout some WalkObserver
   ) -> RouteClaim {
-    // A unit that is off says nothing of any device.
-    guard translates else { return .possible(.untranslated, isKnown: false) }
-    let route = resolve(requester, pasid: pasid, in: memory, observer: &observer)
-    if case .blocked(let fault) = route, fault.vtdReason?.saysUnknownRequester == true {
-      return .possible(route, isKnown: false)
-    }
-    return .possible(route, isKnown: true)
+    let answer = scope?.answer(for: requester) ?? .unlisted
+    guard answer != .outside else { return .none }
+    let route =
+      translates
+      ? resolve(requester, pasid: pasid, in: memory, observer: &observer) : .untranslated
+    if answer == .inside { return .certain(route) }
+    return .possible(route, isKnown: !saysNothing(route), isListed: answer == .undecided)
+  }
+
+  /// Whether a route tells nothing of whose device the requester is: a unit that is off lets all pass,
+  /// one without a context entry blocks it.
+  private func saysNothing(_ route: DeviceHandle.Route) -> Bool {
+    guard translates else { return true }
+    if case .blocked(let fault) = route { return fault.vtdReason?.saysUnknownRequester == true }
+    return false
+  }
+
+  public func ambiguity(of owner: TableOwner) -> TableGap? {
+    guard case .requester(let device, _) = owner else { return nil }
+    let number = device.requester.rawValue
+    var gap = TableGap(
+      .severalUnits, .requesters(number...number), in: .upper(VTd.rootTable),
+      at: rootTableAddress.rootTable)
+    gap.segment = device.segment
+    return gap
   }
 
   public var passages: [Passage] { translates ? [] : [Passage(.behindUnit(base))] }

@@ -66,6 +66,8 @@ extension VTd.Unit {
       .requester(PCI.Function(segment: segment, requester), addressSpace: space)
     }
     func table(_ owner: TableOwner, _ request: VTd.Request) -> DMATable? {
+      // Tables for devices of other units are in no device's way.
+      guard scope?.answer(for: request.requester) != .outside else { return nil }
       var observer = DomainObserver()
       let route = resolver.route(of: request, in: memory, observer: &observer)
       let domainID = observer.domainID

@@ -13,11 +13,13 @@ extension VTd {
     public var interruptTableAddress: VTd.InterruptTableAddress?
     /// The PCI segment of the devices behind it, from its DRHD structure; `nil` when not known.
     public var segment: UInt16?
+    /// Which devices are behind it, from the DMAR table; `nil` when not known.
+    public var scope: VTd.UnitScope?
 
     public init(
       base: PhysicalAddress, rootTableAddress: VTd.RootTableAddress, status: VTd.GlobalStatus?,
       limits: VTd.Limits, interruptTableAddress: VTd.InterruptTableAddress? = nil,
-      segment: UInt16? = nil
+      segment: UInt16? = nil, scope: VTd.UnitScope? = nil
     ) {
       self.base = base
       self.rootTableAddress = rootTableAddress
@@ -25,6 +27,7 @@ extension VTd {
       self.limits = limits
       self.interruptTableAddress = interruptTableAddress
       self.segment = segment
+      self.scope = scope
     }
 
     /// Whether requests are translated. *Assumed* where the status is not known: whoever has tables and

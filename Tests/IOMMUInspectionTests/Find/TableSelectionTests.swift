@@ -61,10 +61,21 @@ import Testing
           status: VTd.GlobalStatus(rawValue: 0x8000_0000), limits: .permissive))
     }
     let machine = Machine(name: "two", units: [unit(0x1_0000), unit(0x3_0000)])
-    let walk = ToldWalk(
-      Requester("00:03.0")!, IOVA(0x1000), access: .read, machine: machine, in: memory)
+    func otherUnits() -> [String] {
+      ToldWalk(Requester("00:03.0")!, IOVA(0x1000), access: .read, machine: machine, in: memory)
+        .otherUnits
+    }
+    // The copy's tables are the same, and it makes no difference which unit it is.
+    #expect(otherUnits().isEmpty)
+    #expect(machine.tables(in: memory).gaps.isEmpty)
+    // 00:03.0 with the tables of 00:04.0.
+    memory.store(0x1_5001 as UInt64, at: PhysicalAddress(0x3_1180))
     #expect(
-      walk.otherUnits == ["Intel VT-d unit at 0xfedc0000: root table 0x30000, legacy mode"])
+      otherUnits() == ["Intel VT-d unit at 0xfedc0000: root table 0x30000, legacy mode"])
+    #expect(
+      machine.tables(in: memory).gaps.map(\.text) == [
+        "00:03.0: unknown, another unit, whose root table lies at 0x30000, has tables for it too"
+      ])
   }
 
   @Test func `a GATT serves when somebody knows where its aperture is`() throws {

@@ -1,0 +1,96 @@
+import IOMMUFormats
+
+extension VTd {
+  /// A unit that a DMAR table lists, and of whose registers nobody knows anything.
+  public struct UnseenUnit: Sendable, Hashable {
+    /// Where it is and whose requests it may translate.
+    public var scope: UnitScope
+
+    /// The unit of a scope.
+    public init(_ scope: UnitScope) { self.scope = scope }
+  }
+}
+
+extension VTd.UnseenUnit: UnitModel {
+  public func claim(
+    on requester: Requester, pasid _: PASID?, in _: some PhysicalMemory,
+    observer _: inout some WalkObserver
+  ) -> RouteClaim {
+    switch scope.answer(for: requester) {
+    case .inside: .certain(.blocked(.unitUnseen))
+    case .undecided: .possible(.blocked(.unitUnseen), isKnown: false, isListed: true)
+    case .outside, .unlisted: .none
+    }
+  }
+
+  /// No table, and a gap for whoever is behind the unit.
+  public func tables(in _: some PhysicalMemory) -> TablesInForce {
+    func gap(_ scope: TableGap.Scope) -> TableGap {
+      var gap = TableGap(.unseen, scope, in: .upper(VTd.rootTable), at: self.scope.bases[0])
+      gap.segment = UInt32(segment ?? 0)
+      return gap
+    }
+    guard let requesters = scope.allRequesters else {
+      return TablesInForce(gaps: [gap(.units(scope.bases))])
+    }
+    return TablesInForce(gaps: requesters.map { gap(.requesters($0.rawValue...$0.rawValue)) })
+  }
+
+  public var translates: Bool { true }
+  public var segment: UInt16? { scope.segment }
+  public var passages: [Passage] { [] }
+  public var blocksDevices: Bool { true }
+  public var interrupts: InterruptPassage {
+    let places = scope.bases.map { "\($0)" }.joined(separator: " or ")
+    return .unknown(
+      "whether the unit at \(places) remaps interrupts is not known: its registers are not")
+  }
+}
+
+extension Fault {
+  /// Nobody knows what the unit above the device does with its requests.
+  public static var unitUnseen: Fault {
+    Fault(scheme: FaultSchemes.platform, code: 1, isRecorded: false)
+  }
+}
+
+extension VTd.DMAR {
+  /// A machine's units with what the table says of them: who is behind which, PCI segment and host
+  /// address width, and those that the machine does not know.
+  ///
+  /// A unit is the one that the table lists at the same place. Of those that nobody knows the place of
+  /// (``VTd/Unit/base`` 0) one is the one that is left, several are each any that are left. A segment
+  /// that is known stays.
+  ///
+  /// - Parameter hasOwnWidth: Whether the host address width of the unit at an index is known, and stays.
+  public func completing(
+    _ units: [TranslationUnit], hasOwnWidth: (Int) -> Bool = { _ in false }
+  ) -> [TranslationUnit] {
+    var seen: Set<PhysicalAddress> = []
+    var left = hardwareUnits.map(\.base).filter { seen.insert($0).inserted }
+    let nowhere = PhysicalAddress(0)
+    var completed = units.filter { $0.as(VTd.UnseenUnit.self) == nil }
+    let own = completed.compactMap { $0.as(VTd.Unit.self) }
+    left.removeAll { base in own.contains { $0.base == base } }
+    let unplacedCount = own.count { $0.base == nowhere }
+    let isOneLeft = unplacedCount == 1 && left.count == 1
+    for index in completed.indices {
+      guard var unit = completed[index].as(VTd.Unit.self) else { continue }
+      if unit.base == nowhere, isOneLeft { unit.base = left[0] }
+      let bases = unit.base == nowhere ? left : seen.contains(unit.base) ? [unit.base] : []
+      guard !bases.isEmpty else { continue }
+      let scope = VTd.UnitScope(self, bases: bases)
+      let wasScoped = unit.scope != nil
+      unit.scope = scope
+      unit.segment = unit.segment ?? scope.segment
+      if let width = scope.hostAddressWidth, !wasScoped, !hasOwnWidth(index) {
+        unit.limits.hostAddressWidth = width
+      }
+      completed[index] = .vtd(unit)
+    }
+    guard left.count > unplacedCount else { return completed }
+    let unseen = unplacedCount == 0 ? left.map { [$0] } : [left]
+    return completed
+      + unseen.map { TranslationUnit(VTd.UnseenUnit(VTd.UnitScope(self, bases: $0))) }
+  }
+}
