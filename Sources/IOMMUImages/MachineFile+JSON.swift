@@ -339,7 +339,12 @@ extension MachineFile {
     try checkCrashKernel()
     for (key, table) in document.firmware {
       switch table {
-      case .bytes(let bytes): firmware[key] = FirmwareTable(bytes: bytes)
+      case .bytes(let bytes):
+        guard bytes.count <= Self.firmwareLimit else {
+          throw JSONPlace(file: path, path: key).error(
+            "\(bytes.count) bytes", "tables of firmware have at most \(Self.firmwareLimit)")
+        }
+        firmware[key] = FirmwareTable(bytes: bytes)
       case .path(let relative):
         firmware[key] = FirmwareTable(
           path: relative,
@@ -350,7 +355,7 @@ extension MachineFile {
   }
 
   /// Tables of firmware have some hundred bytes; more than this are something else.
-  private static let firmwareLimit = 1 << 20
+  private static let firmwareLimit = 1 << 16
 
   /// Half-open pairs in the order of the file; none overlaps another.
   private static func ranges(_ pairs: [[Number]], _ place: JSONPlace) throws(ImageError)

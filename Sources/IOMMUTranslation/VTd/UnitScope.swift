@@ -6,19 +6,78 @@ extension VTd {
   /// The table names devices by paths. A path of one step is a requester; one of more goes through
   /// bridges, and a bridge stands for all below it: which buses those are is said by the bridges'
   /// registers, and by no table. Specification: Intel VT-d 8.3, 8.3.1.
-  public struct UnitScope: Sendable, Hashable {
+  public struct UnitScope: Sendable {
     /// What firmware says of all units.
     public let table: VTd.DMAR
-    /// Where the unit's registers lie; several places where nothing says which of them it is.
+    /// Where the registers lie, of the unit or of several.
     public let bases: [PhysicalAddress]
+    /// The unit is at one of several places, and nothing says which; else all of them are meant.
+    public let isAtOneOfSeveral: Bool
+    /// The PCI segment of the devices; `nil` where the places are of several.
+    public let segment: UInt16?
 
-    /// The scope of the unit at one of these places.
+    /// Requesters with an entry of their own, and whether it is one of these units'.
+    private var exact: [Requester: Bool] = [:]
+    private var own = Reach()
+    private var others = Reach()
+    /// Whether one of these units has every PCI device that is listed nowhere; `nil` where no unit does.
+    private var hasRest: Bool?
+
+    /// What units may have, by scopes that name no requester.
+    private struct Reach {
+      /// Start buses of paths to bridges that are listed with all below them.
+      var bridgeBuses: Set<UInt8> = []
+      /// Start buses of paths through bridges to a device, by the device's number.
+      var pathBuses: [UInt8: Set<UInt8>] = [:]
+      /// Devices whose functions one is listed of: the others may be its virtual functions.
+      var devices: Set<Device> = []
+
+      struct Device: Hashable {
+        var bus: UInt8
+        var number: UInt8
+      }
+
+      mutating func add(_ scope: VTd.DMAR.DeviceScope) {
+        if scope.type == .subHierarchy {
+          bridgeBuses.insert(scope.startBus)
+        } else if let requester = scope.requester {
+          devices.insert(Device(bus: requester.bus, number: requester.device))
+        } else if let last = scope.path.last {
+          pathBuses[last.device, default: []].insert(scope.startBus)
+        }
+      }
+
+      /// Behind a bridge are other buses than the bridge's own.
+      func mayHave(_ requester: Requester) -> Bool {
+        func isElsewhere(_ buses: Set<UInt8>) -> Bool {
+          buses.count > 1 || buses.first.map { $0 != requester.bus } ?? false
+        }
+        return isElsewhere(bridgeBuses) || isElsewhere(pathBuses[requester.device] ?? [])
+          || devices.contains(Device(bus: requester.bus, number: requester.device))
+      }
+    }
+
+    /// The scope of the unit at a place, or of units at several.
     ///
     /// - Precondition: there is a place.
-    public init(_ table: VTd.DMAR, bases: [PhysicalAddress]) {
+    /// - Complexity: O(scopes of the table).
+    public init(_ table: VTd.DMAR, bases: [PhysicalAddress], isAtOneOfSeveral: Bool = false) {
       precondition(!bases.isEmpty, "a unit is somewhere")
       self.table = table
       self.bases = bases
+      self.isAtOneOfSeveral = isAtOneOfSeveral && bases.count > 1
+      let places = Set(bases)
+      let units = table.hardwareUnits
+      let segments = Set(units.filter { places.contains($0.base) }.map(\.segment))
+      segment = segments.count == 1 ? segments.first : nil
+      for unit in units where unit.segment == segment {
+        let isOwn = places.contains(unit.base)
+        if unit.includesAllPCI, hasRest == nil { hasRest = isOwn }
+        for scope in unit.scopes where scope.isDMASource {
+          if let requester = scope.requester, exact[requester] == nil { exact[requester] = isOwn }
+          if isOwn { own.add(scope) } else { others.add(scope) }
+        }
+      }
     }
 
     /// Whether a device is behind the unit.
@@ -34,76 +93,47 @@ extension VTd {
       case unlisted
     }
 
-    /// The PCI segment of the unit's devices; `nil` where its places are of several.
-    public var segment: UInt16? {
-      let segments = Set(units(at: bases).map(\.segment))
-      return segments.count == 1 ? segments.first : nil
-    }
-
     /// Bits of a physical address; `nil` where the table states a width that no host has.
     public var hostAddressWidth: Int? {
       let width = table.platform.hostAddressWidth
       return 32...52 ~= width ? width : nil
     }
 
-    private func units(at bases: [PhysicalAddress]) -> [VTd.DMAR.HardwareUnit] {
-      table.hardwareUnits.filter { bases.contains($0.base) }
-    }
-
-    /// Whether a device of ``segment`` is behind the unit.
+    /// Whether a device of ``segment`` is behind the unit, or one of the units.
     ///
     /// An exact entry decides. Without one it may be any unit that lists a bridge, or a device which
     /// the requester may be a virtual function of; and the unit of all PCI devices.
-    ///
-    /// - Complexity: O(scopes).
     public func answer(for requester: Requester) -> Answer {
-      guard let segment else { return .undecided }
-      let units = table.hardwareUnits.filter { $0.segment == segment }
-      if let owner = units.first(where: { $0.names(requester) }) {
-        return answer(oneOf: [owner.base], isComplete: true)
-      }
-      let rest = units.first(where: \.includesAllPCI)?.base
-      let possible = units.filter { $0.mayHave(requester) || $0.base == rest }.map(\.base)
-      guard !possible.isEmpty else { return .unlisted }
-      return answer(oneOf: Set(possible), isComplete: rest != nil)
+      guard segment != nil else { return .undecided }
+      let certain: Answer = isAtOneOfSeveral ? .undecided : .inside
+      if let isOwn = exact[requester] { return isOwn ? certain : .outside }
+      let mayBeOwn = hasRest == true || own.mayHave(requester)
+      let mayBeAnother = hasRest == false || others.mayHave(requester)
+      guard mayBeOwn || mayBeAnother else { return .unlisted }
+      guard mayBeOwn else { return .outside }
+      // Without a unit of all PCI devices it may be behind none.
+      return mayBeAnother || hasRest == nil ? .undecided : certain
     }
 
-    /// - Parameter isComplete: The device is behind one of these units and no other.
-    private func answer(oneOf owners: Set<PhysicalAddress>, isComplete: Bool) -> Answer {
-      guard !owners.isDisjoint(with: bases) else { return .outside }
-      return isComplete && owners.count == 1 && bases.count == 1 ? .inside : .undecided
-    }
-
-    /// The devices that are behind the unit for certain, where they are all; `nil` where there may be
-    /// others.
+    /// The devices that are behind the unit for certain, ascending, where they are all; `nil` where
+    /// there may be others.
     var allRequesters: [Requester]? {
-      guard bases.count == 1, let unit = units(at: bases).first, !unit.includesAllPCI else {
+      guard !isAtOneOfSeveral, hasRest != true, own.bridgeBuses.isEmpty, own.pathBuses.isEmpty
+      else {
         return nil
       }
-      let scopes = unit.scopes.filter(\.isDMASource)
-      let named = scopes.compactMap { $0.type == .subHierarchy ? nil : $0.requester }
-      return named.count == scopes.count ? named : nil
+      return exact.filter(\.value).keys.sorted()
     }
   }
 }
 
-extension VTd.DMAR.HardwareUnit {
-  /// The unit lists this very requester.
-  fileprivate func names(_ requester: Requester) -> Bool {
-    scopes.contains { $0.isDMASource && $0.requester == requester }
+extension VTd.UnitScope: Hashable {
+  public static func == (left: Self, right: Self) -> Bool {
+    left.bases == right.bases && left.isAtOneOfSeveral == right.isAtOneOfSeveral
+      && left.table == right.table
   }
 
-  /// The unit lists something that the requester may be below, or a virtual function of.
-  fileprivate func mayHave(_ requester: Requester) -> Bool {
-    scopes.contains { scope in
-      guard scope.isDMASource, let last = scope.path.last else { return false }
-      // Behind a bridge are other buses than the bridge's own.
-      let isElsewhere = requester.bus != scope.startBus
-      if scope.type == .subHierarchy { return isElsewhere }
-      return requester.device == last.device
-        && (scope.path.count == 1 ? requester.bus == scope.startBus : isElsewhere)
-    }
-  }
+  public func hash(into hasher: inout Hasher) { hasher.combine(bases) }
 }
 
 extension VTd.DMAR.DeviceScope {

@@ -1,7 +1,7 @@
 import IOMMUFormats
 
 extension VTd {
-  /// A unit that a DMAR table lists, and of whose registers nobody knows anything.
+  /// A unit that a DMAR table lists, and of whose registers nobody knows anything; or several of them.
   public struct UnseenUnit: Sendable, Hashable {
     /// Where it is and whose requests it may translate.
     public var scope: UnitScope
@@ -60,37 +60,43 @@ extension VTd.DMAR {
   ///
   /// A unit is the one that the table lists at the same place. Of those that nobody knows the place of
   /// (``VTd/Unit/base`` 0) one is the one that is left, several are each any that are left. A segment
-  /// that is known stays.
+  /// that is known stays. What the machine does not know comes last, a ``VTd/UnseenUnit`` for each
+  /// segment.
   ///
   /// - Parameter hasOwnWidth: Whether the host address width of the unit at an index is known, and stays.
   public func completing(
     _ units: [TranslationUnit], hasOwnWidth: (Int) -> Bool = { _ in false }
   ) -> [TranslationUnit] {
-    var seen: Set<PhysicalAddress> = []
-    var left = hardwareUnits.map(\.base).filter { seen.insert($0).inserted }
     let nowhere = PhysicalAddress(0)
     var completed = units.filter { $0.as(VTd.UnseenUnit.self) == nil }
-    let own = completed.compactMap { $0.as(VTd.Unit.self) }
-    left.removeAll { base in own.contains { $0.base == base } }
-    let unplacedCount = own.count { $0.base == nowhere }
-    let isOneLeft = unplacedCount == 1 && left.count == 1
+    let known = Set(completed.compactMap { $0.as(VTd.Unit.self)?.base })
+    let unplacedCount = completed.count { $0.as(VTd.Unit.self)?.base == nowhere }
+    var listed: Set<PhysicalAddress> = []
+    let left = hardwareUnits.filter { listed.insert($0.base).inserted && !known.contains($0.base) }
+    let open = left.map(\.base)
+    // One scope serves all that are at one of the same places.
+    let anywhere = open.isEmpty ? nil : VTd.UnitScope(self, bases: open, isAtOneOfSeveral: true)
     for index in completed.indices {
       guard var unit = completed[index].as(VTd.Unit.self) else { continue }
-      if unit.base == nowhere, isOneLeft { unit.base = left[0] }
-      let bases = unit.base == nowhere ? left : seen.contains(unit.base) ? [unit.base] : []
-      guard !bases.isEmpty else { continue }
-      let scope = VTd.UnitScope(self, bases: bases)
-      let wasScoped = unit.scope != nil
+      if unit.base == nowhere, unplacedCount == 1, open.count == 1 { unit.base = open[0] }
+      let scope =
+        unit.base == nowhere
+        ? anywhere : listed.contains(unit.base) ? VTd.UnitScope(self, bases: [unit.base]) : nil
+      guard let scope else { continue }
+      let isNew = unit.scope == nil
       unit.scope = scope
       unit.segment = unit.segment ?? scope.segment
-      if let width = scope.hostAddressWidth, !wasScoped, !hasOwnWidth(index) {
+      if let width = scope.hostAddressWidth, isNew, !hasOwnWidth(index) {
         unit.limits.hostAddressWidth = width
       }
       completed[index] = .vtd(unit)
     }
-    guard left.count > unplacedCount else { return completed }
-    let unseen = unplacedCount == 0 ? left.map { [$0] } : [left]
-    return completed
-      + unseen.map { TranslationUnit(VTd.UnseenUnit(VTd.UnitScope(self, bases: $0))) }
+    guard open.count > unplacedCount else { return completed }
+    let unseen =
+      unplacedCount > 0
+      ? [VTd.UnitScope(self, bases: open, isAtOneOfSeveral: true)]
+      : Dictionary(grouping: left, by: \.segment).sorted { $0.key < $1.key }
+        .map { VTd.UnitScope(self, bases: $0.value.map(\.base)) }
+    return completed + unseen.map { TranslationUnit(VTd.UnseenUnit($0)) }
   }
 }

@@ -108,10 +108,14 @@ import Testing
       .init(base: c, scopes: [Self.scope(.endpoint, (3, 0))]),
       .init(base: Self.b, includesAllPCI: true),
     ])
-    let scope = VTd.UnitScope(table, bases: [Self.a, Self.b])
-    #expect(scope.answer(for: Requester("00:02.0")!) == .undecided)
-    #expect(scope.answer(for: Requester("00:1f.2")!) == .undecided)
-    #expect(scope.answer(for: Requester("00:03.0")!) == .outside)
+    let either = VTd.UnitScope(table, bases: [Self.a, Self.b], isAtOneOfSeveral: true)
+    #expect(either.answer(for: Requester("00:02.0")!) == .undecided)
+    #expect(either.answer(for: Requester("00:1f.2")!) == .undecided)
+    #expect(either.answer(for: Requester("00:03.0")!) == .outside)
+    let both = VTd.UnitScope(table, bases: [Self.a, Self.b])
+    #expect(both.answer(for: Requester("00:02.0")!) == .inside)
+    #expect(both.answer(for: Requester("00:1f.2")!) == .inside)
+    #expect(both.answer(for: Requester("00:03.0")!) == .outside)
   }
 
   @Test func `segments are kept apart`() {
@@ -239,6 +243,31 @@ import Testing
     #expect(bases([unplaced, unplaced]) == [[Self.a, Self.b], [Self.a, Self.b]])
     // One more than was found, and nobody knows which.
     #expect(bases([unplaced]) == [[Self.a, Self.b], [Self.a, Self.b]])
-    #expect(bases([unit(PhysicalAddress(0xfee0_0000), root: 0)]) == [nil, [Self.a], [Self.b]])
+    #expect(bases([unit(PhysicalAddress(0xfee0_0000), root: 0)]) == [nil, [Self.a, Self.b]])
+  }
+
+  @Test func `a table of nothing but units and bridges answers for every device at once`() {
+    // 64 KiB of DMAR: 2,700 units, each with a bridge.
+    let table = Self.table(
+      (0..<2700).map { index in
+        .init(
+          base: PhysicalAddress(0x1_0000_0000 + UInt64(index) << 12),
+          scopes: [Self.scope(.subHierarchy, bus: UInt8(index % 256), (UInt8(index % 32), 0))])
+      })
+    #expect(table.bytes.count == 64_848)
+    let machine = machine([unit(PhysicalAddress(0x1_0000_0000), root: 0)], table)
+    #expect(machine.units.count == 2)
+    let scopes = machine.units.map {
+      $0.as(VTd.Unit.self)?.scope ?? $0.as(VTd.UnseenUnit.self)?.scope
+    }
+    var counts: [VTd.UnitScope.Answer: Int] = [:]
+    for number in UInt16.min...UInt16.max {
+      for case let scope? in scopes {
+        counts[scope.answer(for: Requester(rawValue: number)), default: 0] += 1
+      }
+    }
+    // 256 bridges: the first unit has one of them and may have what is below it on 255 buses; the others
+    // have 255 and may have all else.
+    #expect(counts == [.inside: 256, .outside: 256 + 255, .undecided: 130_305])
   }
 }
