@@ -11,7 +11,8 @@ package struct Find: ParsableCommand {
       A dump has no registers. This looks at every page and lists what may be a VT-d root table, a \
       Calgary TCE table, a GATT, an ACPI DMAR table or a Rio table, with a score of 0 to 100 and \
       the reasons. From \(TableCandidate.certainScore) on a candidate is taken for certain: the \
-      other commands use the first of those when no machine file and no root is given.
+      other commands use all of those that can be of one machine, when no machine file and no \
+      --root is given.
 
       With --crash-kernel the tables inside that range are the capture kernel's, those outside the \
       dead one's; without it the places of the tables decide, where they can.

@@ -87,6 +87,32 @@ import Testing
         .outcome == .broken)
   }
 
+  @Test func `on a dump it is unknown of a device behind a unit that only firmware lists`() throws {
+    var dump = try Dump.vtd()
+    // 01:00.0 is behind a unit at 0xfed91000, everything else behind the one whose registers are known.
+    let firmware = VTd.DMAR(
+      header: ACPI.TableHeader(revision: 1, oemID: "T", oemTableID: "T", creatorID: "T"),
+      platform: VTd.DMAR.Platform(hostAddressWidth: 39),
+      structures: [
+        .hardwareUnit(
+          .init(
+            base: PhysicalAddress(0xfed9_1000),
+            scopes: [.init(.endpoint, Requester("01:00.0")!)])),
+        .hardwareUnit(.init(base: PhysicalAddress(0xfed9_0000), includesAllPCI: true)),
+      ])
+    dump.machine.units = firmware.completing(dump.machine.units)
+    let unknown = "01:00.0: unknown, the registers of the unit are not known"
+    let check = try dump.check(devices: ["00:03.0", "01:00.0"])
+    #expect(check.deviceHasTable().texts == [unknown])
+    #expect(check.identity().texts == [unknown])
+    #expect(check.identity().outcome == .unknown)
+    #expect(try dump.check(devices: ["00:03.0"]).deviceHasTable().outcome == .holds)
+    #expect(
+      try dump.check(devices: ["00:05.0"]).deviceHasTable().texts == [
+        "00:05.0: has no table: the device has no domain: context entry not present"
+      ])
+  }
+
   @Test func `it does not apply where no unit blocks a device`() throws {
     #expect(try Dump.nommu().check(devices: []).deviceHasTable().outcome == .notApplicable)
     #expect(try Dump.gart().check(devices: []).deviceHasTable().outcome == .notApplicable)
