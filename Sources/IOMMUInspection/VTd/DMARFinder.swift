@@ -29,14 +29,20 @@ extension VTd {
     ) -> (units: [TranslationUnit], remarks: [String]) {
       guard units.contains(where: { $0.as(VTd.Unit.self) != nil }) else { return (units, []) }
       var found: [(address: PhysicalAddress, table: VTd.DMAR)] = []
+      var refused: [String] = []
       for candidate in tables {
-        guard let bytes = memory.bytes(at: candidate.address, count: Int(candidate.byteCount)),
-          let table = try? VTd.DMAR(parsing: bytes), !table.hardwareUnits.isEmpty,
-          !found.contains(where: { $0.table == table })
+        guard let bytes = memory.bytes(at: candidate.address, count: Int(candidate.byteCount))
         else { continue }
-        found.append((candidate.address, table))
+        do {
+          let table = try VTd.DMAR(parsing: bytes)
+          if !table.hardwareUnits.isEmpty, !found.contains(where: { $0.table == table }) {
+            found.append((candidate.address, table))
+          }
+        } catch {
+          refused.append("not taking the DMAR table at \(candidate.address): \(error)")
+        }
       }
-      guard let (address, table) = found.first else { return (units, []) }
+      guard let (address, table) = found.first else { return (units, refused) }
       guard found.count == 1 else {
         let places = listText(found.map { "\($0.address)" })
         return (units, ["not taking the DMAR tables at \(places): they differ"])

@@ -145,6 +145,20 @@ import Testing
     #expect(reach.ways.isEmpty && !reach.blindness.isEmpty)
   }
 
+  @Test func `a DMAR table that cannot be read is told, and changes nothing`() throws {
+    var broken = Self.dmar
+    // The second structure claims 17 bytes, and 16 are left.
+    broken[82] = 17
+    let memory = try memory(dmar: [0x7_0000: broken])
+    let selection = TableSearch(in: memory).selection(in: memory)
+    #expect(
+      selection.remarks == [
+        "not taking the DMAR table at 0x70000: at byte 0x50: DRHD with a length of 17 bytes, and the "
+          + "table has 16 left; the firmware or the copy is broken"
+      ])
+    #expect(selection.units.allSatisfy { $0.as(VTd.Unit.self)?.scope == nil })
+  }
+
   @Test func `of two DMAR tables that differ none is taken, of two that are the same one`() throws {
     var other = Self.dmar
     other[36] = 0x2e
