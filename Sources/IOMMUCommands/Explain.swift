@@ -59,7 +59,8 @@ package struct Explain: ParsableCommand {
         }
       case .json: try writeJSON(explanations, to: &out)
       }
-      if Blindness(explainer.gaps).hidesUnit { return .unknown }
+      let isUnknown = explanations.contains { $0.walk?.end == .unitUnseen }
+      if isUnknown || explainer.gaps.contains(where: { $0.scope == .unit }) { return .unknown }
       return Answer(explanations.allSatisfy(\.isBorneOut))
     }
   }

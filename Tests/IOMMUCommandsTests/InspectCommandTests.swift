@@ -35,6 +35,56 @@ import Testing
     #expect(found == given)
   }
 
+  @Test func `a table of any kind may be named`() throws {
+    var screen = ""
+    let image = Examples.path("calgary", "image.elf")
+    let walk = [image, "00:03.0", "26000", "--root", "tce:3fc00000+4M"]
+    #expect(try Walk.parse(walk).report(to: &screen) == .yes)
+    #expect(screen.hasSuffix("00:03.0 reads 0xe7b8000, 4 KiB to the end of the page\n"))
+  }
+
+  @Test func `what lies behind a unit that only firmware lists is unknown`() throws {
+    let scratch = TemporaryDirectory()
+    // The guest's unit has its graphics, and one at 0xfed91000 has all else.
+    let machine = scratch.file(
+      "machine.json",
+      """
+      {"version": 1, "units": [
+        {"kind": "intel-vtd", "base": "0xfed90000", "registers": {"0x020": "0x6a04000"}}],
+       "dmar": {"bytes": "444d41526800000001994558414d504c5654445441424c450100000054455354\
+      0100000026050000000000000000000000001800000000000000d9fe000000000108000000000200\
+      00002000010000000010d9fe000000000308000002f01f070408000000001f00"}}
+      """)
+    var screen = ""
+    let source = ["--machine", machine]
+    #expect(
+      try Walk.parse([Self.image, "00:03.0", "ffefd000"] + source).report(to: &screen) == .unknown)
+    #expect(
+      screen == """
+        00:03.0 reads IOVA 0xffefd000: a unit of which nobody knows what it does
+
+        00:03.0 ends unknown: the registers of the unit above the device are not known
+
+        """)
+    screen = ""
+    #expect(
+      try Maps.parse([Self.image, "--format", "summary"] + source).report(to: &screen) == .unknown)
+    #expect(
+      screen.contains(
+        "devices of the unit at 0xfed91000: unknown, the registers of the unit are not known\n"))
+    #expect(!screen.contains("00:03.0"))
+    screen = ""
+    #expect(try Who.parse([Self.image, "7663000"] + source).report(to: &screen) == .unknown)
+    let log =
+      "DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0x1000 [fault reason 0x06]"
+    var reader = FaultLogReader()
+    reader.read(log)
+    screen = ""
+    #expect(try Explain.parse([Self.image] + source).report(reader.faults, to: &screen) == .unknown)
+    #expect(
+      screen.contains("ends unknown: the registers of the unit above the device are not known"))
+  }
+
   @Test func `a root that is no page of the dump is refused with the way out`() throws {
     let command = try Maps.parse([Self.image, "--root", "0x1000"])
     var screen = ""

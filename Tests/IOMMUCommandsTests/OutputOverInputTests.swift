@@ -44,6 +44,17 @@ import Testing
 
   private var names: [String] { ["", "symbolic-", "hard-"] }
 
+  @Test func `report is not written over the table of firmware that its machine file names`() throws
+  {
+    try prepare()
+    let table = scratch.file("DMAR", "not read before it is refused")
+    let machine = scratch.file(
+      "with-table.json", "{\"version\": 1, \"units\": [], \"dmar\": \"DMAR\"}")
+    expectRefusal(of: table, over: table) {
+      try Report.parse([scratch.path("vmcore"), "--machine", machine, "-o", table]).run()
+    }
+  }
+
   @Test func `report is not written over its dump, nor over its machine file`() throws {
     try prepare()
     let image = scratch.path("vmcore")

@@ -39,7 +39,7 @@ public struct DomainTranslationStruct: Sendable {
   private static func hasLayout(_ table: DMATable) -> Bool {
     switch table.table {
     case .secondStage, .firstStage: true
-    case .tce, .gatt, .nested, nil: false
+    default: false
     }
   }
 
@@ -124,7 +124,7 @@ public struct DomainTranslationStruct: Sendable {
       write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
     case .firstStage(let tree)?:
       write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
-    case .tce, .gatt, .nested, nil: break
+    default: break
     }
     return text
   }

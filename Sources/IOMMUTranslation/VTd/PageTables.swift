@@ -79,7 +79,7 @@ extension Table {
       tables.page(
         of: address, for: operation, writes: writes, in: memory, marker: marker,
         observer: &observer, from: start)
-    case .tce, .gatt: preconditionFailure("a remapping unit has no tables of other hardware")
+    default: preconditionFailure("a remapping unit has no tables of other hardware")
     }
   }
 }

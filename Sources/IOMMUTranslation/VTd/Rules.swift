@@ -59,7 +59,7 @@ extension Table {
     case .secondStage(let table): table.rules
     case .firstStage(let table): table.rules
     case .nested(let tables): tables.rules
-    case .tce, .gatt: nil
+    default: nil
     }
   }
 }

@@ -158,7 +158,7 @@ extension DomainClash {
           Start(
             root: stages.firstStage.root, levels: stages.firstStage.format.levels,
             guest: host.root))
-      case .tce, .gatt, nil: break
+      default: break
       }
     }
     return order.compactMap { tag in
