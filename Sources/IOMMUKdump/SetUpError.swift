@@ -29,6 +29,8 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case remappingUnit(RemappingUnitConfigurationError)
   /// The DMAR table cannot be read, or names no unit above a device.
   case dmarTable(String)
+  /// A bus with no free slot for a bridge to another.
+  case noRoomForBridge(on: UInt8, to: UInt8)
   /// No RAM is left for tables.
   case outOfMemory(what: String)
   /// Firmware's tables do not tell a kernel what it has to know.
@@ -80,6 +82,9 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
       return "DMAR table: \(problem)"
     case .firmware(let error):
       return "\(error); no Calgary chip can be found without it"
+    case .noRoomForBridge(let bus, let other):
+      return "bus \(hexadecimal(bus, digits: 2)) has no free slot for a bridge to bus "
+        + "\(hexadecimal(other, digits: 2)): put fewer devices on it"
     case .outOfMemory(let what):
       return "no RAM below 4 GiB is left for \(what): choose more RAM or a smaller crash kernel"
     }

@@ -97,6 +97,36 @@ import Testing
     #expect(maps.contains("bus:01\t0x2000000\t0x1000000\t0x2000000\trw\n"))
   }
 
+  @Test func `bridges of a built machine take slots that no device has`() throws {
+    let directory = TemporaryDirectory()
+    func build(_ mode: String, _ devices: [String]) throws {
+      let maps = devices.enumerated().flatMap { number, device in
+        ["--map", "\(device)=\(hexadecimal(UInt64(0x100_0000 + number * 4096)))+4K:rw"]
+      }
+      var screen = ""
+      try Build.parse(["--mode", mode, "--output", directory.path] + maps).report(to: &screen)
+    }
+    func slots(_ bus: String, _ devices: Range<UInt8>) -> [String] {
+      devices.map { "\(bus):\(hexadecimal($0, digits: 2)).0" }
+    }
+    try build("calgary", ["03:08.0", "04:00.0", "05:00.0", "06:08.0", "07:00.0"])
+    // Whichever bus the last of four bridges begins with, it has a device in each slot that a bridge
+    // to the others may take.
+    let calgary = #expect(throws: InputError.self) {
+      try build("calgary", ["03", "04", "05", "06", "07", "08"].flatMap { slots($0, 8..<32) })
+    }
+    let vtd = #expect(throws: InputError.self) {
+      try build("vtd", slots("00", 0..<32) + ["04:00.0"])
+    }
+    for error in [calgary, vtd] {
+      let text = try #require(error).text
+      #expect(
+        text.wholeMatch(
+          of: /bus 0\d has no free slot for a bridge to bus 0\d: put fewer devices on it/) != nil,
+        "\(text)")
+    }
+  }
+
   @Test(arguments: ["elf", "raw"])
   func `build writes the tables that its options name`(format: String) throws {
     let directory = TemporaryDirectory()

@@ -6,8 +6,8 @@ extension PCI.Topology {
   ///
   /// Root ports take the places of bus 0 that are left, from device 1Fh down.
   ///
-  /// - Precondition: bus 0 has room for a root port for each other bus.
-  public init(functionsAt requesters: [Requester]) {
+  /// - Throws: ``NoRoomForRootPort`` when bus 0 has no room for a root port for each other bus.
+  public init(functionsAt requesters: [Requester]) throws(NoRoomForRootPort) {
     self.init()
     let root = addRootBus(0)
     let wanted = Set(requesters)
@@ -22,9 +22,7 @@ extension PCI.Topology {
       (0..<UInt8(8)).map { (device: device, function: $0) }
     }[...]
     for number in Set(wanted.map(\.bus)).subtracting([0]).sorted() {
-      guard let place = places.popFirst() else {
-        preconditionFailure("bus 0 has no room for another root port")
-      }
+      guard let place = places.popFirst() else { throw NoRoomForRootPort(bus: number) }
       let bus = addBridge(.rootPort, device: place.device, function: place.function, on: root)
       self[bridge(above: bus)!].busNumbers = PCI.BusNumbers(
         primary: 0, secondary: number, subordinate: number)
@@ -32,5 +30,13 @@ extension PCI.Topology {
         addEndpoint(device: requester.device, function: requester.function, on: bus)
       }
     }
+  }
+}
+
+extension PCI.Topology {
+  /// Bus 0 has devices in all its slots, and none is left for a root port.
+  public struct NoRoomForRootPort: Error, Hashable {
+    /// The bus that the root port would lead to.
+    public let bus: UInt8
   }
 }

@@ -23,7 +23,7 @@ final class CalgaryDriver: DMADriver {
       IOVA(MemoryMap.pciHole.lowerBound.rawValue)..<options.firmwareWindow.upperBound
     var firmware = CalgaryFirmware(
       model: .calgary, chassis: [[.init(base: Self.base, buses: ranges)]], options: options)
-    for range in ranges { firmware.topology.addDevices(devices, below: range) }
+    for range in ranges { try firmware.topology.addDevices(devices, below: range) }
     machine = CalgaryMachine(firmware, memory: pages.memory) {
       (byteCount: UInt64, what: String) throws(SetUpError) -> PhysicalAddress in
       try pages.allocateTable(byteCount, alignment: byteCount, what: what)
@@ -150,15 +150,26 @@ extension PCI.Topology {
   ///
   /// A bus whose devices all sit above slot 7, where the driver does not look, gets a hot-plug
   /// controller in it.
-  fileprivate mutating func addDevices(_ devices: [Device], below range: ClosedRange<UInt8>) {
+  ///
+  /// - Throws: ``SetUpError/noRoomForBridge(on:to:)`` when the root bus is full.
+  fileprivate mutating func addDevices(
+    _ devices: [Device], below range: ClosedRange<UInt8>
+  ) throws(SetUpError) {
     let requesters = Set(devices.map(\.requester)).filter { range.contains($0.bus) }.sorted()
     guard !requesters.isEmpty, let root = bus(numbered: range.lowerBound) else { return }
-    var bridgeSlot: UInt8 = 8
+    // Above the slots where the driver looks, in devices that nobody has; a device each while they last.
+    let taken = Set(requesters.filter { $0.bus == range.lowerBound }.map(\.device))
+    let free = (8..<UInt8(32)).filter { !taken.contains($0) }
+    var places = (0..<UInt8(8)).flatMap { function in
+      free.map { (device: $0, function: function) }
+    }[...]
     for requester in requesters {
       var place = bus(numbered: requester.bus)
-      if place == nil, bridgeSlot < 32 {
-        let below = addBridge(nil, device: bridgeSlot, on: root)
-        bridgeSlot += 1
+      if place == nil {
+        guard let slot = places.popFirst() else {
+          throw .noRoomForBridge(on: range.lowerBound, to: requester.bus)
+        }
+        let below = addBridge(nil, device: slot.device, function: slot.function, on: root)
         if let bridge = bridge(above: below) {
           self[bridge].busNumbers = PCI.BusNumbers(
             primary: range.lowerBound, secondary: requester.bus, subordinate: requester.bus)

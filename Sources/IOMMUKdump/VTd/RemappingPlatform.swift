@@ -24,11 +24,16 @@ public final class RemappingPlatform {
   /// A machine with one unit above all its devices.
   ///
   /// - Parameter requesters: The devices there are.
-  /// - Throws: ``SetUpError/remappingUnit(_:)`` for a unit that cannot be.
+  /// - Throws: ``SetUpError/remappingUnit(_:)`` for a unit that cannot be,
+  ///   ``SetUpError/noRoomForBridge(on:to:)`` for more devices than have a place.
   public init(
     _ configuration: RemappingUnitConfiguration, memory: FlatMemory, requesters: [Requester]
   ) throws(SetUpError) {
-    topology = PCI.Topology(functionsAt: requesters)
+    do {
+      topology = try PCI.Topology(functionsAt: requesters)
+    } catch {
+      throw .noRoomForBridge(on: 0, to: error.bus)
+    }
     let unit: RemappingUnit
     do {
       unit = try RemappingUnit(configuration, memory: memory)
