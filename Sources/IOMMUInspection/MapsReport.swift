@@ -73,13 +73,24 @@ public struct MapsReport: Sendable {
   public func forEachTable(
     in memory: some PhysicalMemory, budget: inout EnumerationBudget, _ body: (TableMaps) -> Void
   ) {
+    var firstNames: [Table: String] = [:]
     machine.forEachTable(tables, in: memory, budget: &budget) { table, mappings in
-      body(TableMaps(table: table, mappings: mappings))
+      let identity = table.table?.identity
+      let first = identity.flatMap { firstNames[$0] }
+      if let identity, first == nil { firstNames[identity] = table.name }
+      body(TableMaps(table: table, mappings: mappings, sharedWith: first))
     }
   }
 
+  /// Lines that are written once more for another device with the same table; more are not, and a
+  /// line says so for each device.
+  private static let repeatedRunLimit = 1 << 20
+
   /// Writes one run per line: table, IOVA, bytes, physical address and access, with tabs between;
   /// what is not known in lines that begin with `#unknown`.
+  ///
+  /// A table that several devices share is written for each of them, as long as that is no more than
+  /// a million lines; from there on a line that begins with `#same` names the first device.
   ///
   /// - Returns: What is not known.
   @discardableResult
@@ -88,8 +99,14 @@ public struct MapsReport: Sendable {
   ) -> Blindness {
     var blindness = Blindness(gaps)
     out.write("#table\tiova\tbytes\tphysical\taccess\n")
+    var repeated = 0
     forEachTable(in: memory) { maps in
-      maps.writeTSV(to: &out)
+      if maps.sharedWith != nil { repeated += maps.runs.count }
+      if let first = maps.sharedWith, repeated > Self.repeatedRunLimit {
+        out.write("#same\t\(maps.table.name)\t\(first)\n")
+      } else {
+        maps.writeTSV(to: &out)
+      }
       blindness.add(maps.gaps)
     }
     for gap in blindness.gaps { out.write("#unknown\t\(gap.subjectText)\t\(gap.causeText)\n") }
@@ -163,6 +180,8 @@ public enum MapsError: Error, Equatable, CustomStringConvertible {
 /// One table's mappings.
 public struct TableMaps: Sendable {
   public let table: DMATable
+  /// The name of the first device with the same table; `nil` for that device itself.
+  public let sharedWith: String?
   private let mappings: TableMappings
 
   /// Maximal runs, ascending by IOVA; none for a pass-through device.
@@ -170,9 +189,10 @@ public struct TableMaps: Sendable {
   /// What of the table is not known.
   public var gaps: [TableGap] { mappings.gaps }
 
-  public init(table: DMATable, mappings: TableMappings) {
+  public init(table: DMATable, mappings: TableMappings, sharedWith: String? = nil) {
     self.table = table
     self.mappings = mappings
+    self.sharedWith = sharedWith
   }
 
   /// The device reaches all memory and has no table.
@@ -198,6 +218,11 @@ public struct TableMaps: Sendable {
   public func writeText(to out: inout some TextOutputStream, ink: Ink = .none) {
     guard !isPassThrough else {
       out.write("\(table.name)  pass-through: all of physical memory, rw\n")
+      return
+    }
+    if let sharedWith {
+      out.write("\(table.name)  \(heading): the same as \(sharedWith)\n")
+      for gap in gaps { out.write("  \(ink.warning(gap.text))\n") }
       return
     }
     let pages = countText(byteCount / PageCount.pageByteCount, "page")
@@ -228,7 +253,10 @@ extension TableMaps: Encodable {
     var privilege: String?
   }
 
-  enum CodingKeys: String, CodingKey { case table, kind, root, bytes, runs, unknown }
+  enum CodingKeys: String, CodingKey {
+    case table, kind, root, bytes, runs, unknown
+    case sharedWith = "shared_with"
+  }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
@@ -236,8 +264,9 @@ extension TableMaps: Encodable {
     try container.encode(table.kindText, forKey: .kind)
     try container.encodeIfPresent(table.root.map { "\($0)" }, forKey: .root)
     try container.encode(hexadecimal(byteCount), forKey: .bytes)
+    try container.encodeIfPresent(sharedWith, forKey: .sharedWith)
     try container.encode(
-      runs.map {
+      (sharedWith == nil ? runs : []).map {
         Run(
           iova: "\($0.iova.lowerBound)", bytes: hexadecimal($0.iova.byteCount),
           physical: "\($0.physical)", access: "\($0.permissions)",

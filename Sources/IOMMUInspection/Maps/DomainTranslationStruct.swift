@@ -26,6 +26,9 @@ public struct DomainTranslationStruct: Sendable {
   private let report: MapsReport
   private let layout: Layout
 
+  /// Bytes that are written once more for other devices with the same table.
+  private static let repeatedByteLimit = 64 << 20
+
   /// The tables of a report, in its order.
   public init(_ report: MapsReport, layout: Layout = .linux6_1) {
     self.report = report
@@ -53,14 +56,27 @@ public struct DomainTranslationStruct: Sendable {
     var blindness = Blindness(report.gaps)
     report.forEachTable(in: memory) { blindness.add($0.gaps) }
     var firstNames: [Table: String] = [:]
-    var blocks: [Table: String] = [:]
+    var shared: [Table: String] = [:]
+    var repeated = 0
+    /// The rows of a table, which are made once; behind the limit, whose they are.
+    func rows(of table: DMATable, _ identity: Table) -> String {
+      guard let rows = shared[identity], let first = firstNames[identity] else {
+        let rows = self.rows(of: table, in: memory)
+        shared[identity] = rows
+        return rows
+      }
+      repeated += rows.utf8.count
+      return repeated > Self.repeatedByteLimit ? "# the rows of \(first)\n" : rows
+    }
     let identities = report.tables.map { $0.table?.identity }
     let users = Dictionary(grouping: zip(report.tables, identities), by: \.1).mapValues {
       $0.compactMap { $0.0.owner.device }
     }
     guard layout == .linux6_1 else {
-      for table in report.tables where Self.hasLayout(table) {
-        out.write(block(of: table, in: memory))
+      for (table, identity) in zip(report.tables, identities) {
+        guard let identity, Self.hasLayout(table) else { continue }
+        out.write(block(of: table, rows: rows(of: table, identity)))
+        firstNames[identity] = firstNames[identity] ?? Self.name(of: table.owner)
       }
       return blindness
     }
@@ -68,10 +84,8 @@ public struct DomainTranslationStruct: Sendable {
       guard let identity, Self.hasLayout(table), !isAlias(table, among: users[identity] ?? [])
       else { continue }
       let name = firstNames[identity] ?? Self.name(of: table.owner)
+      out.write(block(of: table, name: name, rows: rows(of: table, identity)))
       firstNames[identity] = name
-      let block = blocks[identity] ?? block(of: table, name: name, in: memory)
-      blocks[identity] = block
-      out.write(block)
     }
     return blindness
   }
@@ -86,14 +100,13 @@ public struct DomainTranslationStruct: Sendable {
   }
 
   /// A device's file of today's kernels.
-  private func block(of table: DMATable, in memory: some PhysicalMemory) -> String {
+  private func block(of table: DMATable, rows: String) -> String {
     guard case .requester(let device, let pasid) = table.owner else { return "" }
     let space = pasid.map { "with pasid \(hexadecimal($0.rawValue, digits: 1)) " } ?? ""
     let columns = ["IOVA_PFN", "PML5E", "PML4E", "PDPE", "PDE", "PTE"]
     let widths = [17, 18, 18, 18, 18, 0]
     return "Device \(device.longText) \(space)@\(table.root ?? PhysicalAddress(0))\n"
-      + zip(columns, widths).map { $0.padded(to: $1) }.joined(separator: "\t") + "\n"
-      + rows(of: table, in: memory)
+      + zip(columns, widths).map { $0.padded(to: $1) }.joined(separator: "\t") + "\n" + rows
   }
 
   /// The owner's name with its segment, as the kernel has it.
@@ -102,15 +115,13 @@ public struct DomainTranslationStruct: Sendable {
     return device.longText + (pasid.map { "/\($0)" } ?? "")
   }
 
-  private func block(
-    of table: DMATable, name: String, in memory: some PhysicalMemory
-  ) -> String {
+  private func block(of table: DMATable, name: String, rows: String) -> String {
     let device = name.prefix { $0 != "/" }
     let pasid = name.dropFirst(device.count + 1)
     let space = pasid.isEmpty || pasid == "0" ? "" : " with pasid \(pasid)"
     return "Device \(device)\(space) @\(table.root ?? PhysicalAddress(0))\n"
       + "IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE\n"
-      + rows(of: table, in: memory) + "\n"
+      + rows + "\n"
   }
 
   private func rows(of table: DMATable, in memory: some PhysicalMemory) -> String {

@@ -91,7 +91,7 @@ public struct MapsSummary: Sendable, Encodable {
       let identity = table.table?.identity
       if let identity, let index = known[identity] {
         var row = rows[index]
-        row.sharedWith = row.table
+        row.sharedWith = maps.sharedWith
         row.table = table.name
         row.gaps = maps.gaps
         rows.append(row)

@@ -33,6 +33,9 @@ public struct DumpReport: Sendable {
   /// Mappings listed for one device; more are counted.
   private static let runLimit = 200
 
+  /// Findings listed for one rule, each with its walk; more are counted.
+  private static let findingLimit = 100
+
   /// Reads everything that the page will say.
   ///
   /// - Parameter rule: What the Rule says of it; `nil` where nobody knows the crash kernel's memory.
@@ -43,7 +46,7 @@ public struct DumpReport: Sendable {
     self.machine = machine
     self.rule = rule
     findings = (rule?.verdicts ?? []).filter { !$0.rule.isBrokenByDesign }.flatMap { verdict in
-      verdict.findings.map { finding in
+      verdict.findings.prefix(Self.findingLimit).map { finding in
         ShownFinding(
           rule: verdict.rule, finding: finding,
           walk: finding.kind == .broken ? finding.walk(on: machine, in: memory) : nil)
@@ -150,7 +153,15 @@ public struct DumpReport: Sendable {
       }
       out.write((subjects.isEmpty ? "" : ":") + subjects.joined() + "</li>\n")
     }
-    out.write("</ol></div>\n")
+    out.write("</ol>\n")
+    for verdict in rule?.verdicts ?? [] where !verdict.rule.isBrokenByDesign {
+      let left = verdict.findings.count - Self.findingLimit
+      guard left > 0 else { continue }
+      out.write(
+        "<p class=\"note\">\(verdict.rule): \(left) \(verdict.isTruncated ? "and more " : "")")
+      out.write("further findings, <code>iommu verify</code> has them.</p>\n")
+    }
+    out.write("</div>\n")
   }
 
   private func writeDrawings(to out: inout some TextOutputStream) {
@@ -172,7 +183,9 @@ public struct DumpReport: Sendable {
     out.write("<th class=\"n\">rw</th><th class=\"n\">r-</th><th class=\"n\">-w</th></tr>\n")
     for (index, row) in summary.rows.enumerated() {
       let name = escaped(row.table)
-      let link = row.pages.isEmpty ? name : "<a href=\"#maps-\(index + 1)\">\(name)</a>"
+      let link =
+        row.pages.isEmpty || row.sharedWith != nil
+        ? name : "<a href=\"#maps-\(index + 1)\">\(name)</a>"
       let heading = row.sharedWith.map { "the same as \($0)" } ?? row.heading
       out.write("<tr><td class=\"mono\">\(link)</td><td class=\"s\">\(escaped(heading))</td>")
       out.write("<td class=\"n\">\(row.pages.isEmpty ? "" : byteCountText(row.byteCount))</td>")
@@ -189,7 +202,7 @@ public struct DumpReport: Sendable {
 
   private func writeMappings(to out: inout some TextOutputStream) {
     out.write("<h2 id=\"mappings\">Mappings</h2>\n")
-    for (index, map) in maps.enumerated() where !map.runs.isEmpty {
+    for (index, map) in maps.enumerated() where !map.runs.isEmpty && map.sharedWith == nil {
       out.write("<details id=\"maps-\(index + 1)\"><summary class=\"mono\">")
       out.write("\(escaped(map.table.name)) <span>\(escaped(map.heading)), ")
       out.write("\(countText(map.runs.count, "run"))</span></summary>\n<table>\n<tr><th>IOVA</th>")

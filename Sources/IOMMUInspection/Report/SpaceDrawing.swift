@@ -17,9 +17,15 @@ struct SpaceDrawing {
 
   // MARK: I/O addresses
 
+  /// Lanes that are drawn: nobody looks at more.
+  private static let laneLimit = 256
+
   /// A lane for each table with mappings, over one line of I/O addresses.
   func writeIOVASpace(to out: inout some TextOutputStream) {
-    let drawn = maps.filter { !$0.runs.isEmpty }
+    let all = maps.filter { !$0.runs.isEmpty && $0.sharedWith == nil }
+    let drawn = Array(all.prefix(Self.laneLimit))
+    var others: [String: Int] = [:]
+    for map in maps { if let first = map.sharedWith { others[first, default: 0] += 1 } }
     guard !drawn.isEmpty else {
       out.write("<p class=\"note\">No table maps anything.</p>\n")
       return
@@ -35,7 +41,8 @@ struct SpaceDrawing {
     crashNumbers(axis, height: height, to: &out)
     for (index, map) in drawn.enumerated() {
       let y = 26 + Double(index) * (Self.laneHeight + 6)
-      text("name", 0, y + 13, map.table.name, to: &out)
+      let more = others[map.table.name].map { " +\($0)" } ?? ""
+      text("name", 0, y + 13, map.table.name + more, to: &out)
       var lane = Lane(start: Self.left, width: lineWidth)
       for run in map.runs {
         for span in axis.spans(of: closed(run.iova)) { lane.mark(span, run.permissions.rawValue) }
@@ -45,6 +52,9 @@ struct SpaceDrawing {
       }
     }
     out.write("</svg>\n")
+    if all.count > drawn.count {
+      out.write("<p class=\"note\">\(all.count - drawn.count) more tables are not drawn.</p>\n")
+    }
     key(
       [
         ("rw", "read and write"), ("r", "read only"), ("w", "write only"),
@@ -97,7 +107,7 @@ struct SpaceDrawing {
     text("name", 0, 50, "reached", to: &out)
     text("name", 0, 98, "tables", to: &out)
     var lane = Lane(start: Self.left, width: lineWidth)
-    for map in maps {
+    for map in maps where map.sharedWith == nil {
       for run in map.runs {
         if let span = span(run.physicalRange) { lane.mark(span, run.permissions.rawValue) }
       }
