@@ -116,7 +116,7 @@ struct ImageInfoReport: Encodable {
 
   func writeText(to out: inout some TextOutputStream) {
     func line(_ label: String, _ text: String) {
-      print(label + String(repeating: " ", count: 12 - label.count) + text, to: &out)
+      print(label + String(repeating: " ", count: 12 - label.count) + text.visible, to: &out)
     }
     for file in files { line("file", file) }
     let version = version.map { " version \($0)" } ?? ""

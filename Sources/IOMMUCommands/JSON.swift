@@ -1,4 +1,5 @@
 import FoundationEssentials
+import IOMMUFormats
 
 /// Writes a value as JSON: indented, keys in order, a newline at the end.
 func writeJSON(
@@ -8,6 +9,21 @@ func writeJSON(
   let encoder = JSONEncoder()
   encoder.keyEncodingStrategy = keys
   encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-  out.write(String(decoding: try encoder.encode(value), as: UTF8.self))
+  out.write(jsonVisible(String(decoding: try encoder.encode(value), as: UTF8.self)))
   out.write("\n")
+}
+
+/// A document with every scalar of its strings that disguises something as `\u0085`; outside of
+/// strings only the encoder's own newlines are any.
+func jsonVisible(_ text: String) -> String {
+  guard text.unicodeScalars.contains(where: { $0.isDisguise && $0 != "\n" }) else { return text }
+  var result = ""
+  for scalar in text.unicodeScalars {
+    if scalar.isDisguise, scalar != "\n" {
+      for unit in UTF16.encode(scalar)! { result += "\\u" + hexadecimal(UInt64(unit), digits: 4) }
+    } else {
+      result.unicodeScalars.append(scalar)
+    }
+  }
+  return result
 }

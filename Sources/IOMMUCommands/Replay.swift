@@ -146,7 +146,7 @@ package struct Replay: ParsableCommand {
     var svg = ""
     result.plot.write(to: &svg)
     try readingInput {
-      let file = try OutputFile(path: plot)
+      let file = try OutputFile(path: plot, from: files)
       try file.write(Array(svg.utf8))
       try file.commit()
     }

@@ -35,11 +35,15 @@ package struct Report: ParsableCommand {
 
   package func run() throws {
     try readingInput { try OutputFile.refuse([output], over: image.inputPaths) }
-    try image.read { memory, machine in
+    // A report of a dump with pages that cannot be read is none: the file appears after the last look.
+    let (page, file) = try image.read { memory, machine in
       let machine = try crash.placing(machine, in: memory)
-      let file = try OutputFile(path: output)
+      let file = try OutputFile(path: output, from: image.inputPaths)
       var page = ""
       try report(memory, machine).write(to: &page)
+      return (page, file)
+    }
+    try readingInput {
       try file.write(Array(page.utf8))
       try file.commit()
     }

@@ -29,6 +29,7 @@ package struct ScreenOptions: ParsableArguments {
   /// Asks for the colours first: they depend on the terminal, which a pager hides.
   package func open() -> (out: StandardOutput, ink: Ink) {
     let ink = ink
+    StandardOutput.showsColors = ink.isOn
     if pager { Pager.start() }
     return (StandardOutput(), ink)
   }

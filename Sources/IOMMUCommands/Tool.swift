@@ -1,5 +1,7 @@
 import ArgumentParser
 import Glibc
+import IOMMUFormats
+import IOMMUImages
 import IOMMURule
 
 /// The `iommu` command.
@@ -25,6 +27,9 @@ public struct Tool: ParsableCommand {
 
   /// Runs the command line and exits.
   public static func run() -> Never {
+    // A file that grows too large is an error to its writer, and nothing else.
+    signal(SIGXFSZ, SIG_IGN)
+    Leftovers.watchSignals()
     do {
       try refuseSigns(in: Array(CommandLine.arguments.dropFirst()))
       var command = try parseAsRoot()
@@ -35,8 +40,15 @@ public struct Tool: ParsableCommand {
       complain(error.text)
       Glibc.exit(2)
     } catch {
+      let code = exitCode(for: error)
+      let text = fullMessage(for: error)
+      if code == .success {
+        var out = StandardOutput()
+        if !text.isEmpty { out.write(text + "\n") }
+      }
       StandardOutput.finish()
-      exit(withError: error)
+      if code != .success, !text.isEmpty { say(text) }
+      Glibc.exit(code.rawValue)
     }
     Glibc.exit(0)
   }
@@ -102,9 +114,32 @@ package struct StandardOutput: TextOutputStream {
 
   package init() {}
 
+  /// Colours pass where they were asked for; they are all that an escape may begin.
+  nonisolated(unsafe) package static var showsColors = false
+
   package mutating func write(_ text: String) {
     var text = text
+    let isPlain = text.withUTF8 { bytes in
+      guard bytes.allSatisfy({ $0 >= 0x20 && $0 < 0x7f || $0 == UInt8(ascii: "\n") }) else {
+        return false
+      }
+      Self.write(UnsafeRawBufferPointer(bytes))
+      return true
+    }
+    guard !isPlain else { return }
+    text = Self.showsColors ? Self.colored(text) : text.visible { $0 == "\n" || $0 == "\t" }
     text.withUTF8 { Self.write(UnsafeRawBufferPointer($0)) }
+  }
+
+  /// The text with nothing behind an escape but colours.
+  private static func colored(_ text: String) -> String {
+    let parts = text.split(separator: "\u{1b}", omittingEmptySubsequences: false)
+    return parts.enumerated().reduce(into: "") { result, part in
+      if part.offset > 0 {
+        result += part.element.prefixMatch(of: /\[[0-9]+m/) == nil ? "\\u{1B}" : "\u{1b}"
+      }
+      result += part.element.visible { $0 == "\n" || $0 == "\t" }
+    }
   }
 
   package static func write(_ bytes: UnsafeRawBufferPointer) {
@@ -141,9 +176,12 @@ package struct StandardOutput: TextOutputStream {
 package func warn(_ text: String) { complain("warning: \(text)") }
 
 /// A line on standard error, or several.
-func complain(_ text: String) {
+func complain(_ text: String) { say(text, prefix: "iommu: ") }
+
+/// Lines on standard error.
+private func say(_ text: String, prefix: String = "") {
   for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
-    let line = Array("iommu: \(line)\n".utf8)
+    let line = Array("\(prefix)\(line.visible)\n".utf8)
     _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
   }
 }

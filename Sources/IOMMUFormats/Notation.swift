@@ -136,7 +136,7 @@ package enum Notation {
     for index in start..<end {
       guard let digit = hexadecimalDigit(bytes[index]), digit < radix else {
         // All before it is ASCII, so that bytes and characters have the same numbers.
-        let shown = text.unicodeScalars.dropFirst(index).first!.escaped(asASCII: false)
+        let shown = String(text.unicodeScalars.dropFirst(index).prefix(1)).visible
         let kind = radix == 16 ? "hexadecimal" : "decimal"
         throw form.refusal("'\(shown)' is no \(kind) digit")
       }

@@ -6,13 +6,4 @@ package enum FirmwareTableFile {
   package static func read(_ path: String, atMost limit: Int) throws(ImageError) -> [UInt8] {
     try InputFile(path: path).contents(atMost: limit, remedy: "is it a firmware table at all?")
   }
-
-  /// Writes a table so that its file appears whole or not at all.
-  ///
-  /// - Throws: ``ImageError`` when the system refuses.
-  package static func write(_ bytes: [UInt8], to path: String) throws(ImageError) {
-    let file = try OutputFile(path: path)
-    try file.write(bytes)
-    try file.commit()
-  }
 }

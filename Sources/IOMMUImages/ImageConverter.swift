@@ -50,7 +50,7 @@ public enum ImageConverter {
       $0 + (target == .raw || target == .elf ? $1.storedByteCount : $1.end - $1.start)
     }
     let reader = ConversionReader(image: image, total: total, progress: progress)
-    let file = try OutputFile(path: path)
+    let file = try OutputFile(path: path, from: image.paths)
     var report = Report()
     switch target {
     case .raw: try writeRaw(segments, reader, to: file, &report)

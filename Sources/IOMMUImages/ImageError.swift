@@ -35,7 +35,7 @@ public struct ImageError: Error, Equatable, Sendable, CustomStringConvertible {
     let at = offset.map { "at byte " + hexadecimal($0) }
     let whereabouts = [place, at].compactMap { $0 }.joined(separator: " ")
     let start = whereabouts.isEmpty ? file : file + ": " + whereabouts
-    return start + ": " + found + (remedy.map { "; " + $0 } ?? "")
+    return (start + ": " + found + (remedy.map { "; " + $0 } ?? "")).visible
   }
 }
 

@@ -274,8 +274,8 @@ extension Document.Firmware: Codable {
 
 /// A string of a file inside an error text: control characters shown, long ones cut.
 package func quoted(_ text: String) -> String {
-  text.unicodeScalars.count <= 64
-    ? text.debugDescription : String(text.unicodeScalars.prefix(64)).debugDescription + "..."
+  let shown = String(text.unicodeScalars.prefix(64))
+  return "\"" + shown.replacing("\"", with: "\\\"").visible + "\"" + (shown == text ? "" : "...")
 }
 
 extension ImageError {

@@ -20,6 +20,8 @@ import IOMMUFormats
 public final class MemoryImage: PhysicalMemory, Sendable {
   /// The path of the first file as it was given.
   public let path: String
+  /// The paths of all files, as they were given.
+  package var paths: [String] { files.map(\.file.path) }
   /// How the file holds memory.
   public let format: ImageFormat
 

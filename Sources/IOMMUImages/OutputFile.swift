@@ -3,9 +3,11 @@ import IOMMUFormats
 
 /// A file that appears whole or not at all.
 ///
-/// What is written goes to a temporary file in the same directory; ``commit()`` makes it durable
-/// and gives it its name. Until then, and when anything fails, a file of that name stays as it was;
-/// the temporary file goes away with this object.
+/// What is written goes to a file in the same directory that has no name, so that nothing of it is left
+/// however the program ends; ``commit()`` makes it durable and gives it its name. Until then, and when
+/// anything fails, a file of that name stays as it was. Where the file system knows no files without
+/// names, the file has one of its own, which goes away with this object, and with the program when
+/// one of the signals of ``Leftovers/signals`` ends it.
 package final class OutputFile {
   /// The file's path as it was given.
   package let path: String
@@ -14,7 +16,9 @@ package final class OutputFile {
 
   /// The path with symbolic links followed, so that a link stays a link.
   private let target: String
+  /// The name in the meantime, with its directory; the file has it from the start or not at all.
   private let temporary: String
+  private let isNamed: Bool
   /// −1 after ``commit()`` or an error.
   private var descriptor: Int32
   /// Bytes that belong at the end of the file.
@@ -23,11 +27,19 @@ package final class OutputFile {
 
   /// Starts a file.
   ///
-  /// It takes the permissions of the file that it replaces, if there is one.
+  /// It takes the permissions of the file that it replaces, if there is one, and lets nobody read it
+  /// who may not read what it is made of.
   ///
+  /// - Parameters:
+  ///   - inputs: The files that it is made of.
+  ///   - isNamed: Whether to take a file with a name in any case.
   /// - Throws: ``ImageError`` when nothing can be written there, or when `path` is a directory or
   ///   another thing that is no regular file.
-  package init(path: String) throws(ImageError) {
+  package convenience init(path: String, from inputs: [String] = []) throws(ImageError) {
+    try self.init(path: path, from: inputs, isNamed: false)
+  }
+
+  init(path: String, from inputs: [String], isNamed: Bool) throws(ImageError) {
     let status = fileStatus(at: path)
     if let status, status.st_mode & S_IFMT != S_IFREG {
       throw ImageError(
@@ -38,19 +50,54 @@ package final class OutputFile {
     let directory = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { target[...$0] } ?? ""
     // A name of its own length: the target's may already be as long as names can be.
     let temporary = "\(directory).iommu-\(hexadecimal(UInt64.random(in: 0 ... .max))).tmp"
-    let descriptor = openFile(
-      temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode: 0o666)
-    guard descriptor >= 0 else { throw .system(path, "cannot be written", errno) }
+    // Nobody else's until the permissions are known.
+    let mode: mode_t = inputs.isEmpty ? 0o666 : 0o600
+    var descriptor =
+      isNamed || !canNameOpenFiles
+      ? -1
+      : openFile(
+        directory.isEmpty ? "." : String(directory), O_WRONLY | unnamedFile | O_CLOEXEC, mode: mode)
+    let hasName = descriptor < 0
+    if hasName {
+      descriptor = openFile(
+        temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode: mode)
+      guard descriptor >= 0 else { throw .system(path, "cannot be written", errno) }
+      Leftovers.add(temporary)
+    }
     // A failure here leaves other permissions, which is no reason to lose the data.
-    if let status { _ = fchmod(descriptor, status.st_mode & 0o777) }
+    if let permissions = Self.permissions(of: descriptor, replacing: status, from: inputs) {
+      _ = fchmod(descriptor, permissions)
+    }
     self.path = path
     self.target = target
     self.temporary = temporary
+    self.isNamed = hasName
     self.descriptor = descriptor
     buffer.reserveCapacity(Self.bufferLimit)
   }
 
   deinit { abandon() }
+
+  /// What is allowed to whom: as for the file that is replaced, or any new one, but nothing that the
+  /// inputs do not allow; `nil` where the system's own choice is right.
+  private static func permissions(
+    of descriptor: Int32, replacing old: stat?, from inputs: [String]
+  ) -> mode_t? {
+    guard old != nil || !inputs.isEmpty else { return nil }
+    let mask = umask(0)
+    umask(mask)
+    var permissions = old.map { $0.st_mode & 0o777 } ?? 0o666 & ~mask
+    let group = fileStatus(of: descriptor)?.st_gid
+    for input in inputs {
+      guard let status = fileStatus(at: input) else { continue }
+      let admitsAll = status.st_mode & 0o004 != 0
+      // Another group than the input's is anybody to it.
+      let admitsGroup = status.st_gid == group ? status.st_mode & 0o040 != 0 : admitsAll
+      if !admitsGroup { permissions &= ~0o070 }
+      if !admitsAll { permissions &= ~0o007 }
+    }
+    return permissions
+  }
 
   /// Refuses to write over what is read: an output that is the same file as an input, by whatever
   /// name, symbolic link or hard link. An output that does not exist is none of them.
@@ -128,7 +175,16 @@ package final class OutputFile {
       throw fail("cannot be written", errno)
     }
     guard fsync(descriptor) == 0 else { throw fail("cannot be made durable", errno) }
-    guard renameFile(temporary, to: target) else { throw fail("cannot be replaced", errno) }
+    if !isNamed, nameFile(descriptor, as: target) {
+      // There was none of that name.
+    } else {
+      if !isNamed {
+        Leftovers.add(temporary)
+        guard nameFile(descriptor, as: temporary) else { throw fail("cannot be named", errno) }
+      }
+      guard renameFile(temporary, to: target) else { throw fail("cannot be replaced", errno) }
+      Leftovers.remove(temporary)
+    }
     close(descriptor)
     descriptor = -1
   }
@@ -172,7 +228,8 @@ package final class OutputFile {
   private func abandon() {
     guard descriptor >= 0 else { return }
     close(descriptor)
-    removeFile(temporary)
+    // Also where a name was on its way.
+    if Leftovers.remove(temporary) { removeFile(temporary) }
     descriptor = -1
   }
 }

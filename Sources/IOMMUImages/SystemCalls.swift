@@ -23,6 +23,18 @@ func openFile(_ path: String, _ flags: Int32, mode: mode_t = 0) -> Int32 {
 /// Whether a file has taken another's name; not with an errno.
 func renameFile(_ path: String, to other: String) -> Bool { unsafe rename(path, other) == 0 }
 
+/// Whether an open file without a name has got one; not with an errno, such as EEXIST.
+func nameFile(_ descriptor: Int32, as path: String) -> Bool {
+  unsafe linkat(AT_FDCWD, "/proc/self/fd/\(descriptor)", AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0
+}
+
+/// Whether ``nameFile(_:as:)`` can work at all: it needs `/proc`.
+var canNameOpenFiles: Bool { unsafe access("/proc/self/fd", X_OK) == 0 }
+
+/// The flag that opens a directory as a new file without a name in it. Linux has the same bits on all
+/// machines that Swift runs on, beside those of a directory.
+var unnamedFile: Int32 { 0o20_000_000 | O_DIRECTORY }
+
 func removeFile(_ path: String) { _ = unsafe unlink(path) }
 
 /// The path with symbolic links followed; `nil` when nothing is there.

@@ -147,7 +147,7 @@ extension DMARReport.Structure {
         "base": "\(affinity.base)", "proximity_domain": "\(affinity.proximityDomain)",
       ]
     case .namespaceDevice(let device):
-      meaning = "ACPI device \(device.number) is \(device.name)"
+      meaning = "ACPI device \(device.number) is \(device.name.visible)"
       values = ["number": "\(device.number)", "name": device.name]
     case .integratedATC(let devices):
       meaning =

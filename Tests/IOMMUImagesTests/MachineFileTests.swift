@@ -246,7 +246,7 @@ import Testing
         "m.json: units[0].device: is missing"))
     #expect(
       unitMessage("\"kind\": \"amd-gart\", \"device\": \"18.3\\u0007\", \"registers\": {}")
-        .hasPrefix("m.json: units[0].device: \"18.3\\u{07}\" is not a PCI function"))
+        .hasPrefix("m.json: units[0].device: \"18.3\\u{7}\" is not a PCI function"))
     #expect(
       unitMessage("\"kind\": \"amd-gart\"").hasPrefix("m.json: units[0].registers: is missing"))
   }

@@ -94,9 +94,11 @@ package struct RecordingOptions: ParsableArguments {
 extension RecordingResult {
   fileprivate func write(to out: inout some TextOutputStream) {
     out.write(
-      "\(passed ? "ok  " : "FAIL") \(recording): \(totals.events) events, \(totals.reads) reads and "
+      "\(passed ? "ok  " : "FAIL") \(recording.visible): \(totals.events) events, \(totals.reads) reads and "
         + "\(totals.mappings) mappings compared, \(differenceCount) differences\n")
-    for line in [error].compactMap({ $0 }) + notes + differences { out.write("       \(line)\n") }
+    for line in [error].compactMap({ $0 }) + notes + differences {
+      out.write("       \(line.visible)\n")
+    }
   }
 }
 

@@ -79,7 +79,8 @@ package struct CaseLines {
       throw InputError("standard input, line \(number): \(error)")
     }
     switch format {
-    case .json: return String(decoding: try encoder.encode(answers), as: UTF8.self) + "\n"
+    case .json:
+      return jsonVisible(String(decoding: try encoder.encode(answers), as: UTF8.self)) + "\n"
     case .text: return answers.text
     }
   }
@@ -90,7 +91,7 @@ extension VTdAnswers {
   fileprivate var text: String {
     answers.enumerated().reduce(into: "") { text, operation in
       guard let answer = operation.element else { return }
-      text += "\(id) ops[\(operation.offset)]: \(answer.text)\n"
+      text += "\(id.visible) ops[\(operation.offset)]: \(answer.text)\n"
     }
   }
 }

@@ -58,7 +58,7 @@ public struct LinePlot {
       <svg xmlns="http://www.w3.org/2000/svg" width="880" height="440" viewBox="0 0 880 440" \
       font-family="sans-serif" font-size="13">
       <rect width="880" height="440" fill="white"/>
-      <text x="350" y="24" text-anchor="middle" font-size="16">\(Self.escaped(title))</text>
+      <text x="350" y="24" text-anchor="middle" font-size="16">\(escaped(title))</text>
 
       """)
     for tick in ticks {
@@ -75,16 +75,16 @@ public struct LinePlot {
         """
         <line x1="\(x(value))" y1="\(bottom)" x2="\(x(value))" y2="\(fixed(Self.top + Self.height + 5, digits: 1))" \
         stroke="black"/>
-        <text x="\(x(value))" y="398" text-anchor="middle">\(Self.escaped(xText(value)))</text>
+        <text x="\(x(value))" y="398" text-anchor="middle">\(escaped(xText(value)))</text>
 
         """)
     }
     out.write(
       """
       <rect x="70" y="40" width="560" height="340" fill="none" stroke="black"/>
-      <text x="350" y="424" text-anchor="middle">\(Self.escaped(xLabel))</text>
+      <text x="350" y="424" text-anchor="middle">\(escaped(xLabel))</text>
       <text x="18" y="210" text-anchor="middle" transform="rotate(-90 18 210)">\
-      \(Self.escaped(yLabel))</text>
+      \(escaped(yLabel))</text>
 
       """)
     for (index, line) in series.enumerated() {
@@ -96,7 +96,7 @@ public struct LinePlot {
         """
         <polyline points="\(path)" fill="none" stroke="\(color)" stroke-width="2"\(dash)/>
         <line x1="644" y1="\(place)" x2="672" y2="\(place)" stroke="\(color)" stroke-width="2"\(dash)/>
-        <text x="678" y="\(place + 4)">\(Self.escaped(line.name))</text>
+        <text x="678" y="\(place + 4)">\(escaped(line.name))</text>
 
         """)
       for point in line.points {
@@ -146,18 +146,6 @@ public struct LinePlot {
       part /= 2
     }
     return result
-  }
-
-  private static func escaped(_ text: String) -> String {
-    text.reduce(into: "") { result, character in
-      switch character {
-      case "&": result += "&amp;"
-      case "<": result += "&lt;"
-      case ">": result += "&gt;"
-      case "\"": result += "&quot;"
-      default: result.append(character)
-      }
-    }
   }
 }
 

@@ -1,13 +1,16 @@
-/// Text made safe for HTML.
+import IOMMUFormats
+
+/// Text made safe for HTML and SVG: no markup, nothing that disguises anything.
 func escaped(_ text: String) -> String {
   var result = ""
-  for character in text {
-    switch character {
+  // Scalars: a character may be a bracket with an accent, which is a bracket to a browser.
+  for scalar in text.visible.unicodeScalars {
+    switch scalar {
     case "&": result += "&amp;"
     case "<": result += "&lt;"
     case ">": result += "&gt;"
     case "\"": result += "&quot;"
-    default: result.append(character)
+    default: result.unicodeScalars.append(scalar)
     }
   }
   return result
