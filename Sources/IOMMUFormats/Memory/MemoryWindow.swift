@@ -41,6 +41,12 @@ public struct MemoryWindow: Sendable {
     self.byteCount = byteCount
   }
 
+  /// Where it begins in this process: a number that tells windows apart, and nothing to read by.
+  package var start: UInt64 {
+    // Safe: nothing is read.
+    unsafe UInt64(address)
+  }
+
   /// The window with its offsets counted from `offset` on, which may lie before its start: a negative
   /// number, wrapped.
   public func moved(by offset: UInt64) -> MemoryWindow {

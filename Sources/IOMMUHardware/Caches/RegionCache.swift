@@ -7,7 +7,7 @@ import IOMMUTranslation
 /// Kept between batches, it spares them the upper levels of VT-d tables; leaves are read anew by
 /// every request. It obeys the invalidations that software owes the hardware's own caches: the unit,
 /// or whoever owns the cache, calls ``flush()`` or ``invalidate(_:)`` when software does. One cache
-/// serves one table; a batch through another table forgets what the cache knew.
+/// serves one table; a batch through another table, or in another memory, forgets what the cache knew.
 ///
 /// Direct mapped, 64 KiB for each kind of access, for IOVAs below 2^48; above them, and for large pages, nothing is
 /// remembered. Entries are single words, read and written atomically, so that threads share a cache
@@ -15,11 +15,13 @@ import IOMMUTranslation
 /// a unit drains them before it reports an invalidation as done.
 @safe
 public final class RegionCache: @unchecked Sendable {
-  // Sendable: every word is read and written atomically.
+  // Sendable: every word is read and written atomically. All uses are safe: words are there as long
+  // as the cache, and an index is checked or masked.
   @inlinable static var regionCountLog2: Int { 13 }
 
-  /// The words of reads, those of writes, and two more: the number of flushes since all words were
-  /// last cleared, plus one, and the root of the table that the cache serves.
+  /// The words of reads, those of writes, and four more: the number of flushes since all words were
+  /// last cleared, plus one, the root of the table that the cache serves, and the window of memory
+  /// that its places lie in.
   ///
   /// A region's word: bits 63:61 the number of flushes when it was written; bits 60:47 bits 47:34 of
   /// the IOVA; bits 46:12 those of the leaf table's place, bits 2:0 its low bits. A word of zeros matches no address.
@@ -28,9 +30,12 @@ public final class RegionCache: @unchecked Sendable {
   @usableFromInline static var wordCount: Int { 2 << regionCountLog2 }
   private static var generation: Int { wordCount }
   private static var root: Int { wordCount + 1 }
+  private static var windowStart: Int { wordCount + 2 }
+  private static var windowByteCount: Int { wordCount + 3 }
+  private static var totalCount: Int { wordCount + 4 }
 
   public init() {
-    let count = Self.wordCount + 2
+    let count = Self.totalCount
     unsafe words = .allocate(capacity: count)
     unsafe words.initialize(repeating: 0, count: count)
     self[Self.generation] = 1
@@ -42,11 +47,11 @@ public final class RegionCache: @unchecked Sendable {
 
   private subscript(index: Int) -> UInt64 {
     get {
-      precondition(0 <= index && index < Self.wordCount + 2, "a word lies inside its cache")
+      precondition(0 <= index && index < Self.totalCount, "a word lies inside its cache")
       return unsafe ciommu_load64(words + index)
     }
     set {
-      precondition(0 <= index && index < Self.wordCount + 2, "a word lies inside its cache")
+      precondition(0 <= index && index < Self.totalCount, "a word lies inside its cache")
       unsafe ciommu_store64(words + index, newValue)
     }
   }
@@ -81,13 +86,18 @@ public final class RegionCache: @unchecked Sendable {
     }
   }
 
-  /// Takes the side of the table at `newRoot`.
+  /// Takes the side of the table at `newRoot` in a memory: places in another are not read by.
   @usableFromInline
-  func serve(_ newRoot: PhysicalAddress?) {
+  func serve(_ newRoot: PhysicalAddress?, in window: MemoryWindow) {
     let newRoot = newRoot?.rawValue ?? .max
-    guard self[Self.root] != newRoot else { return }
+    guard
+      self[Self.root] != newRoot || self[Self.windowStart] != window.start
+        || self[Self.windowByteCount] != window.byteCount
+    else { return }
     flush()
     self[Self.root] = newRoot
+    self[Self.windowStart] = window.start
+    self[Self.windowByteCount] = window.byteCount
   }
 
   /// The cache as one batch uses it; safe as long as the cache is there.
@@ -148,7 +158,7 @@ extension Translator {
     through cache: RegionCache
   ) {
     withExtendedLifetime(cache) {
-      cache.serve(tableRoot)
+      cache.serve(tableRoot, in: memory.window)
       var regions = cache.regions(for: access)
       translate(addresses, access, into: &answers, remembering: &regions)
     }

@@ -122,6 +122,21 @@ import Testing
       Self.translate(other, [0x1000], through: cache).map(\.rawValue) == [0x1_0020_1000])
   }
 
+  @Test func `a smaller memory with a table at the same root is not read beyond its end`() throws {
+    let (_, translator) = try Self.machine()
+    let cache = RegionCache()
+    // The leaf table of the last region lies at 0x13000.
+    #expect(
+      Self.translate(translator, [0x1e0_1000], through: cache).map(\.rawValue) == [0x1_01e0_1000])
+    let small = try FlatMemory(byteCount: 0x8000)
+    Self.store(0x2003, at: 0x1000, in: small)
+    Self.store(0x3003, at: 0x2000, in: small)
+    Self.store(0x4003, at: 0x3078, in: small)
+    Self.store(0x7003, at: 0x4008, in: small)
+    let other = Translator(translator.handle, in: small)
+    #expect(Self.translate(other, [0x1e0_1000], through: cache).map(\.rawValue) == [0x7000])
+  }
+
   @Test func `threads share a cache that another one flushes`() throws {
     let (_, translator) = try Self.machine()
     let cache = RegionCache()
