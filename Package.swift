@@ -29,7 +29,9 @@ let package = Package(
       name: "IOMMUFormats", dependencies: ["CIOMMUAtomics"],
       swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 1: one walker and one translation call; dumps as memory.
-    .target(name: "IOMMUTranslation", dependencies: ["IOMMUFormats"], swiftSettings: settings),
+    .target(
+      name: "IOMMUTranslation", dependencies: ["IOMMUFormats"],
+      swiftSettings: settings + [.strictMemorySafety()]),
     .target(
       name: "IOMMUImages", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings + [.strictMemorySafety()]),

@@ -31,7 +31,8 @@ extension TableFormat {
   /// is: an address field is one run of bits, and flags do not change below its end.
   @inlinable
   public func row(in bytes: UnsafeRawBufferPointer, level: Int) -> EntryRow {
-    let words = EntryWords(bytes, of: Entry.self)
+    // Safe: they are whole entries at multiples of their size, and the words are gone before the bytes.
+    let words = unsafe EntryWords(bytes, of: Entry.self)
     let first = words[0]
     let entry = Entry(low: first, high: 0)
     let kind = kind(of: entry, level: level)

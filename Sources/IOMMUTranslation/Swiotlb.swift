@@ -321,8 +321,9 @@ public final class BouncePool {
   ) {
     precondition(memory.isBacked(source, byteCount: byteCount), "no RAM to copy from")
     precondition(memory.isBacked(destination, byteCount: byteCount), "no RAM to copy to")
-    let bytes = memory.bytes[Int(source.rawValue)..<Int(source.rawValue + byteCount)]
-    memory.write(UnsafeRawBufferPointer(rebasing: bytes), at: destination)
+    // Safe: both runs are RAM, and RAM is there as long as its memory.
+    let bytes = unsafe memory.bytes[Int(source.rawValue)..<Int(source.rawValue + byteCount)]
+    unsafe memory.write(UnsafeRawBufferPointer(rebasing: bytes), at: destination)
   }
 
   // MARK: Invariants

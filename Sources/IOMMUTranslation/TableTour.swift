@@ -31,9 +31,7 @@ struct TableTour {
   private let limit: UInt64
   private var budget: EnumerationBudget
   private var reaches = ReachCounts()
-  /// A page for each level, to copy entries into: those of a table are still being looked at while
-  /// the tables below it are.
-  private let copies: UnsafeMutableRawBufferPointer
+  private let copies: PageCopies
 
   init(
     _ memory: any PhysicalMemory, root: PhysicalAddress, levels: Int, limit: UInt64,
@@ -43,16 +41,13 @@ struct TableTour {
     self.root = root
     self.limit = limit
     self.budget = budget
-    copies = .allocate(byteCount: levels * Self.pageByteCount, alignment: 8)
+    copies = PageCopies(levels: levels)
   }
 
   private static var pageByteCount: Int { Int(PageCount.pageByteCount) }
 
   /// Ends it: what is left of the budget.
-  consuming func finish() -> EnumerationBudget {
-    copies.deallocate()
-    return budget
-  }
+  consuming func finish() -> EnumerationBudget { budget }
 
   /// Where a table stands in the tree.
   private struct Place {
@@ -94,9 +89,10 @@ struct TableTour {
     }
     while index < end {
       let start = PhysicalAddress(table.rawValue &+ index &* UInt64(size))
-      if let bytes = entries(at: start, upTo: end - index, size: size, level: level) {
+      // Safe: bytes in place are there as long as the memory, copies as long as the tour.
+      if let bytes = unsafe entries(at: start, upTo: end - index, size: size, level: level) {
         tellMissing()
-        try visit(bytes, from: &index, of: format, at: place, visitor: &visitor)
+        try unsafe visit(bytes, from: &index, of: format, at: place, visitor: &visitor)
         continue
       }
       // One by one to the end of the page.
@@ -122,13 +118,14 @@ struct TableTour {
     _ bytes: UnsafeRawBufferPointer, from index: inout UInt64, of format: Format, at place: Place,
     visitor: inout some TableVisitor
   ) throws(EnumerationExhausted) {
-    var rest = bytes
-    while !rest.isEmpty {
-      let row = format.row(in: rest, level: place.level)
-      rest = UnsafeRawBufferPointer(
-        start: rest.baseAddress! + row.count * Format.Entry.byteCount,
-        count: rest.count - row.count * Format.Entry.byteCount)
-      if place.level == 2, !rest.isEmpty { prefetchTable(rest, of: format) }
+    // Safe: `bytes` are whole entries, and a part of them without some rows still is.
+    var rest = unsafe bytes
+    while rest.count > 0 {
+      let row = unsafe format.row(in: rest, level: place.level)
+      let byteCount = row.count * Format.Entry.byteCount
+      unsafe rest = UnsafeRawBufferPointer(
+        start: rest.baseAddress! + byteCount, count: rest.count - byteCount)
+      if place.level == 2, rest.count > 0 { unsafe prefetchTable(rest, of: format) }
       try take(row, index, of: format, at: place, visitor: &visitor)
       index += UInt64(row.count)
     }
@@ -139,11 +136,12 @@ struct TableTour {
   private func prefetchTable<Format: TableFormat>(
     _ entries: UnsafeRawBufferPointer, of format: Format
   ) {
-    let entry = Format.Entry(low: EntryWords(entries, of: Format.Entry.self)[0], high: 0)
+    // Safe: `entries` are whole ones, and what lies in place is there as long as the memory.
+    let entry = unsafe Format.Entry(low: EntryWords(entries, of: Format.Entry.self)[0], high: 0)
     guard case .table(let table, _) = format.kind(of: entry, level: 2),
-      let bytes = memory.bytesInPlace(from: table)
+      let bytes = unsafe memory.bytesInPlace(from: table)
     else { return }
-    EntryWords.prefetch(UnsafeRawBufferPointer(rebasing: bytes.prefix(512)))
+    unsafe EntryWords.prefetch(UnsafeRawBufferPointer(rebasing: bytes.prefix(512)))
   }
 
   /// Tells the visitor of entries from `index` on.
@@ -185,19 +183,48 @@ struct TableTour {
   private func entries(
     at start: PhysicalAddress, upTo count: UInt64, size: Int, level: Int
   ) -> UnsafeRawBufferPointer? {
-    // Wider entries are read in several pieces, and in order. Safe: tables have at most 8 MiB.
+    // Wider entries are read in several pieces, and in order.
     guard size <= 8 else { return nil }
+    // No overflow: tables have at most 8 MiB.
     let wanted = Int(count) * size
-    if let bytes = memory.bytesInPlace(from: start), bytes.count >= size,
+    // Safe: no more is made of the bytes than there are.
+    if let bytes = unsafe memory.bytesInPlace(from: start), bytes.count >= size,
       UInt(bitPattern: bytes.baseAddress) % UInt(size) == 0
     {
-      return UnsafeRawBufferPointer(
-        start: bytes.baseAddress, count: min(bytes.count / size * size, wanted))
+      return unsafe UnsafeRawBufferPointer(
+        rebasing: bytes.prefix(min(bytes.count / size * size, wanted)))
     }
     let inPage = min(wanted, (Self.pageByteCount - Int(start.offsetInPage)) / size * size)
-    let copy = UnsafeMutableRawBufferPointer(
-      start: copies.baseAddress! + (level - 1) * Self.pageByteCount, count: inPage)
-    guard inPage > 0, memory.read(at: start, into: copy) == inPage else { return nil }
-    return UnsafeRawBufferPointer(copy)
+    guard inPage > 0 else { return nil }
+    let copy = unsafe UnsafeMutableRawBufferPointer(rebasing: copies.page(level)[..<inPage])
+    return unsafe memory.read(at: start, into: copy) == inPage ? UnsafeRawBufferPointer(copy) : nil
+  }
+}
+
+/// A page for each level of a tour, to copy entries into: those of a table are still being looked at
+/// while the tables below it are.
+@safe
+private final class PageCopies {
+  private let bytes: UnsafeMutableRawBufferPointer
+  private let levels: Int
+
+  init(levels: Int) {
+    self.levels = levels
+    // Safe: memory of its own, that is given back in deinit. Zeros, so that there is always
+    // something to read.
+    unsafe bytes = .allocate(
+      byteCount: levels * Int(PageCount.pageByteCount), alignment: 8)
+    unsafe bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  deinit { unsafe bytes.deallocate() }
+
+  /// The page of a level, from 1 on; there as long as the copies are.
+  @unsafe
+  func page(_ level: Int) -> UnsafeMutableRawBufferPointer {
+    precondition(1...levels ~= level, "there is a page for each level")
+    let start = (level - 1) * Int(PageCount.pageByteCount)
+    return unsafe UnsafeMutableRawBufferPointer(
+      rebasing: bytes[start..<(start + Int(PageCount.pageByteCount))])
   }
 }

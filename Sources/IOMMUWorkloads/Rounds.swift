@@ -9,6 +9,7 @@ public enum Clock: Sendable {
 
   public var nanoseconds: UInt64 {
     var time = timespec()
+    // Safe: it fills the local that it is given.
     unsafe clock_gettime(self == .wall ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }

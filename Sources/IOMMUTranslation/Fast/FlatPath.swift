@@ -69,7 +69,8 @@ extension FlatPath {
 
   @inlinable @inline(__always)
   func tce(_ offset: UInt64) -> UInt64 {
-    entries.quadword(unchecked: (offset &>> 12) &* 8).byteSwapped
+    // Safe: offsets are below `byteCount`, and the window has an entry for each of those pages.
+    unsafe entries.quadword(unchecked: (offset &>> 12) &* 8).byteSwapped
   }
 
   @inlinable @inline(__always)
@@ -79,78 +80,66 @@ extension FlatPath {
 
   @inlinable @inline(__always)
   func gattEntry(_ offset: UInt64) -> GART.GATTEntry {
-    GART.GATTEntry(rawValue: entries.doubleword(unchecked: (offset &>> 12) &* 4))
+    // Safe: as above.
+    unsafe GART.GATTEntry(rawValue: entries.doubleword(unchecked: (offset &>> 12) &* 4))
   }
 
   /// Translates a block by TCEs: bounds and permissions of all at once, and one by one only when
   /// that says that something is wrong.
   @inlinable @inline(__always)
-  func translateTCE(
-    block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>
-  ) -> BatchPart {
-    guard let ahead = prefetchDistance(of: addresses, count: count) else {
-      return translate(block: addresses, count: count, into: answers) { translateTCE($0) }
+  func translateTCE(block: Requests) -> BatchPart {
+    guard let ahead = prefetchDistance(of: block) else {
+      return translate(block: block) { translateTCE($0) }
     }
     var all = permission
-    visit(addresses, count: count, ahead: ahead, entryByteCountLog2: 3) { index in
-      let address = addresses[index]
+    visit(block, ahead: ahead, entryByteCountLog2: 3) { index in
+      let address = block.address(index)
       let word = tce(address &- firstAddress)
       all &= word
-      answers[index] = Self.physical(tce: word, address)
+      block[index] = Self.physical(tce: word, address)
     }
-    guard likely(all != 0) else {
-      return translate(block: addresses, count: count, into: answers) { translateTCE($0) }
-    }
-    return BatchPart(count: count, isComplete: true)
+    guard likely(all != 0) else { return translate(block: block) { translateTCE($0) } }
+    return BatchPart(count: block.count, isComplete: true)
   }
 
   /// Translates a block by GATT entries; as for TCEs.
   @inlinable @inline(__always)
-  func translateGATT(
-    block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>
-  ) -> BatchPart {
-    guard let ahead = prefetchDistance(of: addresses, count: count) else {
-      return translate(block: addresses, count: count, into: answers) { translateGATT($0) }
+  func translateGATT(block: Requests) -> BatchPart {
+    guard let ahead = prefetchDistance(of: block) else {
+      return translate(block: block) { translateGATT($0) }
     }
     var all = GART.GATTEntry(rawValue: .max)
-    visit(addresses, count: count, ahead: ahead, entryByteCountLog2: 2) { index in
-      let address = addresses[index]
+    visit(block, ahead: ahead, entryByteCountLog2: 2) { index in
+      let address = block.address(index)
       let entry = gattEntry(address &- firstAddress)
       all.rawValue &= entry.rawValue
-      answers[index] = entry.page.rawValue | address & 0xfff
+      block[index] = entry.page.rawValue | address & 0xfff
     }
-    guard likely(all.isValid) else {
-      return translate(block: addresses, count: count, into: answers) { translateGATT($0) }
-    }
-    return BatchPart(count: count, isComplete: true)
+    guard likely(all.isValid) else { return translate(block: block) { translateGATT($0) } }
+    return BatchPart(count: block.count, isComplete: true)
   }
 
   /// Translates a block, each address for itself.
   @inlinable @inline(__always)
-  func translate(
-    block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
-    _ translate: (UInt64) -> UInt64
-  ) -> BatchPart {
+  func translate(block: Requests, _ translate: (UInt64) -> UInt64) -> BatchPart {
     var all: UInt64 = 0
-    for index in 0..<count {
-      let answer = translate(addresses[index])
-      answers[index] = answer
+    for index in 0..<block.count {
+      let answer = translate(block.address(index))
+      block[index] = answer
       all |= answer
     }
-    return BatchPart(count: count, isComplete: all &>> 63 == 0)
+    return BatchPart(count: block.count, isComplete: all &>> 63 == 0)
   }
 
   /// How far ahead of a block's translations its entries should be asked for: 0 where no two
   /// addresses are 64 MiB apart, since their entries fit a second-level cache and prefetches would
   /// cost more than they bring. `nil` unless the table has entries for all of them.
-  ///
-  /// - Parameter count: At least 1.
   @inlinable @inline(__always)
-  func prefetchDistance(of addresses: UnsafePointer<UInt64>, count: Int) -> Int? {
-    let first = addresses[0] &- firstAddress
+  func prefetchDistance(of block: Requests) -> Int? {
+    let first = block.address(0) &- firstAddress
     // Bits in which two addresses differ: no offset is more than the first one with all of them set.
     var differing: UInt64 = 0
-    for index in 0..<count { differing |= (addresses[index] &- firstAddress) ^ first }
+    for index in 0..<block.count { differing |= (block.address(index) &- firstAddress) ^ first }
     guard likely(first | differing < byteCount) else { return nil }
     // As many lines as are on their way from memory at once.
     return differing >= 64 << 20 ? 64 : 0
@@ -160,22 +149,21 @@ extension FlatPath {
   /// have come are translated.
   @inlinable @inline(__always)
   func visit(
-    _ addresses: UnsafePointer<UInt64>, count: Int, ahead: Int, entryByteCountLog2: UInt64,
-    _ body: (Int) -> Void
+    _ block: Requests, ahead: Int, entryByteCountLog2: UInt64, _ body: (Int) -> Void
   ) {
     func prefetch(_ index: Int) {
-      entries.prefetch(((addresses[index] &- firstAddress) &>> 12) &<< entryByteCountLog2)
+      entries.prefetch(((block.address(index) &- firstAddress) &>> 12) &<< entryByteCountLog2)
     }
     var index = 0
     if ahead > 0 {
-      for next in 0..<min(ahead, count) { prefetch(next) }
-      while index &+ ahead < count {
+      for next in 0..<min(ahead, block.count) { prefetch(next) }
+      while index &+ ahead < block.count {
         prefetch(index &+ ahead)
         body(index)
         index &+= 1
       }
     }
-    while index < count {
+    while index < block.count {
       body(index)
       index &+= 1
     }

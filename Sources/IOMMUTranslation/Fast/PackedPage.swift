@@ -65,28 +65,27 @@ extension RadixPath {
   ///   their low bits.
   @inlinable @inline(__always)
   func pages(
-    of addresses: UnsafePointer<UInt64>, count: Int, into pages: UnsafeMutablePointer<UInt64>,
-    levels: Int, regions: inout some RegionStore
+    of requests: Requests, levels: Int, regions: inout some RegionStore
   ) {
-    let descent = Descent(parameters)
-    for index in 0..<count {
+    let descent = Descent(self)
+    for index in 0..<requests.count {
       let place = resolve(
-        addresses[index], levels: levels, descent, &regions, small: { $0 | $1 & 3 },
+        requests.address(index), levels: levels, descent, &regions, small: { $0 | $1 & 3 },
         large: { _, _, _ in Self.unresolved })
-      pages[index] = place
+      requests[index] = place
       descent.window.prefetch(place & ~7)
     }
-    let leaf = LeafTest(parameters)
-    let dirty = parameters.pointee.dirty
-    for index in 0..<count {
-      let place = pages[index]
+    let leaf = LeafTest(self)
+    let dirty = parameters.dirty
+    for index in 0..<requests.count {
+      let place = requests[index]
       guard likely(place != Self.unresolved) else {
-        pages[index] = PackedPage.unknown.rawValue
+        requests[index] = PackedPage.unknown.rawValue
         continue
       }
-      let entry = descent.window.quadword(unchecked: place & ~7)
+      let entry = descent.entry(at: place & ~7)
       let isDirty = entry & dirty == dirty
-      pages[index] =
+      requests[index] =
         likely(leaf.answer(entry, 0) != Self.noAnswer)
         ? Self.addressBits(entry) | entry & place & 3 | (isDirty ? PackedPage.isDirtyBit : 0)
         : PackedPage.unknown.rawValue
@@ -105,21 +104,19 @@ extension Translator {
   ///   - regions: Remembers places of leaves with what the entries above them allow in their low bits.
   /// - Complexity: O(addresses); at most 256 look-ups are on their way at once.
   @inlinable
-  public func pages(
+  package func pages(
     of addresses: UnsafeBufferPointer<IOVA>, for access: Access,
     into pages: UnsafeMutableBufferPointer<PackedPage>, remembering regions: inout some RegionStore
   ) {
     precondition(addresses.count == pages.count, "there is one page for each address")
-    guard let input = addresses.baseAddress, let output = pages.baseAddress else { return }
-    // An IOVA and a packed page are each one UInt64.
-    let source = UnsafeRawPointer(input).assumingMemoryBound(to: UInt64.self)
-    let target = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt64.self)
+    // Safe: as many pages as addresses, and both are there until this returns.
+    guard let requests = unsafe Requests(addresses, pages) else { return }
     withExtendedLifetime(exact) {
-      let path = path(for: access)
+      let path = exact.path(for: access)
       var start = 0
-      while start < addresses.count {
-        let count = min(BatchPart.blockCount, addresses.count &- start)
-        path.pages(of: source + start, count: count, into: target + start, &regions)
+      while start < requests.count {
+        let count = min(BatchPart.blockCount, requests.count &- start)
+        path.pages(of: requests.suffix(from: start).prefix(count), &regions)
         start &+= count
       }
     }
@@ -128,18 +125,15 @@ extension Translator {
 
 extension ShortPath {
   @inlinable @inline(__always)
-  func pages(
-    of addresses: UnsafePointer<UInt64>, count: Int, into pages: UnsafeMutablePointer<UInt64>,
-    _ regions: inout some RegionStore
-  ) {
-    if !parameters.pointee.hasSecondStage {
-      pages.update(repeating: PackedPage.unknown.rawValue, count: count)
+  func pages(of requests: Requests, _ regions: inout some RegionStore) {
+    if !parameters.hasSecondStage {
+      for index in 0..<requests.count { requests[index] = PackedPage.unknown.rawValue }
     } else if isOf(.fourLevels) {
-      radix.pages(of: addresses, count: count, into: pages, levels: 4, regions: &regions)
+      radix.pages(of: requests, levels: 4, regions: &regions)
     } else if isOf(.threeLevels) {
-      radix.pages(of: addresses, count: count, into: pages, levels: 3, regions: &regions)
+      radix.pages(of: requests, levels: 3, regions: &regions)
     } else {
-      radix.pages(of: addresses, count: count, into: pages, levels: 5, regions: &regions)
+      radix.pages(of: requests, levels: 5, regions: &regions)
     }
   }
 }

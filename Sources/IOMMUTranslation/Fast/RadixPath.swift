@@ -82,14 +82,22 @@ public struct RadixParameters: Sendable {
 /// window. Everything else has no answer here, and goes to the one walker, which starts again at the
 /// root and names the fault. A short answer is always the walker's answer.
 ///
-/// One pointer: parameters are read where they are needed, and none is copied that is not.
+/// One pointer: parameters are read where they are needed, and none is copied that is not. Safe as
+/// long as the ``ShortPath`` is that it is a part of.
 @frozen
 @usableFromInline
+@safe
 struct RadixPath {
-  @usableFromInline let parameters: UnsafePointer<RadixParameters>
+  @usableFromInline let place: UnsafePointer<RadixParameters>
 
+  @unsafe
   @inlinable @inline(__always)
-  init(_ parameters: UnsafePointer<RadixParameters>) { self.parameters = parameters }
+  init(_ place: UnsafePointer<RadixParameters>) { unsafe self.place = place }
+
+  @usableFromInline
+  var parameters: RadixParameters {
+    @inlinable @inline(__always) unsafeAddress { unsafe place }
+  }
 }
 
 extension RadixPath {
@@ -132,15 +140,24 @@ extension RadixPath {
     @usableFromInline let pointer: EntryTest
 
     @inlinable @inline(__always)
-    init(_ parameters: UnsafePointer<RadixParameters>) {
-      window = parameters.pointee.window
-      lastTable = parameters.pointee.lastTable
-      pointer = parameters.pointee.pointer
+    init(_ path: RadixPath) {
+      window = path.parameters.window
+      lastTable = path.parameters.lastTable
+      pointer = path.parameters.pointer
     }
 
     /// Whether the table that `entry` points to lies inside the window.
     @inlinable @inline(__always)
     func reaches(_ entry: UInt64) -> Bool { likely(RadixPath.addressBits(entry) <= lastTable) }
+
+    /// The entry at a place: a multiple of eight, in the root or in a table that an entry reaches.
+    @inlinable @inline(__always)
+    func entry(at place: UInt64) -> UInt64 {
+      assert(place & 7 == 0 && place < lastTable + 4096, "tables lie inside the window")
+      // Safe: a table is a page, none begins behind `lastTable`, and the window goes on for a page
+      // from there.
+      return unsafe window.quadword(unchecked: place)
+    }
   }
 
   /// Finds the leaf entry of `address` and goes on with it.
@@ -158,32 +175,32 @@ extension RadixPath {
     small: (_ place: UInt64, _ common: UInt64) -> UInt64,
     large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
   ) -> UInt64 {
-    guard likely(address <= parameters.pointee.lastAddress),
+    guard likely(address <= parameters.lastAddress),
       likely(!VTd.isInterruptAddress(address))
     else {
       return elsewhere
     }
-    var table = parameters.pointee.root
+    var table = parameters.root
     var common = UInt64.max
     if levels >= 5 {
-      let entry = descent.window.quadword(unchecked: Self.place(address, in: table, level: 5))
+      let entry = descent.entry(at: Self.place(address, in: table, level: 5))
       guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
       table = Self.addressBits(entry)
       common &= entry
     }
     if levels >= 4 {
-      let entry = descent.window.quadword(unchecked: Self.place(address, in: table, level: 4))
+      let entry = descent.entry(at: Self.place(address, in: table, level: 4))
       guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
       table = Self.addressBits(entry)
       common &= entry
     }
     let upper = Self.place(address, in: table, level: 3)
-    var entry = descent.window.quadword(unchecked: upper)
+    var entry = descent.entry(at: upper)
     guard likely(descent.pointer.passes(entry)) else { return large(upper, entry, .size1GiB) }
     guard descent.reaches(entry) else { return elsewhere }
     common &= entry
     let middle = Self.place(address, in: Self.addressBits(entry), level: 2)
-    entry = descent.window.quadword(unchecked: middle)
+    entry = descent.entry(at: middle)
     guard likely(descent.pointer.passes(entry)) else { return large(middle, entry, .size2MiB) }
     guard descent.reaches(entry) else { return elsewhere }
     return small(Self.place(address, in: Self.addressBits(entry), level: 1), common & entry)
@@ -197,9 +214,9 @@ extension RadixPath {
     @usableFromInline let interruptRange: UInt32
 
     @inlinable @inline(__always)
-    init(_ parameters: UnsafePointer<RadixParameters>) {
-      page = parameters.pointee.page4KiB
-      interruptRange = parameters.pointee.interruptRange
+    init(_ path: RadixPath) {
+      page = path.parameters.page4KiB
+      interruptRange = path.parameters.interruptRange
     }
 
     /// Answers by a leaf entry; `noAnswer` unless all is well with it.
@@ -219,24 +236,24 @@ extension RadixPath {
     let offset = (1 &<< UInt64(truncatingIfNeeded: size.sizeLog2)) &- 1
     let physical = Self.addressBits(entry) & ~offset | address & offset
     guard likely(test(of: size).passes(entry)),
-      likely(UInt32(truncatingIfNeeded: physical &>> 20) != parameters.pointee.interruptRange)
+      likely(UInt32(truncatingIfNeeded: physical &>> 20) != parameters.interruptRange)
     else { return Self.noAnswer }
     return physical
   }
 
   @inlinable @inline(__always)
   func test(of size: LargePage) -> EntryTest {
-    size == .size2MiB ? parameters.pointee.page2MiB : parameters.pointee.page1GiB
+    size == .size2MiB ? parameters.page2MiB : parameters.page1GiB
   }
 
   /// The physical address for `address`, or `noAnswer`.
   @inlinable @inline(__always)
   func translate(_ address: UInt64, levels: Int) -> UInt64 {
-    let descent = Descent(parameters)
+    let descent = Descent(self)
     return locate(
       address, levels: levels, descent, elsewhere: Self.noAnswer,
       small: { place, _ in
-        LeafTest(parameters).answer(descent.window.quadword(unchecked: place), address)
+        LeafTest(self).answer(descent.entry(at: place), address)
       },
       large: { _, entry, size in answer(entry, size, address) })
   }
@@ -245,8 +262,11 @@ extension RadixPath {
 /// What is known of the upper levels before a batch reads them: for a 2 MiB region, where its leaves
 /// lie.
 ///
-/// ``NoRegions`` knows nothing; a cache has to obey the unit's invalidations.
-public protocol RegionStore {
+/// ``NoRegions`` knows nothing; a cache has to obey the unit's invalidations. A place is read without a
+/// look at it: a store gives out what it was given for the same window, and nothing else. That is why
+/// nobody outside of this package has one.
+@usableFromInline
+package protocol RegionStore {
   /// The place of the leaf of `address`, as a multiple of eight with a size in its low bits;
   /// 7 when the region is not remembered.
   func leaf(of address: UInt64) -> UInt64
@@ -257,15 +277,16 @@ public protocol RegionStore {
 
 /// Remembers nothing.
 @frozen
-public struct NoRegions: RegionStore {
+@usableFromInline
+package struct NoRegions: RegionStore {
   // As in ``Unobserved``.
   @usableFromInline let place: UInt8 = 0
 
-  @inlinable public init() {}
+  @inlinable package init() {}
   @inlinable @inline(__always)
-  public func leaf(of _: UInt64) -> UInt64 { RadixPath.unresolved }
+  package func leaf(of _: UInt64) -> UInt64 { RadixPath.unresolved }
   @inlinable @inline(__always)
-  public mutating func remember(_: UInt64, for _: UInt64) {}
+  package mutating func remember(_: UInt64, for _: UInt64) {}
 }
 
 extension RadixPath {
@@ -273,7 +294,7 @@ extension RadixPath {
   /// without the interrupt range.
   @inlinable @inline(__always)
   func isUniform(_ address: UInt64) -> Bool {
-    address | 0x1f_ffff <= parameters.pointee.lastAddress
+    address | 0x1f_ffff <= parameters.lastAddress
       && address &>> 21 != VTd.interruptAddresses.lowerBound >> 21
   }
 
@@ -309,24 +330,24 @@ extension RadixPath {
   /// Translates what a batch begins with: a run of addresses in one region, or a block.
   @inlinable @inline(__always)
   func translate(
-    _ addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
-    levels: Int, regions: inout some RegionStore
+    _ requests: Requests, levels: Int, regions: inout some RegionStore
   ) -> BatchPart {
-    if Self.beginsWithRun(addresses, count: count) {
-      let run = translate(
-        run: addresses, count: count, into: answers, levels: levels, regions: &regions)
+    if Self.beginWithRun(requests) {
+      let run = translate(run: requests, levels: levels, regions: &regions)
       if run.count > 0 { return run }
     }
     return translate(
-      block: addresses, count: min(count, BatchPart.blockCount), into: answers, levels: levels,
+      block: requests.prefix(min(requests.count, BatchPart.blockCount)), levels: levels,
       regions: &regions)
   }
 
   /// Whether the first addresses seem to lie in one region of 2 MiB: a guess, which costs time when it is
   /// wrong, and nothing else.
   @inlinable @inline(__always)
-  static func beginsWithRun(_ addresses: UnsafePointer<UInt64>, count: Int) -> Bool {
-    count >= 8 && ((addresses[0] ^ addresses[1]) | (addresses[0] ^ addresses[7])) &>> 21 == 0
+  static func beginWithRun(_ requests: Requests) -> Bool {
+    guard requests.count >= 8 else { return false }
+    let first = requests.address(0)
+    return ((first ^ requests.address(1)) | (first ^ requests.address(7))) &>> 21 == 0
   }
 
   /// Translates the addresses from the first on that lie in its region: the upper levels are read
@@ -335,11 +356,10 @@ extension RadixPath {
   /// - Returns: None when the region has no leaf on the short way.
   @inlinable @inline(__always)
   func translate(
-    run addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
-    levels: Int, regions: inout some RegionStore
+    run requests: Requests, levels: Int, regions: inout some RegionStore
   ) -> BatchPart {
-    let descent = Descent(parameters)
-    let first = addresses[0]
+    let descent = Descent(self)
+    let first = requests.address(0)
     guard isUniform(first) else { return BatchPart(count: 0, isComplete: true) }
     let place = resolve(first, levels: levels, descent, &regions)
     guard place != Self.unresolved else { return BatchPart(count: 0, isComplete: true) }
@@ -347,22 +367,22 @@ extension RadixPath {
     let size = LargePage(rawValue: place & 7)
     let indexMask: UInt64 = size == nil ? 0xff8 : 0
     let table = place & ~(indexMask | 7)
-    let test = size.map { self.test(of: $0) } ?? parameters.pointee.page4KiB
+    let test = size.map { self.test(of: $0) } ?? parameters.page4KiB
     let offsetMask = (1 &<< UInt64(truncatingIfNeeded: size?.sizeLog2 ?? 12)) &- 1
     let pageMask = Self.addressBits(.max) & ~offsetMask
-    let interruptRange = parameters.pointee.interruptRange
+    let interruptRange = parameters.interruptRange
     var isComplete = true
     var index = 0
-    while index < count, likely((addresses[index] ^ first) &>> 21 == 0) {
-      let address = addresses[index]
-      let entry = descent.window.quadword(unchecked: table &+ (address &>> 9 & indexMask))
+    while index < requests.count, likely((requests.address(index) ^ first) &>> 21 == 0) {
+      let address = requests.address(index)
+      let entry = descent.entry(at: table &+ (address &>> 9 & indexMask))
       let physical = entry & pageMask | address & offsetMask
       if likely(test.passes(entry)),
         likely(UInt32(truncatingIfNeeded: physical &>> 20) != interruptRange)
       {
-        answers[index] = physical
+        requests[index] = physical
       } else {
-        answers[index] = Self.noAnswer
+        requests[index] = Self.noAnswer
         isComplete = false
       }
       index &+= 1
@@ -373,32 +393,30 @@ extension RadixPath {
   /// Translates a block: first the upper levels of all, with a prefetch of each leaf, then the
   /// leaves.
   ///
-  /// Places wait in `answers` until the second pass, so no other memory is needed.
+  /// Places wait where the answers will be until the second pass, so no other memory is needed.
   @inlinable @inline(__always)
   func translate(
-    block addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
-    levels: Int, regions: inout some RegionStore
+    block requests: Requests, levels: Int, regions: inout some RegionStore
   ) -> BatchPart {
-    let descent = Descent(parameters)
-    for index in 0..<count {
-      let place = resolve(addresses[index], levels: levels, descent, &regions)
-      answers[index] = place
+    let descent = Descent(self)
+    for index in 0..<requests.count {
+      let place = resolve(requests.address(index), levels: levels, descent, &regions)
+      requests[index] = place
       descent.window.prefetch(place)
     }
-    let leaf = LeafTest(parameters)
+    let leaf = LeafTest(self)
     // Not the OR of all answers, as for flat tables: here that costs more than a jump never taken.
     var isComplete = true
-    for index in 0..<count {
-      let place = answers[index]
-      let address = addresses[index]
+    for index in 0..<requests.count {
+      let place = requests[index]
+      let address = requests.address(index)
       let answer =
         likely(place & 7 == 0)
-        ? leaf.answer(descent.window.quadword(unchecked: place), address)
-        : large(place, address)
-      answers[index] = answer
+        ? leaf.answer(descent.entry(at: place), address) : large(place, address)
+      requests[index] = answer
       if !likely(answer != RadixPath.noAnswer) { isComplete = false }
     }
-    return BatchPart(count: count, isComplete: isComplete)
+    return BatchPart(count: requests.count, isComplete: isComplete)
   }
 
   /// Reads the entry of a large page again, since it may have changed, and answers by it;
@@ -406,7 +424,7 @@ extension RadixPath {
   @inlinable @inline(__always)
   func large(_ place: UInt64, _ address: UInt64) -> UInt64 {
     guard let size = LargePage(rawValue: place & 7) else { return Self.noAnswer }
-    return answer(
-      parameters.pointee.window.quadword(unchecked: place & ~7), size, address)
+    // Safe: with a size in its low bits it is the place of an entry that was read.
+    return unsafe answer(parameters.window.quadword(unchecked: place & ~7), size, address)
   }
 }

@@ -69,28 +69,36 @@ public struct ShortParameters: Sendable {
   }
 }
 
+/// A pointer to parameters, so that none is copied that is not needed. Safe while the ``ExactPath`` is
+/// there that has them: whoever uses one holds it.
 @frozen
 @usableFromInline
+@safe
 struct ShortPath {
-  @usableFromInline let parameters: UnsafePointer<ShortParameters>
+  @usableFromInline let place: UnsafePointer<ShortParameters>
 
+  @unsafe
   @inlinable @inline(__always)
-  init(_ parameters: UnsafePointer<ShortParameters>) { self.parameters = parameters }
+  init(_ place: UnsafePointer<ShortParameters>) { unsafe self.place = place }
 
-  @inlinable @inline(__always)
-  func isOf(_ kind: ShortParameters.Kind) -> Bool {
-    parameters.pointee.kind & kind.rawValue != 0
+  @usableFromInline
+  var parameters: ShortParameters {
+    @inlinable @inline(__always) unsafeAddress { unsafe place }
   }
+
+  @inlinable @inline(__always)
+  func isOf(_ kind: ShortParameters.Kind) -> Bool { parameters.kind & kind.rawValue != 0 }
 
   @inlinable @inline(__always)
   var radix: RadixPath {
-    RadixPath(parameters.pointer(to: \.radix).unsafelyUnwrapped)
+    // Safe: a stored property has a place, and is there as long as what it is stored in.
+    unsafe RadixPath(place.pointer(to: \.radix).unsafelyUnwrapped)
   }
 
   @inlinable @inline(__always)
-  var tce: FlatPath { parameters.pointee.tce }
+  var tce: FlatPath { parameters.tce }
   @inlinable @inline(__always)
-  var gatt: FlatPath { parameters.pointee.gatt }
+  var gatt: FlatPath { parameters.gatt }
 }
 
 extension ShortPath {
@@ -114,31 +122,22 @@ extension ShortPath {
   }
 
   /// Translates what a batch begins with.
-  ///
-  /// - Parameter count: At least 1.
   @inlinable @inline(__always)
-  func translate(
-    _ addresses: UnsafePointer<UInt64>, count: Int, into answers: UnsafeMutablePointer<UInt64>,
-    _ regions: inout some RegionStore
-  ) -> BatchPart {
+  func translate(_ requests: Requests, _ regions: inout some RegionStore) -> BatchPart {
     if isOf(.fourLevels) {
-      return radix.translate(addresses, count: count, into: answers, levels: 4, regions: &regions)
+      return radix.translate(requests, levels: 4, regions: &regions)
     }
     if isOf(.threeLevels) {
-      return radix.translate(addresses, count: count, into: answers, levels: 3, regions: &regions)
+      return radix.translate(requests, levels: 3, regions: &regions)
     }
     if isOf(.fiveLevels) {
-      return radix.translate(addresses, count: count, into: answers, levels: 5, regions: &regions)
+      return radix.translate(requests, levels: 5, regions: &regions)
     }
-    let blockCount = min(count, BatchPart.blockCount)
-    if isOf(.tce) {
-      return tce.translateTCE(block: addresses, count: blockCount, into: answers)
-    }
-    if isOf(.gatt) {
-      return gatt.translateGATT(block: addresses, count: blockCount, into: answers)
-    }
-    for index in 0..<count { answers[index] = RadixPath.noAnswer }
-    return BatchPart(count: count, isComplete: false)
+    let block = requests.prefix(min(requests.count, BatchPart.blockCount))
+    if isOf(.tce) { return tce.translateTCE(block: block) }
+    if isOf(.gatt) { return gatt.translateGATT(block: block) }
+    for index in 0..<requests.count { requests[index] = RadixPath.noAnswer }
+    return BatchPart(count: requests.count, isComplete: false)
   }
 }
 

@@ -11,7 +11,7 @@ import IOMMUFormats
 /// takes a lock.
 @frozen
 public struct Translator<Memory: PhysicalMemory>: @unchecked Sendable {
-  // Safe to share: what it refers to never changes.
+  // Sendable: what it refers to never changes.
   @usableFromInline let exact: ExactPath<Memory>
 
   /// - Complexity: No entry is read.
@@ -49,19 +49,25 @@ final class ExactPath<Memory: PhysicalMemory>: ManagedBuffer<
 
   static func make(_ handle: DeviceHandle, _ memory: Memory) -> ExactPath {
     let made = ExactPath.create(minimumCapacity: 2) { _ in Header(handle: handle, memory: memory) }
-    let exact = unsafeDowncast(made, to: ExactPath.self)
-    exact.withUnsafeMutablePointerToElements { paths in
+    // Safe: `create` makes an object of the class that it is called on, with room for two elements;
+    // both are plain words, and need no end.
+    let exact = unsafe unsafeDowncast(made, to: ExactPath.self)
+    unsafe exact.withUnsafeMutablePointerToElements { paths in
       for (index, access) in [Access.read, .write].enumerated() {
-        (paths + index).initialize(to: ShortParameters(handle, access, window: memory.window))
+        unsafe (paths + index).initialize(
+          to: ShortParameters(handle, access, window: memory.window))
       }
     }
     return exact
   }
 
-  /// The parameters of one kind of access; they live as long as the object.
+  /// The short way of one kind of access; good for as long as the object is held.
   @inlinable @inline(__always)
-  func parameters(for access: Access) -> UnsafePointer<ShortParameters> {
-    withUnsafeMutablePointerToElements { UnsafePointer(access == .read ? $0 : $0 + 1) }
+  func path(for access: Access) -> ShortPath {
+    // Safe: both elements are there from the first moment to the last.
+    unsafe withUnsafeMutablePointerToElements {
+      unsafe ShortPath(access == .read ? $0 : $0 + 1)
+    }
   }
 
   /// The walker's answer. Not inlined, so that the short way stays short; not a method, so that the
@@ -84,22 +90,17 @@ final class ExactPath<Memory: PhysicalMemory>: ManagedBuffer<
   static func translateOutOfLine(
     _ exact: ExactPath, _ address: UInt64, _ access: Access
   ) -> UInt64 {
-    let answer = ShortPath(exact.parameters(for: access)).translateOutOfLine(address)
+    let answer = exact.path(for: access).translateOutOfLine(address)
     return likely(answer != RadixPath.noAnswer) ? answer : translate(exact, address, access)
   }
 }
 
 extension Translator {
-  @inlinable @inline(__always)
-  func path(for access: Access) -> ShortPath {
-    ShortPath(exact.parameters(for: access))
-  }
-
   /// Translates the first byte of one request.
   @inlinable @inline(__always)
   public func translate(_ iova: IOVA, _ access: Access) -> PackedTranslation {
     withExtendedLifetime(exact) {
-      let path = path(for: access)
+      let path = exact.path(for: access)
       let answer = path.translate(iova.rawValue)
       guard likely(answer != RadixPath.noAnswer) else {
         return PackedTranslation(
@@ -127,36 +128,31 @@ extension Translator {
 
   /// The same, with what `regions` remembers of the upper levels of VT-d tables.
   @inlinable
-  public func translate(
+  package func translate(
     _ addresses: Span<IOVA>, _ access: Access, into answers: inout MutableSpan<PackedTranslation>,
     remembering regions: inout some RegionStore
   ) {
     precondition(addresses.count == answers.count, "a batch has one answer for each address")
-    addresses.withUnsafeBufferPointer { addresses in
-      answers.withUnsafeMutableBufferPointer { answers in
-        translate(addresses, access, into: answers, &regions)
+    // Safe: there are as many answers as addresses, and the pointers are used inside the closures
+    // only.
+    unsafe addresses.withUnsafeBufferPointer { addresses in
+      unsafe answers.withUnsafeMutableBufferPointer { answers in
+        guard let requests = unsafe Requests(addresses, answers) else { return }
+        translate(requests, access, &regions)
       }
     }
   }
 
   @inlinable @inline(__always)
-  func translate(
-    _ addresses: UnsafeBufferPointer<IOVA>, _ access: Access,
-    into answers: UnsafeMutableBufferPointer<PackedTranslation>, _ regions: inout some RegionStore
-  ) {
-    guard let input = addresses.baseAddress, let output = answers.baseAddress else { return }
-    // An IOVA and a packed answer are each one UInt64.
-    let source = UnsafeRawPointer(input).assumingMemoryBound(to: UInt64.self)
-    let target = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt64.self)
-    let path = path(for: access)
+  func translate(_ requests: Requests, _ access: Access, _ regions: inout some RegionStore) {
+    let path = exact.path(for: access)
     withExtendedLifetime(exact) {
       var start = 0
-      while start < addresses.count {
-        let part = path.translate(
-          source + start, count: addresses.count &- start, into: target + start, &regions)
+      while start < requests.count {
+        let part = path.translate(requests.suffix(from: start), &regions)
         if !part.isComplete {
-          for index in start..<(start &+ part.count) where target[index] == RadixPath.noAnswer {
-            target[index] = ExactPath.translate(exact, source[index], access)
+          for index in start..<(start &+ part.count) where requests[index] == RadixPath.noAnswer {
+            requests[index] = ExactPath.translate(exact, requests.address(index), access)
           }
         }
         start &+= part.count

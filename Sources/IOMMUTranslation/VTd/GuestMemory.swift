@@ -57,15 +57,18 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
   public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
     guard let (place, byteCount) = host(address) else { return 0 }
     let count = min(buffer.count, Int(clamping: byteCount))
-    return memory.read(
+    // Safe: the first part of the caller's buffer.
+    return unsafe memory.read(
       at: place, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]))
   }
 
   /// The bytes from a guest address to the end of its page, where the host's lie in place.
   public func bytesInPlace(from address: PhysicalAddress) -> UnsafeRawBufferPointer? {
-    guard let (place, byteCount) = host(address), let bytes = memory.bytesInPlace(from: place)
+    // Safe: the first part of what the host's memory answers for.
+    guard let (place, byteCount) = host(address),
+      let bytes = unsafe memory.bytesInPlace(from: place)
     else { return nil }
-    return UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(clamping: byteCount)))
+    return unsafe UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(clamping: byteCount)))
   }
 
   /// What the host has of a guest address, or of the entry of the second stage that would lead there;
