@@ -41,7 +41,7 @@ let package = Package(
       swiftSettings: settings + [.strictMemorySafety()]),
     .target(
       name: "IOMMURule", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
-      swiftSettings: settings),
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 3: kernels and crashes; tables as words for people.
     .target(
       name: "IOMMUKdump",
@@ -57,7 +57,7 @@ let package = Package(
       dependencies: [
         "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMUKdump",
       ],
-      swiftSettings: settings),
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Tables and addresses that measurements and tests translate.
     .target(
       name: "IOMMUWorkloads",

@@ -5,15 +5,6 @@ import Glibc
 // unsafe steps that the standard library leaves to its users stand here.
 
 extension Span where Element == UInt8 {
-  /// The little-endian integer at an offset, aligned or not.
-  ///
-  /// - Precondition: the integer lies in the span.
-  @inline(__always)
-  func integer<Word: FixedWidthInteger & BitwiseCopyable>(_: Word.Type, at offset: Int) -> Word {
-    // Safe: the load checks that it stays in the span, and any bits are an integer.
-    unsafe Word(littleEndian: bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: Word.self))
-  }
-
   /// Where a byte stands first from `start` on.
   ///
   /// - Precondition: `start` is at most the count.

@@ -279,7 +279,7 @@ final class CalgaryReplay {
     if store.content == .zeros {
       memory.zero(at: store.address, byteCount: count)
     } else {
-      _ = store.bytes.withUnsafeBytes { memory.write($0, at: store.address) }
+      memory.write(store.bytes, at: store.address)
     }
     let range = store.address.rawValue..<(store.address.rawValue + count)
     if store.content == .zeros, store.wordCount >= 8192 { zeroedRanges.append(range) }

@@ -132,8 +132,7 @@ struct GARTReplay {
     totals.stores += store.wordCount
     storedWordCount += store.wordCount
     let bytes = store.bytes
-    let written = bytes.withUnsafeBytes { machine.memory.write($0, at: store.address) }
-    if written != bytes.count {
+    if machine.memory.write(bytes, at: store.address) != bytes.count {
       log.add("seq \(event.sequence): a store to \(store.address), where the truth has no RAM")
     }
     let offset = store.address.rawValue &- machine.table.rawValue

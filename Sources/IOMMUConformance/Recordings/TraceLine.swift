@@ -87,20 +87,17 @@ struct TraceFields {
 
   /// Bytes in hexadecimal, two digits each, without 0x.
   func byteString(_ key: TraceKey, count: Int) throws -> [UInt8] {
-    var text = try text(key)
-    let bytes = text.withUTF8 { digits -> [UInt8]? in
-      guard digits.count == 2 * count else { return nil }
-      var bytes: [UInt8] = []
-      bytes.reserveCapacity(count)
-      for index in stride(from: 0, to: digits.count, by: 2) {
-        guard let high = hexadecimalDigit(digits[index]),
-          let low = hexadecimalDigit(digits[index + 1])
-        else { return nil }
-        bytes.append(UInt8(high << 4 | low))
-      }
-      return bytes
+    let digits = Array(try text(key).utf8)
+    let problem = error(key, "is not \(count) bytes in hexadecimal")
+    guard digits.count == 2 * count else { throw problem }
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count)
+    for index in stride(from: 0, to: digits.count, by: 2) {
+      guard let high = hexadecimalDigit(digits[index]),
+        let low = hexadecimalDigit(digits[index + 1])
+      else { throw problem }
+      bytes.append(UInt8(high << 4 | low))
     }
-    guard let bytes else { throw error(key, "is not \(count) bytes in hexadecimal") }
     return bytes
   }
 

@@ -4,7 +4,9 @@ import IOMMUImages
 
 /// Reads a trace line by line, and refuses what is not one.
 ///
-/// The file is mapped; memory is that of one line.
+/// The file is mapped; memory is that of one line. Safe: the file stays mapped as long as the reader
+/// has it, and lines are copied.
+@safe
 struct TraceReader {
   /// Lines of more bytes than this are refused.
   static let lineByteCountLimit = 64 << 20
@@ -31,7 +33,7 @@ struct TraceReader {
     self.path = path
     self.sequence = sequence
     file = try FileBytes(path: path)
-    bytes = try file.bytesInPlace()
+    unsafe bytes = try file.bytesInPlace()
   }
 
   /// The next event; `nil` at the end of the file.
@@ -39,12 +41,7 @@ struct TraceReader {
   /// - Throws: ``ImageError`` with file and line: no JSON object, a field that is missing or no
   ///   number, an unknown kind of event or call, a number out of order, a call inside a call.
   mutating func next() throws(ImageError) -> TraceEvent? {
-    while offset < bytes.count {
-      let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
-      let length = rest.firstIndex(of: UInt8(ascii: "\n")) ?? rest.count
-      offset += length + 1
-      line += 1
-      let text = UnsafeRawBufferPointer(rebasing: rest[..<length])
+    while let text = try nextLine() {
       if text.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") }) { continue }
       return try event(text)
     }
@@ -55,7 +52,20 @@ struct TraceReader {
     return nil
   }
 
-  private mutating func event(_ text: UnsafeRawBufferPointer) throws(ImageError) -> TraceEvent {
+  /// The bytes of the next line; `nil` at the end of the file.
+  private mutating func nextLine() throws(ImageError) -> [UInt8]? {
+    guard unsafe offset < bytes.count else { return nil }
+    let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[offset...])
+    let length = unsafe rest.firstIndex(of: UInt8(ascii: "\n")) ?? rest.count
+    offset += length + 1
+    line += 1
+    guard length <= Self.lineByteCountLimit else {
+      throw error("has \(length) bytes", "is this a trace at all?")
+    }
+    return unsafe [UInt8](rest[..<length])
+  }
+
+  private mutating func event(_ text: [UInt8]) throws(ImageError) -> TraceEvent {
     try check(text)
     let decoded: TraceLine
     do {
@@ -94,10 +104,7 @@ struct TraceReader {
   }
 
   /// Refuses what the decoder would take for another encoding or follow too deeply.
-  private func check(_ text: UnsafeRawBufferPointer) throws(ImageError) {
-    guard text.count <= Self.lineByteCountLimit else {
-      throw error("has \(text.count) bytes", "is this a trace at all?")
-    }
+  private func check(_ text: [UInt8]) throws(ImageError) {
     var openings = 0
     for byte in text {
       if byte == 0 { throw error("a zero byte", "a trace is JSON lines in UTF-8") }

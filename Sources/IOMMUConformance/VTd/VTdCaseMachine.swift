@@ -44,8 +44,8 @@ final class VTdCaseMachine {
   private func clear() {
     residentPageCount += storedPages.count
     if residentPageCount > 1 << 16 {
-      // Anonymous memory that is given back reads as zero.
-      madvise(memory.bytes.baseAddress, memory.bytes.count, MADV_DONTNEED)
+      // Anonymous memory that is given back reads as zero. Safe: it can be read all the time.
+      unsafe madvise(memory.bytes.baseAddress, memory.bytes.count, MADV_DONTNEED)
       residentPageCount = 0
     } else {
       for page in storedPages {
@@ -57,20 +57,15 @@ final class VTdCaseMachine {
   }
 
   private func store(_ bytes: [UInt8], at address: UInt64) {
-    guard !bytes.isEmpty else { return }
-    bytes.withUnsafeBytes { source in
-      var done = 0
-      while done < bytes.count {
-        // Bytes past the end of RAM go nowhere.
-        let (place, overflow) = address.addingReportingOverflow(UInt64(done))
-        guard !overflow else { return }
-        storedPages.insert(place >> 12)
-        let length = min(bytes.count - done, Int(4096 - place % 4096))
-        memory.write(
-          UnsafeRawBufferPointer(rebasing: source[done..<(done + length)]),
-          at: PhysicalAddress(place))
-        done += length
-      }
+    var done = 0
+    while done < bytes.count {
+      // Bytes past the end of RAM go nowhere.
+      let (place, overflow) = address.addingReportingOverflow(UInt64(done))
+      guard !overflow else { return }
+      storedPages.insert(place >> 12)
+      let length = min(bytes.count - done, Int(4096 - place % 4096))
+      memory.write(Array(bytes[done..<(done + length)]), at: PhysicalAddress(place))
+      done += length
     }
   }
 
