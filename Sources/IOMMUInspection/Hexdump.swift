@@ -25,8 +25,7 @@ public enum Hexdump {
     style: HexdumpStyle = HexdumpStyle(), to out: inout some TextOutputStream
   ) {
     var writer = LineWriter(notes: notes, style: style)
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: chunkByteCount, alignment: 16)
-    defer { buffer.deallocate() }
+    var buffer = [UInt8](repeating: 0, count: chunkByteCount)
     let backed = memory.backedRanges
     var next = backed.partitioningIndex { $0.upperBound > range.lowerBound }
     let end = range.upperBound.rawValue
@@ -43,9 +42,8 @@ public enum Hexdump {
         position = start
         continue
       }
-      let wanted = UnsafeMutableRawBufferPointer(
-        rebasing: buffer[..<Int(min(UInt64(buffer.count), end - position))])
-      let count = fill(wanted, from: position, of: memory)
+      let wanted = Int(min(UInt64(buffer.count), end - position))
+      let count = fill(&buffer, upTo: wanted, from: position, of: memory)
       guard count > 0 else {
         // A page that its own range promises and that is not there after all.
         gapStart = gapStart ?? position
@@ -56,7 +54,7 @@ public enum Hexdump {
         writer.gap(start..<position)
         gapStart = nil
       }
-      writer.chunk(UnsafeRawBufferPointer(rebasing: wanted[..<count]), at: position)
+      writer.chunk(buffer.span.extracting(..<count), at: position)
       isAnythingShown = true
       position += UInt64(count)
       writer.flush(to: &out)
@@ -66,16 +64,17 @@ public enum Hexdump {
     writer.flush(to: &out)
   }
 
-  /// Reads until the buffer is full or memory does not answer, so that only the last line of a run
-  /// can be a partial one.
+  /// Reads until there are `wanted` bytes or memory does not answer, so that only the last line of a
+  /// run can be a partial one.
   private static func fill(
-    _ buffer: UnsafeMutableRawBufferPointer, from position: UInt64, of memory: some PhysicalMemory
+    _ buffer: inout [UInt8], upTo wanted: Int, from position: UInt64, of memory: some PhysicalMemory
   ) -> Int {
     var count = 0
-    while count < buffer.count {
-      let got = memory.read(
-        at: PhysicalAddress(position + UInt64(count)),
-        into: UnsafeMutableRawBufferPointer(rebasing: buffer[count...]))
+    while count < wanted {
+      // Safe: a slice of the buffer checks its bounds, and is used while it is there.
+      let got = unsafe buffer[count..<wanted].withUnsafeMutableBytes {
+        unsafe memory.read(at: PhysicalAddress(position + UInt64(count)), into: $0)
+      }
       guard got > 0 else { break }
       count += got
     }
@@ -145,7 +144,7 @@ private struct LineWriter<Notes: LineNotes> {
     text += Array((hexadecimal(offset, digits: 8) + "\n").utf8)
   }
 
-  mutating func chunk(_ bytes: UnsafeRawBufferPointer, at start: UInt64) {
+  mutating func chunk(_ bytes: Span<UInt8>, at start: UInt64) {
     let lineByteCount = Hexdump.lineByteCount
     let fullByteCount = bytes.count & ~(lineByteCount - 1)
     let mayHaveNotes = notes.mayConcern(start..<start + UInt64(bytes.count))
@@ -157,10 +156,8 @@ private struct LineWriter<Notes: LineNotes> {
       offset = fullByteCount
     }
     while offset < fullByteCount {
-      // Safe: offset + 16 ≤ fullByteCount ≤ bytes.count.
       let line = (
-        bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self),
-        bytes.loadUnaligned(fromByteOffset: offset + 8, as: UInt64.self)
+        bytes.integer(UInt64.self, at: offset), bytes.integer(UInt64.self, at: offset + 8)
       )
       let place = start + UInt64(offset)
       let said =
@@ -169,7 +166,7 @@ private struct LineWriter<Notes: LineNotes> {
       if let previous, previous == line, said.isEmpty {
         squeeze()
       } else {
-        append(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + lineByteCount]), at: place)
+        append(bytes.extracting(offset..<offset + lineByteCount), at: place)
         append(said, at: place)
         previous = line
         isSqueezing = false
@@ -178,7 +175,7 @@ private struct LineWriter<Notes: LineNotes> {
     }
     if offset < bytes.count {
       let place = start + UInt64(offset)
-      append(UnsafeRawBufferPointer(rebasing: bytes[offset...]), at: place)
+      append(bytes.extracting(offset...), at: place)
       if mayHaveNotes { append(notes.notes(at: place, byteCount: bytes.count - offset), at: place) }
     }
   }
@@ -190,12 +187,17 @@ private struct LineWriter<Notes: LineNotes> {
   }
 
   /// Whether all full lines equal the one before them: the quick way through gigabytes of zeros.
-  private func repeatsPrevious(_ bytes: UnsafeRawBufferPointer, byteCount: Int) -> Bool {
-    guard var previous, byteCount > 0, let base = bytes.baseAddress else { return false }
+  private func repeatsPrevious(_ bytes: Span<UInt8>, byteCount: Int) -> Bool {
     let lineByteCount = Hexdump.lineByteCount
     // The first line equals the previous one, and each equals the one before it.
-    return memcmp(base, &previous, lineByteCount) == 0
-      && memcmp(base, base + lineByteCount, byteCount - lineByteCount) == 0
+    guard let previous, byteCount >= lineByteCount,
+      (bytes.integer(UInt64.self, at: 0), bytes.integer(UInt64.self, at: 8)) == previous
+    else { return false }
+    // Safe: both runs lie in the span, which has `byteCount` bytes.
+    return unsafe bytes.extracting(..<byteCount).withUnsafeBytes { bytes in
+      unsafe memcmp(
+        bytes.baseAddress!, bytes.baseAddress! + lineByteCount, byteCount - lineByteCount) == 0
+    }
   }
 
   private mutating func squeeze() {
@@ -204,7 +206,7 @@ private struct LineWriter<Notes: LineNotes> {
     isSqueezing = true
   }
 
-  private mutating func append(_ line: UnsafeRawBufferPointer, at place: UInt64) {
+  private mutating func append(_ line: Span<UInt8>, at place: UInt64) {
     guard !style.showsQuadwords, !style.ink.isOn else { return appendStyled(line, at: place) }
     appendOffset(place)
     for index in 0..<Hexdump.lineByteCount {
@@ -221,20 +223,22 @@ private struct LineWriter<Notes: LineNotes> {
     text.append(UInt8(ascii: " "))
     text.append(UInt8(ascii: " "))
     text.append(UInt8(ascii: "|"))
-    for byte in line { text.append(0x20...0x7e ~= byte ? byte : UInt8(ascii: ".")) }
+    for index in line.indices {
+      text.append(0x20...0x7e ~= line[index] ? line[index] : UInt8(ascii: "."))
+    }
     text.append(UInt8(ascii: "|"))
     text.append(UInt8(ascii: "\n"))
   }
 
   /// The same with colours, or in words: what is zero steps back.
-  private mutating func appendStyled(_ line: UnsafeRawBufferPointer, at place: UInt64) {
+  private mutating func appendStyled(_ line: Span<UInt8>, at place: UInt64) {
     let ink = style.ink
     var parts = ink.address(hexadecimal(place, digits: 8))
     if style.showsQuadwords {
       for start in stride(from: 0, to: line.count, by: 8) {
-        let bytes = line[start..<min(start + 8, line.count)]
-        let word = bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
-        let digits = hexadecimal(word, digits: 2 * bytes.count)
+        let places = start..<min(start + 8, line.count)
+        let word = places.reversed().reduce(0) { $0 << 8 | UInt64(line[$1]) }
+        let digits = hexadecimal(word, digits: 2 * places.count)
         parts += "  " + (word == 0 ? ink.faint(digits) : digits)
       }
     } else {
@@ -248,7 +252,8 @@ private struct LineWriter<Notes: LineNotes> {
         parts += " " + (line[index] == 0 ? ink.faint(digits) : digits)
       }
       parts += "  |"
-      for byte in line {
+      for index in line.indices {
+        let byte = line[index]
         parts += 0x20...0x7e ~= byte ? String(UnicodeScalar(byte)) : ink.faint(".")
       }
       parts += "|"
