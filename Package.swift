@@ -49,7 +49,7 @@ let package = Package(
       swiftSettings: settings + [.strictMemorySafety()]),
     .target(
       name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMURule"],
-      swiftSettings: settings),
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Recordings of real drivers and units, played against the modelled ones; beside Kdump, whose
     // drivers run along.
     .target(

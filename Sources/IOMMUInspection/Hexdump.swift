@@ -71,10 +71,8 @@ public enum Hexdump {
   ) -> Int {
     var count = 0
     while count < wanted {
-      // Safe: a slice of the buffer checks its bounds, and is used while it is there.
-      let got = unsafe buffer[count..<wanted].withUnsafeMutableBytes {
-        unsafe memory.read(at: PhysicalAddress(position + UInt64(count)), into: $0)
-      }
+      let got = memory.copyBytes(
+        from: PhysicalAddress(position + UInt64(count)), to: &buffer, count..<wanted)
       guard got > 0 else { break }
       count += got
     }

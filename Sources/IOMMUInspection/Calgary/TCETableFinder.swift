@@ -17,7 +17,7 @@ extension Calgary {
       Calgary.TranslationControlEntry.fields.filter { $0.use == .ignored }
         .reduce(0) { $0 | $1.mask }.byteSwapped)
 
-    mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress) {
+    mutating func see(_ page: Span<UInt8>, at address: PhysicalAddress) {
       if pages.takes(address), hasTCEs(page) { pages.add(address) }
     }
 
@@ -57,12 +57,12 @@ extension Calgary {
     }
 
     /// A page of a table that is worth finding has several.
-    private func hasTCEs(_ page: UnsafeRawBufferPointer) -> Bool {
+    private func hasTCEs(_ page: Span<UInt8>) -> Bool {
       var count = 0
       for offset in stride(from: 0, to: page.count, by: 8) {
-        let word = page.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+        let word = page.integer(UInt64.self, at: offset)
         guard word != 0 else { continue }
-        let entry = Calgary.TranslationControlEntry(rawValue: UInt64(bigEndian: word))
+        let entry = Calgary.TranslationControlEntry(rawValue: word.byteSwapped)
         guard !entry.permissions.isEmpty, entry.page.rawValue != 0 else { return false }
         count += 1
       }
@@ -172,9 +172,9 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
     memory.forEachPiece(of: start..<PhysicalAddress(start.rawValue + size.byteCount)) {
       page, bytes in
       for offset in stride(from: 0, to: bytes.count - 7, by: 8) {
-        let word = bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+        let word = bytes.integer(UInt64.self, at: offset)
         guard word != 0 else { continue }
-        let entry = Calgary.TranslationControlEntry(rawValue: UInt64(bigEndian: word))
+        let entry = Calgary.TranslationControlEntry(rawValue: word.byteSwapped)
         guard entry.rawValue & mask == 0, !entry.permissions.isEmpty, entry.page.rawValue != 0
         else {
           census.strange += 1

@@ -7,21 +7,18 @@ extension PhysicalMemory {
   /// Hands out what is there of a range, at most 64 KiB at a time.
   func forEachPiece(
     of range: Range<PhysicalAddress>,
-    _ body: (PhysicalAddress, UnsafeRawBufferPointer) -> Void
+    _ body: (PhysicalAddress, Span<UInt8>) -> Void
   ) {
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 64)
-    defer { buffer.deallocate() }
+    var buffer = [UInt8](repeating: 0, count: 65_536)
     var address = range.lowerBound.rawValue
     while address < range.upperBound.rawValue {
       let wanted = Int(min(UInt64(buffer.count), range.upperBound.rawValue - address))
-      let count = read(
-        at: PhysicalAddress(address),
-        into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
+      let count = copyBytes(from: PhysicalAddress(address), to: &buffer, 0..<wanted)
       guard count > 0 else {
         address = (address | 4095) + 1
         continue
       }
-      body(PhysicalAddress(address), UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+      body(PhysicalAddress(address), buffer.span.extracting(..<count))
       address += UInt64(count)
     }
   }
@@ -40,7 +37,7 @@ extension TableFinder {
     var finder = Self()
     memory.forEachPiece(of: range) { address, bytes in
       for offset in stride(from: 0, to: bytes.count - 4095, by: 4096) {
-        let page = UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + 4096])
+        let page = bytes.extracting(offset..<offset + 4096)
         guard !sieve.look(page).isIdle else { continue }
         finder.see(page, at: PhysicalAddress(address.rawValue + UInt64(offset)))
       }

@@ -22,7 +22,7 @@ protocol TableFinder: Sendable {
   /// Takes a page that is not all zero and has none of the ``excludedBits``.
   ///
   /// - Parameter page: 4 KiB.
-  mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress)
+  mutating func see(_ page: Span<UInt8>, at address: PhysicalAddress)
 
   /// Takes a place where the ``signature`` stands.
   mutating func seeSignature(at address: PhysicalAddress)
@@ -75,7 +75,7 @@ protocol TableFinder: Sendable {
 extension TableFinder {
   static var excludedBits: SIMD8<UInt64>? { nil }
   static var signature: StaticString? { nil }
-  mutating func see(_: UnsafeRawBufferPointer, at _: PhysicalAddress) {}
+  mutating func see(_: Span<UInt8>, at _: PhysicalAddress) {}
   mutating func seeSignature(at _: PhysicalAddress) {}
   var isExhausted: Bool { false }
 

@@ -151,9 +151,7 @@ private struct MemorySweep {
   ) -> UInt64 {
     let ranges = memory.backedRanges
     let total = ranges.reduce(0) { $0 &+ $1.byteCount }
-    let buffer = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: Self.chunkByteCount, alignment: 4096)
-    defer { buffer.deallocate() }
+    var buffer = [UInt8](repeating: 0, count: Self.chunkByteCount)
     var done: UInt64 = 0
     for range in ranges {
       var address = range.lowerBound.rawValue
@@ -162,8 +160,12 @@ private struct MemorySweep {
         // Up to a multiple of the chunk, so that all but the first begin at a page.
         let room = UInt64(Self.chunkByteCount) - address % UInt64(Self.chunkByteCount)
         let wanted = Int(min(room, end - address))
-        let piece = piece(of: memory, at: address, upTo: wanted, buffer: buffer)
-        let count = piece.count
+        let count = memory.withBytes(
+          from: PhysicalAddress(address), upTo: wanted, buffer: &buffer
+        ) { piece in
+          look(at: piece, address, memory)
+          return piece.count
+        }
         if count == 0 {
           // A range may promise a page that is not there.
           let next = min(end, address | 4095 == .max ? end : (address | 4095) + 1)
@@ -171,7 +173,6 @@ private struct MemorySweep {
           address = next
           continue
         }
-        look(at: piece, address, memory)
         address += UInt64(count)
         done &+= UInt64(count)
         if address % (UInt64(Self.chunkByteCount) << 8) == 0 {
@@ -182,29 +183,14 @@ private struct MemorySweep {
     return total
   }
 
-  /// Bytes of memory: where they lie when that can be, else copied into `buffer`.
-  private func piece(
-    of memory: some PhysicalMemory, at address: UInt64, upTo byteCount: Int,
-    buffer: UnsafeMutableRawBufferPointer
-  ) -> UnsafeRawBufferPointer {
-    if let bytes = memory.bytesInPlace(from: PhysicalAddress(address)) {
-      return UnsafeRawBufferPointer(rebasing: bytes.prefix(byteCount))
-    }
-    let count = memory.read(
-      at: PhysicalAddress(address),
-      into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<byteCount]))
-    return UnsafeRawBufferPointer(rebasing: buffer[..<count])
-  }
-
   private mutating func look(
-    at bytes: UnsafeRawBufferPointer, _ start: UInt64, _ memory: some PhysicalMemory
+    at bytes: Span<UInt8>, _ start: UInt64, _ memory: some PhysicalMemory
   ) {
     var offset = 0
     while offset < bytes.count {
       let address = start + UInt64(offset)
       let room = Int(4096 - address % 4096)
-      let piece = UnsafeRawBufferPointer(
-        rebasing: bytes[offset..<min(bytes.count, offset + room)])
+      let piece = bytes.extracting(offset..<min(bytes.count, offset + room))
       if piece.count == PageSieve.pageByteCount {
         lookAtPage(piece, address, memory)
       } else {
@@ -215,7 +201,7 @@ private struct MemorySweep {
   }
 
   private mutating func lookAtPage(
-    _ page: UnsafeRawBufferPointer, _ address: UInt64, _ memory: some PhysicalMemory
+    _ page: Span<UInt8>, _ address: UInt64, _ memory: some PhysicalMemory
   ) {
     let look = sieve.look(page)
     guard !look.isZero else { return }
@@ -228,7 +214,7 @@ private struct MemorySweep {
 
   /// A signature may begin on one page and end on the next.
   private mutating func addSignatures(
-    in piece: UnsafeRawBufferPointer, at address: UInt64, _ memory: some PhysicalMemory
+    in piece: Span<UInt8>, at address: UInt64, _ memory: some PhysicalMemory
   ) {
     for (finder, pattern) in readers {
       for offset in PageSieve.offsets(of: pattern, in: piece) {

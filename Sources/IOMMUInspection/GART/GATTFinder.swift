@@ -18,7 +18,7 @@ extension GART {
       return everyQuadword(reserved | reserved << 32)
     }()
 
-    mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress) {
+    mutating func see(_ page: Span<UInt8>, at address: PhysicalAddress) {
       if pages.takes(address), hasGATTEntries(page) { pages.add(address) }
     }
 
@@ -77,18 +77,17 @@ extension GART {
     /// An aperture of 32 MiB has the smallest table, one of 2 GiB the largest.
     fileprivate static var sizes: [UInt64] { (0...6).map { UInt64(32_768) << UInt64($0) } }
 
-    private func hasGATTEntries(_ page: UnsafeRawBufferPointer) -> Bool {
+    private func hasGATTEntries(_ page: Span<UInt8>) -> Bool {
       var valid = 0
       for offset in stride(from: 0, to: page.count, by: 4) {
         let entry = GART.GATTEntry(
-          rawValue: UInt32(
-            littleEndian: page.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
+          rawValue: page.integer(UInt32.self, at: offset))
         guard entry.rawValue != 0 else { continue }
         guard entry.page.rawValue != 0 else { return false }
         if entry.isValid { valid += 1 }
       }
       // A page of an aperture that AGP shares may hold invalid entries alone.
-      return valid > 0 || page.loadUnaligned(as: UInt32.self) != 0
+      return valid > 0 || page.integer(UInt32.self, at: 0) != 0
     }
   }
 }
@@ -145,8 +144,7 @@ private struct GATTJudge<Memory: PhysicalMemory> {
     let reserved = GART.GATTEntry.reservedMasks(OnlyVariant()).low
     memory.forEachPiece(of: start..<PhysicalAddress(start.rawValue + size)) { _, bytes in
       for offset in stride(from: 0, to: bytes.count - 3, by: 4) {
-        let word = UInt32(
-          littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        let word = bytes.integer(UInt32.self, at: offset)
         guard word != 0 else { continue }
         let entry = GART.GATTEntry(rawValue: word)
         guard UInt64(word) & reserved == 0, entry.page.rawValue != 0 else {

@@ -12,7 +12,7 @@ extension VTd {
     static let excludedBits: SIMD8<UInt64>? = everyQuadword(
       VTd.RootEntry.reservedMasks(.permissive).low)
 
-    mutating func see(_ page: UnsafeRawBufferPointer, at address: PhysicalAddress) {
+    mutating func see(_ page: Span<UInt8>, at address: PhysicalAddress) {
       if pages.takes(address), isRoot(page) { pages.add(address) }
     }
 
@@ -102,11 +102,11 @@ extension VTd {
       return root.looksCopied ? .captureKernel : nil
     }
 
-    private func isRoot(_ page: UnsafeRawBufferPointer) -> Bool {
+    private func isRoot(_ page: Span<UInt8>) -> Bool {
       var isUsed = false
       for offset in stride(from: 0, to: page.count, by: 8) {
         let entry = VTd.RootEntry(
-          low: UInt64(littleEndian: page.loadUnaligned(fromByteOffset: offset, as: UInt64.self)))
+          low: page.integer(UInt64.self, at: offset))
         guard entry.low != 0 else { continue }
         guard entry.isPresent, entry.contextTable.rawValue != 0 else { return false }
         isUsed = true

@@ -5,14 +5,17 @@ import Testing
 @testable import IOMMUInspection
 
 @Suite struct PageSieveTests {
+  /// A page of little-endian quadwords; all others are zero.
+  func page(_ words: [Int: UInt64]) -> [UInt8] {
+    (0..<512).flatMap { index in
+      (0..<8).map { UInt8(truncatingIfNeeded: (words[index] ?? 0) >> UInt64(8 * $0)) }
+    }
+  }
+
   /// The finders that would look at the page.
   func look(_ words: [Int: UInt64]) -> [String] {
-    var page = [UInt64](repeating: 0, count: 512)
-    for (index, word) in words { page[index] = word.littleEndian }
     let finders = TableFinders.all.filter { $0.excludedBits != nil }
-    let look = page.withUnsafeBytes {
-      PageSieve(finders.compactMap { $0.excludedBits }).look($0)
-    }
+    let look = PageSieve(finders.compactMap { $0.excludedBits }).look(page(words).span)
     guard !look.isZero else { return ["zero"] }
     return finders.indices.filter(look.passes).map { "\(finders[$0])" }
   }
@@ -26,9 +29,7 @@ import Testing
     masks[3] = 0xf0
     let sieve = PageSieve([masks])
     for (index, passes) in [(3, false), (11, false), (507, false), (2, true), (508, true)] {
-      var page = [UInt64](repeating: 0, count: 512)
-      page[index] = 0x10
-      #expect(page.withUnsafeBytes { sieve.look($0) } == PageLook(passed: passes ? 1 : 0))
+      #expect(sieve.look(page([index: 0x10]).span) == PageLook(passed: passes ? 1 : 0))
     }
   }
 
@@ -45,7 +46,7 @@ import Testing
   func `a signature is found at every place`(offset: Int) {
     var bytes = [UInt8](repeating: UInt8(ascii: "D"), count: 4096)
     bytes.replaceSubrange(offset..<offset + 4, with: Array("DMAR".utf8))
-    let found = bytes.withUnsafeBytes { PageSieve.offsets(of: PageSieve.pattern("DMAR"), in: $0) }
+    let found = PageSieve.offsets(of: PageSieve.pattern("DMAR"), in: bytes.span)
     #expect(found == [offset])
   }
 
@@ -53,7 +54,7 @@ import Testing
     for count in [0, 3, 4, 5, 258, 259, 260, 515, 516, 517, 599] {
       var bytes = [UInt8](repeating: 0, count: count)
       if count >= 4 { bytes.replaceSubrange((count - 4)..<count, with: Array("DMAR".utf8)) }
-      let found = bytes.withUnsafeBytes { PageSieve.offsets(of: PageSieve.pattern("DMAR"), in: $0) }
+      let found = PageSieve.offsets(of: PageSieve.pattern("DMAR"), in: bytes.span)
       #expect(found == (count >= 4 ? [count - 4] : []))
     }
   }
