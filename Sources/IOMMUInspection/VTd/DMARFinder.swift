@@ -73,7 +73,7 @@ extension VTd {
         "taking the DMAR table at \(address): "
           + countText(bases.count, "unit") + ", at " + listText(bases)
       ]
-      if units.contains(where: { $0.as(VTd.Unit.self)?.scope?.isAtOneOfSeveral == true }) {
+      if units.contains(where: { $0.as(VTd.Unit.self)?.scope?.isUncertain == true }) {
         remarks.append(
           "nothing says which root table is which unit's; --root vtd:ADDRESS@BASE, once for each, does"
         )

@@ -11,8 +11,8 @@ extension VTd {
     public let table: VTd.DMAR
     /// Where the registers lie, of the unit or of several.
     public let bases: [PhysicalAddress]
-    /// The unit is at one of several places, and nothing says which; else all of them are meant.
-    public let isAtOneOfSeveral: Bool
+    /// The unit is at one of these places, perhaps, and nothing says at which; else all of them are meant.
+    public let isUncertain: Bool
     /// The PCI segment of the devices; `nil` where the places are of several.
     public let segment: UInt16?
 
@@ -57,15 +57,15 @@ extension VTd {
       }
     }
 
-    /// The scope of the unit at a place, or of units at several.
+    /// The scope of the unit at a place, or of units at several; or of one that may be at any of them.
     ///
     /// - Precondition: there is a place.
     /// - Complexity: O(scopes of the table).
-    public init(_ table: VTd.DMAR, bases: [PhysicalAddress], isAtOneOfSeveral: Bool = false) {
+    public init(_ table: VTd.DMAR, bases: [PhysicalAddress], isUncertain: Bool = false) {
       precondition(!bases.isEmpty, "a unit is somewhere")
       self.table = table
       self.bases = bases
-      self.isAtOneOfSeveral = isAtOneOfSeveral && bases.count > 1
+      self.isUncertain = isUncertain
       let places = Set(bases)
       let units = table.hardwareUnits
       let segments = Set(units.filter { places.contains($0.base) }.map(\.segment))
@@ -105,7 +105,7 @@ extension VTd {
     /// the requester may be a virtual function of; and the unit of all PCI devices.
     public func answer(for requester: Requester) -> Answer {
       guard segment != nil else { return .undecided }
-      let certain: Answer = isAtOneOfSeveral ? .undecided : .inside
+      let certain: Answer = isUncertain ? .undecided : .inside
       if let isOwn = exact[requester] { return isOwn ? certain : .outside }
       let mayBeOwn = hasRest == true || own.mayHave(requester)
       let mayBeAnother = hasRest == false || others.mayHave(requester)
@@ -118,7 +118,7 @@ extension VTd {
     /// The devices that are behind the unit for certain, ascending, where they are all; `nil` where
     /// there may be others.
     var allRequesters: [Requester]? {
-      guard !isAtOneOfSeveral, hasRest != true, own.bridgeBuses.isEmpty, own.pathBuses.isEmpty
+      guard !isUncertain, hasRest != true, own.bridgeBuses.isEmpty, own.pathBuses.isEmpty
       else {
         return nil
       }
@@ -129,7 +129,7 @@ extension VTd {
 
 extension VTd.UnitScope: Hashable {
   public static func == (left: Self, right: Self) -> Bool {
-    left.bases == right.bases && left.isAtOneOfSeveral == right.isAtOneOfSeveral
+    left.bases == right.bases && left.isUncertain == right.isUncertain
       && left.table == right.table
   }
 

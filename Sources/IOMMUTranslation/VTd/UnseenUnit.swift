@@ -69,19 +69,23 @@ extension VTd.DMAR {
   ) -> [TranslationUnit] {
     let nowhere = PhysicalAddress(0)
     var completed = units.filter { $0.as(VTd.UnseenUnit.self) == nil }
-    let known = Set(completed.compactMap { $0.as(VTd.Unit.self)?.base })
-    let unplacedCount = completed.count { $0.as(VTd.Unit.self)?.base == nowhere }
+    let known = Dictionary(
+      completed.compactMap { $0.as(VTd.Unit.self) }.map { ($0.base, 1) }, uniquingKeysWith: +)
+    let unplacedCount = known[nowhere] ?? 0
     var listed: Set<PhysicalAddress> = []
-    let left = hardwareUnits.filter { listed.insert($0.base).inserted && !known.contains($0.base) }
+    let left = hardwareUnits.filter { listed.insert($0.base).inserted && known[$0.base] == nil }
     let open = left.map(\.base)
     // One scope serves all that are at one of the same places.
-    let anywhere = open.isEmpty ? nil : VTd.UnitScope(self, bases: open, isAtOneOfSeveral: true)
+    let anywhere = open.isEmpty ? nil : VTd.UnitScope(self, bases: open, isUncertain: true)
     for index in completed.indices {
       guard var unit = completed[index].as(VTd.Unit.self) else { continue }
       if unit.base == nowhere, unplacedCount == 1, open.count == 1 { unit.base = open[0] }
       let scope =
         unit.base == nowhere
-        ? anywhere : listed.contains(unit.base) ? VTd.UnitScope(self, bases: [unit.base]) : nil
+        ? anywhere
+        : listed.contains(unit.base)
+          ? VTd.UnitScope(
+            self, bases: [unit.base], isUncertain: (known[unit.base] ?? 1) > 1) : nil
       guard let scope else { continue }
       let isNew = unit.scope == nil
       unit.scope = scope
@@ -94,7 +98,7 @@ extension VTd.DMAR {
     guard open.count > unplacedCount else { return completed }
     let unseen =
       unplacedCount > 0
-      ? [VTd.UnitScope(self, bases: open, isAtOneOfSeveral: true)]
+      ? [VTd.UnitScope(self, bases: open, isUncertain: true)]
       : Dictionary(grouping: left, by: \.segment).sorted { $0.key < $1.key }
         .map { VTd.UnitScope(self, bases: $0.value.map(\.base)) }
     return completed + unseen.map { TranslationUnit(VTd.UnseenUnit($0)) }

@@ -108,7 +108,7 @@ import Testing
       .init(base: c, scopes: [Self.scope(.endpoint, (3, 0))]),
       .init(base: Self.b, includesAllPCI: true),
     ])
-    let either = VTd.UnitScope(table, bases: [Self.a, Self.b], isAtOneOfSeveral: true)
+    let either = VTd.UnitScope(table, bases: [Self.a, Self.b], isUncertain: true)
     #expect(either.answer(for: Requester("00:02.0")!) == .undecided)
     #expect(either.answer(for: Requester("00:1f.2")!) == .undecided)
     #expect(either.answer(for: Requester("00:03.0")!) == .outside)
@@ -244,6 +244,28 @@ import Testing
     // One more than was found, and nobody knows which.
     #expect(bases([unplaced]) == [[Self.a, Self.b], [Self.a, Self.b]])
     #expect(bases([unit(PhysicalAddress(0xfee0_0000), root: 0)]) == [nil, [Self.a, Self.b]])
+  }
+
+  @Test func `where there are more root tables than units, none is taken for the one unit's`()
+    throws
+  {
+    let memory = try memory()
+    let table = Self.table([.init(base: Self.a, includesAllPCI: true)])
+    for bases in [[0, 0], [0xfed9_0000, 0xfed9_0000]] as [[UInt64]] {
+      let machine = machine(
+        [
+          unit(PhysicalAddress(bases[0]), root: 0x1_0000),
+          unit(PhysicalAddress(bases[1]), root: 0x5_0000),
+        ],
+        table)
+      #expect(machine.units.count == 2)
+      // The second root table is empty, and would block the device.
+      let device = Requester("00:02.0")!
+      #expect(
+        machine.translate(device, IOVA(0), access: .read, in: memory)
+          == .mapped(PhysicalAddress(0x8_0000), byteCount: 1))
+      #expect(machine.owners(of: device, in: memory).listed == [1])
+    }
   }
 
   @Test func `a table of nothing but units and bridges answers for every device at once`() {
