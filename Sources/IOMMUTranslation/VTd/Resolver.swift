@@ -38,6 +38,9 @@ extension VTd {
     let firstStageFormats: [VTd.FirstStageFormat]
 
     public init(_ unit: VTd.Unit) {
+      // Whose device it is has been decided by then, and a resolver is copied often.
+      var unit = unit
+      unit.scope = nil
       self.unit = unit
       let limits = unit.limits
       rootReserved = VTd.RootEntry.reservedMasks(limits)

@@ -7,24 +7,55 @@ extension VTd {
   /// bridges, and a bridge stands for all below it: which buses those are is said by the bridges'
   /// registers, and by no table. Specification: Intel VT-d 8.3, 8.3.1.
   public struct UnitScope: Sendable {
+    /// One reference: units are copied often.
+    private let index: Index
     /// What firmware says of all units.
-    public let table: VTd.DMAR
+    public var table: VTd.DMAR { index.table }
     /// Where the registers lie, of the unit or of several.
-    public let bases: [PhysicalAddress]
+    public var bases: [PhysicalAddress] { index.bases }
     /// The unit is at one of these places, perhaps, and nothing says at which; else all of them are meant.
-    public let isUncertain: Bool
+    public var isUncertain: Bool { index.isUncertain }
     /// The PCI segment of the devices; `nil` where the places are of several.
-    public let segment: UInt16?
+    public var segment: UInt16? { index.segment }
 
-    /// Requesters with an entry of their own, and whether it is one of these units'.
-    private var exact: [Requester: Bool] = [:]
-    private var own = Reach()
-    private var others = Reach()
-    /// Whether one of these units has every PCI device that is listed nowhere; `nil` where no unit does.
-    private var hasRest: Bool?
+    /// The table, made ready for questions.
+    private final class Index: Sendable {
+      let table: VTd.DMAR
+      let bases: [PhysicalAddress]
+      let isUncertain: Bool
+      let segment: UInt16?
+      /// Requesters with an entry of their own, and whether it is one of these units'.
+      let exact: [Requester: Bool]
+      let own: Reach
+      let others: Reach
+      /// Whether one of these units has every PCI device that is listed nowhere; `nil` where no unit
+      /// does.
+      let hasRest: Bool?
+
+      init(_ table: VTd.DMAR, _ bases: [PhysicalAddress], isUncertain: Bool) {
+        self.table = table
+        self.bases = bases
+        self.isUncertain = isUncertain
+        let places = Set(bases)
+        let units = table.hardwareUnits
+        let segments = Set(units.filter { places.contains($0.base) }.map(\.segment))
+        segment = segments.count == 1 ? segments.first : nil
+        var (exact, own, others) = ([Requester: Bool](), Reach(), Reach())
+        var hasRest: Bool?
+        for unit in units where unit.segment == segment {
+          let isOwn = places.contains(unit.base)
+          if unit.includesAllPCI, hasRest == nil { hasRest = isOwn }
+          for scope in unit.scopes where scope.isDMASource {
+            if let requester = scope.requester, exact[requester] == nil { exact[requester] = isOwn }
+            if isOwn { own.add(scope) } else { others.add(scope) }
+          }
+        }
+        (self.exact, self.own, self.others, self.hasRest) = (exact, own, others, hasRest)
+      }
+    }
 
     /// What units may have, by scopes that name no requester.
-    private struct Reach {
+    private struct Reach: Sendable {
       /// Start buses of paths to bridges that are listed with all below them.
       var bridgeBuses: Set<UInt8> = []
       /// Start buses of paths through bridges to a device, by the device's number.
@@ -32,7 +63,7 @@ extension VTd {
       /// Devices whose functions one is listed of: the others may be its virtual functions.
       var devices: Set<Device> = []
 
-      struct Device: Hashable {
+      struct Device: Hashable, Sendable {
         var bus: UInt8
         var number: UInt8
       }
@@ -63,21 +94,7 @@ extension VTd {
     /// - Complexity: O(scopes of the table).
     public init(_ table: VTd.DMAR, bases: [PhysicalAddress], isUncertain: Bool = false) {
       precondition(!bases.isEmpty, "a unit is somewhere")
-      self.table = table
-      self.bases = bases
-      self.isUncertain = isUncertain
-      let places = Set(bases)
-      let units = table.hardwareUnits
-      let segments = Set(units.filter { places.contains($0.base) }.map(\.segment))
-      segment = segments.count == 1 ? segments.first : nil
-      for unit in units where unit.segment == segment {
-        let isOwn = places.contains(unit.base)
-        if unit.includesAllPCI, hasRest == nil { hasRest = isOwn }
-        for scope in unit.scopes where scope.isDMASource {
-          if let requester = scope.requester, exact[requester] == nil { exact[requester] = isOwn }
-          if isOwn { own.add(scope) } else { others.add(scope) }
-        }
-      }
+      index = Index(table, bases, isUncertain: isUncertain)
     }
 
     /// Whether a device is behind the unit.
@@ -106,23 +123,24 @@ extension VTd {
     public func answer(for requester: Requester) -> Answer {
       guard segment != nil else { return .undecided }
       let certain: Answer = isUncertain ? .undecided : .inside
-      if let isOwn = exact[requester] { return isOwn ? certain : .outside }
-      let mayBeOwn = hasRest == true || own.mayHave(requester)
-      let mayBeAnother = hasRest == false || others.mayHave(requester)
+      if let isOwn = index.exact[requester] { return isOwn ? certain : .outside }
+      let mayBeOwn = index.hasRest == true || index.own.mayHave(requester)
+      let mayBeAnother = index.hasRest == false || index.others.mayHave(requester)
       guard mayBeOwn || mayBeAnother else { return .unlisted }
       guard mayBeOwn else { return .outside }
       // Without a unit of all PCI devices it may be behind none.
-      return mayBeAnother || hasRest == nil ? .undecided : certain
+      return mayBeAnother || index.hasRest == nil ? .undecided : certain
     }
 
     /// The devices that are behind the unit for certain, ascending, where they are all; `nil` where
     /// there may be others.
     var allRequesters: [Requester]? {
-      guard !isUncertain, hasRest != true, own.bridgeBuses.isEmpty, own.pathBuses.isEmpty
+      guard !isUncertain, index.hasRest != true, index.own.bridgeBuses.isEmpty,
+        index.own.pathBuses.isEmpty
       else {
         return nil
       }
-      return exact.filter(\.value).keys.sorted()
+      return index.exact.filter(\.value).keys.sorted()
     }
   }
 }
