@@ -10,8 +10,7 @@ import IOMMUFormats
 /// A value: each thread may have its own copy. Nothing on the way allocates, counts references or
 /// takes a lock.
 @frozen
-public struct Translator<Memory: PhysicalMemory>: @unchecked Sendable {
-  // Sendable: what it refers to never changes.
+public struct Translator<Memory: PhysicalMemory> {
   @usableFromInline let exact: ExactPath<Memory>
 
   /// - Complexity: No entry is read.
@@ -31,6 +30,9 @@ public struct Translator<Memory: PhysicalMemory>: @unchecked Sendable {
     }
   }
 }
+
+// Sendable: what it refers to never changes, as far as that can be said of the memory.
+extension Translator: @unchecked Sendable where Memory: Sendable {}
 
 /// What a translator is made of, behind one reference: a handle and its memory, and behind them, in
 /// the same piece of memory, the short way of reads and that of writes.
