@@ -82,6 +82,9 @@ final class ConversionReader {
     func appendZeros(upTo end: Int) {
       chunk.append(contentsOf: repeatElement(0, count: end - chunk.count))
     }
+    while nextRange < ranges.count, ranges[nextRange].upperBound.rawValue <= start {
+      nextRange += 1
+    }
     while nextRange < ranges.count, ranges[nextRange].lowerBound.rawValue <= last {
       let range = ranges[nextRange]
       let from = Int(max(range.lowerBound.rawValue, start) - start)

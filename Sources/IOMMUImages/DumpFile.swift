@@ -133,10 +133,73 @@ final class DumpFile: Sendable {
 
   func starts(with magic: [UInt8]) -> Bool { bytes(at: 0, count: magic.count) == magic }
 
-  /// The first byte at or after `offset` that is stored somewhere; what is left out is zero.
+  // MARK: What is stored
+
+  /// Goes through the parts of a range of bytes that are stored somewhere, ascending, for as long as
+  /// `body` says; what lies between them, in gaps of a stream and holes of a file, is zero or not
+  /// known.
+  func forEachStoredRange(in range: Range<UInt64>, while body: (Range<UInt64>) -> Bool) {
+    guard isFlattened else {
+      _ = forEachStoredRange(ofFile: range, while: body)
+      return
+    }
+    var index = runs.partitioningIndex { $0.end > range.lowerBound }
+    while index < runs.count, runs[index].start < range.upperBound {
+      let run = runs[index]
+      let part = (run.start..<run.end).clamped(to: range)
+      let place = run.fileOffset + (part.lowerBound - run.start)
+      let isWanted = forEachStoredRange(ofFile: place..<place + (part.upperBound - part.lowerBound))
+      {
+        let start = part.lowerBound + ($0.lowerBound - place)
+        return body(start..<start + ($0.upperBound - $0.lowerBound))
+      }
+      guard isWanted else { return }
+      index += 1
+    }
+  }
+
+  private func forEachStoredRange(
+    ofFile range: Range<UInt64>, while body: (Range<UInt64>) -> Bool
+  ) -> Bool {
+    let stored = file.storedRanges
+    var index = stored.partitioningIndex { $0.upperBound > range.lowerBound }
+    while index < stored.count, stored[index].lowerBound < range.upperBound {
+      guard body(stored[index].clamped(to: range)) else { return false }
+      index += 1
+    }
+    return true
+  }
+
+  /// Bytes of a range that the file has, or the records of a stream; holes of the file count.
+  func recordedByteCount(in range: Range<UInt64>) -> UInt64 {
+    guard isFlattened else { return UInt64(range.count) }
+    var count: UInt64 = 0
+    var index = runs.partitioningIndex { $0.end > range.lowerBound }
+    while index < runs.count, runs[index].start < range.upperBound {
+      count += UInt64((runs[index].start..<runs[index].end).clamped(to: range).count)
+      index += 1
+    }
+    return count
+  }
+
+  /// Bytes of a range that are stored somewhere.
+  func storedByteCount(in range: Range<UInt64>) -> UInt64 {
+    var count: UInt64 = 0
+    forEachStoredRange(in: range) {
+      count += $0.upperBound - $0.lowerBound
+      return true
+    }
+    return count
+  }
+
+  /// The first byte at or after `offset` that is stored somewhere; the end when there is none.
   func firstStoredByte(from offset: UInt64) -> UInt64 {
-    guard isFlattened else { return file.firstStoredByte(from: offset) }
-    let index = runs.partitioningIndex { $0.end > offset }
-    return index < runs.count ? max(offset, runs[index].start) : byteCount
+    var first = byteCount
+    guard offset < byteCount else { return first }
+    forEachStoredRange(in: offset..<byteCount) {
+      first = $0.lowerBound
+      return false
+    }
+    return first
   }
 }

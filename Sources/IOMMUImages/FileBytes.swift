@@ -14,8 +14,12 @@ package final class FileBytes: Sendable {
   var isDevice: Bool { input.isDevice }
 
   private let input: InputFile
-  /// Glibc's `SEEK_DATA`, which is not imported. Source: `lseek(2)`.
+  /// Glibc's `SEEK_DATA` and `SEEK_HOLE`, which are not imported. Source: `lseek(2)`.
   private static let seekData: Int32 = 3
+  private static let seekHole: Int32 = 4
+  /// Parts between holes that are told apart; what lies behind them counts as stored.
+  private static let storedRangeLimit = 1 << 20
+  private let known = Mutex<[Range<UInt64>]?>(nil)
   private let failure = Mutex<ImageError?>(nil)
 
   /// - Parameter isMapped: `false` reads a file that could be mapped, as those are read that cannot.
@@ -130,14 +134,36 @@ package final class FileBytes: Sendable {
     return isThere ? bytes.span.integer(Word.self, at: 0) : nil
   }
 
-  /// The first byte at or after `offset` that the file system stores; what it leaves out is zero.
-  /// The end of the file when there is none.
-  func firstStoredByte(from offset: UInt64) -> UInt64 {
-    guard offset < byteCount else { return byteCount }
-    let place = lseek(input.descriptor, off_t(offset), Self.seekData)
-    if place >= 0 { return min(UInt64(place), byteCount) }
-    // ENXIO: zeros to the end. Anything else: the file system cannot say.
-    return errno == ENXIO ? byteCount : offset
+  /// What the file system stores: half-open, ascending, not touching each other; holes are zero.
+  ///
+  /// - Complexity: O(*n*) in the number of holes, the first time.
+  var storedRanges: [Range<UInt64>] {
+    known.withLock { known in
+      if let known { return known }
+      let ranges = findStoredRanges()
+      known = ranges
+      return ranges
+    }
+  }
+
+  private func findStoredRanges() -> [Range<UInt64>] {
+    var ranges: [Range<UInt64>] = []
+    var offset: UInt64 = 0
+    // A device has no holes that the system tells of.
+    while !input.isDevice, offset < byteCount, ranges.count < Self.storedRangeLimit {
+      let data = lseek(input.descriptor, off_t(offset), Self.seekData)
+      // ENXIO: zeros to the end. Anything else: the file system cannot say.
+      if data < 0, errno == ENXIO { return ranges }
+      guard data >= 0 else { break }
+      let start = UInt64(data)
+      guard start < byteCount else { return ranges }
+      let hole = lseek(input.descriptor, data, Self.seekHole)
+      let end = hole > data ? min(UInt64(hole), byteCount) : byteCount
+      ranges.append(start..<end)
+      offset = end
+    }
+    if offset < byteCount { ranges.append(offset..<byteCount) }
+    return ranges
   }
 
   /// Tells the system how the bytes are about to be looked at, such as `MADV_RANDOM`.

@@ -45,10 +45,7 @@ public enum ImageConverter {
         remedy: image.incompleteness.isEmpty
           ? "dump the memory again" : "what there was is cut off; copy the file again")
     }
-    // A kdump-compressed dump has a descriptor for each page, zero fill too.
-    let total = segments.reduce(UInt64(0)) {
-      $0 + (target == .raw || target == .elf ? $1.storedByteCount : $1.end - $1.start)
-    }
+    let total = segments.reduce(UInt64(0)) { $0 + $1.storedByteCount }
     let reader = ConversionReader(image: image, total: total, progress: progress)
     let file = try OutputFile(path: path, from: image.paths)
     var report = Report()
@@ -125,14 +122,21 @@ extension MemoryImage {
         segments.append(.init(start: start, storedEnd: isStored ? end : start, end: end))
       }
     }
-    if let pieces = (paged as? PieceMemory)?.pieces {
-      for piece in pieces { append(piece.start, piece.end, isStored: piece.source != .zeros) }
-    } else if paged != nil {
-      for range in backedRanges {
-        append(range.lowerBound.rawValue, range.upperBound.rawValue, isStored: true)
+    let stored = storedRanges
+    var next = 0
+    for range in backedRanges {
+      var start = range.lowerBound
+      while next < stored.count, stored[next].lowerBound < range.upperBound {
+        if start < stored[next].lowerBound {
+          append(start.rawValue, stored[next].lowerBound.rawValue, isStored: false)
+        }
+        start = stored[next].upperBound
+        append(stored[next].lowerBound.rawValue, start.rawValue, isStored: true)
+        next += 1
       }
-    } else {
-      table.forEach { append($0, $0 + $1, isStored: $2) }
+      if start < range.upperBound {
+        append(start.rawValue, range.upperBound.rawValue, isStored: false)
+      }
     }
     return segments
   }

@@ -30,8 +30,8 @@ public struct ImageSummary: Sendable {
   public var pageByteCount: UInt64
   /// Bytes of memory that the files store.
   public var storedByteCount: UInt64
-  /// Bytes that count as zero and are not stored: the end of PT_LOADs, or pages of zeros that share
-  /// one page's bytes.
+  /// Bytes that count as zero and are not stored: the end of PT_LOADs, gaps of a stream, or pages of
+  /// zeros that share one page's bytes.
   public var zeroByteCount: UInt64
   /// Bytes of memory that were left out; `nil` where the format cannot say, or a file is cut off
   /// that would.
@@ -70,18 +70,19 @@ extension MemoryImage {
       summary.storedByteCount =
         (census.pageCount - census.zeroPageCount) * kdump.pageByteCount
       summary.excludedByteCount = kdump.excludedPageCount.map { $0 * kdump.pageByteCount }
-    } else if let pieces = (paged as? PieceMemory)?.pieces {
-      for piece in pieces { summary.count(piece.byteCount, piece.source != .zeros) }
     } else {
-      table.forEach { summary.count($1, $2) }
+      // Holes of a file are the file system's: a copy of the dump may have others.
+      forEachPiece { piece in
+        var stored: UInt64 = 0
+        if case .file(let offset) = piece.source {
+          stored = files[0].recordedByteCount(in: offset..<offset + piece.byteCount)
+        }
+        // Pieces do not overlap: neither sum is beyond 2^64 − 1.
+        summary.storedByteCount += stored
+        summary.zeroByteCount += piece.byteCount - stored
+      }
     }
     return summary
-  }
-}
-
-extension ImageSummary {
-  fileprivate mutating func count(_ byteCount: UInt64, _ isStored: Bool) {
-    if isStored { storedByteCount += byteCount } else { zeroByteCount += byteCount }
   }
 }
 
@@ -99,7 +100,9 @@ private struct KdumpCensus {
       var first = (offset: UInt64.max, index: UInt64(0), pages: UInt64(0))
       var descriptors = KdumpDescriptors(file)
       var index: UInt64 = 0
-      while let descriptor = descriptors.next() {
+      while true {
+        index += descriptors.skipLost()
+        guard let descriptor = descriptors.next() else { break }
         defer { index += 1 }
         if file.isLost(descriptor) { continue }
         pageCount += 1

@@ -44,6 +44,8 @@ struct KdumpFile: Sendable {
   private func endsTooEarly() -> Bool {
     guard unknownFrames.isEmpty else { return true }
     guard descriptorCount > 0 else { return false }
+    // Descriptors in a hole were never written.
+    if storedDescriptorCount < descriptorCount { return true }
     var index = descriptorCount - 1
     let last = descriptor(at: index)
     if isLost(last) { return true }
@@ -56,6 +58,13 @@ struct KdumpFile: Sendable {
       }
     }
     return false
+  }
+
+  /// Descriptors that are stored, in part at least: no more pages can be.
+  var storedDescriptorCount: UInt64 {
+    let stride = Descriptor.byteCount
+    let table = header.descriptors..<header.descriptors + descriptorCount * stride
+    return min(descriptorCount, (file.storedByteCount(in: table) + stride - 1) / stride)
   }
 
   /// Descriptors that opening looks at; the pages of a dump whose last million pages are zero are
@@ -157,20 +166,24 @@ struct KdumpFile: Sendable {
   /// Goes through the dumped frames that this file should have, ascending, in runs that are there
   /// and runs that are lost.
   ///
-  /// - Complexity: O(*n*) in the bitmap's bytes, and in the descriptors of a file that is incomplete.
+  /// - Complexity: O(*n*) in the bitmap's bytes, and in the descriptors that are stored of a file that
+  ///   is incomplete.
   func forEachRun(_ body: (_ frames: Range<UInt64>, _ isLost: Bool) -> Void) {
     var descriptors = KdumpDescriptors(self)
     dumped.forEachRun(in: header.frames) { run in
       guard isIncomplete else { return body(run, false) }
       var start = run.lowerBound
       var wasLost = false
-      for frame in run {
-        let isLost = descriptors.next().map { self.isLost($0) } ?? true
+      var frame = run.lowerBound
+      while frame < run.upperBound {
+        let skipped = descriptors.skipLost(atMost: run.upperBound - frame)
+        let isLost = skipped > 0 || descriptors.next().map { self.isLost($0) } ?? true
         if isLost != wasLost, frame > start {
           body(start..<frame, wasLost)
           start = frame
         }
         wasLost = isLost
+        frame += max(skipped, 1)
       }
       body(start..<run.upperBound, wasLost)
     }
@@ -262,6 +275,21 @@ struct KdumpDescriptors {
   private var index: UInt64 = 0
 
   init(_ file: KdumpFile) { self.file = file }
+
+  /// Passes over descriptors that are not stored, in a hole or beyond the end of the file.
+  ///
+  /// - Returns: How many; 0 where the next one is stored.
+  mutating func skipLost(atMost limit: UInt64 = .max) -> UInt64 {
+    guard position == chunk.count, index < file.descriptorCount else { return 0 }
+    let stride = KdumpFile.Descriptor.byteCount
+    let place = file.header.descriptors + index * stride
+    let next = file.file.firstStoredByte(from: place)
+    let room = min(limit, file.descriptorCount - index)
+    let lost =
+      next >= file.file.byteCount ? room : min(room, (next - min(next, place)) / stride)
+    index += lost
+    return lost
+  }
 
   /// The next one; `nil` after the last. One that is cut off is that of a lost page.
   mutating func next() -> KdumpFile.Descriptor? {

@@ -148,8 +148,9 @@ final class KdumpMemory: PagedMemory {
   /// What files lack that are incomplete.
   var incompleteness: [Incompleteness] { isIncomplete ? surveyed.incompleteness : [] }
 
+  /// Pages of 4 KiB for which there is a descriptor.
   var storedPageCount: UInt64 {
-    files.reduce(0) { $0 + $1.descriptorCount } << pageShift / PageCount.pageByteCount
+    files.reduce(0) { $0 + $1.storedDescriptorCount } << pageShift / PageCount.pageByteCount
   }
 
   // MARK: What could not be given

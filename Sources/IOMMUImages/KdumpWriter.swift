@@ -11,7 +11,9 @@ struct KdumpWriter<Output: DumpOutput> {
   private let pageByteCount: UInt64
   /// Runs of frames that are written, ascending, not touching each other.
   private let runs: [Range<UInt64>]
-  /// The same of frames that were dumped and are lost: their descriptors say so.
+  /// Those of the runs that have a stored byte; all others are zero.
+  private let storedRuns: [Range<UInt64>]
+  /// Runs of frames that were dumped and are lost: their descriptors say so.
   private let lostRuns: [Range<UInt64>]
   private let frameCount: UInt64
   private let notes: [UInt8]
@@ -25,6 +27,7 @@ struct KdumpWriter<Output: DumpOutput> {
     self.pageByteCount = pageByteCount
     let backed = image.backedRanges
     runs = Self.frames(of: backed, pageByteCount)
+    storedRuns = Self.frames(of: image.storedRanges, pageByteCount)
     lostRuns = Self.frames(of: image.lostRanges, pageByteCount, without: runs)
     isPartial = backed.contains {
       ($0.lowerBound.rawValue | $0.upperBound.rawValue) % pageByteCount != 0
@@ -92,11 +95,21 @@ struct KdumpWriter<Output: DumpOutput> {
 
   // MARK: Writing
 
-  /// Pages that are listed as lost, 4 TiB of them: a header that is damaged may claim any number.
-  private static var lostFrameLimit: UInt64 { 1 << 30 }
+  /// Bytes that pages may take of which nothing is stored, where what is stored takes fewer: the
+  /// descriptors of 4 GiB of zeros. A header may claim any number of them.
+  private static var unstoredByteLimit: UInt64 { KdumpLayout.Descriptor.byteCount << 20 }
+
+  /// Bytes of descriptors and bitmaps that say of pages that they are zero or lost.
+  private var unstoredByteCount: UInt64 {
+    func count(_ runs: [Range<UInt64>]) -> UInt64 { runs.reduce(0) { $0 + UInt64($1.count) } }
+    // At most 2^40 frames: no product overflows.
+    return (count(runs) - count(storedRuns)) * KdumpLayout.Descriptor.byteCount
+      + count(lostRuns) / 4
+  }
 
   /// - Throws: ``ImageError`` when zlib is not installed, when more memory is there than 32-bit
-  ///   counts of bitmap blocks reach, or as the reader and the output do.
+  ///   counts of bitmap blocks reach, when most of it is zeros that the dump does not store, or as
+  ///   the reader and the output do.
   func write(
     _ reader: ConversionReader, _ report: inout ImageConverter.Report
   ) throws(ImageError) {
@@ -110,10 +123,12 @@ struct KdumpWriter<Output: DumpOutput> {
         file: image.path, found: "has memory beyond 52 address bits",
         remedy: "write an ELF core instead")
     }
-    guard lostRuns.reduce(0, { $0 + UInt64($1.count) }) <= Self.lostFrameLimit else {
+    let storedByteCount = storedRuns.reduce(0) { $0 + UInt64($1.count) } * pageByteCount
+    guard unstoredByteCount <= max(Self.unstoredByteLimit, storedByteCount) else {
       throw ImageError(
-        file: image.path, found: "has lost more memory than can be listed page by page",
-        remedy: "write an ELF core instead")
+        file: image.path,
+        found: "counts more memory that is zero or lost than can be listed page by page",
+        remedy: "write an ELF core instead, which says it in a line")
     }
     try writeHeaders()
     try writeBitmaps()
@@ -216,9 +231,31 @@ struct KdumpWriter<Output: DumpOutput> {
       }
     }
 
+    var zeros = ByteWriter(byteCount: KdumpLayout.Descriptor.byteCount)
+    zeros.put(zeroPage, at: KdumpLayout.Descriptor.offset)
+    zeros.put(UInt32(pageByteCount), at: KdumpLayout.Descriptor.size)
+    let zeroPages = [[UInt8]](repeating: zeros.bytes, count: 4096).flatMap { $0 }
+    func storeZeros(_ count: UInt64) throws(ImageError) {
+      var left = count * KdumpLayout.Descriptor.byteCount
+      while left > 0 {
+        let step = min(left, UInt64(zeroPages.count))
+        try table.append(zeroPages.span.extracting(0..<Int(step)))
+        left -= step
+      }
+    }
+
+    var next = 0
     try forEachRun { (run, isLost) throws(ImageError) in
       guard isLost else {
-        return try reader.forEachPage(in: run, pageByteCount: pageByteCount, store)
+        var frame = run.lowerBound
+        while next < storedRuns.count, storedRuns[next].lowerBound < run.upperBound {
+          let stored = storedRuns[next]
+          try storeZeros(stored.lowerBound - frame)
+          try reader.forEachPage(in: stored, pageByteCount: pageByteCount, store)
+          frame = stored.upperBound
+          next += 1
+        }
+        return try storeZeros(run.upperBound - frame)
       }
       // Descriptors of zeros, which need not be written.
       try table.flush()

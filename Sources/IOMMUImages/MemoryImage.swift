@@ -1,4 +1,5 @@
 import IOMMUFormats
+import Synchronization
 
 /// A dump as physical memory: an ELF core, a kdump-compressed dump in one file or several, raw bytes
 /// from address 0; each also as a flattened stream; or the memory of the machine that runs.
@@ -30,6 +31,7 @@ public final class MemoryImage: PhysicalMemory, Sendable {
   /// Memory that cannot be looked at in place; `nil` when the segments are all there is.
   let paged: (any PagedMemory)?
   private let rangesInPlace: [Range<PhysicalAddress>]
+  private let stored = Mutex<Stored?>(nil)
   /// What a file lacks of memory that its headers name: half-open, ascending, not touching.
   private let lostInPlace: [Range<PhysicalAddress>]
   /// Of a file that is not kdump-compressed.
@@ -180,9 +182,77 @@ public final class MemoryImage: PhysicalMemory, Sendable {
   /// - Complexity: O(1), but O(*n*) in the bitmap's bytes the first time for a kdump-compressed dump.
   public var backedRanges: [Range<PhysicalAddress>] { paged?.backedRanges ?? rangesInPlace }
 
-  /// Pages of the file: no dump stores more, whatever its headers claim.
+  /// What the files store: half-open, ascending, not touching each other. The rest of what the image
+  /// holds is zero: zeros that an ELF core counts, gaps between the records of a stream, holes of a
+  /// file.
+  ///
+  /// - Complexity: O(1); the first time O(*n*) in pieces, records and holes, or in the bitmap's bytes
+  ///   of a kdump-compressed dump.
+  public var storedRanges: [Range<PhysicalAddress>] {
+    // Whatever has a descriptor is a page of its own, of zeros perhaps.
+    if let kdump = paged as? KdumpMemory { return kdump.backedRanges }
+    return known.ranges
+  }
+
+  /// What the files store, other than kdump-compressed ones.
+  private struct Stored {
+    var ranges: [Range<PhysicalAddress>]
+    var pageCount: UInt64
+  }
+
+  /// Made when it is first asked for: a file may have a million holes.
+  private var known: Stored {
+    stored.withLock { known in
+      if let known { return known }
+      let ranges = findStoredRanges()
+      var pages: UInt64 = 0
+      // One past the last page that was counted; the next range may begin in it.
+      var end: UInt64 = 0
+      for range in ranges {
+        let first = max(range.lowerBound.rawValue / PageCount.pageByteCount, end)
+        end = (range.upperBound.rawValue - 1) / PageCount.pageByteCount + 1
+        pages += end - min(first, end)
+      }
+      known = Stored(ranges: ranges, pageCount: pages)
+      return Stored(ranges: ranges, pageCount: pages)
+    }
+  }
+
+  private func findStoredRanges() -> [Range<PhysicalAddress>] {
+    var ranges: [Range<PhysicalAddress>] = []
+    func append(_ start: UInt64, _ end: UInt64) {
+      if let last = ranges.last, last.upperBound.rawValue == start {
+        ranges[ranges.count - 1] = last.lowerBound..<PhysicalAddress(end)
+      } else {
+        ranges.append(PhysicalAddress(start)..<PhysicalAddress(end))
+      }
+    }
+    forEachPiece { piece in
+      guard case .file(let offset) = piece.source else { return }
+      var next = piece.start
+      files[0].forEachStoredRange(in: offset..<offset + piece.byteCount) { part in
+        next = piece.start + (part.upperBound - offset)
+        append(piece.start + (part.lowerBound - offset), next)
+        return ranges.count < ELFCoreReader.pieceLimit
+      }
+      // Pieces over the same holes may be any number: what is not told apart counts as stored.
+      if ranges.count >= ELFCoreReader.pieceLimit, next < piece.end { append(next, piece.end) }
+    }
+    return ranges
+  }
+
+  /// Goes through the pieces of a dump that is not kdump-compressed, ascending.
+  func forEachPiece(_ body: (ImagePiece) -> Void) {
+    if let pieces = (paged as? PieceMemory)?.pieces { return pieces.forEach(body) }
+    table.forEach(body)
+  }
+
+  /// Pages with a byte that a file stores; no more than it has room for, whatever its headers claim.
   public var storedPageCount: UInt64 {
-    paged?.storedPageCount ?? files[0].byteCount / PageCount.pageByteCount + 1
+    if let kdump = paged as? KdumpMemory { return kdump.storedPageCount }
+    let file = files[0]
+    let room = file.storedByteCount(in: 0..<file.byteCount) / PageCount.pageByteCount + 1
+    return format == .device ? known.pageCount : min(known.pageCount, room)
   }
 
   /// What is strange about the files and no error; what they lack comes first.

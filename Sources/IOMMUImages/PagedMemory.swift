@@ -4,8 +4,6 @@ import IOMMUFormats
 protocol PagedMemory: AnyObject, Sendable {
   /// What answers: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
-  /// Pages of 4 KiB that the file may store, whatever its headers claim.
-  var storedPageCount: UInt64 { get }
   /// Why pages that are there could not be given, each reason once.
   var problems: [ImageError] { get }
 
@@ -27,15 +25,6 @@ final class PieceMemory: PagedMemory {
     self.file = file
     self.pieces = pieces
     backedRanges = joinedRanges(pieces)
-  }
-
-  /// A device has no length of its own; what is in its pieces counts.
-  var storedPageCount: UInt64 {
-    let stored = pieces.reduce(UInt64(0)) {
-      // Pieces do not overlap: the sum is at most 2^64 − 1.
-      $0 + ($1.source == .zeros ? 0 : $1.byteCount)
-    }
-    return min(stored, file.file.byteCount) / PageCount.pageByteCount + 1
   }
 
   /// The file's own problem says what failed.

@@ -73,13 +73,21 @@ struct SegmentTable: ~Copyable, @unchecked Sendable {
     unsafe buckets.deallocate()
   }
 
-  /// Goes through the segments, ascending.
-  func forEach(_ body: (_ start: UInt64, _ byteCount: UInt64, _ isStored: Bool) -> Void) {
+  /// Goes through what the table was made of, ascending.
+  func forEach(_ body: (ImagePiece) -> Void) {
     // Safe: the bucket at the end has the last segment's index.
     for index in 0...Int(unsafe buckets[Self.bucketCount]) {
       let segment = unsafe segments[index]
       guard unsafe segment.byteCount > 0 else { continue }
-      unsafe body(segment.start, segment.byteCount, segment.bytes != nil)
+      var source = ImagePiece.Source.zeros
+      if let bytes = unsafe segment.bytes, let start = unsafe mapping?.bytes.baseAddress {
+        // Safe: both point into the mapping, as the initialiser has checked.
+        source = unsafe .file(UInt64(bytes - start))
+      }
+      unsafe body(
+        ImagePiece(
+          start: segment.start, end: segment.start + segment.byteCount, source: source,
+          priority: 0))
     }
   }
 

@@ -62,7 +62,7 @@ import Testing
     _ = try open(path, [(0x10_0000, 0), (0x10_0000 + Self.byteCount - 8, 7), (0, nil)])
   }
 
-  /// All pages are dumped, and only the last one's descriptor says where.
+  /// All pages are dumped, and only the last one's descriptor was written.
   @Test func `a kdump-compressed dump of 256 GiB opens at once`() throws {
     let bitmap = Self.pageCount / 8
     let blocks = 2 * bitmap / 4096
@@ -80,8 +80,49 @@ import Testing
         (data, PackedPage.plain),
       ])
     let image = try open(path, [(Self.byteCount - 4096, PackedPage.quadword)])
-    #expect(image.backedRanges == [.physical(0..<Self.byteCount)])
-    #expect(image.storedPageCount == Self.pageCount)
+    let last = Self.byteCount - 4096
+    #expect(image.backedRanges == [.physical(last..<Self.byteCount)])
+    #expect(image.storedRanges == image.backedRanges)
+    #expect(image.presence(of: PhysicalAddress(0)) == .cutOff)
+    #expect(image.incompleteness.first?.missingByteCount == last)
+    // The block of 4 KiB that holds the descriptor has room for 170 and a part.
+    #expect(image.storedPageCount == 171)
+  }
+
+  @Test func `holes of a raw file and of a PT_LOAD are not stored`() throws {
+    let end = Self.byteCount - 4096
+    let raw = try MemoryImage(
+      path: sparse("raw", byteCount: Self.byteCount, [(1 << 30, [1]), (end, [2])]))
+    #expect(
+      raw.storedRanges == [
+        .physical(1 << 30..<1 << 30 + 4096), .physical(end..<Self.byteCount),
+      ])
+    #expect(raw.storedPageCount == 2)
+    // A copy without holes is the same dump.
+    #expect(raw.summary().storedByteCount == Self.byteCount)
+    let header = TinyELF([
+      .init(physical: 0x10_0000, memorySize: 1 << 60, fileSize: Self.byteCount, offset: 4096)
+    ]).bytes
+    let core = try MemoryImage(
+      path: sparse("elf", byteCount: 4096 + Self.byteCount, [(0, header), (4096 + end, [7])]))
+    #expect(core.storedRanges == [.physical(0x10_0000 + end..<0x10_0000 + Self.byteCount)])
+    #expect(core.backedRanges == [.physical(0x10_0000..<0x10_0000 + 1 << 60)])
+    #expect(core.storedPageCount == 1)
+  }
+
+  @Test func `a sparse file of 64 GiB is converted without its holes`() throws {
+    let path = sparse("raw", byteCount: 64 << 30, [(1 << 30, [1])])
+    let image = try MemoryImage(path: path)
+    let report = try ImageConverter.write(image, to: scratch.path("elf"), as: .elf)
+    #expect(report.byteCount == 4096)
+    #expect(report.fileByteCount == 8192)
+    let elf = try MemoryImage(path: scratch.path("elf"))
+    #expect(elf.backedRanges == [.physical(0..<64 << 30)])
+    #expect(elf.quadword(at: PhysicalAddress(1 << 30)) == 1)
+    let raw = try ImageConverter.write(elf, to: scratch.path("raw2"), as: .raw)
+    #expect(raw.byteCount == 4096)
+    #expect(raw.fileByteCount == 64 << 30)
+    #expect(try MemoryImage(path: scratch.path("raw2")).storedPageCount == 1)
   }
 
   /// 2^40 frames, the most that are read, take 256 GiB of bitmaps; all but one are holes.

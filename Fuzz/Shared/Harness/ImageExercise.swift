@@ -18,6 +18,7 @@ enum ImageExercise {
     }
     precondition(ranges.allSatisfy { !$0.isEmpty }, "a range holds a byte")
     for range in ranges.prefix(32) + ranges.suffix(32) { look(at: range, of: image) }
+    look(atStored: image.storedRanges, of: image)
     _ = image.warnings
     _ = image.vmcoreInfo?["OSRELEASE"]
     _ = image.summary()
@@ -47,6 +48,28 @@ enum ImageExercise {
     }
     precondition(
       !range.contains(PhysicalAddress(last &+ 1)), "the byte after a range is not in it")
+  }
+
+  /// What is stored lies in what answers; what lies beside it and answers is zero.
+  private static func look(atStored stored: [Range<PhysicalAddress>], of image: MemoryImage) {
+    let backed = image.backedRanges
+    var next = 0
+    for (index, range) in stored.enumerated() {
+      precondition(!range.isEmpty, "a range holds a byte")
+      precondition(index == 0 || stored[index - 1].upperBound < range.lowerBound, "ranges ascend")
+      while next < backed.count, backed[next].upperBound <= range.lowerBound { next += 1 }
+      precondition(
+        next < backed.count && backed[next].lowerBound <= range.lowerBound
+          && range.upperBound <= backed[next].upperBound, "what is stored answers")
+      let end = min(
+        backed[next].upperBound,
+        index + 1 < stored.count ? stored[index + 1].lowerBound : backed[next].upperBound)
+      guard index < 32, range.upperBound < end else { continue }
+      let zeros = min(range.upperBound.rawValue + 64, end.rawValue) - range.upperBound.rawValue
+      precondition(
+        image.bytes(at: range.upperBound, count: Int(zeros))?.allSatisfy { $0 == 0 } != false,
+        "what nobody stores is zero")
+    }
   }
 
   /// What is written reads as what was read.

@@ -31,8 +31,13 @@ public protocol PhysicalMemory {
   /// The ranges that answer: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
 
-  /// Pages that may hold anything but zeros: what bounds the tables there can be. A dump may claim
-  /// to hold more memory than any machine has; its file is as long as it is.
+  /// What of ``backedRanges`` is stored somewhere, byte for byte: half-open, ascending, not touching
+  /// each other. All else that answers is zero: what a dump counts as zeros, a gap between the records
+  /// of a stream, a hole of a sparse file. A dump may claim to hold more memory than any machine has;
+  /// what goes through memory goes through these.
+  var storedRanges: [Range<PhysicalAddress>] { get }
+
+  /// Pages that may hold anything but zeros: what bounds the tables there can be.
   var storedPageCount: UInt64 { get }
 
   /// What of the memory can be read in place; empty where words have to be asked for.
@@ -50,7 +55,10 @@ extension PhysicalMemory {
   /// `false`: the memory is a machine's own.
   public func isAbsent(at _: PhysicalAddress) -> Bool { false }
 
-  public var storedPageCount: UInt64 { backedPageCount }
+  /// All that answers: what knows of no zeros that nobody stores.
+  public var storedRanges: [Range<PhysicalAddress>] { backedRanges }
+
+  public var storedPageCount: UInt64 { storedPageRanges.pageCount }
   public var window: MemoryWindow { MemoryWindow() }
 
   /// The big-endian quadword at `address`; `nil` when any of its eight bytes is not there.
@@ -74,9 +82,41 @@ extension PhysicalMemory {
     return bytes.count == byteCount ? bytes : nil
   }
 
+  /// Whole pages with a stored byte, as far as they answer: half-open, ascending, not touching each
+  /// other.
+  public var storedPageRanges: [Range<PhysicalAddress>] {
+    let backed = backedRanges
+    var ranges: [Range<PhysicalAddress>] = []
+    var next = 0
+    for stored in storedRanges {
+      let start = stored.lowerBound.alignedDown(to: PageCount.pageByteCount)
+      let last = PhysicalAddress((stored.upperBound.rawValue - 1) | (PageCount.pageByteCount - 1))
+      while next < backed.count, backed[next].upperBound <= start { next += 1 }
+      var index = next
+      while index < backed.count, backed[index].lowerBound <= last {
+        // What answers ends at 2^64 − 1 at the latest.
+        let end = min(backed[index].upperBound, last.advanced(byBytes: 1) ?? last)
+        let part = max(backed[index].lowerBound, start)..<end
+        index += 1
+        if let previous = ranges.last, part.lowerBound <= previous.upperBound {
+          ranges[ranges.count - 1] =
+            previous.lowerBound..<max(previous.upperBound, part.upperBound)
+        } else {
+          ranges.append(part)
+        }
+      }
+    }
+    return ranges
+  }
+
   /// Pages that answer, each counted once; the last page of a range counts whole.
-  public var backedPageCount: UInt64 {
+  public var backedPageCount: UInt64 { backedRanges.pageCount }
+}
+
+extension [Range<PhysicalAddress>] {
+  /// Pages of 4 KiB in ascending ranges; the last page of a range counts whole.
+  var pageCount: UInt64 {
     // Not (n + 4095) / 4096: a damaged dump may claim to hold every address there is.
-    backedRanges.reduce(0) { $0 + $1.byteCount / 4096 + ($1.byteCount % 4096 == 0 ? 0 : 1) }
+    reduce(0) { $0 + $1.byteCount / 4096 + ($1.byteCount % 4096 == 0 ? 0 : 1) }
   }
 }

@@ -39,6 +39,7 @@ public struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
   public func presence(of address: PhysicalAddress) -> Presence { base.presence(of: address) }
   public func isAbsent(at address: PhysicalAddress) -> Bool { base.isAbsent(at: address) }
   public var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
+  public var storedRanges: [Range<PhysicalAddress>] { base.storedRanges }
   public var storedPageCount: UInt64 { base.storedPageCount }
 
   private func noting<Word>(_ word: Word?, at address: PhysicalAddress) -> Word? {
