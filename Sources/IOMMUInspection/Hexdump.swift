@@ -12,6 +12,9 @@ public enum Hexdump {
   /// Bytes read at a time, a multiple of a line: what a dump of any length needs of memory.
   static let chunkByteCount = 65_536
 
+  /// Zeros that nobody stores are read up to here, a multiple of a line; the rest of their run is not.
+  static let zeroByteCount: UInt64 = 1024
+
   /// Writes the bytes of `range`, half-open; lines are counted from its first byte.
   public static func write(
     _ range: Range<PhysicalAddress>, of memory: some PhysicalMemory,
@@ -27,7 +30,9 @@ public enum Hexdump {
     var writer = LineWriter(notes: notes, style: style)
     var buffer = [UInt8](repeating: 0, count: chunkByteCount)
     let backed = memory.backedRanges
+    let stored = memory.storedRanges
     var next = backed.partitioningIndex { $0.upperBound > range.lowerBound }
+    var nextStored = stored.partitioningIndex { $0.upperBound > range.lowerBound }
     let end = range.upperBound.rawValue
     var position = range.lowerBound.rawValue
     var gapStart: UInt64?
@@ -42,7 +47,16 @@ public enum Hexdump {
         position = start
         continue
       }
-      let wanted = Int(min(UInt64(buffer.count), end - position))
+      while nextStored < stored.count, stored[nextStored].upperBound.rawValue <= position {
+        nextStored += 1
+      }
+      // What is stored, and as much of the zeros behind it as is worth a look.
+      let isStored =
+        nextStored < stored.count && stored[nextStored].lowerBound.rawValue <= position
+      let storedEnd = isStored ? stored[nextStored].upperBound.rawValue : position
+      let worth = min(storedEnd - position, UInt64(buffer.count)) + Self.zeroByteCount
+      let lines = worth & ~UInt64(lineByteCount - 1)
+      let wanted = Int(min(lines, UInt64(buffer.count), end - position))
       let count = fill(&buffer, upTo: wanted, from: position, of: memory)
       guard count > 0 else {
         // A page that its own range promises and that is not there after all.
@@ -58,6 +72,16 @@ public enum Hexdump {
       isAnythingShown = true
       position += UInt64(count)
       writer.flush(to: &out)
+      while nextStored < stored.count, stored[nextStored].upperBound.rawValue <= position {
+        nextStored += 1
+      }
+      // Zeros that nobody stores are further lines of what stands for them, and need no look.
+      let zeroEnd = min(
+        end, next < backed.count ? backed[next].upperBound.rawValue : position,
+        nextStored < stored.count ? stored[nextStored].lowerBound.rawValue : .max)
+      if zeroEnd > position, writer.isSqueezingZeros {
+        position += writer.silentByteCount(of: zeroEnd - position)
+      }
     }
     if let start = gapStart { writer.gap(start..<end) }
     if isAnythingShown { writer.offset(end) }
@@ -121,6 +145,16 @@ private struct LineWriter<Notes: LineNotes> {
     self.notes = notes
     self.style = style
     text.reserveCapacity(Hexdump.chunkByteCount * 6)
+  }
+
+  /// The last line was of zeros, and so was the one before it.
+  var isSqueezingZeros: Bool { isSqueezing && previous.map { $0 == (0, 0) } ?? false }
+
+  /// Bytes of whole lines in a run of zeros about which there is nothing to say: an entry that ends
+  /// behind the run may begin in its last lines.
+  func silentByteCount(of byteCount: UInt64) -> UInt64 {
+    let tail: UInt64 = 256
+    return byteCount < tail ? 0 : (byteCount - tail) & ~UInt64(Hexdump.lineByteCount - 1)
   }
 
   mutating func flush(to out: inout some TextOutputStream) {

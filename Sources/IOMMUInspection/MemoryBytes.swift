@@ -16,15 +16,21 @@ extension PhysicalMemory {
   }
 
   /// Shows what is there from an address on, at most as many bytes as `byteCount` and `buffer` have:
-  /// where they lie when that can be, else copied into the buffer.
+  /// where they lie when that can be, else copied into the buffer. Bytes in place that end inside a
+  /// page are shown up to the page before, since it may go on elsewhere.
   func withBytes<Result>(
     from address: PhysicalAddress, upTo byteCount: Int, buffer: inout [UInt8],
     _ body: (Span<UInt8>) -> Result
   ) -> Result {
     // Safe: bytes in place are there as long as the memory, which outlives the call.
     if let bytes = unsafe bytesInPlace(from: address) {
-      return unsafe body(
-        Span(_unsafeBytes: UnsafeRawBufferPointer(rebasing: bytes.prefix(byteCount))))
+      let toPage = Int(4096 - address.offsetInPage)
+      let whole = bytes.count < toPage ? 0 : toPage + (bytes.count - toPage) & ~4095
+      let count = bytes.count < byteCount ? whole : byteCount
+      if count > 0 {
+        return unsafe body(
+          Span(_unsafeBytes: UnsafeRawBufferPointer(rebasing: bytes.prefix(count))))
+      }
     }
     let count = copyBytes(from: address, to: &buffer, 0..<min(byteCount, buffer.count))
     return body(buffer.span.extracting(..<count))

@@ -24,8 +24,9 @@ extension Calgary {
     mutating func candidates(
       in memory: some PhysicalMemory, crashKernel _: [Range<PhysicalAddress>]
     ) -> [TableCandidate] {
-      TCETableJudge(memory: memory, endOfMemory: memory.endOfMemory)
-        .tceTables(pages: pages.numbers)
+      guard !pages.numbers.isEmpty else { return [] }
+      var judge = TCETableJudge(memory: memory)
+      return judge.tceTables(pages: pages.numbers)
     }
 
     static func unit(of candidate: TableCandidate, _: TableHints) -> FoundUnit {
@@ -80,14 +81,23 @@ extension TableCandidate.Kind {
 private struct TCETableJudge<Memory: PhysicalMemory> {
   let memory: Memory
   let endOfMemory: UInt64
+  let stored: [Range<PhysicalAddress>]
+  /// What is known of 64 KiB, by their first byte: tables of any size are made of such blocks.
+  private var blocks: [UInt64: TCECensus] = [:]
 
-  /// Places looked at: each may cost a look at 16 MiB, and machines have a dozen tables.
+  init(memory: Memory) {
+    self.memory = memory
+    endOfMemory = memory.endOfMemory
+    stored = memory.storedPageRanges
+  }
+
+  /// Places looked at: each may be a table of eight sizes, and machines have a dozen tables.
   private static var startLimit: Int { 1024 }
 
   /// The TCE tables among pages that look like parts of one.
   ///
   /// - Parameter pages: Ascending page numbers, each with TCEs in it.
-  func tceTables(pages: [UInt64]) -> [TableCandidate] {
+  mutating func tceTables(pages: [UInt64]) -> [TableCandidate] {
     let smallest = Calgary.TableSize.kib64.byteCount
     // Tables lie at multiples of 64 KiB: pages of the same 64 KiB are parts of one.
     var starts: [UInt64] = []
@@ -102,8 +112,10 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
       let next = beginnings.partitioningIndex { $0 > start }
       let limit = next < beginnings.count ? beginnings[next] : .max
       // A driver aligns a table to its size, and the next one begins after it.
-      let size = Calgary.TableSize.allCases.last {
-        start % $0.byteCount == 0 && $0.byteCount <= limit - start && isTCETable(start, $0)
+      var size: Calgary.TableSize?
+      for larger in Calgary.TableSize.allCases
+      where start % larger.byteCount == 0 && larger.byteCount <= limit - start {
+        if isTCETable(start, larger) { size = larger }
       }
       guard let size, let table = tceTable(PhysicalAddress(start), size) else { continue }
       candidates.append(table)
@@ -119,15 +131,18 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
   }
 
   /// All of the table is there, and hardly anything in it is no TCE.
-  private func isTCETable(_ start: UInt64, _ size: Calgary.TableSize) -> Bool {
+  private mutating func isTCETable(_ start: UInt64, _ size: Calgary.TableSize) -> Bool {
+    // `start` is a multiple of 64 KiB: all but the end may be beyond the last address.
     guard memory.quadword(at: PhysicalAddress(start)) != nil,
-      memory.quadword(at: PhysicalAddress(start + size.byteCount - 8)) != nil
+      memory.quadword(at: PhysicalAddress(start + (size.byteCount - 8))) != nil
     else { return false }
     let count = tceCensus(PhysicalAddress(start), size)
     return count.strange * 8 <= count.used
   }
 
-  private func tceTable(_ start: PhysicalAddress, _ size: Calgary.TableSize) -> TableCandidate? {
+  private mutating func tceTable(_ start: PhysicalAddress, _ size: Calgary.TableSize)
+    -> TableCandidate?
+  {
     let count = tceCensus(start, size)
     guard count.used > 0, count.strange * 8 <= count.used else { return nil }
     let limit = max(endOfMemory, 1)
@@ -163,13 +178,35 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
     var strange = 0
     var belowEnd = 0
     var firstIndex: UInt64 = .max
+
+    /// Joins what is known of a part of the table that begins at an entry.
+    mutating func add(_ other: TCECensus, at index: UInt64) {
+      used += other.used
+      strange += other.strange
+      belowEnd += other.belowEnd
+      if other.used > 0 { firstIndex = min(firstIndex, index + other.firstIndex) }
+    }
   }
 
-  private func tceCensus(_ start: PhysicalAddress, _ size: Calgary.TableSize) -> TCECensus {
+  private mutating func tceCensus(
+    _ start: PhysicalAddress, _ size: Calgary.TableSize
+  ) -> TCECensus {
+    let blockByteCount = Calgary.TableSize.kib64.byteCount
+    var census = TCECensus()
+    for offset in stride(from: 0, to: size.byteCount, by: Int(blockByteCount)) {
+      let block = start.rawValue + offset
+      let known = blocks[block] ?? tceCensus(PhysicalAddress(block), byteCount: blockByteCount)
+      blocks[block] = known
+      census.add(known, at: offset / 8)
+    }
+    return census
+  }
+
+  private func tceCensus(_ start: PhysicalAddress, byteCount: UInt64) -> TCECensus {
     var census = TCECensus()
     let ignored = Calgary.TranslationControlEntry.fields.filter { $0.use == .ignored }
     let mask = ignored.reduce(0) { $0 | $1.mask }
-    memory.forEachPiece(of: start..<PhysicalAddress(start.rawValue + size.byteCount)) {
+    memory.forEachPiece(of: start..<PhysicalAddress(start.rawValue + byteCount), in: stored) {
       page, bytes in
       for offset in stride(from: 0, to: bytes.count - 7, by: 8) {
         let word = bytes.integer(UInt64.self, at: offset)

@@ -4,22 +4,36 @@ extension PhysicalMemory {
   /// The first byte past all memory.
   var endOfMemory: UInt64 { backedRanges.last?.upperBound.rawValue ?? 0 }
 
-  /// Hands out what is there of a range, at most 64 KiB at a time.
+  /// Hands out what is there and stored of a range, in pieces that end with a page or with what is
+  /// there, at most 64 KiB at a time; a page with a stored byte whole.
+  ///
+  /// - Parameter pages: The memory's ``PhysicalMemory/storedPageRanges``.
   func forEachPiece(
-    of range: Range<PhysicalAddress>,
+    of range: Range<PhysicalAddress>, in pages: [Range<PhysicalAddress>],
     _ body: (PhysicalAddress, Span<UInt8>) -> Void
   ) {
     var buffer = [UInt8](repeating: 0, count: 65_536)
-    var address = range.lowerBound.rawValue
-    while address < range.upperBound.rawValue {
-      let wanted = Int(min(UInt64(buffer.count), range.upperBound.rawValue - address))
-      let count = copyBytes(from: PhysicalAddress(address), to: &buffer, 0..<wanted)
-      guard count > 0 else {
-        address = (address | 4095) + 1
-        continue
+    var index = pages.partitioningIndex { $0.upperBound > range.lowerBound }
+    while index < pages.count, pages[index].lowerBound < range.upperBound {
+      let part = pages[index].clamped(to: range)
+      index += 1
+      var address = part.lowerBound.rawValue
+      let end = part.upperBound.rawValue
+      while address < end {
+        // Up to a multiple of the buffer, so that all but the first begin at a page.
+        let room = UInt64(buffer.count) - address % UInt64(buffer.count)
+        let count = withBytes(
+          from: PhysicalAddress(address), upTo: Int(min(room, end - address)), buffer: &buffer
+        ) {
+          body(PhysicalAddress(address), $0)
+          return $0.count
+        }
+        // A range may promise a page that is not there.
+        address =
+          count > 0
+          ? address + UInt64(count)
+          : address | 4095 == .max ? end : min(end, (address | 4095) + 1)
       }
-      body(PhysicalAddress(address), buffer.span.extracting(..<count))
-      address += UInt64(count)
     }
   }
 }
@@ -35,7 +49,7 @@ extension TableFinder {
     }
     let sieve = PageSieve([mask])
     var finder = Self()
-    memory.forEachPiece(of: range) { address, bytes in
+    memory.forEachPiece(of: range, in: memory.storedPageRanges) { address, bytes in
       for offset in stride(from: 0, to: bytes.count - 4095, by: 4096) {
         let page = bytes.extracting(offset..<offset + 4096)
         guard !sieve.look(page).isIdle else { continue }

@@ -16,9 +16,10 @@ public struct TableSearch: Sendable {
   /// Everything found: tables that translate before the firmware's, the higher score first, and of
   /// equals the capture kernel's, which is in force later.
   public let candidates: [TableCandidate]
-  /// More places look like tables than any machine has: not all of them were followed.
+  /// More places look like tables than any machine has, or more memory is made of the same bytes of a
+  /// file than any dump has: not all of them were followed.
   public let isExhausted: Bool
-  /// Bytes of memory that were there to be searched.
+  /// Bytes of memory that were searched: all that are stored. Zeros that nobody stores are no table.
   public let byteCount: UInt64
 
   /// Candidates below this score are not worth a line.
@@ -29,7 +30,7 @@ public struct TableSearch: Sendable {
   /// - Parameters:
   ///   - crashKernel: Where the capture kernel lives, if that is known.
   ///   - progress: Called now and then.
-  /// - Complexity: O(bytes of memory), and one walk of the tables of each candidate.
+  /// - Complexity: O(bytes of memory that are stored), and one walk of the tables of each candidate.
   public init(
     in memory: some PhysicalMemory, crashKernel: [Range<PhysicalAddress>] = [],
     progress: (Progress) -> Void = { _ in }
@@ -37,7 +38,7 @@ public struct TableSearch: Sendable {
     var sweep = MemorySweep()
     byteCount = sweep.run(over: memory, progress: progress)
     var found: [TableCandidate] = []
-    var isExhausted = false
+    var isExhausted = sweep.isCut
     for index in sweep.finders.indices {
       found += sweep.finders[index].candidates(in: memory, crashKernel: crashKernel)
       isExhausted = isExhausted || sweep.finders[index].isExhausted
@@ -128,13 +129,16 @@ extension TableCandidate {
 /// One pass over memory: which pages are worth a closer look.
 private struct MemorySweep {
   var finders: [any TableFinder]
+  /// Memory was left out.
+  private(set) var isCut = false
   /// The finders that look at pages, by their masks.
   private let lookers: [Int]
   private let sieve: PageSieve
   /// The finders that look for signatures.
   private let readers: [(finder: Int, pattern: UInt32)]
 
-  private static let chunkByteCount = 1 << 16
+  /// How much is looked at between two words of progress.
+  private static let progressByteCount: UInt64 = 1 << 24
 
   init() {
     finders = TableFinders.all.map { $0.init() }
@@ -149,38 +153,38 @@ private struct MemorySweep {
   mutating func run(
     over memory: some PhysicalMemory, progress: (TableSearch.Progress) -> Void
   ) -> UInt64 {
-    let ranges = memory.backedRanges
+    let ranges = searchedRanges(of: memory)
     let total = ranges.reduce(0) { $0 &+ $1.byteCount }
-    var buffer = [UInt8](repeating: 0, count: Self.chunkByteCount)
     var done: UInt64 = 0
-    for range in ranges {
-      var address = range.lowerBound.rawValue
-      let end = range.upperBound.rawValue
-      while address < end {
-        // Up to a multiple of the chunk, so that all but the first begin at a page.
-        let room = UInt64(Self.chunkByteCount) - address % UInt64(Self.chunkByteCount)
-        let wanted = Int(min(room, end - address))
-        let count = memory.withBytes(
-          from: PhysicalAddress(address), upTo: wanted, buffer: &buffer
-        ) { piece in
-          look(at: piece, address, memory)
-          return piece.count
-        }
-        if count == 0 {
-          // A range may promise a page that is not there.
-          let next = min(end, address | 4095 == .max ? end : (address | 4095) + 1)
-          done &+= next - address
-          address = next
-          continue
-        }
-        address += UInt64(count)
-        done &+= UInt64(count)
-        if address % (UInt64(Self.chunkByteCount) << 8) == 0 {
-          progress(TableSearch.Progress(doneByteCount: done, byteCount: total))
-        }
-      }
+    var next = Self.progressByteCount
+    guard let first = ranges.first, let last = ranges.last else { return 0 }
+    memory.forEachPiece(of: first.lowerBound..<last.upperBound, in: ranges) { address, bytes in
+      look(at: bytes, address.rawValue, memory)
+      done &+= UInt64(bytes.count)
+      guard done >= next else { return }
+      next = done &+ Self.progressByteCount
+      progress(TableSearch.Progress(doneByteCount: done, byteCount: total))
     }
     return total
+  }
+
+  /// What is stored; of a dump that puts the bytes of its file at many places of memory, the first of
+  /// them.
+  private mutating func searchedRanges(
+    of memory: some PhysicalMemory
+  ) -> [Range<PhysicalAddress>] {
+    let ranges = memory.storedPageRanges
+    // Pages, of which there are at most 2^52.
+    var left = 1 << 15 + 4 * memory.storedPageCount
+    for (index, range) in ranges.enumerated() {
+      let count = range.byteCount / PageCount.pageByteCount + 1
+      guard count <= left else {
+        isCut = true
+        return Array(ranges[..<index])
+      }
+      left -= count
+    }
+    return ranges
   }
 
   private mutating func look(

@@ -25,7 +25,7 @@ extension GART {
     mutating func candidates(
       in memory: some PhysicalMemory, crashKernel _: [Range<PhysicalAddress>]
     ) -> [TableCandidate] {
-      GATTJudge(memory: memory, endOfMemory: memory.endOfMemory).gatts(pages: pages.numbers)
+      pages.numbers.isEmpty ? [] : GATTJudge(memory: memory).gatts(pages: pages.numbers)
     }
 
     /// Where an aperture lies is said by no GATT: the hints say it, or the machine's nodes do.
@@ -101,6 +101,13 @@ extension TableCandidate.Kind {
 private struct GATTJudge<Memory: PhysicalMemory> {
   let memory: Memory
   let endOfMemory: UInt64
+  let stored: [Range<PhysicalAddress>]
+
+  init(memory: Memory) {
+    self.memory = memory
+    endOfMemory = memory.endOfMemory
+    stored = memory.storedPageRanges
+  }
 
   /// The GATTs among pages that look like parts of one.
   ///
@@ -124,7 +131,7 @@ private struct GATTJudge<Memory: PhysicalMemory> {
     while start < end {
       // The largest block that is aligned to its size and fits: so the page allocator gives them.
       guard
-        let size = GART.GATTFinder.sizes.last(where: { start % $0 == 0 && start + $0 <= end })
+        let size = GART.GATTFinder.sizes.last(where: { start % $0 == 0 && $0 <= end - start })
       else {
         start += 4096
         continue
@@ -141,8 +148,15 @@ private struct GATTJudge<Memory: PhysicalMemory> {
     var belowEnd = 0
     var odd = 0
     var uses: [UInt32: Int] = [:]
+    var last: UInt32 = 0
+    var row = 0
+    func endRow() {
+      if row > 0, uses.count < 65_536 || uses[last] != nil { uses[last, default: 0] += row }
+      row = 0
+    }
     let reserved = GART.GATTEntry.reservedMasks(OnlyVariant()).low
-    memory.forEachPiece(of: start..<PhysicalAddress(start.rawValue + size)) { _, bytes in
+    memory.forEachPiece(of: start..<PhysicalAddress(start.rawValue + size), in: stored) {
+      _, bytes in
       for offset in stride(from: 0, to: bytes.count - 3, by: 4) {
         let word = bytes.integer(UInt32.self, at: offset)
         guard word != 0 else { continue }
@@ -155,9 +169,13 @@ private struct GATTJudge<Memory: PhysicalMemory> {
         valid += 1
         if offset % 8 == 4 { odd += 1 }
         if entry.page.rawValue < endOfMemory { belowEnd += 1 }
-        if uses.count < 65_536 || uses[word] != nil { uses[word, default: 0] += 1 }
+        // Scratch pages come in rows.
+        if word != last { endRow() }
+        last = word
+        row += 1
       }
     }
+    endRow()
     let entryCount = Int(size / 4)
     guard valid * 4 >= entryCount, strange * 64 <= valid else { return nil }
     var score = 30 + 20 * Double(valid) / Double(entryCount)

@@ -40,6 +40,7 @@ struct RootJudge<Memory: PhysicalMemory> {
     let shell = TableCandidate(
       kind: kind, address: page, byteCount: PageCount.pageByteCount, score: 0, reasons: [])
     guard !isExhausted, let unit = shell.unit?.as(VTd.Unit.self) else { return nil }
+    budget.spend(onContextTables: contextTableCount(of: page))
     let requesters = unit.requesters(in: memory)
     budget.spend(on: requesters, of: kind)
     guard !requesters.isEmpty else { return nil }
@@ -65,6 +66,13 @@ struct RootJudge<Memory: PhysicalMemory> {
       shell, unit, requesters: requesters.count, served: served.count, contexts: contexts,
       stray: stray,
       tables: tables, trees: trees)
+  }
+
+  /// Pointers to context tables in a page: in legacy mode every other quadword may be one.
+  private func contextTableCount(of page: PhysicalAddress) -> Int {
+    memory.bytes(at: page, count: 4096)?.enumerated().count {
+      $0.offset % 8 == 0 && $0.element & 1 != 0
+    } ?? 0
   }
 
   private func verdict(

@@ -22,12 +22,15 @@ struct SearchBudget: Equatable {
 
   var isExhausted: Bool { entries <= 0 || tables == 0 }
 
-  /// The entries that had to be read to find the requesters, and those to find their tables: a
-  /// context entry of scalable mode leads to a directory of up to 2^14 entries.
+  /// The entries that have to be read to find the requesters, in context tables that may be empty.
+  ///
+  /// - Parameter contextTables: How many the root table names, one as often as it is named.
+  mutating func spend(onContextTables count: Int) { entries -= 256 + 256 * count }
+
+  /// The entries that have to be read to find the requesters' tables: a context entry of scalable mode
+  /// leads to a directory of up to 2^14 entries.
   mutating func spend(on requesters: [Requester], of kind: TableCandidate.Kind) {
-    let tablesRead = Set(requesters.map(\.bus)).count
-    let following = kind == .scalableRootTable ? 1024 : 64
-    entries -= 256 + 256 * tablesRead + following * requesters.count
+    entries -= (kind == .scalableRootTable ? 1024 : 64) * requesters.count
   }
 
   /// The address spaces that the requesters have.
