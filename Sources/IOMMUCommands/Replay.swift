@@ -211,6 +211,12 @@ struct TracePlayer {
   var sweep: ReplaySweep?
   var skippedLines = 0
   private var parser: DMATraceParser
+  /// Pages that requests may still touch, each of which is looked up: some for a trace, and more with
+  /// every line. A line may ask for 64 GiB, page by page.
+  private var pagesLeft = Self.pageAllowance
+
+  private static let pageAllowance: UInt64 = 1 << 22
+  private static let linePageAllowance: UInt64 = 1 << 10
 
   init(options: ReplayOptions, geometries: [CacheGeometry], dialect: DMATraceDialect?) {
     replay = TraceReplay(options)
@@ -235,8 +241,12 @@ struct TracePlayer {
         sweep?.resetCounts()
         skippedLines = 0
       }
+      pagesLeft += Self.linePageAllowance
       do {
-        for event in try parser.events(in: bytes) { take(event) }
+        for event in try parser.events(in: bytes) {
+          try spend(on: event)
+          take(event)
+        }
       } catch {
         guard skipsBadLines else {
           let place = isWhole ? "line \(line)" : "byte \(offset)"
@@ -245,6 +255,20 @@ struct TracePlayer {
         skippedLines += 1
       }
     }
+  }
+
+  /// - Throws: ``DMATraceError`` for a request that touches more pages than are left.
+  private mutating func spend(on event: DMATraceEvent) throws(DMATraceError) {
+    guard case .request(_, _, let byteCount, _, let sizeLog2) = event else { return }
+    let size = UInt64(sizeLog2 ?? replay.options.pageSizeLog2)
+    let pages = byteCount >> size + 1
+    guard pages <= pagesLeft else {
+      throw DMATraceError(
+        "a request of \(byteCount) bytes in pages of \(sizeText(1 << size)): with it the trace "
+          + "would touch more than \(grouped(Self.pageAllowance)) pages and "
+          + "\(Self.linePageAllowance) for each line; are its pages larger (--page-size)?")
+    }
+    pagesLeft -= pages
   }
 
   private mutating func take(_ event: DMATraceEvent) {

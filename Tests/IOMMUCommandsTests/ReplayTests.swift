@@ -62,6 +62,24 @@ import Testing
     }
   }
 
+  /// 64 lines that ask for 64 GiB each would be a thousand million look-ups.
+  @Test func `what a trace may touch follows its lines`() throws {
+    let line = "00:03.0,0x0,68719476736,r"
+    let trace = (["00:03.0,0x0,4096,r"] + [String](repeating: line, count: 64))
+      .joined(separator: "\n")
+    try Self.withFiles(["trace.csv": trace]) { directory in
+      let path = "\(directory)/trace.csv"
+      let error = #expect(throws: InputError.self) { try Self.run([path]) }
+      #expect(
+        error?.text.hasPrefix(
+          "\(path): line 2: a request of 68719476736 bytes in pages of 4 KiB: with it") == true)
+      // Pages of 1 GiB are 65 to a line.
+      #expect(
+        Self.output([path, "--page-size", "1g"]).hasPrefix("65 requests, 4,097 pages looked up"))
+      #expect(Self.output([path, "--skip-bad"]).contains(", 64 lines skipped\n"))
+    }
+  }
+
   @Test func `a bad line is named, or passed over and counted`() throws {
     let bad = Self.trace + "00:03.0,nowhere,64,r\n"
     try Self.withFiles(["trace.csv": bad]) { directory in

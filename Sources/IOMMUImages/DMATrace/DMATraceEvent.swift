@@ -62,5 +62,5 @@ package enum DMATraceDialect: String, Sendable, CaseIterable {
 /// Why a line of a trace means nothing: what was found and what was expected.
 package struct DMATraceError: Error, Equatable, CustomStringConvertible {
   package var description: String
-  init(_ description: String) { self.description = description }
+  package init(_ description: String) { self.description = description }
 }
