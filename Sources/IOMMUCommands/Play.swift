@@ -46,7 +46,10 @@ package struct Play: ParsableCommand {
       // All cases first: a machine that cannot be set up in one of them writes nothing.
       try modes.map { mode in
         let configuration = try machine.configuration(mode)
-        let (with, primary) = try CrashSimulation().play(configuration, applyingRule: true)
+        var (with, primary): (CrashReport, PrimaryKernel?) =
+          try CrashSimulation().play(configuration, applyingRule: true)
+        // Nobody writes its memory: its addresses are the next machine's.
+        if output == nil { primary = nil }
         let (without, _) = try CrashSimulation().play(configuration, applyingRule: false)
         return PlayResult(
           configuration: configuration, with: with, without: without, primary: primary)
@@ -56,7 +59,8 @@ package struct Play: ParsableCommand {
       try readingInput {
         let directory = try OutputDirectory(output)
         for result in results {
-          try directory.write(result.primary, name: result.configuration.mode.rawValue)
+          guard let primary = result.primary else { continue }
+          try directory.write(primary, name: result.configuration.mode.rawValue)
         }
       }
     }
@@ -74,6 +78,6 @@ package struct PlayResult {
   var configuration: MachineConfiguration
   var with: CrashReport
   var without: CrashReport
-  /// The kernel of the crash with the Rule.
-  var primary: PrimaryKernel
+  /// The kernel of the crash with the Rule, where its memory is to be written.
+  var primary: PrimaryKernel?
 }
