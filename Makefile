@@ -7,7 +7,7 @@ IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources \
           $(wildcard Benchmarks/*/*.swift) Fuzz/Package.swift Fuzz/Shared Fuzz/Sources .ci/dmar-tables
 
-.PHONY: run build test test-summary bench bench-check fuzz lint format docs install clean
+.PHONY: run build test test-summary bench bench-check flatness fuzz lint format docs install clean
 
 run: build
 	@$(IOMMU)
@@ -38,6 +38,10 @@ bench:
 bench-check:
 	@$(SWIFT) build --package-path Benchmarks --configuration release --product counts
 	@python3 Benchmarks/check.py Benchmarks/.build/release/counts
+
+# CPU time and memory of every command against what dumps claim, with the same pages stored.
+flatness: build
+	@python3 Benchmarks/flatness.py $(IOMMU) $(ROUNDS)
 
 # Each target for FUZZ_SECONDS; what ends badly is kept in Fuzz/Regressions, which `make test` replays.
 FUZZ_SECONDS ?= 60
