@@ -47,7 +47,7 @@ import Testing
     ("1eM", "'e' is no decimal digit"), ("1 M", "' ' is no decimal digit"),
     ("1GB", "'G' is no hexadecimal digit"), ("1MiB", "'M' is no hexadecimal digit"),
     ("1P", "'P' is no hexadecimal digit"), ("１", "'１' is no hexadecimal digit"),
-    ("1\u{0}", "'\\0' is no hexadecimal digit"), ("\u{1b}[1m", "'\\u{1B}' is no decimal digit"),
+    ("1\u{0}", "'\\u{0}' is no hexadecimal digit"), ("\u{1b}[1m", "'\\u{1B}' is no decimal digit"),
     ("10000000000000000", "it has more than 64 bits"),
     ("0n18446744073709551616", "it has more than 64 bits"),
     ("16777216T", "it has more than 64 bits"),
