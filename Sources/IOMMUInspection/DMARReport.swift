@@ -3,20 +3,20 @@ import IOMMUFormats
 /// A DMAR table taken apart: every structure and device scope with its offset, and complaints.
 ///
 /// Encoding it gives the same content as the text.
-public struct DMARReport: Sendable, Encodable {
+package struct DMARReport: Sendable, Encodable {
   /// A device scope of a structure.
-  public struct Scope: Sendable, Encodable {
+  package struct Scope: Sendable, Encodable {
     /// Bytes from the table's start.
-    public var offset: Int
-    public var type: String
+    package var offset: Int
+    package var type: String
     /// An I/O APIC's id, an HPET's or an ACPI device's number; `nil` for PCI devices.
-    public var number: Int?
+    package var number: Int?
     /// `00`, the bus where the path starts, in hexadecimal.
-    public var startBus: String
+    package var startBus: String
     /// `1c.4`, a step for each bridge and one for the device.
-    public var path: [String]
+    package var path: [String]
     /// The manual's names.
-    public var flags: [String]
+    package var flags: [String]
 
     enum CodingKeys: String, CodingKey {
       case offset, type, number, path, flags
@@ -25,17 +25,17 @@ public struct DMARReport: Sendable, Encodable {
   }
 
   /// A structure of the table.
-  public struct Structure: Sendable, Encodable {
+  package struct Structure: Sendable, Encodable {
     /// Bytes from the table's start.
-    public var offset: Int
-    public var byteCount: Int
+    package var offset: Int
+    package var byteCount: Int
     /// `DRHD`, or `type 7`.
-    public var type: String
+    package var type: String
     /// What it says, in one line.
-    public var meaning: String
+    package var meaning: String
     /// Name and value of every number the meaning has, for programs.
-    public var values: [String: String]
-    public var scopes: [Scope]
+    package var values: [String: String]
+    package var scopes: [Scope]
 
     enum CodingKeys: String, CodingKey {
       case offset, type, meaning, values, scopes
@@ -43,22 +43,22 @@ public struct DMARReport: Sendable, Encodable {
     }
   }
 
-  public var name = "DMAR"
-  public var specification = "Intel VT-d 8.1"
-  public var byteCount: Int
-  public var revision: Int
-  public var checksum: String
-  public var oemID: String
-  public var oemTableID: String
-  public var hostAddressWidth: Int
+  package var name = "DMAR"
+  package var specification = "Intel VT-d 8.1"
+  package var byteCount: Int
+  package var revision: Int
+  package var checksum: String
+  package var oemID: String
+  package var oemTableID: String
+  package var hostAddressWidth: Int
   /// The manual's names of the flags that are set.
-  public var flags: [String]
-  public var structures: [Structure]
+  package var flags: [String]
+  package var structures: [Structure]
   /// What firmware should not have written; empty for a good table.
-  public var violations: [String]
+  package var violations: [String]
 
   /// No rule of the manual is broken.
-  public var isWellFormed: Bool { violations.isEmpty }
+  package var isWellFormed: Bool { violations.isEmpty }
 
   enum CodingKeys: String, CodingKey {
     case name, specification, revision, checksum, flags, structures, violations
@@ -68,7 +68,7 @@ public struct DMARReport: Sendable, Encodable {
     case hostAddressWidth = "host_address_width"
   }
 
-  public init(_ table: VTd.DMAR) {
+  package init(_ table: VTd.DMAR) {
     let bytes = table.bytes
     byteCount = bytes.count
     revision = Int(table.header.revision)
@@ -92,7 +92,7 @@ public struct DMARReport: Sendable, Encodable {
   }
 
   /// Writes the whole description: heading, a line per structure and scope, complaints.
-  public func write(to out: inout some TextOutputStream) {
+  package func write(to out: inout some TextOutputStream) {
     out.write("\(name)  (\(specification))\n")
     out.write("bytes     \(byteCount), revision \(revision), checksum \(checksum)\n")
     out.write("made by   \(oemID), \(oemTableID)\n")

@@ -3,7 +3,7 @@ import IOMMUFormats
 /// A number of bytes in the largest unit that divides it: `12 KiB`, `2 MiB`, `100 bytes`.
 ///
 /// Exact on purpose: 2052 KiB is one page more than 2 MiB, and that page counts.
-public func byteCountText(_ byteCount: UInt64) -> String {
+package func byteCountText(_ byteCount: UInt64) -> String {
   guard byteCount > 0, byteCount % 1024 == 0 else { return "\(byteCount) bytes" }
   var value = byteCount / 1024
   for unit in ["KiB", "MiB", "GiB"] {

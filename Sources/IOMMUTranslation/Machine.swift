@@ -25,12 +25,12 @@ public struct Machine: Sendable {
   }
 
   /// The units of one kind, in order.
-  public func units<Model: UnitModel>(of kind: Model.Type) -> [Model] {
+  package func units<Model: UnitModel>(of kind: Model.Type) -> [Model] {
     units.compactMap { $0.as(kind) }
   }
 
   /// What reaches the address that it names, past all units or because there is none.
-  public var passages: [Passage] {
+  package var passages: [Passage] {
     units.isEmpty ? [Passage(.all)] : units.flatMap { $0.model.passages }
   }
 

@@ -4,7 +4,7 @@ import IOMMUFormats
 ///
 /// Requesters are resolved once and translated millions of times through what comes of it, so that a
 /// unit may stand behind an existential.
-public protocol UnitModel: Hashable, Sendable {
+package protocol UnitModel: Hashable, Sendable {
   /// What the unit does with a requester's DMA, and how sure it is that the requester is its own.
   ///
   /// - Parameter pasid: What the requests carry; `nil` for requests without PASID.
@@ -46,14 +46,14 @@ public protocol UnitModel: Hashable, Sendable {
 }
 
 extension UnitModel {
-  public func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
-  public var cpuAperture: CPUAperture? { nil }
-  public func ambiguity(of _: TableOwner) -> TableGap? { nil }
-  public func interruptMappings(in _: some PhysicalMemory) -> InterruptMappings? { nil }
+  package func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
+  package var cpuAperture: CPUAperture? { nil }
+  package func ambiguity(of _: TableOwner) -> TableGap? { nil }
+  package func interruptMappings(in _: some PhysicalMemory) -> InterruptMappings? { nil }
 }
 
 /// What a unit does with interrupts in the format that software without interrupt remapping uses.
-public enum InterruptPassage: Hashable, Sendable {
+package enum InterruptPassage: Hashable, Sendable {
   /// The unit leaves all interrupts alone.
   case notRemapped
   /// Nobody knows; says what is not known and why.
@@ -65,28 +65,28 @@ public enum InterruptPassage: Hashable, Sendable {
 }
 
 /// Addresses at which the CPU's own accesses are translated.
-public struct CPUAperture: Hashable, Sendable {
+package struct CPUAperture: Hashable, Sendable {
   /// Half-open.
-  public var addresses: Range<PhysicalAddress>
+  package var addresses: Range<PhysicalAddress>
   /// Whose aperture it is and why it is in force, for people.
-  public var text: String
+  package var text: String
 
-  public init(addresses: Range<PhysicalAddress>, text: String) {
+  package init(addresses: Range<PhysicalAddress>, text: String) {
     self.addresses = addresses
     self.text = text
   }
 }
 
 /// Where a table above the page tables lies.
-public struct UpperTableExtent: Hashable, Sendable {
-  public var kind: UpperTableKind
+package struct UpperTableExtent: Hashable, Sendable {
+  package var kind: UpperTableKind
   /// What depends on it, of devices in ``segment``.
-  public var scope: TableGap.Scope
-  public var segment: UInt32
+  package var scope: TableGap.Scope
+  package var segment: UInt32
   /// Half-open.
-  public var range: Range<PhysicalAddress>
+  package var range: Range<PhysicalAddress>
 
-  public init(
+  package init(
     kind: UpperTableKind, scope: TableGap.Scope, segment: UInt32 = 0, range: Range<PhysicalAddress>
   ) {
     self.kind = kind
@@ -97,11 +97,11 @@ public struct UpperTableExtent: Hashable, Sendable {
 }
 
 extension UnitModel {
-  public var segment: UInt16? { nil }
+  package var segment: UInt16? { nil }
 }
 
 /// What a unit says of a requester.
-public enum RouteClaim: Sendable {
+package enum RouteClaim: Sendable {
   /// The requester is not behind this unit.
   case none
   /// The requester may be behind this unit, which would do this with its requests. Of several units
@@ -115,34 +115,34 @@ public enum RouteClaim: Sendable {
 }
 
 /// Requests that reach the address that they name.
-public struct Passage: Hashable, Sendable {
+package struct Passage: Hashable, Sendable {
   /// Which devices may make them.
-  public enum Devices: Hashable, Sendable {
+  package enum Devices: Hashable, Sendable {
     case all
     case buses(ClosedRange<UInt8>)
     /// Those behind the unit whose registers lie there.
     case behindUnit(PhysicalAddress)
   }
 
-  public var devices: Devices
+  package var devices: Devices
   /// The addresses that pass, half-open, ascending.
-  public var addresses: [Range<UInt64>]
+  package var addresses: [Range<UInt64>]
 
-  public init(_ devices: Devices, addresses: [Range<UInt64>] = [0 ..< .max]) {
+  package init(_ devices: Devices, addresses: [Range<UInt64>] = [0 ..< .max]) {
     self.devices = devices
     self.addresses = addresses
   }
 
   /// Whether a request to this address passes.
-  public func contains(_ address: UInt64) -> Bool { addresses.contains { $0.contains(address) } }
+  package func contains(_ address: UInt64) -> Bool { addresses.contains { $0.contains(address) } }
 
   /// Whether any request to these addresses passes.
-  public func overlaps(_ range: Range<UInt64>) -> Bool { addresses.contains { $0.overlaps(range) } }
+  package func overlaps(_ range: Range<UInt64>) -> Bool { addresses.contains { $0.overlaps(range) } }
 }
 
 extension Passage.Devices: CustomStringConvertible {
   /// `any device`, `bus 02`, `buses 02 to 03`.
-  public var description: String {
+  package var description: String {
     switch self {
     case .all: "any device"
     case .buses(let buses):
@@ -157,12 +157,12 @@ extension Passage.Devices: CustomStringConvertible {
 
 /// A translation unit of any kind.
 public struct TranslationUnit: Hashable, Sendable {
-  public let model: any UnitModel
+  package let model: any UnitModel
 
-  public init(_ model: any UnitModel) { self.model = model }
+  package init(_ model: any UnitModel) { self.model = model }
 
   /// The unit as one of this kind; `nil` when it is another.
-  public func `as`<Model: UnitModel>(_: Model.Type) -> Model? { model as? Model }
+  package func `as`<Model: UnitModel>(_: Model.Type) -> Model? { model as? Model }
 
   public static func == (left: Self, right: Self) -> Bool {
     func isEqual<Model: UnitModel>(_ model: Model) -> Bool { model == right.model as? Model }

@@ -2,11 +2,11 @@ import IOMMUFormats
 import IOMMUTranslation
 
 /// What tables of a kind are called where somebody names one.
-public struct TableName: Sendable {
+package struct TableName: Sendable {
   /// `vtd`, `tce`; lower case.
-  public let text: String
+  package let text: String
   /// What it means, in a few words.
-  public let summary: String
+  package let summary: String
   /// A length may be said.
   let takesByteCount: Bool
   /// The place of the unit's registers may be said.
@@ -26,19 +26,19 @@ public struct TableName: Sendable {
   }
 
   /// All names.
-  public static let all: [TableName] = TableFinders.all.flatMap { $0.names }
+  package static let all: [TableName] = TableFinders.all.flatMap { $0.names }
 }
 
 /// A table that somebody names: `0x6a04000`, `vtd:6a04000@fed90000`, `tce:3f400000+4M`.
-public struct NamedTable: Sendable {
+package struct NamedTable: Sendable {
   /// What kind of table it is.
-  public var name: TableName
+  package var name: TableName
   /// The first byte.
-  public var address: PhysicalAddress
+  package var address: PhysicalAddress
   /// How long it is; `nil` where that is not said.
-  public var byteCount: UInt64?
+  package var byteCount: UInt64?
   /// Where the registers of its unit lie; `nil` where that is not said.
-  public var unitBase: PhysicalAddress?
+  package var unitBase: PhysicalAddress?
 
   /// Reads `[KIND:]ADDRESS[+SIZE][@BASE]`. An address alone is a VT-d root table's.
   ///
@@ -80,8 +80,8 @@ public struct NamedTable: Sendable {
 }
 
 /// Why a named table is none, and what to say instead.
-public struct NamedTableError: Error, CustomStringConvertible {
-  public let description: String
+package struct NamedTableError: Error, CustomStringConvertible {
+  package let description: String
   init(_ description: String) { self.description = description }
 }
 
@@ -91,7 +91,7 @@ extension NamedTable {
   /// - Parameters:
   ///   - hints: What else is known; the place of the unit's registers is the named one.
   /// - Throws: ``NamedTableError`` when no page begins there, or too little is said.
-  public func unit(
+  package func unit(
     in memory: some PhysicalMemory, _ hints: TableHints
   ) throws(NamedTableError) -> TranslationUnit {
     guard address.isAligned(to: PageCount.pageByteCount),
@@ -119,7 +119,7 @@ extension NamedTable {
 
 extension Machine {
   /// The machine with these units in place of its own, and what its firmware says of them.
-  public func with(_ units: [TranslationUnit]) -> Machine {
+  package func with(_ units: [TranslationUnit]) -> Machine {
     var machine = self
     machine.units = TableFinders.all.reduce(units) { $1.complete($0, knowing: self.units) }
     return machine

@@ -1,26 +1,26 @@
 /// Lines over a logarithmic axis, as an SVG file that a browser shows.
-public struct LinePlot {
-  public struct Series {
-    public var name: String
-    public var points: [(x: Double, y: Double)]
+package struct LinePlot {
+  package struct Series {
+    package var name: String
+    package var points: [(x: Double, y: Double)]
     /// Drawn dashed: something to compare with.
-    public var isReference: Bool
+    package var isReference: Bool
 
-    public init(_ name: String, _ points: [(x: Double, y: Double)], isReference: Bool = false) {
+    package init(_ name: String, _ points: [(x: Double, y: Double)], isReference: Bool = false) {
       self.name = name
       self.points = points
       self.isReference = isReference
     }
   }
 
-  public var title: String
-  public var xLabel: String
-  public var yLabel: String
-  public var series: [Series]
+  package var title: String
+  package var xLabel: String
+  package var yLabel: String
+  package var series: [Series]
   /// Text of a value on the x axis.
-  public var xText: (Double) -> String
+  package var xText: (Double) -> String
 
-  public init(
+  package init(
     title: String, xLabel: String, yLabel: String, series: [Series],
     xText: @escaping (Double) -> String = { fixed($0, digits: 0) }
   ) {
@@ -37,7 +37,7 @@ public struct LinePlot {
   private static let (left, top, width, height) = (70.0, 40.0, 560.0, 340.0)
 
   /// Writes the file. Nothing but axes without points.
-  public func write(to out: inout some TextOutputStream) {
+  package func write(to out: inout some TextOutputStream) {
     let points = series.flatMap(\.points)
     let xs = points.map(\.x).filter { $0 > 0 }
     let (low, high) = (xs.min() ?? 1, xs.max() ?? 2)

@@ -6,41 +6,41 @@ import IOMMUTranslation
 ///
 /// The walker asks for one word after the other and ends at the first that is missing, so the last
 /// silent address is the one that stopped it.
-public struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
+package struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
   /// What a witness has seen; shared by its copies.
   private final class Record {
     var silentAddress: PhysicalAddress?
   }
 
-  public let base: Base
+  package let base: Base
   private let record = Record()
 
   /// Watches over `base`.
-  public init(_ base: Base) { self.base = base }
+  package init(_ base: Base) { self.base = base }
 
   /// The last address asked for where nothing answered; `nil` while all did.
-  public var silentAddress: PhysicalAddress? { record.silentAddress }
+  package var silentAddress: PhysicalAddress? { record.silentAddress }
 
-  public func quadword(at address: PhysicalAddress) -> UInt64? {
+  package func quadword(at address: PhysicalAddress) -> UInt64? {
     noting(base.quadword(at: address), at: address)
   }
 
-  public func doubleword(at address: PhysicalAddress) -> UInt32? {
+  package func doubleword(at address: PhysicalAddress) -> UInt32? {
     noting(base.doubleword(at: address), at: address)
   }
 
-  public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+  package func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
     // Safe: the caller's buffer goes on as it came.
     let count = unsafe base.read(at: address, into: buffer)
     if count == 0, buffer.count > 0 { record.silentAddress = address }
     return count
   }
 
-  public func presence(of address: PhysicalAddress) -> Presence { base.presence(of: address) }
-  public func isAbsent(at address: PhysicalAddress) -> Bool { base.isAbsent(at: address) }
-  public var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
-  public var storedRanges: [Range<PhysicalAddress>] { base.storedRanges }
-  public var storedPageCount: UInt64 { base.storedPageCount }
+  package func presence(of address: PhysicalAddress) -> Presence { base.presence(of: address) }
+  package func isAbsent(at address: PhysicalAddress) -> Bool { base.isAbsent(at: address) }
+  package var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
+  package var storedRanges: [Range<PhysicalAddress>] { base.storedRanges }
+  package var storedPageCount: UInt64 { base.storedPageCount }
 
   private func noting<Word>(_ word: Word?, at address: PhysicalAddress) -> Word? {
     if word == nil { record.silentAddress = address }
@@ -53,7 +53,7 @@ extension ReadWitness {
   /// address that the dump does not hold; `nil` where the fault is the machine's own.
   ///
   /// - Parameter fault: How the request ended that this witness has watched.
-  public func absentAddress(behind fault: Fault, on machine: Machine) -> PhysicalAddress? {
+  package func absentAddress(behind fault: Fault, on machine: Machine) -> PhysicalAddress? {
     guard fault.isUnanswered, let silentAddress, machine.isAbsent(silentAddress, in: base) else {
       return nil
     }
@@ -64,7 +64,7 @@ extension ReadWitness {
 extension Machine {
   /// The address that a dump does not hold and that decides about a request; `nil` where the
   /// request's answer rests on none.
-  public func absentAddress(
+  package func absentAddress(
     behind requester: Requester, pasid: PASID?, _ iova: IOVA, access: Access,
     in memory: some PhysicalMemory
   ) -> PhysicalAddress? {

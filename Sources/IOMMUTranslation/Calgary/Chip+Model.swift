@@ -5,7 +5,7 @@ extension TranslationUnit {
 }
 
 extension Calgary.Chip: UnitModel {
-  public func claim(
+  package func claim(
     on requester: Requester, pasid _: PASID?, in _: some PhysicalMemory,
     observer _: inout some WalkObserver
   ) -> RouteClaim {
@@ -13,7 +13,7 @@ extension Calgary.Chip: UnitModel {
     hostBridge(above: requester.bus).map { .certain($0.route) } ?? .none
   }
 
-  public func tables(in _: some PhysicalMemory) -> TablesInForce {
+  package func tables(in _: some PhysicalMemory) -> TablesInForce {
     var bridges: [UInt8: HostBridge] = [:]
     for case .some(let bridge) in hostBridges { bridges[bridge.buses.lowerBound] = bridge }
     return TablesInForce(
@@ -22,9 +22,9 @@ extension Calgary.Chip: UnitModel {
       })
   }
 
-  public var translates: Bool { hostBridges.contains { $0?.table != nil } }
+  package var translates: Bool { hostBridges.contains { $0?.table != nil } }
 
-  public var passages: [Passage] {
+  package var passages: [Passage] {
     hostBridges.compactMap { bridge in
       guard let bridge, !bridge.configuration.areSlotsDisabled else { return nil }
       guard let table = bridge.table else { return Passage(.buses(bridge.buses)) }
@@ -33,9 +33,9 @@ extension Calgary.Chip: UnitModel {
     }
   }
 
-  public var blocksDevices: Bool {
+  package var blocksDevices: Bool {
     hostBridges.contains { $0?.configuration.areSlotsDisabled == true }
   }
 
-  public var interrupts: InterruptPassage { .notRemapped }
+  package var interrupts: InterruptPassage { .notRemapped }
 }

@@ -5,27 +5,27 @@ extension TranslationUnit {
 }
 
 extension GART.Node: UnitModel {
-  public func claim(
+  package func claim(
     on _: Requester, pasid _: PASID?, in _: some PhysicalMemory, observer _: inout some WalkObserver
   ) -> RouteClaim {
     // Every node carries the same aperture and table; the first that translates answers.
     window.map { .possible(.table(.gatt($0)), isKnown: true) } ?? .none
   }
 
-  public func tables(in _: some PhysicalMemory) -> TablesInForce {
+  package func tables(in _: some PhysicalMemory) -> TablesInForce {
     TablesInForce(tables: window.map { [DMATable(owner: .aperture, table: .gatt($0))] } ?? [])
   }
 
-  public var translates: Bool { window != nil }
+  package var translates: Bool { window != nil }
 
-  public var passages: [Passage] {
+  package var passages: [Passage] {
     [window.map { Passage(.all, addresses: $0.space.passing) } ?? Passage(.all)]
   }
 
-  public var blocksDevices: Bool { false }
-  public var interrupts: InterruptPassage { .notRemapped }
+  package var blocksDevices: Bool { false }
+  package var interrupts: InterruptPassage { .notRemapped }
 
-  public var cpuAperture: CPUAperture? {
+  package var cpuAperture: CPUAperture? {
     guard control.translatesCPU, let aperture else { return nil }
     return CPUAperture(
       addresses: aperture.mapBounds(to: PhysicalAddress.self),

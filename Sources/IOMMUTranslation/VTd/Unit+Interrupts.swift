@@ -2,7 +2,7 @@ import IOMMUFormats
 
 extension VTd.Unit {
   /// What the registers say about interrupts; `nil` where one of them that decides is not known.
-  public var interruptRemapping: VTd.InterruptRemapping? {
+  package var interruptRemapping: VTd.InterruptRemapping? {
     guard let status, !status.remapsInterrupts || interruptTableAddress != nil else { return nil }
     return interruptRemapping(
       status, interruptTableAddress ?? VTd.InterruptTableAddress(rawValue: 0))
@@ -21,12 +21,12 @@ extension VTd.Unit {
   }
 
   /// The interrupt remapping table in force; `nil` where none is, or nobody knows.
-  public var interruptTable: VTd.InterruptTable? {
+  package var interruptTable: VTd.InterruptTable? {
     guard let remapping = interruptRemapping, remapping.isEnabled else { return nil }
     return VTd.InterruptTable(remapping)
   }
 
-  public var interrupts: InterruptPassage {
+  package var interrupts: InterruptPassage {
     guard let status else {
       return .unknown("whether the unit at \(base) remaps interrupts is not known: GSTS_REG is not")
     }
@@ -61,7 +61,7 @@ extension VTd.Unit {
     }
   }
 
-  public func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings? {
+  package func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings? {
     interruptTable?.mappings(in: memory)
   }
 }
@@ -84,16 +84,16 @@ extension VTd {
   /// An interrupt remapping table in force.
   ///
   /// Specification: Intel VT-d 5.1.3, 9.9, 11.4.10.
-  public struct InterruptTable: Hashable, Sendable {
-    public let remapping: VTd.InterruptRemapping
+  package struct InterruptTable: Hashable, Sendable {
+    package let remapping: VTd.InterruptRemapping
 
     init(_ remapping: VTd.InterruptRemapping) { self.remapping = remapping }
 
     /// The table's first byte.
-    public var start: PhysicalAddress { remapping.table.table }
+    package var start: PhysicalAddress { remapping.table.table }
 
     /// Entries that hardware can reach: as many as IRTA_REG says, below the host address width.
-    public var entryCount: Int {
+    package var entryCount: Int {
       let size = UInt64(VTd.InterruptRemappingEntry.byteCount)
       let limit: UInt64 = 1 << UInt64(remapping.hostAddressWidth)
       let reached = start.rawValue < limit ? (limit - start.rawValue) / size : 0
@@ -101,13 +101,13 @@ extension VTd {
     }
 
     /// The table's bytes, half-open.
-    public var range: Range<PhysicalAddress> {
+    package var range: Range<PhysicalAddress> {
       start..<PhysicalAddress(
         start.rawValue + UInt64(entryCount * VTd.InterruptRemappingEntry.byteCount))
     }
 
     /// Where an entry lies.
-    public func entryAddress(_ index: Int) -> PhysicalAddress {
+    package func entryAddress(_ index: Int) -> PhysicalAddress {
       PhysicalAddress(
         start.rawValue + UInt64(index) * UInt64(VTd.InterruptRemappingEntry.byteCount))
     }

@@ -5,7 +5,7 @@ extension TranslationUnit {
 }
 
 extension VTd.Unit: UnitModel {
-  public func claim(
+  package func claim(
     on requester: Requester, pasid: PASID?, in memory: some PhysicalMemory,
     observer: inout some WalkObserver
   ) -> RouteClaim {
@@ -26,7 +26,7 @@ extension VTd.Unit: UnitModel {
     return false
   }
 
-  public func ambiguity(of owner: TableOwner) -> TableGap? {
+  package func ambiguity(of owner: TableOwner) -> TableGap? {
     guard case .requester(let device, _) = owner else { return nil }
     let number = device.requester.rawValue
     var gap = TableGap(
@@ -36,12 +36,12 @@ extension VTd.Unit: UnitModel {
     return gap
   }
 
-  public var passages: [Passage] { translates ? [] : [Passage(.behindUnit(base))] }
+  package var passages: [Passage] { translates ? [] : [Passage(.behindUnit(base))] }
 
   /// A device without a context entry.
-  public var blocksDevices: Bool { translates }
+  package var blocksDevices: Bool { translates }
 
-  public func upperTableExtents(in memory: some PhysicalMemory) -> [UpperTableExtent] {
+  package func upperTableExtents(in memory: some PhysicalMemory) -> [UpperTableExtent] {
     let aboveTables = translates ? upperTables(in: memory).tables : []
     let extents = aboveTables.compactMap { table in
       Range(start: table.start, byteCount: table.byteCount).map {

@@ -5,40 +5,40 @@ extension VTd {
   ///
   /// Follows present entries whether or not the unit would take them. What memory does not hold is
   /// listed, never taken for empty.
-  public struct UpperTables: Sendable {
+  package struct UpperTables: Sendable {
     /// Every table, once for each who uses it, from the root down.
-    public var tables: [UpperTable] = []
+    package var tables: [UpperTable] = []
     /// The requesters whose root and context entries are present, ascending.
-    public var requesters: [Requester] = []
+    package var requesters: [Requester] = []
     /// Address spaces whose PASID entries are present, in the order of ``requesters``; none in legacy
     /// mode.
-    public var addressSpaces: [AddressSpace] = []
+    package var addressSpaces: [AddressSpace] = []
     /// Entries where no memory answers, and what was left out for its number.
-    public var gaps: [TableGap] = []
+    package var gaps: [TableGap] = []
   }
 
   /// A requester's address space in scalable mode.
-  public struct AddressSpace: Hashable, Sendable {
-    public var requester: Requester
-    public var pasid: PASID
+  package struct AddressSpace: Hashable, Sendable {
+    package var requester: Requester
+    package var pasid: PASID
     /// Requests without PASID are translated in it.
-    public var isForRequestsWithoutPASID: Bool
+    package var isForRequestsWithoutPASID: Bool
   }
 
   /// More address spaces than this are left out, those that turn out to be broken included: no
   /// machine has so many, a broken dump may.
-  public static let addressSpaceLimit = 1 << 18
+  package static let addressSpaceLimit = 1 << 18
 }
 
 extension VTd.Unit {
   /// The requesters whose root and context entries are present, ascending.
-  public func requesters(in memory: some PhysicalMemory) -> [Requester] {
+  package func requesters(in memory: some PhysicalMemory) -> [Requester] {
     VTd.UpperTableScan(self, memory).contexts().requesters
   }
 
   /// The context table of a requester; `nil` where none is present, or memory does not hold its root
   /// entry.
-  public func contextTable(
+  package func contextTable(
     of requester: Requester, in memory: some PhysicalMemory
   ) -> PhysicalAddress? {
     VTd.UpperTableScan(self, memory).contextTable(of: requester)
@@ -49,7 +49,7 @@ extension VTd.Unit {
   /// - Complexity: O(256 contexts for each bus present); in scalable mode O(entries of the PASID
   ///   directories and tables of all requesters), each directory and table read once, and at most
   ///   2^24 directory entries: directories of a broken dump may overlap in thousands of ways.
-  public func upperTables(in memory: some PhysicalMemory) -> VTd.UpperTables {
+  package func upperTables(in memory: some PhysicalMemory) -> VTd.UpperTables {
     var scan = VTd.UpperTableScan(self, memory)
     return scan.all()
   }
@@ -57,7 +57,7 @@ extension VTd.Unit {
   /// The tables in force, and what of them is not known.
   ///
   /// What cannot be translated at all has no table and is left out.
-  public func tables(in memory: some PhysicalMemory) -> TablesInForce {
+  package func tables(in memory: some PhysicalMemory) -> TablesInForce {
     guard translates else { return TablesInForce() }
     let upper = upperTables(in: memory)
     let resolver = VTd.Resolver(self)

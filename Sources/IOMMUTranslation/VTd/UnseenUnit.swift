@@ -2,17 +2,17 @@ import IOMMUFormats
 
 extension VTd {
   /// A unit that a DMAR table lists, and of whose registers nobody knows anything; or several of them.
-  public struct UnseenUnit: Sendable, Hashable {
+  package struct UnseenUnit: Sendable, Hashable {
     /// Where it is and whose requests it may translate.
-    public var scope: UnitScope
+    package var scope: UnitScope
 
     /// The unit of a scope.
-    public init(_ scope: UnitScope) { self.scope = scope }
+    package init(_ scope: UnitScope) { self.scope = scope }
   }
 }
 
 extension VTd.UnseenUnit: UnitModel {
-  public func claim(
+  package func claim(
     on requester: Requester, pasid _: PASID?, in _: some PhysicalMemory,
     observer _: inout some WalkObserver
   ) -> RouteClaim {
@@ -24,7 +24,7 @@ extension VTd.UnseenUnit: UnitModel {
   }
 
   /// No table, and a gap for whoever is behind the unit.
-  public func tables(in _: some PhysicalMemory) -> TablesInForce {
+  package func tables(in _: some PhysicalMemory) -> TablesInForce {
     func gap(_ scope: TableGap.Scope) -> TableGap {
       var gap = TableGap(.unseen, scope, in: .upper(VTd.rootTable), at: self.scope.bases[0])
       gap.segment = UInt32(segment ?? 0)
@@ -36,11 +36,11 @@ extension VTd.UnseenUnit: UnitModel {
     return TablesInForce(gaps: requesters.map { gap(.requesters($0.rawValue...$0.rawValue)) })
   }
 
-  public var translates: Bool { true }
-  public var segment: UInt16? { scope.segment }
-  public var passages: [Passage] { [] }
-  public var blocksDevices: Bool { true }
-  public var interrupts: InterruptPassage {
+  package var translates: Bool { true }
+  package var segment: UInt16? { scope.segment }
+  package var passages: [Passage] { [] }
+  package var blocksDevices: Bool { true }
+  package var interrupts: InterruptPassage {
     let places = scope.bases.map { "\($0)" }.joined(separator: " or ")
     return .unknown(
       "whether the unit at \(places) remaps interrupts is not known: its registers are not")
@@ -49,7 +49,7 @@ extension VTd.UnseenUnit: UnitModel {
 
 extension Fault {
   /// Nobody knows what the unit above the device does with its requests.
-  public static var unitUnseen: Fault {
+  package static var unitUnseen: Fault {
     Fault(scheme: FaultSchemes.platform, code: 1, isRecorded: false)
   }
 }
@@ -64,7 +64,7 @@ extension VTd.DMAR {
   /// segment.
   ///
   /// - Parameter hasOwnWidth: Whether the host address width of the unit at an index is known, and stays.
-  public func completing(
+  package func completing(
     _ units: [TranslationUnit], hasOwnWidth: (Int) -> Bool = { _ in false }
   ) -> [TranslationUnit] {
     let nowhere = PhysicalAddress(0)

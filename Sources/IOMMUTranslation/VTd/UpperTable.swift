@@ -2,8 +2,8 @@ import IOMMUFormats
 
 extension VTd {
   /// A table above the page tables: root, contexts, PASID directory or PASIDs.
-  public struct UpperTable: Hashable, Sendable {
-    public enum Kind: Hashable, Sendable {
+  package struct UpperTable: Hashable, Sendable {
+    package enum Kind: Hashable, Sendable {
       case root
       /// The contexts of a bus, from a device and function on: half of them in scalable mode.
       case contexts(bus: UInt8, firstDeviceFunction: UInt8)
@@ -12,13 +12,13 @@ extension VTd {
       case pasids(Requester, first: PASID)
     }
 
-    public var kind: Kind
-    public var start: PhysicalAddress
-    public var byteCount: UInt64
-    public var isScalable: Bool
+    package var kind: Kind
+    package var start: PhysicalAddress
+    package var byteCount: UInt64
+    package var isScalable: Bool
 
     /// The place that walk observers see for its entries.
-    public var place: UpperTableKind {
+    package var place: UpperTableKind {
       switch kind {
       case .root: VTd.rootTable
       case .contexts: VTd.contextTable
