@@ -54,7 +54,7 @@ public struct RuleVerdict: Sendable, Equatable {
   }
 
   /// More findings of a kind than this are not kept: a damaged dump may have millions.
-  public static let findingLimit = 1 << 14
+  public static let findingLimit = 1 << 10
 
   public let rule: RuleID
   public private(set) var outcome: Outcome

@@ -137,7 +137,9 @@ package struct Passage: Hashable, Sendable {
   package func contains(_ address: UInt64) -> Bool { addresses.contains { $0.contains(address) } }
 
   /// Whether any request to these addresses passes.
-  package func overlaps(_ range: Range<UInt64>) -> Bool { addresses.contains { $0.overlaps(range) } }
+  package func overlaps(_ range: Range<UInt64>) -> Bool {
+    addresses.contains { $0.overlaps(range) }
+  }
 }
 
 extension Passage.Devices: CustomStringConvertible {

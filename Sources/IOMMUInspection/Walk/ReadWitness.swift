@@ -29,7 +29,8 @@ package struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
     noting(base.doubleword(at: address), at: address)
   }
 
-  package func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+  package func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int
+  {
     // Safe: the caller's buffer goes on as it came.
     let count = unsafe base.read(at: address, into: buffer)
     if count == 0, buffer.count > 0 { record.silentAddress = address }
