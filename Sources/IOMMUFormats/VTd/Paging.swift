@@ -13,6 +13,11 @@ extension VTd {
     /// Entries in a table.
     @inlinable public static var entryCount: UInt64 { 1 &<< UInt64(indexBits) }
 
+    /// The bits of an address inside a region: what one table of level 1 maps, 2 MiB.
+    @inlinable public static var regionMask: UInt64 {
+      1 &<< UInt64(truncatingIfNeeded: pageBits &+ indexBits) &- 1
+    }
+
     /// The levels whose entries can map pages.
     @inlinable public static var leafLevels: ClosedRange<Int> { 1...3 }
 

@@ -115,7 +115,7 @@ extension RadixPath {
     case size1GiB = 2
 
     @inlinable @inline(__always)
-    var sizeLog2: Int { self == .size2MiB ? 21 : 30 }
+    var sizeLog2: Int { VTd.Paging.sizeLog2(level: self == .size2MiB ? 2 : 3) }
   }
 
   /// Bits 51:12, where first-stage and second-stage entries keep the address.
@@ -295,7 +295,7 @@ extension RadixPath {
   @inlinable @inline(__always)
   func isUniform(_ address: UInt64) -> Bool {
     address | 0x1f_ffff <= parameters.lastAddress
-      && address &>> 21 != VTd.interruptAddresses.lowerBound >> 21
+      && (address ^ VTd.interruptAddresses.lowerBound) & ~VTd.Paging.regionMask != 0
   }
 
   /// Where the leaf of `address` lies, with the size of a large page in its low bits; `unresolved`
@@ -347,7 +347,8 @@ extension RadixPath {
   static func beginWithRun(_ requests: Requests) -> Bool {
     guard requests.count >= 8 else { return false }
     let first = requests.address(0)
-    return ((first ^ requests.address(1)) | (first ^ requests.address(7))) &>> 21 == 0
+    return ((first ^ requests.address(1)) | (first ^ requests.address(7))) & ~VTd.Paging.regionMask
+      == 0
   }
 
   /// Translates the addresses from the first on that lie in its region: the upper levels are read
@@ -373,7 +374,9 @@ extension RadixPath {
     let interruptRange = parameters.interruptRange
     var isComplete = true
     var index = 0
-    while index < requests.count, likely((requests.address(index) ^ first) &>> 21 == 0) {
+    while index < requests.count,
+      likely((requests.address(index) ^ first) & ~VTd.Paging.regionMask == 0)
+    {
       let address = requests.address(index)
       let entry = descent.entry(at: table &+ (address &>> 9 & indexMask))
       let physical = entry & pageMask | address & offsetMask

@@ -88,7 +88,7 @@ public struct MappedPage: Hashable, Sendable {
     }
     var length = bytesInPage(address, sizeLog2: sizeLog2, atMost: byteCount)
     // The interrupt range starts at a multiple of 2 MiB: only a larger page can run into it.
-    if sizeLog2 > 21 {
+    if sizeLog2 > VTd.Paging.sizeLog2(level: 2) {
       if !rules.hasPASID { length = bytesBeforeInterruptRange(address, atMost: length) }
       length = bytesBeforeInterruptRange(physical.rawValue, atMost: length)
     }
