@@ -13,7 +13,8 @@ package struct Report: ParsableCommand {
       The file needs no network and no script. With the crash kernel's memory, from --crash-kernel, \
       from the machine file or from the dump, it has the verdicts of the Rule.
 
-      Exits 0 when the report is written, whatever it says.
+      Exits 0 when the report is written, whatever it says, and 2 when a root table is not in the \
+      dump, so that nothing can be said of the devices behind it.
 
       Example: iommu report Examples/vtd-crash/image.elf -o report.html \
       --machine Examples/vtd-crash/machine.json --crash-kernel 160M@336M
@@ -36,17 +37,19 @@ package struct Report: ParsableCommand {
   package func run() throws {
     try readingInput { try OutputFile.refuse([output], over: image.inputPaths) }
     // A report of a dump with pages that cannot be read is none: the file appears after the last look.
-    let (page, file) = try image.read { memory, machine in
+    let (page, file, isUnknown) = try image.read { memory, machine in
       let machine = try crash.placing(machine, in: memory)
       let file = try OutputFile(path: output, from: image.inputPaths)
       var page = ""
-      try report(memory, machine).write(to: &page)
-      return (page, file)
+      let report = try report(memory, machine)
+      report.write(to: &page)
+      return (page, file, report.blindness.hidesUnit)
     }
     try readingInput {
       try file.write(Array(page.utf8))
       try file.commit()
     }
+    try (isUnknown ? Answer.unknown : .yes).exit()
   }
 
   private func report(_ memory: MemoryImage, _ machine: Machine) throws -> DumpReport {

@@ -35,6 +35,12 @@ public struct Blindness: Sendable {
   /// A unit's root table itself is not known: nothing can be said of the devices behind it.
   public var hidesUnit: Bool { gaps.contains { $0.scope == .unit || $0.cause == .unseen } }
 
+  /// The same with those first that hide most: what was left out for its number, and whole units.
+  var byWeight: [TableGap] {
+    let isHeavy = { (gap: TableGap) in gap.cause != .absent || gap.scope == .unit }
+    return gaps.filter(isHeavy) + gaps.filter { !isHeavy($0) }
+  }
+
   public mutating func add(_ gaps: some Sequence<TableGap>) { self.gaps += gaps }
 
   /// Lines for one report at most; more are counted.
@@ -42,7 +48,7 @@ public struct Blindness: Sendable {
 
   /// Writes a line for each part that is not known.
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
-    for gap in gaps.prefix(Self.lineLimit) { out.write(ink.warning(gap.text) + "\n") }
+    for gap in byWeight.prefix(Self.lineLimit) { out.write(ink.warning(gap.text) + "\n") }
     let left = gaps.count - Self.lineLimit
     if left > 0 { out.write(ink.warning("\(left) more parts of tables unknown") + "\n") }
   }

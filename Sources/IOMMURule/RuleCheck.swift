@@ -76,18 +76,6 @@ extension RuleCheck {
     }
   }
 
-  /// What is not known of the machine's tables, where a rule is about all of them.
-  func addUnknownTables(to verdict: inout RuleVerdict) {
-    verdict.addGaps(of: survey)
-    // Of several units that know a device only one has its table listed.
-    guard machine.units.count > 1 else { return }
-    var seen: Set<PCI.Function> = []
-    for case .requester(let device, _) in survey.tables.map(\.owner)
-    where seen.insert(device).inserted {
-      if let ambiguity = ambiguity(of: device) { verdict.add(ambiguity) }
-    }
-  }
-
   /// What is said where units translate and no device is known: of none nothing is claimed.
   var nobodyFinding: RuleFinding {
     RuleFinding(

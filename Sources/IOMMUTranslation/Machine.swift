@@ -124,27 +124,33 @@ public struct Machine: Sendable {
     on requester: Requester, pasid: PASID?, in memory: some PhysicalMemory
   ) -> Claims {
     var claims = Claims()
+    var certain: [Int] = []
     var blocking: Int?
+    var passing: Int?
     var unseen: Int?
     for (index, unit) in units.enumerated() where unit.serves(segment) {
       var observer = Unobserved()
       switch unit.model.claim(on: requester, pasid: pasid, in: memory, observer: &observer) {
       case .none: break
-      case .certain:
-        claims.owner = index
-        claims.isCertain = true
+      case .certain: certain.append(index)
       case .possible(_, isKnown: true, _): claims.known.append(index)
       case .possible(let route, isKnown: false, let isListed):
         if isListed { claims.listed.append(index) }
-        if case .blocked(.unitUnseen) = route {
-          unseen = unseen ?? index
-        } else {
-          blocking = blocking ?? index
+        switch route {
+        case .blocked(.unitUnseen): unseen = unseen ?? index
+        case .untranslated: passing = passing ?? index
+        default: blocking = blocking ?? index
         }
       }
     }
-    // That a unit blocks the device means nothing while another may be above it.
-    claims.owner = claims.owner ?? claims.known.first ?? unseen ?? blocking
+    // Firmware or registers may give a device to two units; the later one counts.
+    claims.isCertain = certain.count == 1
+    if certain.count > 1 { claims.known = certain }
+    // That a unit blocks the device means nothing while another may be above it, and lets all pass.
+    if certain.isEmpty, claims.known.isEmpty, unseen == nil, let blocking, let passing {
+      claims.known = [blocking, passing]
+    }
+    claims.owner = certain.last ?? claims.known.first ?? unseen ?? blocking ?? passing
     return claims
   }
 }

@@ -204,22 +204,12 @@ extension Machine {
   ///   mode the PASID directories and tables of all requesters too.
   public func tables(in memory: some PhysicalMemory) -> TablesInForce {
     var all = TablesInForce()
-    var known: [TableOwner: Table?] = [:]
-    for unit in units {
-      let found = unit.model.tables(in: memory)
-      // Of units that know the same device the first counts, as in a walk, and another table is told.
-      for table in found.tables {
-        guard let first = known[table.owner] else {
-          known[table.owner] = .some(table.table)
-          all.tables.append(table)
-          continue
-        }
-        if first != table.table, let gap = unit.model.ambiguity(of: table.owner) {
-          all.gaps.append(gap)
-        }
-      }
-      all.clashes += found.clashes
-      for gap in found.gaps {
+    var found: [(unit: Int, table: DMATable)] = []
+    for (index, unit) in units.enumerated() {
+      let own = unit.model.tables(in: memory)
+      found += own.tables.map { (index, $0) }
+      all.clashes += own.clashes
+      for gap in own.gaps {
         if let gap = judged(gap, in: memory) {
           all.gaps.append(gap)
         } else {
@@ -227,7 +217,50 @@ extension Machine {
         }
       }
     }
+    guard units.count > 1 else {
+      all.tables = found.map(\.table)
+      return all
+    }
+    // Of units that know the same device that one counts which a walk goes through, and another table
+    // is told.
+    var told: Set<TableOwner> = []
+    for (index, table) in found {
+      guard let owners = owners(of: table, among: found, in: memory) else {
+        all.tables.append(table)
+        continue
+      }
+      if owners.owner == index { all.tables.append(table) }
+      guard told.insert(table.owner).inserted else { continue }
+      for other in owners.others {
+        let root = found.first { $0.unit == other && $0.table.owner == table.owner }?.table.root
+        all.gaps.append(
+          units[other].model.ambiguity(of: table.owner)
+            ?? TableGap(
+              .severalUnits, .addresses(table.owner, IOVA(0)..<IOVA(.max)), in: .level(1),
+              at: root ?? PhysicalAddress(0)))
+      }
+    }
     return all
+  }
+
+  /// The units that may have a table's owner behind them; `nil` where nobody knows whose it is.
+  private func owners(
+    of table: DMATable, among found: [(unit: Int, table: DMATable)], in memory: some PhysicalMemory
+  ) -> (owner: Int?, others: [Int])? {
+    switch table.owner {
+    case .table: return nil
+    case .aperture:
+      // No device's own: the first node answers for all that no other unit has.
+      let nodes = found.filter { $0.table.owner == table.owner }
+      let others = nodes.filter { $0.table.table != nodes[0].table.table }
+      return (nodes[0].unit, others.map(\.unit))
+    case .buses, .requester:
+      return table.owner.device.flatMap { device in
+        let owners = (try? serving(device))?
+          .owners(of: device.requester, pasid: table.pasid, in: memory)
+        return owners.map { ($0.owner, $0.others) }
+      }
+    }
   }
 
   /// What a table maps: as much as a walk of every address would find, in runs.

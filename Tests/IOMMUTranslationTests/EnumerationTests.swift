@@ -234,9 +234,9 @@ import Testing
       units: vtdMachine(.unit()).units + [.gart(GARTNodeTests.node())] + chips.units)
     #expect(chips.tables(in: memory).tables.map(\.name) == ["bus:00", "bus:02", "bus:10"])
     #expect(vtdMachine(.unit()).tables(in: memory).tables.map(\.name) == ["00:04.0", "00:04.1"])
+    // A chip that has bus 0 has its devices, whatever another unit's tables say of them.
     #expect(
-      machine.tables(in: memory).tables.map(\.name)
-        == ["00:04.0", "00:04.1", "gart", "bus:00", "bus:02", "bus:10"])
+      machine.tables(in: memory).tables.map(\.name) == ["gart", "bus:00", "bus:02", "bus:10"])
     let tables = vtdMachine(.unit()).tables(in: memory).tables
     #expect(tables.map(\.root) == [PhysicalAddress(0x11_0000), nil])
     var budget = EnumerationBudget(for: memory)

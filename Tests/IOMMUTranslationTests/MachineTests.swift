@@ -38,6 +38,77 @@ import Testing
         == .to(0x30_0000))
   }
 
+  @Test func `a device that no unit knows may be behind the one that is off`() throws {
+    var (machine, memory) = try Self.twoUnits()
+    machine.units[1] = vtdMachine(.unit(), isOn: false).units[0]
+    let unknown = machine.owners(of: Requester("00:06.0")!, in: memory)
+    #expect(unknown.owner == 0 && unknown.others == [1])
+    let known = machine.owners(of: Requester("00:04.0")!, in: memory)
+    #expect(known.owner == 0 && known.others == [])
+  }
+
+  @Test func `tables are listed of the unit that a walk goes through`() throws {
+    var (machine, memory) = try Self.twoUnits()
+    // 00:04.0 is in the second unit's tables too, with another table.
+    memory.store(0x19_0001, at: 0x18_1200)
+    memory.store(0x501, at: 0x18_1208)
+    func listed() -> [String] {
+      machine.tables(in: memory).tables.map { "\($0.name) \($0.root!)" }
+    }
+    #expect(listed() == ["00:04.0 0x110000", "00:05.0 0x190000"])
+    #expect(
+      machine.tables(in: memory).gaps.map(\.text) == [
+        "00:04.0: unknown, another unit, whose root table lies at 0x180000, has tables for it too"
+      ])
+    // The first unit is off: then the second one's.
+    machine.units[0] = vtdMachine(.unit(), isOn: false).units[0]
+    #expect(listed() == ["00:04.0 0x190000", "00:05.0 0x190000"])
+  }
+
+  @Test func `of chips that have the same bus the later one's table is listed, and the other is told`()
+    throws
+  {
+    let memory = try FlatMemory(byteCount: 4 << 20)
+    func chip(_ table: UInt64) -> Calgary.Chip {
+      Calgary.Chip(
+        model: .calgary, base: PhysicalAddress(0xfe00_0000),
+        hostBridges: [
+          Calgary.Chip.HostBridge(
+            buses: 2...3,
+            tableAddress: Calgary.TableAddressRegister(rawValue: 0).setting(
+              table: PhysicalAddress(table), size: .kib64),
+            configuration: Calgary.ConfigurationRegister(rawValue: 0).enablingTranslation)
+        ])
+    }
+    let machine = Machine(
+      name: "", units: [.calgary(chip(0x10_0000)), .calgary(chip(0x20_0000))])
+    let tables = machine.tables(in: memory)
+    #expect(tables.tables.map(\.root) == [PhysicalAddress(0x20_0000)])
+    #expect(tables.gaps.map(\.cause) == [.severalUnits])
+    #expect(tables.gaps.map(\.address) == [PhysicalAddress(0x10_0000)])
+    let owners = machine.owners(of: Requester("02:01.0")!, in: memory)
+    #expect(owners.owner == 1 && owners.others == [0])
+    // The same table in both is no trouble.
+    let same = Machine(name: "", units: [.calgary(chip(0x10_0000)), .calgary(chip(0x10_0000))])
+    #expect(same.tables(in: memory).gaps == [])
+    #expect(same.tables(in: memory).tables.count == 1)
+  }
+
+  @Test func `nodes of a GART that differ are told`() throws {
+    let memory = try FlatMemory(byteCount: 4 << 20)
+    func node(_ table: UInt32) -> TranslationUnit {
+      .gart(
+        GART.Node(
+          device: Requester("00:18.3")!, control: GART.ApertureControl(rawValue: 1),
+          base: GART.ApertureBase(rawValue: 2), tableBase: GART.TableBase(rawValue: table)))
+    }
+    let machine = Machine(name: "", units: [node(0x1000), node(0x2000), node(0x1000)])
+    let tables = machine.tables(in: memory)
+    #expect(tables.tables.map(\.root) == [PhysicalAddress(0x10_0000)])
+    #expect(tables.gaps.map(\.cause) == [.severalUnits])
+    #expect(tables.gaps.map(\.address) == [PhysicalAddress(0x20_0000)])
+  }
+
   /// The same device number on two segments: 00:04.0 and 0001:00:04.0.
   static func twoSegments(_ first: UInt16?, _ second: UInt16?) throws -> (Machine, FlatMemory) {
     var (machine, memory) = try Self.twoUnits()

@@ -109,7 +109,7 @@ public struct MapsDifference: Sendable {
           table: isSame ? .kept : .replaced(before: earlier.heading, after: maps.heading),
           differences: RunDifference.between(
             earlier.runs, maps.runs, unknown: earlier.unknownAddresses + maps.unknownAddresses),
-          gaps: earlier.gaps + maps.gaps))
+          gaps: earlier.gaps + maps.gaps.filter { !earlier.gaps.contains($0) }))
     }
     for (name, maps) in oldTables where !newNames.contains(name) {
       if let gap = new.gap(hiding: maps.table.owner) {
@@ -123,7 +123,9 @@ public struct MapsDifference: Sendable {
       }
     }
     self.rows = rows
-    blindness = Blindness(old.gaps + new.gaps + rows.filter(\.isKnown).flatMap(\.gaps))
+    blindness = Blindness(
+      old.gaps + new.gaps.filter { !old.gaps.contains($0) } + rows.filter(\.isKnown).flatMap(\.gaps)
+    )
   }
 
   /// One machine's tables.
@@ -177,7 +179,8 @@ public struct MapsDifference: Sendable {
       out.write("\(countText(moved, "table")) moved, with the same mappings\n")
     }
     let different = rows.count { $0.isDifferent }
-    let unknown = rows.count { !$0.isKnown }
+    // What is the same as far as it is known may differ elsewhere.
+    let unknown = rows.count { !$0.isKnown || !$0.isDifferent && !$0.gaps.isEmpty }
     let same = rows.count - different - unknown
     out.write(
       "\(countText(different, "device")) different, \(same) the same"

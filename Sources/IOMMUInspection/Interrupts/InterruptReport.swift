@@ -95,7 +95,7 @@ extension InterruptReport.Unit {
     }
     let inUse =
       mappings.mappings.isEmpty
-      ? (mappings.gaps.isEmpty ? "none in use" : "none in this dump")
+      ? (mappings.gaps.isEmpty ? "none in use" : "none as far as this dump says")
       : "\(mappings.mappings.count) in use"
     let compatibility =
       switch passage {

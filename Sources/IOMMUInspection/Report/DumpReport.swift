@@ -68,6 +68,7 @@ public struct DumpReport: Sendable {
     out.write("<title>\(escaped(title)): IOMMU report</title>\n<style>\n\(reportStyle)</style>\n")
     out.write("</head>\n<body>\n<main>\n")
     writeHead(to: &out)
+    writeGaps(to: &out)
     writeVerdicts(to: &out)
     writeFindings(to: &out)
     writeDrawings(to: &out)
@@ -99,6 +100,21 @@ public struct DumpReport: Sendable {
 
   private func fact(_ value: String, _ name: String, to out: inout some TextOutputStream) {
     out.write("<div class=\"fact\"><b>\(escaped(value))</b><span>\(escaped(name))</span></div>\n")
+  }
+
+  /// What of the tables is not known: a root table hides all devices behind its unit.
+  public var blindness: Blindness { summary.blindness }
+
+  private func writeGaps(to out: inout some TextOutputStream) {
+    let gaps = blindness.byWeight
+    guard !gaps.isEmpty else { return }
+    out.write("<h2 id=\"unknown\">Not known</h2>\n<p class=\"note\">What rests on these is not in ")
+    out.write("this page, and nothing of it counts as empty.</p>\n<div class=\"card\"><ul>\n")
+    for gap in gaps.prefix(Self.findingLimit) { out.write("<li>\(escaped(gap.text))</li>\n") }
+    out.write("</ul>\n")
+    let left = gaps.count - Self.findingLimit
+    if left > 0 { out.write("<p class=\"note\">\(left) more: <code>iommu maps</code></p>\n") }
+    out.write("</div>\n")
   }
 
   private func writeVerdicts(to out: inout some TextOutputStream) {
@@ -166,7 +182,8 @@ public struct DumpReport: Sendable {
 
   private func writeDrawings(to out: inout some TextOutputStream) {
     let drawing = SpaceDrawing(
-      maps: maps, crashKernel: machine.crashKernel, ram: machine.ram, tables: tables)
+      maps: maps, crashKernel: machine.crashKernel, ram: machine.ram, tables: tables,
+      isComplete: blindness.isEmpty)
     out.write("<h2 id=\"iova\">I/O address space</h2>\n<p class=\"note\">The numbers that devices ")
     out.write("may use. Empty stretches are left out; a window is as wide as the root of its ")
     out.write("size.</p>\n<div class=\"card\">\n")

@@ -4,7 +4,7 @@ import IOMMUFormats
 func escaped(_ text: String) -> String {
   var result = ""
   // Scalars: a character may be a bracket with an accent, which is a bracket to a browser.
-  for scalar in text.visible.unicodeScalars {
+  for scalar in text.visible(besides: { $0 == "\n" }).unicodeScalars {
     switch scalar {
     case "&": result += "&amp;"
     case "<": result += "&lt;"

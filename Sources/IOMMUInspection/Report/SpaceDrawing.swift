@@ -8,6 +8,8 @@ struct SpaceDrawing {
   let ram: [Range<PhysicalAddress>]
   /// The pages that tables are made of.
   let tables: [Range<PhysicalAddress>]
+  /// All tables are known.
+  let isComplete: Bool
 
   private static let width = 1060.0
   private static let left = 96.0
@@ -27,7 +29,8 @@ struct SpaceDrawing {
     var others: [String: Int] = [:]
     for map in maps { if let first = map.sharedWith { others[first, default: 0] += 1 } }
     guard !drawn.isEmpty else {
-      out.write("<p class=\"note\">No table maps anything.</p>\n")
+      out.write("<p class=\"note\">No table \(isComplete ? "" : "that is in this dump ")maps ")
+      out.write("anything.</p>\n")
       return
     }
     let axis = AddressAxis(

@@ -11,7 +11,9 @@ extension VTd.Unit: DescribedUnit {
 
   func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable] {
     let aboveTables = translates ? upperTables(in: memory).tables : []
-    return aboveTables.map { VTdUpperTableWords(table: $0, limits: limits) }
+    return aboveTables.map {
+      VTdUpperTableWords(table: $0, limits: limits, segment: UInt32(segment ?? 0))
+    }
       + (describedInterruptTable.map { [$0] } ?? [])
   }
 

@@ -5,6 +5,8 @@ import IOMMUTranslation
 struct VTdUpperTableWords: DescribedUpperTable {
   let table: VTd.UpperTable
   let limits: VTd.Limits
+  /// The PCI segment of the devices behind the unit.
+  let segment: UInt32
 
   var start: PhysicalAddress { table.start }
   var byteCount: UInt64 { table.byteCount }
@@ -25,7 +27,8 @@ struct VTdUpperTableWords: DescribedUpperTable {
     switch table.kind {
     case .root: ""
     case .contexts(let bus, _): "bus " + hexadecimal(bus, digits: 2)
-    case .pasidDirectory(let requester), .pasids(let requester, _): "\(requester)"
+    case .pasidDirectory(let requester), .pasids(let requester, _):
+      "\(PCI.Function(segment: segment, requester))"
     }
   }
 
@@ -49,8 +52,10 @@ struct VTdUpperTableWords: DescribedUpperTable {
         ? words(VTd.ScalableRootEntry.self, title: title, separator: " ", arrow: "-> ")
         : words(VTd.RootEntry.self, title: title, separator: " ", arrow: "-> ")
     case (.contexts(let bus, let first), let isScalable):
-      let requester = Requester(
-        rawValue: UInt16(bus) << 8 | UInt16(first) &+ UInt16(truncatingIfNeeded: index))
+      let requester = PCI.Function(
+        segment: segment,
+        Requester(
+          rawValue: UInt16(bus) << 8 | UInt16(first) &+ UInt16(truncatingIfNeeded: index)))
       let buses = others == 0 ? "" : " and \(countText(others, "bus", plural: "buses")) more"
       let title = "context entry \(requester)\(buses)"
       return isScalable

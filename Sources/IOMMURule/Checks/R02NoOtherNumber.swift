@@ -21,7 +21,7 @@ extension RuleCheck {
         }
       }
     }
-    addUnknownTables(to: &verdict)
+    verdict.addGaps(of: survey)
     if !knowsDevices, verdict.outcome == .holds { verdict.add(nobodyFinding) }
     return verdict
   }

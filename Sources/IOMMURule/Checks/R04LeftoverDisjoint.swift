@@ -16,7 +16,7 @@ extension RuleCheck {
           judge(run, of: table.owner, into: &verdict)
         }
       }
-      addUnknownTables(to: &verdict)
+      verdict.addGaps(of: survey)
       for passer in passers {
         verdict.add(
           RuleFinding(

@@ -32,7 +32,7 @@ extension RuleCheck {
       }
     }
     addPostedInterrupts(to: &verdict)
-    addUnknownTables(to: &verdict)
+    verdict.addGaps(of: survey)
     return verdict
   }
 

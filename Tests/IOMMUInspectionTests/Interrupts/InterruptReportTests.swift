@@ -89,7 +89,7 @@ import Testing
     let gap = "interrupts 0x0 to 0xff: unknown, the interrupt remapping table at 0x100000 is not in"
     #expect(
       screen.hasPrefix(
-        "\(Self.heading)none in this dump, the compatibility format is blocked\n  \(gap) this dump\n"
+        "\(Self.heading)none as far as this dump says, the compatibility format is blocked\n  \(gap) this dump\n"
       ))
     #expect(report.isUnknown)
     screen = ""
