@@ -65,7 +65,8 @@ import Testing
     #expect(listed() == ["00:04.0 0x190000", "00:05.0 0x190000"])
   }
 
-  @Test func `of chips that have the same bus the later one's table is listed, and the other is told`()
+  @Test
+  func `of chips that have the same bus the later one's table is listed, and the other is told`()
     throws
   {
     let memory = try FlatMemory(byteCount: 4 << 20)
