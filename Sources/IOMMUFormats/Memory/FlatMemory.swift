@@ -320,16 +320,22 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
           return (found, argument[4])
         }
         guard found >= 0, walked > start else { return nil }
+        // What the kernel tells of a large page may begin before the scan, or go on behind its end.
+        var known = start
         for index in 0..<Int(found) {
-          let first = PhysicalAddress(regions[3 * index] - base)
-          let next = PhysicalAddress(regions[3 * index + 1] - base)
+          let lower = max(regions[3 * index], known)
+          let upper = min(regions[3 * index + 1], end)
+          guard lower < upper else { continue }
+          known = upper
+          let first = PhysicalAddress(lower - base)
+          let next = PhysicalAddress(upper - base)
           if let last = touched.last, last.upperBound == first {
             touched[touched.count - 1] = last.lowerBound..<next
           } else {
             touched.append(first..<next)
           }
         }
-        start = walked
+        start = max(walked, known)
       }
     }
     return touched

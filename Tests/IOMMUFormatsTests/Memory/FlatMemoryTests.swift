@@ -237,6 +237,34 @@ import Testing
       ])
   }
 
+  @Test func `thousands of touched ranges ascend and do not overlap`() throws {
+    // Every third page of 96 MiB, then 8 MiB in one piece, in two ranges that do not meet at a multiple
+    // of 2 MiB.
+    let memory = try FlatMemory(ram: [
+      PhysicalAddress(0x1000)..<PhysicalAddress(0x500_7000),
+      PhysicalAddress(0x500_9000)..<PhysicalAddress(0x700_0000),
+    ])
+    var stored: [UInt64] = []
+    for page in stride(from: 0x1000 as UInt64, to: 0x600_0000, by: 0x3000) { stored.append(page) }
+    for page in stride(from: 0x600_0000 as UInt64, to: 0x680_0000, by: 0x1000) {
+      stored.append(page)
+    }
+    stored.removeAll { (0x500_7000..<0x500_9000).contains($0) }
+    for page in stored { memory.store(1 as UInt64, at: PhysicalAddress(page)) }
+    let touched = memory.touchedRanges()
+    var last: UInt64 = 0
+    for range in touched {
+      #expect(range.lowerBound.rawValue >= last && !range.isEmpty)
+      last = range.upperBound.rawValue
+    }
+    var index = 0
+    for page in stored {
+      while index < touched.count, touched[index].upperBound.rawValue <= page { index += 1 }
+      #expect(index < touched.count && touched[index].contains(PhysicalAddress(page)))
+      if index >= touched.count { break }
+    }
+  }
+
   /// Linux tells runs from version 6.7 on; page by page this takes minutes.
   @Test func `what a machine of 64 TiB has touched is found at once`() throws {
     let memory = try FlatMemory(byteCount: 64 << 40)
