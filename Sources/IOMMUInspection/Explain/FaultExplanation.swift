@@ -167,6 +167,8 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     if let own { hints += neighbours(of: iova, in: own) }
     hints += gaps.filter { $0.concerns(device) }.map(\.text)
     let isMapped = own?.runs.contains { $0.iova.contains(iova) } ?? false
+    let isUnknown =
+      gaps.contains { $0.concerns(device) } || own?.gaps.contains { $0.covers(iova) } ?? false
     let others = maps.filter { maps in
       maps.table.owner.covers(device) != true && maps.runs.contains { $0.iova.contains(iova) }
     }
@@ -175,7 +177,11 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       let more = others.count - names.count
       let list = more > 0 ? "\(names.joined(separator: ", ")) and \(more) more" : listText(names)
       hints.append(
-        isMapped ? "mapped for \(list) too" : "mapped for \(list), but not for this device")
+        isMapped
+          ? "mapped for \(list) too"
+          : isUnknown
+            ? "mapped for \(list); whether for this device is not known"
+            : "mapped for \(list), but not for this device")
     }
     if let range = machine.crashKernel.first(where: { $0.contains(PhysicalAddress(iova.rawValue)) })
     {
@@ -210,11 +216,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     if maps.runs.isEmpty, maps.gaps.isEmpty {
       hints.append("the device's table maps nothing at all")
     }
-    for gap in maps.gaps {
-      guard case .addresses(_, let range) = gap.scope, range.contains(iova) else { continue }
-      hints.append(gap.text)
-    }
-    return hints
+    return hints + maps.gaps.filter { $0.covers(iova) }.map(\.text)
   }
 
   // MARK: Records without an address
@@ -227,9 +229,25 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       fault: fault,
       attempt: "\(who) sent an interrupt with index\(index); VT-d fault "
         + "\(hexadecimal(reason.rawValue)): \(reason.meaning)",
-      walk: nil, now: "interrupt remapping is not read from dumps", stoppedBy: nil,
+      walk: nil, now: record.iova.map { entry($0.rawValue) } ?? "the log names no entry",
+      stoppedBy: nil,
       remedy: "an entry of the interrupt remapping table with this index, for this device",
       hints: [])
+  }
+
+  /// What the interrupt remapping tables say of an index now.
+  private func entry(_ index: UInt64) -> String {
+    let texts = machine.units.compactMap { unit -> String? in
+      guard let table = unit.words.describedInterruptTable else { return nil }
+      let count = table.byteCount / table.entryByteCount
+      guard index < count else { return "the table of the \(unit.name) has \(count) entries" }
+      guard let words = table.words(at: index, others: 0, in: memory) else {
+        return "unknown: the \(table.place) at \(table.start) is not in this dump"
+      }
+      return "\(words.title): \(words.statement)"
+    }
+    return texts.isEmpty
+      ? "unknown: no interrupt remapping table is known" : texts.joined(separator: "; ")
   }
 
   private func amdvi(_ fault: LoggedFault, _ flags: AMDViFlags?) -> FaultExplanation {
@@ -262,6 +280,8 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       now =
         "\(table.heading) for \(name): \(countText(table.runs.count, "run")), "
         + byteCountText(table.byteCount)
+    } else if maps.contains(where: { $0.table.owner.device == nil }) {
+      now = "unknown: which TCE table is that of \(name)"
     } else {
       now = "no TCE table in force for \(name)"
     }
@@ -274,7 +294,14 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       remedy: "a TCE with the page and R or W for each number that the device uses",
       hints: [
         "the chip keeps no address: 'iommu maps' shows which numbers the table knows",
-        "the driver has disabled the bus's slots since; 'iommu walk' says so",
+        "the driver disables the bus's slots after this: registers from before let 'iommu walk' pass",
       ])
+  }
+}
+
+extension TableGap {
+  /// An address of the table depends on it.
+  fileprivate func covers(_ iova: IOVA) -> Bool {
+    if case .addresses(_, let range) = scope { range.contains(iova) } else { false }
   }
 }

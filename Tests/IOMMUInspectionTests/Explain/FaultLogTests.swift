@@ -235,6 +235,46 @@ import Testing
       explanation.hints.contains("mapped for 00:03.0 and 00:03.1, but not for this device"))
   }
 
+  @Test func `of a device whose table the dump lacks it is not said that a number is not mapped`()
+    throws
+  {
+    let small = try SmallMachine()
+    // The table of 03:00.0, of level 4.
+    let explainer = FaultExplainer(small.machine, in: Dump(small.memory, without: [0x36000]))
+    var reader = FaultLogReader()
+    reader.read(vtd("Read", "03:00.0", "0x10000", "0x06"))
+    let hints = explainer.explain(try #require(reader.faults.first)).hints
+    #expect(hints.contains("mapped for 00:03.0 and 00:03.1; whether for this device is not known"))
+    #expect(!hints.contains { $0.contains("but not for this device") })
+  }
+
+  @Test func `an interrupt fault is explained by the remapping table`() throws {
+    var reader = FaultLogReader()
+    for index in ["0x10", "0x11", "0x100"] {
+      reader.read(
+        "DMAR: [INTR-REMAP] Request device [00:1f.0] fault index \(index) [fault reason 0x22] Present"
+      )
+    }
+    func now(_ machine: Machine, _ memory: some PhysicalMemory) -> [String] {
+      let explainer = FaultExplainer(machine, in: memory)
+      return reader.faults.map { explainer.explain($0).now }
+    }
+    let machine = InterruptReportTests.machine()
+    let memory = try InterruptReportTests.memory()
+    #expect(
+      now(machine, memory) == [
+        "interrupt entry 0x10: posts vector 0x33 in the descriptor at 0x200040, urgent, from 00:1f.0",
+        "interrupt entry 0x11: not present",
+        "the table of the Intel VT-d unit at 0xfed90000 has 256 entries",
+      ])
+    #expect(
+      now(machine, Dump(memory, without: [0x10_0000]))[0]
+        == "unknown: the interrupt remapping table at 0x100000 is not in this dump")
+    #expect(
+      now(InterruptReportTests.machine(table: nil), memory)[0]
+        == "unknown: no interrupt remapping table is known")
+  }
+
   @Test func `a device of another segment is told with it, and nothing is claimed of it`() throws {
     let explanation = try explain(vtd("Write", "0001:00:03.0", "0x14000", "0x05"))
     #expect(!explanation.isBorneOut)
