@@ -60,11 +60,18 @@ extension TableRegion {
   /// The entry of number `index`; `nil` where memory does not hold all of it.
   func annotation(index: UInt64, in memory: some PhysicalMemory) -> EntryAnnotation? {
     guard let address = start.advanced(byBytes: index &* entryByteCount) else { return nil }
-    let wording =
-      switch content {
-      case .upper(let table): table.words(at: index, others: otherTableCount, in: memory)
-      case .pages(let table): wording(of: table, at: address, index: index, in: memory)
+    var wording: EntryWording?
+    switch content {
+    case .upper(let table):
+      wording = table.words(at: index, others: otherTableCount, in: memory)
+    case .pages(let table):
+      wording = self.wording(of: table, at: address, index: index, in: memory)
+      if let iova = wording?.iova, wording?.statement != notPresent,
+        table.space.holes.contains(where: { $0.contains(iova.rawValue) })
+      {
+        wording?.statement += ", for numbers that are not looked up"
       }
+    }
     return wording.map { EntryAnnotation($0, at: address, index: index, in: self) }
   }
 

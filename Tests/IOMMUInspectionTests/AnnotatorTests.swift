@@ -5,6 +5,34 @@ import IOMMUTranslation
 import Testing
 
 @Suite struct AnnotatorTests {
+  @Test func `an entry for the interrupt range says that nobody asks for it`() throws {
+    let memory = try FlatMemory(byteCount: 1 << 20)
+    // 00:00.0, three levels: IOVA FEE0_0000h and the page before it.
+    for (address, word) in [
+      (0x1000, 0x2001), (0x2000, 0x3001), (0x2008, 0x101), (0x3018, 0x4003), (0x4fb0, 0x5003),
+      (0x4fb8, 0x6003), (0x5000, 0x2_0003), (0x6000, 0x2_0003), (0x4fa8, 0x7003),
+      (0x7ff8, 0x2_1003),
+    ] as [(UInt64, UInt64)] {
+      memory.store(word, at: PhysicalAddress(address))
+    }
+    let machine = Machine(
+      name: "",
+      units: [
+        .vtd(
+          VTd.Unit(
+            base: PhysicalAddress(0xfed9_0000),
+            rootTableAddress: VTd.RootTableAddress(rawValue: 0x1000),
+            status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive))
+      ])
+    let annotator = Annotator(machine, in: memory)
+    let texts = [0x7ff8, 0x6000].map {
+      annotator.entries(at: PhysicalAddress($0), in: memory).map(\.text)
+    }
+    #expect(texts[1].allSatisfy { $0.hasSuffix(", for numbers that are not looked up") })
+    #expect(texts[0].allSatisfy { !$0.contains("looked up") })
+    #expect(texts.allSatisfy { $0.count == 1 })
+  }
+
   @Test func `a hexdump of Calgary and VT-d tables says what each entry does`() throws {
     let small = try SmallMachine()
     let annotator = Annotator(small.machine, in: small.memory)
