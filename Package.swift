@@ -76,7 +76,8 @@ let package = Package(
 
     // What several test targets need.
     .target(
-      name: "IOMMUTestSupport", path: "Tests/IOMMUTestSupport", swiftSettings: settings),
+      name: "IOMMUTestSupport", dependencies: ["IOMMUFormats"], path: "Tests/IOMMUTestSupport",
+      swiftSettings: settings),
     .testTarget(
       name: "IOMMUFormatsTests", dependencies: ["IOMMUFormats", "IOMMUTestSupport"],
       swiftSettings: settings),

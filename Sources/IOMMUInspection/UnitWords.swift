@@ -18,6 +18,11 @@ extension DescribedUnit {
   var describedInterruptTable: (any DescribedUpperTable)? { nil }
 }
 
+extension PartialTable: DescribedUnit {
+  var name: String { "the unit of the table at \(start)" }
+  var text: String { "a table at \(start), of which \(missing) is not in this dump" }
+}
+
 extension TranslationUnit {
   /// The unit in words.
   var words: any DescribedUnit {

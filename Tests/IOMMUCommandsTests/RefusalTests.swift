@@ -1,5 +1,6 @@
 import ArgumentParser
 import IOMMUFormats
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -176,7 +177,7 @@ import Testing
 
   @Test func `requests that rest on what the dump lacks are answered with unknown`() throws {
     // A dump of 1 MiB whose root table lies behind its end, and a requester whose tables are there.
-    let memory = Prefix(memory: try FlatMemory(byteCount: 1 << 20))
+    let memory = LackingMemory(try FlatMemory(byteCount: 1 << 20))
     for (ram, expected) in [
       (0x1000_0000, "unknown"), (0x10_0000, "fault:0x8"),
     ] as [(UInt64, String)] {
@@ -288,17 +289,4 @@ import Testing
       #expect(String(decoding: output, as: UTF8.self) == expected)
     }
   }
-}
-
-/// Memory as a dump has it that holds its first bytes only.
-private struct Prefix: PhysicalMemory {
-  let memory: FlatMemory
-
-  func quadword(at address: PhysicalAddress) -> UInt64? { memory.quadword(at: address) }
-  func doubleword(at address: PhysicalAddress) -> UInt32? { memory.doubleword(at: address) }
-  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-    memory.read(at: address, into: buffer)
-  }
-  func isAbsent(at address: PhysicalAddress) -> Bool { memory.doubleword(at: address) == nil }
-  var backedRanges: [Range<PhysicalAddress>] { memory.backedRanges }
 }

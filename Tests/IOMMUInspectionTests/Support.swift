@@ -130,38 +130,3 @@ struct PatchyMemory: PhysicalMemory {
 func addresses(_ range: Range<UInt64>) -> Range<PhysicalAddress> {
   PhysicalAddress(range.lowerBound)..<PhysicalAddress(range.upperBound)
 }
-
-/// A machine's memory as a dump has it: what does not answer may have been left out.
-struct Dump: PhysicalMemory {
-  let base: FlatMemory
-  /// Pages that the dump left out, by their first byte.
-  var leftOut: Set<UInt64> = []
-
-  init(_ base: FlatMemory, without leftOut: Set<UInt64> = []) {
-    self.base = base
-    self.leftOut = leftOut
-  }
-
-  private func holds(_ address: PhysicalAddress) -> Bool {
-    !leftOut.contains(address.rawValue & ~0xfff)
-  }
-
-  func quadword(at address: PhysicalAddress) -> UInt64? {
-    holds(address) ? base.quadword(at: address) : nil
-  }
-
-  func doubleword(at address: PhysicalAddress) -> UInt32? {
-    holds(address) ? base.doubleword(at: address) : nil
-  }
-
-  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-    guard holds(address) else { return 0 }
-    let count = min(buffer.count, Int(4096 - address.rawValue % 4096))
-    return base.read(at: address, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]))
-  }
-
-  func isAbsent(at address: PhysicalAddress) -> Bool {
-    base.quadword(at: address) == nil || !holds(address)
-  }
-  var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
-}

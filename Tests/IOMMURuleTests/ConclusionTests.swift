@@ -1,6 +1,7 @@
 import IOMMUFormats
 import IOMMUKdump
 import IOMMURule
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 

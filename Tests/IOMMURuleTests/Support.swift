@@ -1,31 +1,10 @@
 import IOMMUFormats
 import IOMMUKdump
 import IOMMURule
+import IOMMUTestSupport
 import IOMMUTranslation
 
 // MARK: Dumps
-
-/// A machine's memory as a dump has it that lacks some pages.
-struct LackingMemory: PhysicalMemory {
-  let memory: FlatMemory
-  /// Page numbers.
-  let lacking: Set<UInt64>
-
-  func quadword(at address: PhysicalAddress) -> UInt64? {
-    isAbsent(at: address) ? nil : memory.quadword(at: address)
-  }
-  func doubleword(at address: PhysicalAddress) -> UInt32? {
-    isAbsent(at: address) ? nil : memory.doubleword(at: address)
-  }
-  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-    guard !isAbsent(at: address) else { return 0 }
-    let inPage = min(buffer.count, Int(4096 - address.offsetInPage))
-    return memory.read(
-      at: address, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<inPage]))
-  }
-  func isAbsent(at address: PhysicalAddress) -> Bool { lacking.contains(address.pageNumber) }
-  var backedRanges: [Range<PhysicalAddress>] { memory.backedRanges }
-}
 
 /// A dump of 16 MiB with a crash kernel of four pages at 2 MiB, its tables written by hand.
 struct Dump {
@@ -54,7 +33,7 @@ struct Dump {
     change(&evidence)
     return RuleCheck(
       evidence: evidence,
-      memory: LackingMemory(memory: memory, lacking: Set(pages.map { $0 >> 12 })))
+      memory: LackingMemory(memory, without: Set(pages)))
   }
 
   /// Registers of a VT-d unit with a root table at 0x1000, without capabilities.

@@ -98,7 +98,7 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
   ///
   /// - Parameter pages: Ascending page numbers, each with TCEs in it.
   mutating func tceTables(pages: [UInt64]) -> [TableCandidate] {
-    let smallest = Calgary.TableSize.kib64.byteCount
+    let smallest = Self.blockByteCount
     // Tables lie at multiples of 64 KiB: pages of the same 64 KiB are parts of one.
     var starts: [UInt64] = []
     for page in pages {
@@ -118,7 +118,7 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
         if isTCETable(start, larger) { size = larger }
       }
       guard let size, let table = tceTable(PhysicalAddress(start), size) else { continue }
-      candidates.append(table)
+      candidates.append(table.doubted(for: missingPart(start, size)))
       covered = start + size.byteCount
     }
     return candidates
@@ -130,14 +130,33 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
     return words.allSatisfy { $0 == 0 }
   }
 
-  /// All of the table is there, and hardly anything in it is no TCE.
+  /// Something of the table's first and of its last 64 KiB is there, and hardly anything in it is no
+  /// TCE.
   private mutating func isTCETable(_ start: UInt64, _ size: Calgary.TableSize) -> Bool {
-    // `start` is a multiple of 64 KiB: all but the end may be beyond the last address.
-    guard memory.quadword(at: PhysicalAddress(start)) != nil,
-      memory.quadword(at: PhysicalAddress(start + (size.byteCount - 8))) != nil
-    else { return false }
+    guard hasPage(start), hasPage(start + (size.byteCount - Self.blockByteCount)) else {
+      return false
+    }
     let count = tceCensus(PhysicalAddress(start), size)
     return count.strange * 8 <= count.used
+  }
+
+  private static var blockByteCount: UInt64 { Calgary.TableSize.kib64.byteCount }
+
+  private func isMissing(_ page: UInt64) -> Bool {
+    memory.quadword(at: PhysicalAddress(page)) == nil
+  }
+
+  private func hasPage(_ block: UInt64) -> Bool {
+    stride(from: block, to: block + Self.blockByteCount, by: 4096).contains { !isMissing($0) }
+  }
+
+  /// The page for which a table's length is not certain: the dump lacks its end, or a page where it or
+  /// another table may begin.
+  private func missingPart(_ start: UInt64, _ size: Calgary.TableSize) -> PhysicalAddress? {
+    let last = start + (size.byteCount - 4096)
+    let beginnings = stride(from: start, to: last, by: Int(Self.blockByteCount))
+    return (beginnings.first(where: isMissing) ?? (isMissing(last) ? last : nil))
+      .map { PhysicalAddress($0) }
   }
 
   private mutating func tceTable(_ start: PhysicalAddress, _ size: Calgary.TableSize)
@@ -191,11 +210,10 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
   private mutating func tceCensus(
     _ start: PhysicalAddress, _ size: Calgary.TableSize
   ) -> TCECensus {
-    let blockByteCount = Calgary.TableSize.kib64.byteCount
     var census = TCECensus()
-    for offset in stride(from: 0, to: size.byteCount, by: Int(blockByteCount)) {
+    for offset in stride(from: 0, to: size.byteCount, by: Int(Self.blockByteCount)) {
       let block = start.rawValue + offset
-      let known = blocks[block] ?? tceCensus(PhysicalAddress(block), byteCount: blockByteCount)
+      let known = blocks[block] ?? tceCensus(PhysicalAddress(block), byteCount: Self.blockByteCount)
       blocks[block] = known
       census.add(known, at: offset / 8)
     }

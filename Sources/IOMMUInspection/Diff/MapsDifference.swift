@@ -155,8 +155,7 @@ public struct MapsDifference: Sendable {
 
     /// What is not known and may hide the table of an owner that is not among the tables.
     func gap(hiding owner: TableOwner) -> TableGap? {
-      guard let device = owner.device else { return nil }
-      return gaps.first { $0.concerns(device) }
+      gaps.first { gap in owner.device.map { gap.concerns($0) } ?? (gap.scope == .unit) }
     }
   }
 

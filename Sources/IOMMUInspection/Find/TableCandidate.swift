@@ -36,6 +36,9 @@ public struct TableCandidate: Sendable {
   public var reasons: [String]
   /// `nil` where nothing tells.
   public var owner: Owner?
+  /// The page that the dump lacks and that would say how long the table is; `nil` where none does. Such
+  /// a table is never certain.
+  public private(set) var missingPage: PhysicalAddress?
 
   /// Candidates of this score and more are taken for what they look like.
   public static let certainScore = 60
@@ -56,6 +59,20 @@ public struct TableCandidate: Sendable {
 }
 
 extension TableCandidate {
+  /// The same, not certain: a page that the dump lacks might make it another table.
+  func doubted(for missing: PhysicalAddress?) -> TableCandidate {
+    guard let missing else { return self }
+    var candidate = self
+    candidate.score = min(score, Self.certainScore - 1)
+    candidate.reasons.append(Self.doubt(missing))
+    candidate.missingPage = missing
+    return candidate
+  }
+
+  static func doubt(_ missing: PhysicalAddress) -> String {
+    "may be longer, shorter or several: \(missing) is not in this dump"
+  }
+
   /// A unit whose registers would lead to this table; `nil` for tables without enough to go by.
   ///
   /// Nothing is known of the unit but the table: everything that could be legal is.

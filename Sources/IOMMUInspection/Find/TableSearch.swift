@@ -57,7 +57,13 @@ public struct TableSearch: Sendable {
   ) -> TableSelection {
     var selection = TableSelection()
     var owners: [(requesters: Set<Requester>, root: PhysicalAddress)] = []
-    for candidate in candidates where candidate.isCertain && candidate.kind.translates {
+    for candidate in candidates where candidate.kind.translates {
+      guard candidate.isCertain else {
+        if let missing = candidate.missingPage {
+          selection.passedOver.append((candidate, TableCandidate.doubt(missing)))
+        }
+        continue
+      }
       let finder = candidate.kind.finder
       let unit: TranslationUnit
       switch finder.unit(of: candidate, hints) {
@@ -82,7 +88,14 @@ public struct TableSearch: Sendable {
       selection.taken.append(candidate)
       selection.units.append(unit)
     }
-    guard !selection.units.isEmpty else { return selection }
+    guard let first = selection.taken.first else { return selection }
+    // What is not taken for a page that is missing may have any device's mappings.
+    for (candidate, _) in selection.passedOver
+    where candidate.kind.finder.hardware == first.kind.finder.hardware {
+      guard let missing = candidate.missingPage else { continue }
+      selection.units.append(
+        TranslationUnit(PartialTable(at: candidate.address, missing: missing)))
+    }
     (selection.units, selection.remarks) = completing(selection.units, in: memory)
     return selection
   }
@@ -111,11 +124,12 @@ public struct TableSearch: Sendable {
 public struct TableSelection: Sendable {
   /// In force together, the best first.
   public var taken: [TableCandidate] = []
-  /// The units that those make, in the same order, and behind them those that firmware lists besides.
+  /// The units that those make, in the same order, and behind them those of which too little is known:
+  /// tables with missing pages, and what firmware lists besides.
   public var units: [TranslationUnit] = []
   /// What is to be said of tables of firmware.
   public var remarks: [String] = []
-  /// Certain tables that are not used, and why.
+  /// Tables that are certain, or would be with pages that the dump lacks, and are not used; and why.
   public var passedOver: [(candidate: TableCandidate, reason: String)] = []
 }
 

@@ -118,10 +118,30 @@ private struct GATTJudge<Memory: PhysicalMemory> {
     while index < pages.count {
       var end = index + 1
       while end < pages.count, pages[end] == pages[end - 1] + 1 { end += 1 }
-      candidates += gatts(in: pages[index]..<pages[end - 1] + 1)
+      candidates += gatts(in: pages[index]..<pages[end - 1] + 1).map {
+        $0.doubted(for: missingPart(of: $0, pages))
+      }
       index = end
     }
     return candidates
+  }
+
+  /// The page for which a table may be one half of a larger one: the dump lacks it in the other half,
+  /// and has others there that look like a GATT's.
+  private func missingPart(
+    of candidate: TableCandidate, _ pages: [UInt64]
+  ) -> PhysicalAddress? {
+    guard candidate.byteCount < GART.GATTFinder.sizes.last! else { return nil }
+    let half = candidate.address.rawValue ^ candidate.byteCount
+    let first = half / 4096
+    let end = first + candidate.byteCount / 4096
+    let index = pages.partitioningIndex { $0 >= first }
+    guard index < pages.count, pages[index] < end,
+      let missing = (first..<end).first(where: {
+        memory.quadword(at: PhysicalAddress($0 * 4096)) == nil
+      })
+    else { return nil }
+    return PhysicalAddress(missing * 4096)
   }
 
   private func gatts(in run: Range<UInt64>) -> [TableCandidate] {

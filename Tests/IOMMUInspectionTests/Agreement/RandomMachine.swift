@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUTestSupport
 import IOMMUTranslation
 
 /// A machine with one unit of some kind, and tables of mostly sound and sometimes broken entries, all
@@ -9,7 +10,7 @@ struct RandomMachine {
   }
 
   let machine: Machine
-  let memory: Dump
+  let memory: LackingMemory
 
   private static let byteCount: UInt64 = 2 << 20
 
@@ -23,7 +24,7 @@ struct RandomMachine {
       case .secondStage, .secondStageIOPermissions, .firstStage, .nested: builder.scalable(kind)
       }
     machine = Machine(name: "\(kind) \(seed)", units: [unit])
-    memory = Dump(builder.memory, without: builder.leftOut)
+    memory = LackingMemory(builder.memory, without: builder.leftOut)
   }
 
   private struct Builder {

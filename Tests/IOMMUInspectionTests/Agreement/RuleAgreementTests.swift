@@ -28,7 +28,7 @@ import Testing
 /// A machine with a crash kernel where some mapping leads, or at its number.
 private struct Judged {
   let machine: Machine
-  let memory: Dump
+  let memory: LackingMemory
   let tables: [TableMaps]
   let gaps: [TableGap]
   let verdicts: [RuleVerdict]

@@ -1,5 +1,6 @@
 import IOMMUFormats
 import IOMMUInspection
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -240,7 +241,8 @@ import Testing
   {
     let small = try SmallMachine()
     // The table of 03:00.0, of level 4.
-    let explainer = FaultExplainer(small.machine, in: Dump(small.memory, without: [0x36000]))
+    let explainer = FaultExplainer(
+      small.machine, in: LackingMemory(small.memory, without: [0x36000]))
     var reader = FaultLogReader()
     reader.read(vtd("Read", "03:00.0", "0x10000", "0x06"))
     let hints = explainer.explain(try #require(reader.faults.first)).hints
@@ -268,7 +270,7 @@ import Testing
         "the table of the Intel VT-d unit at 0xfed90000 has 256 entries",
       ])
     #expect(
-      now(machine, Dump(memory, without: [0x10_0000]))[0]
+      now(machine, LackingMemory(memory, without: [0x10_0000]))[0]
         == "unknown: the interrupt remapping table at 0x100000 is not in this dump")
     #expect(
       now(InterruptReportTests.machine(table: nil), memory)[0]

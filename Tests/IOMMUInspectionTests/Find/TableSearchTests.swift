@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -108,6 +109,66 @@ import Testing
     let gatts = TableSearch(in: memory).candidates.filter { $0.kind == .gatt && $0.isCertain }
     #expect(gatts.map(\.address.rawValue) == [0x8000])
     #expect(gatts.first?.byteCount == 32_768)
+  }
+
+  @Test func `a GATT of which any page is missing is not taken for a smaller one`() throws {
+    // 64 KiB at 0x10000: an aperture of 64 MiB.
+    let memory = try FlatMemory(byteCount: 0x21_0000)
+    for index in 0..<16_384 as Range<UInt64> {
+      let entry: UInt32 = index % 100 == 7 ? 0x20_0003 : 0x12_3003
+      memory.store(entry, at: PhysicalAddress(0x1_0000 + 4 * index))
+    }
+    #expect(TableSearch(in: memory).candidates.map(\.byteCount) == [0x1_0000])
+    for page in stride(from: 0x1_0000 as UInt64, to: 0x2_0000, by: 0x1000) {
+      let dump = LackingMemory(memory, without: [page])
+      let search = TableSearch(in: dump)
+      #expect(search.candidates.count == 1)
+      #expect(search.candidates.allSatisfy { !$0.isCertain && $0.score == 59 })
+      #expect(search.candidates.map(\.missingPage) == [PhysicalAddress(page)])
+      let selection = search.selection(in: dump, TableHints(apertureBase: 0x400_0000))
+      #expect(selection.units.isEmpty)
+      #expect(
+        selection.passedOver.map(\.reason) == [
+          "may be longer, shorter or several: \(PhysicalAddress(page)) is not in this dump"
+        ])
+    }
+  }
+
+  @Test(
+    arguments: [
+      // The beginning of the first table, its end, the beginning of the second, its end.
+      (0x2_0000, 0x2_0000, [0x3_0000]), (0x2_f000, 0x2_0000, [0x3_0000]),
+      (0x3_0000, 0x2_0000, []), (0x3_f000, 0x3_0000, [0x2_0000]),
+    ] as [(UInt64, UInt64, [UInt64])])
+  func `a TCE table whose length rests on a missing page is not taken, and what it maps is unknown`(
+    missing: UInt64, start: UInt64, taken: [UInt64]
+  ) throws {
+    // Two tables of 64 KiB, the second one's entries lead to 2 MiB and on.
+    let memory = try FlatMemory(byteCount: 0x80_0000)
+    for (table, pages) in [(0x2_0000, 0x10_0000), (0x3_0000, 0x20_0000)] as [(UInt64, UInt64)] {
+      for index in 32..<700 as Range<UInt64> {
+        Calgary.TranslationControlEntry(rawValue: pages + index << 12 | 3)
+          .store(to: memory, at: PhysicalAddress(table + 8 * index))
+      }
+    }
+    let dump = LackingMemory(memory, without: [missing])
+    let selection = TableSearch(in: dump).selection(in: dump)
+    #expect(selection.taken.map(\.address.rawValue) == taken)
+    #expect(selection.passedOver.map(\.candidate.address.rawValue) == [start])
+    guard !taken.isEmpty else { return }
+    let machine = Machine(name: "", units: selection.units)
+    let reach = ReachReport(PhysicalAddress(0x7f_0000), machine: machine, in: dump)
+    #expect(reach.ways.isEmpty)
+    #expect(
+      reach.blindness.gaps.map(\.text) == [
+        "all devices: unknown, the table of level 1 at \(PhysicalAddress(missing)) is not in this dump"
+      ])
+    #expect(reach.blindness.hidesUnit)
+    // Nothing of it is unmapped since: nobody knows.
+    let whole = TableSearch(in: memory).selection(in: memory)
+    let difference = MapsDifference(
+      before: Machine(name: "", units: whole.units), in: memory, after: machine, in: dump)
+    #expect(difference.rows.allSatisfy { $0.differences.isEmpty })
   }
 
   /// Intel VT-d 8.1: 48 bytes of header, a DRHD of 16; the checksum makes the sum zero.

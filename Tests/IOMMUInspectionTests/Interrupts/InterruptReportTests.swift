@@ -1,6 +1,7 @@
 import FoundationEssentials
 import IOMMUFormats
 import IOMMUInspection
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -83,7 +84,7 @@ import Testing
 
   @Test func `what is not in the dump is unknown, not unused`() throws {
     var screen = ""
-    let dump = Dump(try Self.memory(), without: [0x10_0000])
+    let dump = LackingMemory(try Self.memory(), without: [0x10_0000])
     let report = InterruptReport(Self.machine(), in: dump)
     report.writeText(to: &screen)
     let gap = "interrupts 0x0 to 0xff: unknown, the interrupt remapping table at 0x100000 is not in"

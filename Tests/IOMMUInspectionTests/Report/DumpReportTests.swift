@@ -1,6 +1,7 @@
 import IOMMUFormats
 import IOMMUInspection
 import IOMMURule
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -21,7 +22,7 @@ import Testing
     #expect(!whole.text.contains("Not known"))
     #expect(whole.blindness.isEmpty)
     // The second-stage table of 00:03.0 and 00:03.1.
-    let part = page(small.machine, Dump(small.memory, without: [0x33000]))
+    let part = page(small.machine, LackingMemory(small.memory, without: [0x33000]))
     #expect(part.text.contains("<h2 id=\"unknown\">Not known</h2>"))
     #expect(
       part.text.contains(
@@ -32,7 +33,7 @@ import Testing
     let root = small.machine.units(of: VTd.Unit.self)[0].rootTableAddress.rootTable
     var machine = small.machine
     machine.units = machine.units(of: VTd.Unit.self).map { .vtd($0) }
-    let none = page(machine, Dump(small.memory, without: [root.rawValue]))
+    let none = page(machine, LackingMemory(small.memory, without: [root.rawValue]))
     #expect(none.text.contains("<li>all devices: unknown, the root table at \(root) is not in"))
     #expect(none.text.contains("No table that is in this dump maps anything."))
     #expect(none.blindness.hidesUnit)

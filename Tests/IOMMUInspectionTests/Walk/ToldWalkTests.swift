@@ -1,6 +1,7 @@
 import FoundationEssentials
 import IOMMUFormats
 import IOMMUInspection
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -89,7 +90,7 @@ import Testing
     small.memory.store(0x70_0000_0003 as UInt64, at: PhysicalAddress(0x33008))
     let walk = ToldWalk(
       Requester("00:03.0")!, IOVA(0x4000_0000), access: .read, machine: small.machine,
-      in: Dump(small.memory))
+      in: LackingMemory(small.memory))
     #expect(walk.isUnknown)
     #expect(
       walk.end

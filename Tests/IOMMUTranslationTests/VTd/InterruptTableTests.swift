@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -110,6 +111,14 @@ import Testing
       try Self.mappings(of: Self.unit(status: status, table: table), [(0, 0x22_0009, 0)]) == nil)
   }
 
+  @Test func `of a table beyond the host's addresses hardware reaches nothing`() throws {
+    #expect(try Self.mappings(of: Self.unit(table: 1 << 52 | 7), []) == nil)
+    #expect(Self.unit(table: 1 << 52 | 7).interrupts != .notRemapped)
+    // The last page below: 256 entries, of which all are there.
+    let last = Self.unit(table: 1 << 52 - 4096 | 8)
+    #expect(try Self.mappings(of: last, [])?.entryCount == 256)
+  }
+
   @Test func `what memory does not hold is told, where the machine has memory`() throws {
     let memory = try FlatMemory(byteCount: 0x10_1000)
     // 512 entries: the second half lies behind the memory's end.
@@ -117,7 +126,7 @@ import Testing
     let live = try #require(machine.interruptMappings(of: machine.units[0], in: memory))
     #expect(live.entryCount == 512 && live.gaps == [] && !live.isUnknown)
     let dump = try #require(
-      machine.interruptMappings(of: machine.units[0], in: ShortDump(memory: memory)))
+      machine.interruptMappings(of: machine.units[0], in: LackingMemory(memory)))
     #expect(
       dump.gaps.map(\.text) == [
         "interrupts 0x100 to 0x1ff: unknown, the interrupt remapping table at 0x101000 is not in "
@@ -126,7 +135,7 @@ import Testing
     #expect(!dump.isUnknown)
     let elsewhere = Self.machine(Self.unit(table: 0x100_0008))
     #expect(
-      elsewhere.interruptMappings(of: elsewhere.units[0], in: ShortDump(memory: memory))?.isUnknown
+      elsewhere.interruptMappings(of: elsewhere.units[0], in: LackingMemory(memory))?.isUnknown
         == true)
   }
 
@@ -158,17 +167,4 @@ import Testing
     default: #expect(passage == expected)
     }
   }
-}
-
-/// Memory as a dump has it that holds its first bytes only.
-private struct ShortDump: PhysicalMemory {
-  let memory: FlatMemory
-
-  func quadword(at address: PhysicalAddress) -> UInt64? { memory.quadword(at: address) }
-  func doubleword(at address: PhysicalAddress) -> UInt32? { memory.doubleword(at: address) }
-  func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-    memory.read(at: address, into: buffer)
-  }
-  func isAbsent(at address: PhysicalAddress) -> Bool { memory.doubleword(at: address) == nil }
-  var backedRanges: [Range<PhysicalAddress>] { memory.backedRanges }
 }
