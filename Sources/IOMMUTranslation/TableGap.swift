@@ -232,12 +232,17 @@ extension Machine {
       if owners.owner == index { all.tables.append(table) }
       guard told.insert(table.owner).inserted else { continue }
       for other in owners.others {
-        let root = found.first { $0.unit == other && $0.table.owner == table.owner }?.table.root
-        all.gaps.append(
-          units[other].model.ambiguity(of: table.owner)
-            ?? TableGap(
-              .severalUnits, .addresses(table.owner, IOVA(0)..<IOVA(.max)), in: .level(1),
-              at: root ?? PhysicalAddress(0)))
+        if let gap = units[other].model.ambiguity(of: table.owner) {
+          all.gaps.append(gap)
+        } else if let another = found.first(where: {
+          $0.unit == other && $0.table.owner == table.owner
+        })?.table.table {
+          all.gaps += another.space.ranges(from: 0, byteCount: another.space.byteCount).map {
+            TableGap(
+              .severalUnits, .addresses(table.owner, $0), in: .level(another.any.format.levels),
+              at: another.root)
+          }
+        }
       }
     }
     return all

@@ -20,10 +20,12 @@ extension VTd.Unit {
       isRequired: limits.features.contains(.requiredInterruptRemapping))
   }
 
-  /// The interrupt remapping table in force; `nil` where none is, or nobody knows.
+  /// The interrupt remapping table in force; `nil` where none is, where hardware can reach no entry of
+  /// it, or where nobody knows.
   package var interruptTable: VTd.InterruptTable? {
     guard let remapping = interruptRemapping, remapping.isEnabled else { return nil }
-    return VTd.InterruptTable(remapping)
+    let table = VTd.InterruptTable(remapping)
+    return table.entryCount > 0 ? table : nil
   }
 
   package var interrupts: InterruptPassage {
@@ -68,7 +70,9 @@ extension VTd.Unit {
 
 extension VTd.InterruptTableAddress {
   /// One without EIME and one with it.
-  fileprivate static var bothModes: [Self] { [Self(rawValue: 0), Self(rawValue: 1 << 11)] }
+  fileprivate static var bothModes: [Self] {
+    [false, true].map { Self(table: PhysicalAddress(0), sizeCode: 0, usesExtendedMode: $0) }
+  }
 }
 
 extension VTd.InterruptRequest {
@@ -97,7 +101,7 @@ extension VTd {
       let size = UInt64(VTd.InterruptRemappingEntry.byteCount)
       let limit: UInt64 = 1 << UInt64(remapping.hostAddressWidth)
       let reached = start.rawValue < limit ? (limit - start.rawValue) / size : 0
-      return max(1, Int(min(UInt64(remapping.table.entryCount), reached)))
+      return Int(min(UInt64(remapping.table.entryCount), reached))
     }
 
     /// The table's bytes, half-open.
