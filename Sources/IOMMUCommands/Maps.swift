@@ -24,6 +24,10 @@ package struct Maps: ParsableCommand {
       other, so that a dump can be compared with a living machine; --format summary is a line per \
       table with the page sizes used.
 
+      A table that several devices share is printed once, and names its first device for the others; \
+      tsv, debugfs and debugfs-6.12 repeat it, up to a million lines or 64 MiB in all, and name the \
+      first device from there on, in lines that begin with #.
+
       --interrupts lists the interrupt remapping tables instead: which requester may send what, and \
       where it is delivered (text, tsv or json).
 

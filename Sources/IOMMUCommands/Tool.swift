@@ -120,9 +120,10 @@ package struct StandardOutput: TextOutputStream {
   package mutating func write(_ text: String) {
     var text = text
     let isPlain = text.withUTF8 { bytes in
-      guard bytes.allSatisfy({ $0 >= 0x20 && $0 < 0x7f || $0 == UInt8(ascii: "\n") }) else {
-        return false
+      let isPlain = bytes.allSatisfy {
+        $0 >= 0x20 && $0 < 0x7f || $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\t")
       }
+      guard isPlain else { return false }
       Self.write(UnsafeRawBufferPointer(bytes))
       return true
     }

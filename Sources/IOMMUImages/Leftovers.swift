@@ -8,10 +8,10 @@ package enum Leftovers {
 
   /// As many as are open at once, and more: one that finds no room stays after a signal.
   private static let slotCount = 8
-  /// Paths as the handler needs them; a slot without one is `nil`.
+  /// Paths as the handler needs them; a slot without one is 0.
   ///
-  /// Safe: allocated once and never freed, and each slot changes atomically; what a slot leads to is
-  /// freed when the slot has let go of it, by whoever has taken it out.
+  /// Safe: allocated once and never freed, and each slot changes atomically. Nor is what a slot has led
+  /// to ever freed: a handler on another thread may have just looked.
   nonisolated(unsafe) private static let slots = {
     let slots = UnsafeMutablePointer<Atomic<UInt>>.allocate(capacity: slotCount)
     for index in 0..<slotCount { unsafe (slots + index).initialize(to: Atomic(0)) }
@@ -45,7 +45,6 @@ package enum Leftovers {
         unsafe strcmp(text, path) == 0
       else { continue }
       unsafe slot.pointee.store(0, ordering: .releasing)
-      unsafe free(text)
       return true
     }
     return false

@@ -50,24 +50,24 @@ package final class OutputFile {
     let directory = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { target[...$0] } ?? ""
     // A name of its own length: the target's may already be as long as names can be.
     let temporary = "\(directory).iommu-\(hexadecimal(UInt64.random(in: 0 ... .max))).tmp"
-    // Nobody else's until the permissions are known.
-    let mode: mode_t = inputs.isEmpty ? 0o666 : 0o600
+    // The system takes the user's mask off; what the inputs forbid is never allowed, not for a moment.
+    let allowed = Self.permissions(
+      allowedBy: inputs, in: directory.isEmpty ? "." : String(directory))
     var descriptor =
       isNamed || !canNameOpenFiles
       ? -1
       : openFile(
-        directory.isEmpty ? "." : String(directory), O_WRONLY | unnamedFile | O_CLOEXEC, mode: mode)
+        directory.isEmpty ? "." : String(directory), O_WRONLY | unnamedFile | O_CLOEXEC,
+        mode: 0o666 & allowed)
     let hasName = descriptor < 0
     if hasName {
       descriptor = openFile(
-        temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode: mode)
+        temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode: 0o666 & allowed)
       guard descriptor >= 0 else { throw .system(path, "cannot be written", errno) }
       Leftovers.add(temporary)
     }
-    // A failure here leaves other permissions, which is no reason to lose the data.
-    if let permissions = Self.permissions(of: descriptor, replacing: status, from: inputs) {
-      _ = fchmod(descriptor, permissions)
-    }
+    // A failure here leaves fewer permissions, which is no reason to lose the data.
+    if let status { _ = fchmod(descriptor, status.st_mode & 0o777 & allowed) }
     self.path = path
     self.target = target
     self.temporary = temporary
@@ -78,16 +78,13 @@ package final class OutputFile {
 
   deinit { abandon() }
 
-  /// What is allowed to whom: as for the file that is replaced, or any new one, but nothing that the
-  /// inputs do not allow; `nil` where the system's own choice is right.
-  private static func permissions(
-    of descriptor: Int32, replacing old: stat?, from inputs: [String]
-  ) -> mode_t? {
-    guard old != nil || !inputs.isEmpty else { return nil }
-    let mask = umask(0)
-    umask(mask)
-    var permissions = old.map { $0.st_mode & 0o777 } ?? 0o666 & ~mask
-    let group = fileStatus(of: descriptor)?.st_gid
+  /// What a new file in a directory may allow to whom, so that nobody may read it who may not read all
+  /// that it is made of. Its owner may do anything.
+  private static func permissions(allowedBy inputs: [String], in directory: String) -> mode_t {
+    let place = fileStatus(at: directory)
+    let inherits = place.map { $0.st_mode & S_ISGID != 0 } ?? false
+    let group = inherits ? place?.st_gid : getegid()
+    var permissions: mode_t = 0o777
     for input in inputs {
       guard let status = fileStatus(at: input) else { continue }
       let admitsAll = status.st_mode & 0o004 != 0
@@ -175,9 +172,8 @@ package final class OutputFile {
       throw fail("cannot be written", errno)
     }
     guard fsync(descriptor) == 0 else { throw fail("cannot be made durable", errno) }
-    if !isNamed, nameFile(descriptor, as: target) {
-      // There was none of that name.
-    } else {
+    // A name that is free is taken at once; one that is not is taken over from a name of its own.
+    if isNamed || !nameFile(descriptor, as: target) {
       if !isNamed {
         Leftovers.add(temporary)
         guard nameFile(descriptor, as: temporary) else { throw fail("cannot be named", errno) }
