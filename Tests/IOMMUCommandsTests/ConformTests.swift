@@ -39,6 +39,19 @@ import Testing
     #expect(text.hasPrefix("FAIL /nowhere: 0 events, 0 reads and 0 mappings compared, 0 diff"))
   }
 
+  @Test func `the Calgary recording is played, with our own driver beside it`() throws {
+    let directory = "\(Repository.path)/Examples/calgary-trace"
+    for (options, steps) in [(["--caches", "on"], 0), (["--driver"], 1_573_716)] {
+      var text = ""
+      let summary = try ConformCalgary.parse([directory] + options).report(to: &text)
+      #expect(summary.passed == 1 && summary.failed == 0)
+      #expect(
+        text.hasPrefix(
+          "ok   \(directory): 255 events, 17 reads and 95 mappings compared, 0 differences\n"))
+      #expect(text.contains("our own driver      \(steps) steps compared\n"))
+    }
+  }
+
   @Test func `a Calgary recording that is not there is told as JSON`() throws {
     var text = ""
     let command = try ConformCalgary.parse(["/nowhere", "--format", "json"])
@@ -81,6 +94,27 @@ import Testing
     {"op":"probe","sid":"0x2","iova":"0xffc","size":8,"write":true},
     {"op":"inval","kind":"cc_global","regs":{"CCMD":"0xa000000000000000"}}
     """
+
+  /// As QEMU 7.2 answered them.
+  @Test func `the recorded cases are answered`() throws {
+    let cases = Repository.text("Examples/vtd-cases/cases.jsonl").split(separator: "\n")
+    #expect(
+      try cases.compactMap { try answer(String($0), as: .text) }.joined() == """
+        beyond-06052470 ops[0]: fault 0x4
+        beyond-06052470 ops[1]: 0x2e88f808
+        fresh_pte-06052474 ops[0]: fault 0x5
+        fresh_pte-06052474 ops[2]: 0x199c553cc
+        fresh_pte-06052474 ops[3]: 0x199c17520
+        rsvd-06052476 ops[0]: 0x5a3c64a8
+        rsvd-06052476 ops[1]: invalidated, granularity 1
+        rsvd-06052476 ops[2]: 0x5a3c6a98
+        rsvd-06052476 ops[3]: 0x5a3c6f50
+        notpresent-0605247a ops[0]: fault 0x5
+        notpresent-0605247a ops[1]: fault 0x6
+        notpresent-0605247a ops[2]: 0x1a2a92eb8
+
+        """)
+  }
 
   @Test func `a case is answered in a line of JSON`() throws {
     #expect(

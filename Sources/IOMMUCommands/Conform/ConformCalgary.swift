@@ -17,7 +17,7 @@ package struct ConformCalgary: ParsableCommand {
       Exits 1 when anything differs, 2 when a file cannot be read; the other directories are played \
       all the same.
 
-      Example: iommu conform calgary traces/calgary-1g-4M
+      Example: iommu conform calgary Examples/calgary-trace
       """)
 
   @OptionGroup package var recordings: RecordingOptions

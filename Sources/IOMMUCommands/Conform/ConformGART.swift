@@ -18,7 +18,7 @@ package struct ConformGART: ParsableCommand {
       Exits 1 when anything differs, 2 when a file cannot be read; the other directories are played \
       all the same.
 
-      Example: iommu conform gart gart-8g-64m-bios --caches on
+      Example: iommu conform gart Examples/gart-trace --caches on
       """)
 
   @OptionGroup package var recordings: RecordingOptions

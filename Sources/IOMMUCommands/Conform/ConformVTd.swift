@@ -28,7 +28,7 @@ package struct ConformVTd: ParsableCommand {
       too; as text a line for each operation that has an answer. A case starts on a unit and a \
       memory of its own.
 
-      Example: zcat cases.jsonl.gz | iommu conform vtd --caches everything > answers.jsonl
+      Example: iommu conform vtd --format text < Examples/vtd-cases/cases.jsonl
       """)
 
   @Option(
