@@ -120,6 +120,17 @@ package struct TableSource: ParsableArguments {
 
   package init() {}
 
+  package func validate() throws {
+    let bases = roots.compactMap(\.unitBase)
+    if let twice = Set(bases).first(where: { base in bases.count { $0 == base } > 1 }) {
+      throw ValidationError("--root: the unit at \(twice) has one table; name one for each unit")
+    }
+    let places = roots.map(\.address)
+    if let twice = Set(places).first(where: { place in places.count { $0 == place } > 1 }) {
+      throw ValidationError("--root: \(twice) is named more than once")
+    }
+  }
+
   /// The files that are read.
   var paths: [String] {
     guard let machine else { return [] }

@@ -92,6 +92,31 @@ import Testing
     #expect(try #require(error).text.contains("'iommu find' lists root tables"))
   }
 
+  @Test func `a root table is not taken in a mode in which it leads to no device`() throws {
+    let command = try Maps.parse([Self.image, "--root", "vtd-scalable:6a04000"])
+    var screen = ""
+    let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
+    #expect(
+      try #require(error).text
+        == "--root 0x6a04000: its entries lead to no device in this mode, and to devices in the "
+        + "other; write vtd-legacy:0x6a04000")
+    #expect(
+      try Maps.parse([Self.image, "--root", "vtd-legacy:6a04000"]).report(to: &screen) == .yes)
+  }
+
+  @Test(arguments: [
+    (["vtd:6a04000@fed90000", "vtd:6a05000@fed90000"], "the unit at 0xfed90000 has one table"),
+    (["6a04000", "vtd:0x6a04000"], "0x6a04000 is named more than once"),
+  ])
+  func `two tables of a unit, and one table twice, are refused`(
+    roots: [String], text: String
+  ) throws {
+    let error = #expect(throws: (any Error).self) {
+      try Maps.parse([Self.image] + roots.flatMap { ["--root", $0] })
+    }
+    #expect(Maps.message(for: try #require(error)).contains(text))
+  }
+
   @Test func `a page is traced back to the devices that reach it`() throws {
     var screen = ""
     #expect(try Who.parse([Self.image, "0x7663000"] + Self.source).report(to: &screen) == .yes)

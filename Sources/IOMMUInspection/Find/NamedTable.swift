@@ -108,6 +108,9 @@ extension NamedTable {
         (given ?? "its entries do not tell how long the table is")
           + "; write \(name.text):\(address)+SIZE")
     }
+    if let objection = name.finder.objection(to: name, at: address, in: memory) {
+      throw NamedTableError(objection)
+    }
     var hints = hints
     hints.unitBase = unitBase
     switch name.finder.unit(of: candidate, hints) {

@@ -70,6 +70,12 @@ protocol TableFinder: Sendable {
     named name: TableName, at address: PhysicalAddress, byteCount: UInt64?,
     in memory: some PhysicalMemory
   ) -> TableCandidate?
+
+  /// Why a table that somebody names is certainly none of the kind named, and what it is; `nil` where it
+  /// may be.
+  static func objection(
+    to name: TableName, at address: PhysicalAddress, in memory: some PhysicalMemory
+  ) -> String?
 }
 
 extension TableFinder {
@@ -100,6 +106,10 @@ extension TableFinder {
   static func candidate(
     named _: TableName, at _: PhysicalAddress, byteCount _: UInt64?, in _: some PhysicalMemory
   ) -> TableCandidate? { nil }
+
+  static func objection(
+    to _: TableName, at _: PhysicalAddress, in _: some PhysicalMemory
+  ) -> String? { nil }
 
   /// The same mask for every quadword.
   static func everyQuadword(_ mask: UInt64) -> SIMD8<UInt64> { SIMD8(repeating: mask) }

@@ -34,7 +34,8 @@ struct RootJudge<Memory: PhysicalMemory> {
     return legacy.candidate.score >= scalable.candidate.score ? legacy : scalable
   }
 
-  private mutating func judge(
+  /// The page as a table of this kind; `nil` where it leads to no device.
+  mutating func judge(
     _ page: PhysicalAddress, as kind: TableCandidate.Kind
   ) -> RootCandidate? {
     let shell = TableCandidate(

@@ -93,6 +93,21 @@ extension VTd {
       }
     }
 
+    /// A root table whose entries lead to devices in the other mode alone.
+    static func objection(
+      to name: TableName, at address: PhysicalAddress, in memory: some PhysicalMemory
+    ) -> String? {
+      guard name.text != anyMode else { return nil }
+      let named: TableCandidate.Kind = name.text == legacyMode ? .rootTable : .scalableRootTable
+      var judge = RootJudge(memory: memory)
+      guard judge.judge(address, as: named) == nil, let other = judge.candidate(at: address),
+        other.candidate.isCertain
+      else { return nil }
+      let mode = name.text == legacyMode ? scalableMode : legacyMode
+      return "its entries lead to no device in this mode, and to devices in the other; write "
+        + "\(mode):\(address)"
+    }
+
     /// Whose a root table is, by where its tables lie; `nil` where nothing tells.
     static func owner(
       of address: PhysicalAddress, in memory: some PhysicalMemory
