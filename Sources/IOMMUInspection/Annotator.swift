@@ -216,7 +216,7 @@ private struct RegionFinder {
     var known: [Table: Int] = [:]
     let inForce = machine.tables(in: memory)
     gaps = inForce.gaps
-    for table in inForce.tables {
+    for table in inForce.tables + inForce.others {
       guard let tree = table.table else { continue }
       if let index = known[tree.identity] {
         groups[index].others += 1

@@ -41,12 +41,21 @@ public struct MapsReport: Sendable {
       return
     }
     let all = machine.tables(in: memory)
-    // A device in any form that people type has its own name, and that of each of its PASIDs.
-    let device = try? Notation.device(name)
+    // A device in any form that people type is its own table and that of each of its PASIDs; with a
+    // PASID, in any form too, that one's.
+    var device: PCI.Function?
+    var pasid: PASID?
+    if let slash = name.lastIndex(of: "/"),
+      let space = try? Notation.pasid(name[name.index(after: slash)...])
+    {
+      device = try? Notation.device(name[..<slash])
+      pasid = device == nil ? nil : space
+    }
+    if device == nil { device = try? Notation.device(name) }
     let tables = all.tables.filter { table in
       if table.name == name { return true }
-      guard let device, case .requester(device, _) = table.owner else { return false }
-      return true
+      guard let device, case .requester(device, let space) = table.owner else { return false }
+      return pasid == nil || space == pasid
     }
     let gaps = all.gaps.filter { gap in device.map { gap.concerns($0) } ?? true }
     guard !tables.isEmpty else {

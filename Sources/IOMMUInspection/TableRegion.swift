@@ -108,7 +108,7 @@ extension TableRegion: Encodable {
     try container.encode(place, level: .level, table: .upper)
     try container.encode(tableName, forKey: .table)
     try container.encode(otherTableCount, forKey: .others)
-    try container.encode("\(firstIOVA)", forKey: .address)
+    if case .pages = content { try container.encode("\(firstIOVA)", forKey: .address) }
   }
 }
 

@@ -113,6 +113,9 @@ extension TableGap {
 public struct TablesInForce: Sendable {
   /// In the order of their owners' kind: buses, the GART, requesters.
   public var tables: [DMATable]
+  /// Tables of other units for owners of ``tables``, where nothing says which unit they are behind: the
+  /// gaps tell so.
+  public var others: [DMATable]
   /// Tables above the page tables that are not known, with the devices that depend on them.
   public var gaps: [TableGap]
   /// Tables above the page tables where the machine has no memory: hardware finds nothing there
@@ -122,10 +125,11 @@ public struct TablesInForce: Sendable {
   public var clashes: [DomainClash]
 
   public init(
-    tables: [DMATable] = [], gaps: [TableGap] = [], unanswered: [TableGap] = [],
-    clashes: [DomainClash] = []
+    tables: [DMATable] = [], others: [DMATable] = [], gaps: [TableGap] = [],
+    unanswered: [TableGap] = [], clashes: [DomainClash] = []
   ) {
     self.tables = tables
+    self.others = others
     self.gaps = gaps
     self.unanswered = unanswered
     self.clashes = clashes
@@ -223,6 +227,9 @@ extension Machine {
     }
     // Of units that know the same device that one counts which a walk goes through, and another table
     // is told.
+    let rivals = Dictionary(
+      found.map { (RivalKey(unit: $0.unit, owner: $0.table.owner), $0.table) },
+      uniquingKeysWith: { first, _ in first })
     var told: Set<TableOwner> = []
     for (index, table) in found {
       guard let owners = owners(of: table, among: found, in: memory) else {
@@ -232,11 +239,11 @@ extension Machine {
       if owners.owner == index { all.tables.append(table) }
       guard told.insert(table.owner).inserted else { continue }
       for other in owners.others {
+        let rival = rivals[RivalKey(unit: other, owner: table.owner)]
+        if let rival { all.others.append(rival) }
         if let gap = units[other].model.ambiguity(of: table.owner) {
           all.gaps.append(gap)
-        } else if let another = found.first(where: {
-          $0.unit == other && $0.table.owner == table.owner
-        })?.table.table {
+        } else if let another = rival?.table {
           all.gaps += another.space.ranges(from: 0, byteCount: another.space.byteCount).map {
             TableGap(
               .severalUnits, .addresses(table.owner, $0), in: .level(another.any.format.levels),
@@ -246,6 +253,11 @@ extension Machine {
       }
     }
     return all
+  }
+
+  private struct RivalKey: Hashable {
+    var unit: Int
+    var owner: TableOwner
   }
 
   /// The units that may have a table's owner behind them; `nil` where nobody knows whose it is.

@@ -53,6 +53,18 @@ private struct ScalableMachine {
 }
 
 @Suite struct ScalableModeTests {
+  @Test(
+    arguments: [
+      ("00:04.0", [0, 1, 2]), ("00:04.0/1", [1]), ("0000:00:04.0/0x2", [2]), ("[00:04.0]/2", [2]),
+    ] as [(String, [UInt32])])
+  func `an address space can be asked for in every form that people type`(
+    name: String, spaces: [UInt32]
+  ) throws {
+    let scalable = try ScalableMachine()
+    let report = try MapsReport(scalable.machine, in: scalable.memory, table: name)
+    #expect(report.tables.map(\.name) == spaces.map { "00:04.0/\($0)" })
+  }
+
   @Test func `every address space is a table named by requester and PASID`() throws {
     let scalable = try ScalableMachine()
     let report = try MapsReport(scalable.machine, in: scalable.memory)

@@ -69,6 +69,12 @@ extension TableCandidate {
     return candidate
   }
 
+  /// Whether it is certainly not of the kernel whose table `other` is.
+  func isOfAnotherKernel(than other: TableCandidate) -> Bool {
+    guard let owner, let otherOwner = other.owner else { return false }
+    return owner != otherOwner
+  }
+
   static func doubt(_ missing: PhysicalAddress) -> String {
     "may be longer, shorter or several: \(missing) is not in this dump"
   }

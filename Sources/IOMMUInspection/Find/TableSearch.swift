@@ -51,12 +51,16 @@ public struct TableSearch: Sendable {
 
   /// The tables that are used when nobody says which: all that are certain and may be in force together.
   ///
+  /// Of two kernels' tables with the same device one alone is in force. Where nothing says whose they
+  /// are, both are used: they may be of two units.
+  ///
   /// - Parameter hints: What somebody knows of the units besides.
   public func selection(
     in memory: some PhysicalMemory, _ hints: TableHints = TableHints()
   ) -> TableSelection {
     var selection = TableSelection()
-    var owners: [(requesters: Set<Requester>, root: PhysicalAddress)] = []
+    var collisions: [String] = []
+    var known: [(requesters: Set<Requester>, candidate: TableCandidate)] = []
     for candidate in candidates where candidate.kind.translates {
       guard candidate.isCertain else {
         if let missing = candidate.missingPage {
@@ -78,12 +82,19 @@ public struct TableSearch: Sendable {
         continue
       }
       if let requesters = finder.requesters(of: unit, in: memory) {
-        if let other = owners.first(where: { !$0.requesters.isDisjoint(with: requesters) }) {
+        let rivals = known.filter { !$0.requesters.isDisjoint(with: requesters) }.map(\.candidate)
+        if let other = rivals.first(where: { $0.isOfAnotherKernel(than: candidate) }) {
           selection.passedOver.append(
-            (candidate, "it has devices of \(other.root) too, as another kernel's has"))
+            (candidate, "it has devices of \(other.address) too, as another kernel's has"))
           continue
         }
-        owners.append((requesters, candidate.address))
+        if !rivals.isEmpty {
+          let places = listText(rivals.map { "\($0.address)" })
+          collisions.append(
+            "the \(candidate.kind.name) at \(candidate.address) has devices of \(places) too: it may "
+              + "be another unit's, or one that is no longer in force")
+        }
+        known.append((requesters, candidate))
       }
       selection.taken.append(candidate)
       selection.units.append(unit)
@@ -97,6 +108,7 @@ public struct TableSearch: Sendable {
         TranslationUnit(PartialTable(at: candidate.address, missing: missing)))
     }
     (selection.units, selection.remarks) = completing(selection.units, in: memory)
+    selection.remarks = collisions + selection.remarks
     return selection
   }
 
@@ -127,7 +139,7 @@ public struct TableSelection: Sendable {
   /// The units that those make, in the same order, and behind them those of which too little is known:
   /// tables with missing pages, and what firmware lists besides.
   public var units: [TranslationUnit] = []
-  /// What is to be said of tables of firmware.
+  /// What is to be said of tables with the same devices, and of those of firmware.
   public var remarks: [String] = []
   /// Tables that are certain, or would be with pages that the dump lacks, and are not used; and why.
   public var passedOver: [(candidate: TableCandidate, reason: String)] = []

@@ -65,7 +65,8 @@ public struct RuleReport: Sendable {
     case .holds: return "the Rule holds"
     case .broken: return "the Rule does not hold"
     case .unknown(let rules):
-      let wayOut = knowsNeeds ? "" : "; --device names one that the kdump kernel needs"
+      let isAsking = !knowsNeeds && rules.contains(.deviceHasTable)
+      let wayOut = isAsking ? "; --device names one that the kdump kernel needs" : ""
       return "not known whether the Rule holds: \(Self.list(rules, "is", "are")) unknown\(wayOut)"
     }
   }

@@ -42,13 +42,71 @@ import Testing
     #expect(walk.otherUnits.isEmpty)
   }
 
-  @Test func `of two root tables with the same devices one is used, and the other is told`() throws
+  @Test func `of two kernels' root tables with the same devices one is used`() throws {
+    let memory = try twoUnits(withCopy: true)
+    let crashKernel = [PhysicalAddress(0x3_0000)..<PhysicalAddress(0x3_2000)]
+    let search = TableSearch(in: memory, crashKernel: crashKernel)
+    let selection = search.selection(in: memory)
+    #expect(
+      selection.taken.map(\.address) == [PhysicalAddress(0x3_0000), PhysicalAddress(0x2_0000)])
+    #expect(selection.passedOver.map(\.candidate.address) == [PhysicalAddress(0x1_0000)])
+    #expect(selection.passedOver[0].reason.contains("as another kernel's has"))
+  }
+
+  @Test func `of root tables with the same devices all are used where nothing says whose they are`()
+    throws
   {
     let memory = try twoUnits(withCopy: true)
+    // 00:03.0 of the copy with the tables of 00:04.0.
+    memory.store(0x1_5001 as UInt64, at: PhysicalAddress(0x3_1180))
     let selection = TableSearch(in: memory).selection(in: memory)
-    #expect(selection.taken.count == 2)
-    #expect(selection.passedOver.count == 1)
-    #expect(selection.passedOver[0].reason.contains("as another kernel's has"))
+    #expect(
+      selection.taken.map(\.address)
+        == [PhysicalAddress(0x1_0000), PhysicalAddress(0x2_0000), PhysicalAddress(0x3_0000)])
+    #expect(selection.passedOver.isEmpty)
+    #expect(
+      selection.remarks == [
+        "the VT-d root table at 0x30000 has devices of 0x10000 too: it may be another unit's, or one "
+          + "that is no longer in force"
+      ])
+    let machine = Machine(name: "", units: selection.units)
+    let inForce = machine.tables(in: memory)
+    #expect(inForce.gaps.map(\.scope) == [.requesters(0x18...0x18)])
+    #expect(inForce.others.map(\.root) == [PhysicalAddress(0x1_5000)])
+    // Entries of both tables are put into words.
+    let annotator = Annotator(machine, in: memory)
+    #expect(
+      annotator.entries(at: PhysicalAddress(0x3_1180), in: memory).map(\.title)
+        == ["context entry 00:03.0"])
+    #expect(annotator.entries(at: PhysicalAddress(0x1_4008), in: memory).count == 1)
+    #expect(annotator.entries(at: PhysicalAddress(0x1_7008), in: memory).count == 1)
+  }
+
+  @Test func `root tables with the same devices are those of two segments where registers say so`()
+    throws
+  {
+    let memory = try twoUnits(withCopy: true)
+    memory.store(0x1_5001 as UInt64, at: PhysicalAddress(0x3_1180))
+    // Intel VT-d 8.1: 48 bytes of header; a DRHD for all of segment 0 and one for all of segment 1,
+    // with registers at 0xe0000 and 0xf0000.
+    var dmar: [UInt8] = Array("DMAR".utf8) + [80, 0, 0, 0, 1, 0] + Array("TESTERtestdmar".utf8)
+    dmar += [UInt8](repeating: 0, count: 36 - dmar.count)
+    dmar += [38, 1] + [UInt8](repeating: 0, count: 10)
+    dmar += [0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0x0e, 0, 0, 0, 0, 0]
+    dmar += [0, 0, 16, 0, 1, 0, 1, 0, 0, 0, 0x0f, 0, 0, 0, 0, 0]
+    dmar[9] = 0 &- dmar.reduce(0) { $0 &+ $1 }
+    dmar.withUnsafeBytes { _ = memory.write($0, at: PhysicalAddress(0x8_0000)) }
+    // Intel VT-d 11.4.5: the root table address register is at offset 20h.
+    memory.store(0x1_0000 as UInt64, at: PhysicalAddress(0xe_0020))
+    memory.store(0x3_0000 as UInt64, at: PhysicalAddress(0xf_0020))
+    let selection = TableSearch(in: memory).selection(in: memory)
+    #expect(selection.passedOver.isEmpty)
+    let machine = Machine(name: "", units: selection.units)
+    #expect(machine.tables(in: memory).gaps.filter { $0.cause == .severalUnits }.isEmpty)
+    #expect(
+      machine.tables(in: memory).tables.map(\.name) == [
+        "00:03.0", "00:04.0", "0001:00:03.0", "0001:00:04.0",
+      ])
   }
 
   @Test func `a device that two units know is said to be one of either`() throws {
