@@ -25,7 +25,10 @@ public enum EntryCatalog {
   }
 
   /// All hardware.
-  public static let groups = [Calgary.entries, GART.entries, AGP.entries, VTd.entries, PCI.entries]
+  public static let groups = [
+    Calgary.entries, GART.entries, AGP.entries, VTd.entries, AMDVi.entries, SMMUv3.entries,
+    PCI.entries,
+  ]
 
   /// All entries.
   public static let all: [Kind] = groups.flatMap(\.kinds)

@@ -1,0 +1,12 @@
+/// AMD I/O virtualization: what its event log says of requests that were stopped.
+///
+/// Source: AMD document 48882, "AMD I/O Virtualization Technology (IOMMU) Specification", by its
+/// readers VirtualBox `iommu-amd.h` and Linux `drivers/iommu/amd`.
+public enum AMDVi {
+  /// Entries, for ``EntryCatalog``.
+  static let entries = EntryCatalog.Group(
+    "AMD-Vi",
+    [
+      .init("amdvi-event", "AMD-Vi event log entry", Event.self) { entry, _ in entry.code }
+    ])
+}
