@@ -277,14 +277,20 @@ private struct Columns {
 /// Calls `body` with each line of a file, without its newline, and its number from 1.
 ///
 /// Reads a mebibyte at a time; a line may be of any length up to 1 MiB.
+///
+/// - Parameter cuttingLongLines: Longer lines come in pieces of the same number, cut at blanks where
+///   there are any.
 package func forEachLine(
-  of file: Int32, name: String, _ body: (UnsafeRawBufferPointer, Int) throws -> Void
+  of file: Int32, name: String, cuttingLongLines: Bool = false,
+  _ body: (UnsafeRawBufferPointer, Int) throws -> Void
 ) throws {
   let capacity = 1 << 20
   let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 16)
   defer { buffer.deallocate() }
   var filled = 0
   var number = 0
+  // The line that begins the buffer has had its number.
+  var isInLine = false
   while true {
     let count = read(file, buffer.baseAddress! + filled, capacity - filled)
     if count < 0, errno == EINTR { continue }
@@ -295,15 +301,24 @@ package func forEachLine(
       let newline = memchr(buffer.baseAddress! + start, 10, filled - start)
     {
       let end = newline - buffer.baseAddress!
-      number += 1
+      if !isInLine { number += 1 }
+      isInLine = false
       try body(UnsafeRawBufferPointer(rebasing: buffer[start..<end]), number)
       start = end + 1
     }
     if count == 0 {
       if start < filled {
-        try body(UnsafeRawBufferPointer(rebasing: buffer[start..<filled]), number + 1)
+        try body(
+          UnsafeRawBufferPointer(rebasing: buffer[start..<filled]), isInLine ? number : number + 1)
       }
       return
+    }
+    if cuttingLongLines, start == 0, filled == capacity {
+      let blank = buffer[(capacity - 4096)...].lastIndex(of: UInt8(ascii: " "))
+      start = (blank ?? capacity - 1) + 1
+      if !isInLine { number += 1 }
+      isInLine = true
+      try body(UnsafeRawBufferPointer(rebasing: buffer[..<start]), number)
     }
     guard start > 0 || filled < capacity else {
       throw InputError("\(name), line \(number + 1): longer than 1 MiB; is this a request file?")

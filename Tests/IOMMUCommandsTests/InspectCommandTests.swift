@@ -80,9 +80,13 @@ import Testing
     var reader = FaultLogReader()
     reader.read(log)
     screen = ""
-    #expect(try Explain.parse([Self.image] + source).report(reader.faults, to: &screen) == .unknown)
+    #expect(try Explain.parse([Self.image] + source).report(reader, to: &screen) == .unknown)
     #expect(
-      screen.contains("ends unknown: the registers of the unit above the device are not known"))
+      screen.contains(
+        """
+          now         ends unknown: the registers of the unit above the device are not
+                      known
+        """))
   }
 
   @Test func `a root that is no page of the dump is refused with the way out`() throws {

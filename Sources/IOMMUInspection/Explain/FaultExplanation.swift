@@ -1,307 +1,244 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// What a logged fault means beside the tables of a dump.
+/// What a logged fault means: by itself, and beside the tables of a dump.
 ///
 /// The log says what the device tried; the dump, what the tables say since. Together they say which
-/// entry stopped the device, what should have been there, and where its number does lead.
-public struct FaultExplanation: Sendable, Encodable {
+/// entry stopped the device, what should have been there, and where its number does lead. Without a
+/// dump there is what the unit says with the fault, and what such faults come from.
+public struct FaultExplanation: Sendable {
   public let fault: LoggedFault
   /// What the device tried, in a line.
   public let attempt: String
-  /// The walk of the same request now; `nil` where the log does not say enough for one.
-  public let walk: ToldWalk?
-  /// What the tables say now, against what the log says.
-  public let now: String
+  /// What the unit says to it, with its own number.
+  public let meaning: String
+  /// Flags one by one, and what else the log's numbers say.
+  public let details: [String]
+  /// What such faults come from mostly, and where to look; `nil` where a walk says more.
+  public private(set) var causes: String?
+  public private(set) var lookAt: String?
+  /// The walk of the same request now; `nil` where there is no dump, or the log does not say enough
+  /// for one.
+  public private(set) var walk: ToldWalk?
+  /// What the tables say now, against what the log says; `nil` without a dump.
+  public private(set) var now: String?
   /// The entry that stops the request, when one does.
-  public let stoppedBy: String?
+  public private(set) var stoppedBy: String?
   /// What the driver should have written.
-  public let remedy: String?
+  public private(set) var remedy: String?
+  /// The walk through the entries that the kernel printed behind the fault.
+  public let loggedWalk: LoggedWalk?
+  /// What the printed entries are against the fault, and against a dump's.
+  public private(set) var comparison: [String] = []
+  /// What happened to the number before the fault, by a trace.
+  public var history: [String] = []
   /// Whatever else is known of the number: where it is mapped, what it may be mistaken for.
-  public let hints: [String]
+  public var hints: [String] = []
 
-  /// The tables as they are refuse the request, and for the reason that was logged.
-  public var isBorneOut: Bool {
-    guard let walk, case .fault(let fault) = walk.end else { return false }
-    guard case .vtd(let reason) = self.fault.record.source else { return true }
-    return fault.number == reason.rawValue
+  /// What the log says by itself.
+  public init(_ fault: LoggedFault) {
+    let words = fault.record.words
+    self.fault = fault
+    attempt = words.attempt
+    meaning = words.meaning
+    details = words.details + fault.words.map(\.text)
+    causes = words.causes
+    lookAt = words.lookAt
+    loggedWalk = fault.loggedWalk
+    if let loggedWalk, let text = loggedWalk.comparison(with: fault.record) {
+      comparison = [text]
+    }
   }
 
+  /// What the tables of a dump say to it.
+  init(
+    _ fault: LoggedFault, walk: ToldWalk?, now: String, stoppedBy: String? = nil,
+    remedy: String? = nil, hints: [String] = []
+  ) {
+    self.init(fault)
+    self.walk = walk
+    self.now = now
+    self.stoppedBy = stoppedBy
+    self.remedy = remedy
+    self.hints = hints
+    if let walk {
+      (causes, lookAt) = (nil, nil)
+      comparison += loggedWalk?.differences(from: walk) ?? []
+    }
+  }
+
+  /// The tables as they are refuse the request, and for the reason that was logged, if one was.
+  public var isBorneOut: Bool {
+    guard let walk, case .fault(let fault) = walk.end else { return false }
+    guard case .vtd(let reason?) = self.fault.record.source else { return true }
+    return fault.number == reason.rawValue
+  }
+}
+
+extension FaultExplanation: Encodable {
   enum CodingKeys: String, CodingKey {
-    case line, count, attempt, now, remedy, hints, walk
+    case line, count, unit, device, pasid, address, access, reason, attempt, meaning, details,
+      causes,
+      now, remedy, comparison, history, hints, walk
+    case addressKind = "address_kind"
     case stoppedBy = "stopped_by"
+    case lookAt = "look_at"
+    case loggedWalk = "logged_walk"
   }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
+    let record = fault.record
     try container.encode(fault.line, forKey: .line)
     try container.encode(fault.count, forKey: .count)
+    try container.encode(record.unit, forKey: .unit)
+    try container.encodeIfPresent(record.device.map { "\($0)" }, forKey: .device)
+    try container.encodeIfPresent(record.pasid.map { hexadecimal($0) }, forKey: .pasid)
+    if let address = record.address {
+      try container.encode(hexadecimal(address), forKey: .address)
+      try container.encode(record.addressKind.rawValue, forKey: .addressKind)
+    }
+    try container.encodeIfPresent(record.access.map { "\($0)" }, forKey: .access)
+    try container.encodeIfPresent(record.reasonText, forKey: .reason)
     try container.encode(attempt, forKey: .attempt)
-    try container.encode(now, forKey: .now)
+    try container.encode(meaning, forKey: .meaning)
+    try container.encode(details, forKey: .details)
+    try container.encodeIfPresent(causes, forKey: .causes)
+    try container.encodeIfPresent(lookAt, forKey: .lookAt)
+    try container.encodeIfPresent(now, forKey: .now)
     try container.encodeIfPresent(stoppedBy, forKey: .stoppedBy)
     try container.encodeIfPresent(remedy, forKey: .remedy)
+    try container.encodeIfPresent(loggedWalk, forKey: .loggedWalk)
+    try container.encode(comparison, forKey: .comparison)
+    try container.encode(history, forKey: .history)
     try container.encode(hints, forKey: .hints)
     try container.encodeIfPresent(walk, forKey: .walk)
   }
+}
 
-  /// Writes the explanation as a paragraph of lines.
+extension FaultExplanation {
+  /// Writes the explanation alone.
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
+    var told: [String: Int] = [:]
+    write(to: &out, ink: ink, told: &told)
+  }
+
+  /// Writes the explanation as a paragraph of lines, of 80 columns where words allow.
+  ///
+  /// - Parameter told: The line at which causes were told first: the same are not told again.
+  public func write(
+    to out: inout some TextOutputStream, ink: Ink = .none, told: inout [String: Int]
+  ) {
     let times = fault.count == 1 ? "" : ", \(fault.count) times"
-    out.write("line \(fault.line)\(times): \(ink.strong(attempt))\n")
-    out.write("  now         \(now)\n")
-    if let stoppedBy { out.write("  stopped by  \(ink.bad(stoppedBy))\n") }
-    if let remedy { out.write("  should be   \(ink.good(remedy))\n") }
-    for hint in hints { out.write("  note        \(hint)\n") }
-  }
-}
-
-/// Explains faults against one machine's tables.
-public struct FaultExplainer<Memory: PhysicalMemory> {
-  let machine: Machine
-  let memory: Memory
-  /// Every table's mappings, for looking a number up elsewhere; shared tables once.
-  private let maps: [TableMaps]
-  /// The root table is a capture kernel's copy.
-  private let isCopy: Bool
-
-  /// What lies above the page tables and is not known.
-  public let gaps: [TableGap]
-
-  /// Reads all tables once.
-  public init(_ machine: Machine, in memory: Memory) {
-    self.machine = machine
-    self.memory = memory
-    var maps: [TableMaps] = []
-    let report = MapsReport(all: machine, in: memory)
-    report.forEachTable(in: memory) { maps.append($0) }
-    gaps = report.gaps
-    self.maps = maps
-    isCopy = machine.units(of: VTd.Unit.self).contains { unit in
-      let root = unit.rootTableAddress.rootTable
-      return VTd.RootTableFinder.owner(of: root, in: memory) == .captureKernel
-    }
-  }
-
-  /// Explains one fault.
-  public func explain(_ fault: LoggedFault) -> FaultExplanation {
-    let record = fault.record
-    switch record.source {
-    case .calgary(let csr, let plssr): return calgary(fault, csr: csr, plssr: plssr)
-    case .vtdInterrupt(let reason): return interrupt(fault, reason)
-    case .amdvi(_, let flags): return amdvi(fault, flags)
-    case .vtd: break
-    }
-    guard let device = record.device, let iova = record.iova, let access = record.access,
-      !machine.units.isEmpty
-    else {
-      return FaultExplanation(
-        fault: fault, attempt: attempt(record), walk: nil, now: "the log names no DMA request",
-        stoppedBy: nil, remedy: nil, hints: [])
-    }
-    let walk: ToldWalk
-    do {
-      walk = try ToldWalk(
-        device, pasid: record.pasid.map { PASID($0) }, iova, access: access, machine: machine,
-        in: memory)
-    } catch {
-      return FaultExplanation(
-        fault: fault, attempt: attempt(record), walk: nil, now: "unknown: \(error)",
-        stoppedBy: nil, remedy: nil, hints: [])
-    }
-    return FaultExplanation(
-      fault: fault, attempt: attempt(record), walk: walk, now: now(walk, record),
-      stoppedBy: stoppedBy(walk), remedy: Remedy(walk).text,
-      hints: hints(device, iova, access, record))
-  }
-
-  // MARK: What was tried, and what is
-
-  private func attempt(_ record: FaultRecord) -> String {
-    let who = record.device.map { "\($0)" } ?? "a device"
-    let pasid = record.pasid.map { " with PASID \(hexadecimal($0))" } ?? ""
-    let what =
-      record.access.map { "\($0 == .read ? "read" : "wrote")\(pasid) " } ?? "sent\(pasid) "
-    let place = record.iova.map { "IOVA \($0)" } ?? "something"
-    switch record.source {
-    case .vtd(let reason):
-      return "\(who) \(what)\(place); VT-d fault \(hexadecimal(reason.rawValue)): \(reason.meaning)"
-    case .amdvi(let event, let flags):
-      let meaning = flags.map { ": " + $0.meaning } ?? ""
-      return "\(who) \(what)\(place); AMD-Vi \(event)\(event == "IO_PAGE_FAULT" ? meaning : "")"
-    case .vtdInterrupt, .calgary: return who
-    }
-  }
-
-  private func now(_ walk: ToldWalk, _ record: FaultRecord) -> String {
-    switch walk.end {
-    case .memory(let address, _):
-      return
-        "allowed: the tables lead to \(address). Mapped after the fault, or the unit still had "
-        + "an older translation in its caches"
-    case .interruptMessage: return "an interrupt, not memory"
-    case .notInDump, .unitUnseen: return walk.endText
-    case .fault(let fault):
-      guard case .vtd(let logged) = record.source, let number = fault.number else {
-        return walk.endText
-      }
-      return number == logged.rawValue
-        ? "the same: \(walk.endText)"
-        : "another fault than then, so that the tables have changed: \(walk.endText)"
-    }
-  }
-
-  private func stoppedBy(_ walk: ToldWalk) -> String? {
-    guard !walk.reachesMemory, let step = walk.steps.last else { return nil }
-    let raw = step.entry.wordTexts.reversed().joined(separator: " ")
-    return "\(step.titleText) at \(step.address), raw \(raw): "
-      + ([step.entry.meaning] + step.entry.violations).joined(separator: ", ")
-  }
-
-  // MARK: What else is known of a number
-
-  private func hints(
-    _ device: PCI.Function, _ iova: IOVA, _ access: Access, _ record: FaultRecord
-  ) -> [String] {
-    var hints: [String] = []
-    let own = maps.first { $0.table.owner.covers(device) == true }
-    if let own { hints += neighbours(of: iova, in: own) }
-    hints += gaps.filter { $0.concerns(device) }.map(\.text)
-    let isMapped = own?.runs.contains { $0.iova.contains(iova) } ?? false
-    let isUnknown =
-      gaps.contains { $0.concerns(device) } || own?.gaps.contains { $0.covers(iova) } ?? false
-    let others = maps.filter { maps in
-      maps.table.owner.covers(device) != true && maps.runs.contains { $0.iova.contains(iova) }
-    }
-    if !others.isEmpty {
-      let names = others.prefix(4).map(\.table.name)
-      let more = others.count - names.count
-      let list = more > 0 ? "\(names.joined(separator: ", ")) and \(more) more" : listText(names)
-      hints.append(
-        isMapped
-          ? "mapped for \(list) too"
-          : isUnknown
-            ? "mapped for \(list); whether for this device is not known"
-            : "mapped for \(list), but not for this device")
-    }
-    if let range = machine.crashKernel.first(where: { $0.contains(PhysicalAddress(iova.rawValue)) })
+    for (index, text) in "line \(fault.line)\(times): \(attempt)".lines(of: 80, later: 76)
+      .enumerated()
     {
-      hints.append(
-        "the number lies in the crash kernel \(range.text): a kernel there that knows of no IOMMU "
-          + "uses physical addresses")
-    } else if machine.ram.contains(where: { $0.contains(PhysicalAddress(iova.rawValue)) }) {
-      hints.append("the number is RAM: perhaps a physical address that was never mapped")
+      guard index == 0, let colon = text.firstIndex(of: ":") else {
+        out.write("    \(ink.strong(text))\n")
+        continue
+      }
+      out.write("\(text[...colon]) \(ink.strong(String(text[colon...].dropFirst(2))))\n")
     }
-    if isCopy {
-      hints.append(
-        "root and context tables are a capture kernel's copies: devices without a new driver still "
-          + "use the dead kernel's page tables")
-    }
-    return hints
-  }
-
-  /// How a number lies to the runs of the device's own table.
-  private func neighbours(of iova: IOVA, in maps: TableMaps) -> [String] {
-    if let run = maps.runs.first(where: { $0.iova.contains(iova) }) {
-      return ["mapped \(run.access) in \(run.iova.text) -> \(run.physicalRange.text)"]
-    }
-    var hints: [String] = []
-    if let below = maps.runs.last(where: { $0.iova.upperBound <= iova }) {
-      let distance = iova.rawValue - below.iova.upperBound.rawValue
-      if distance < 1 << 20 {
-        hints.append(
-          "\(byteCountText(distance)) past the end of \(below.iova.text) \(below.access): "
-            + "a device that runs over its buffer looks like this")
+    func row(_ label: String, _ text: String?, _ color: (String) -> String = { $0 }) {
+      guard let text else { return }
+      for (index, line) in text.lines(of: 66, later: 66).enumerated() {
+        out.write("  \((index == 0 ? label : "").padded(to: 12))\(color(line))\n")
       }
     }
-    if maps.runs.isEmpty, maps.gaps.isEmpty {
-      hints.append("the device's table maps nothing at all")
-    }
-    return hints + maps.gaps.filter { $0.covers(iova) }.map(\.text)
-  }
-
-  // MARK: Records without an address
-
-  private func interrupt(_ fault: LoggedFault, _ reason: VTd.FaultReason) -> FaultExplanation {
-    let record = fault.record
-    let who = record.device.map { "\($0)" } ?? "a device"
-    let index = record.iova.map { " \($0)" } ?? ""
-    return FaultExplanation(
-      fault: fault,
-      attempt: "\(who) sent an interrupt with index\(index); VT-d fault "
-        + "\(hexadecimal(reason.rawValue)): \(reason.meaning)",
-      walk: nil, now: record.iova.map { entry($0.rawValue) } ?? "the log names no entry",
-      stoppedBy: nil,
-      remedy: "an entry of the interrupt remapping table with this index, for this device",
-      hints: [])
-  }
-
-  /// What the interrupt remapping tables say of an index now.
-  private func entry(_ index: UInt64) -> String {
-    let texts = machine.units.compactMap { unit -> String? in
-      guard let table = unit.words.describedInterruptTable else { return nil }
-      let count = table.byteCount / table.entryByteCount
-      guard index < count else { return "the table of the \(unit.name) has \(count) entries" }
-      guard let words = table.words(at: index, others: 0, in: memory) else {
-        return "unknown: the \(table.place) at \(table.start) is not in this dump"
-      }
-      return "\(words.title): \(words.statement)"
-    }
-    return texts.isEmpty
-      ? "unknown: no interrupt remapping table is known" : texts.joined(separator: "; ")
-  }
-
-  private func amdvi(_ fault: LoggedFault, _ flags: AMDViFlags?) -> FaultExplanation {
-    var remedy: String?
-    if let flags, !flags.contains(.isInterrupt) {
-      let letter = flags.contains(.isWrite) ? "IW" : "IR"
-      if !flags.contains(.isPresent) {
-        remedy = "an entry with PR, \(letter) and the buffer's page for this number"
-      } else if flags.contains(.isPermission) {
-        remedy = "the same entry with \(letter), if the buffer was mapped for this direction"
-      } else if flags.contains(.isReserved) {
-        remedy = "the same entry without reserved bits"
-      }
-    }
-    return FaultExplanation(
-      fault: fault, attempt: attempt(fault.record), walk: nil,
-      now: "AMD-Vi tables are not read from dumps: this is what the event says", stoppedBy: nil,
-      remedy: remedy, hints: [])
-  }
-
-  private func calgary(_ fault: LoggedFault, csr: UInt32, plssr: UInt32) -> FaultExplanation {
-    let bus = fault.record.bus ?? 0
-    let name = "bus:" + hexadecimal(bus, digits: 2)
-    let table = maps.first { maps in
-      guard case .buses(let buses) = maps.table.owner else { return false }
-      return buses.contains(bus)
-    }
-    let now: String
-    if let table {
-      now =
-        "\(table.heading) for \(name): \(countText(table.runs.count, "run")), "
-        + byteCountText(table.byteCount)
-    } else if maps.contains(where: { $0.table.owner.device == nil }) {
-      now = "unknown: which TCE table is that of \(name)"
+    row("means", meaning)
+    for detail in details { row("detail", detail) }
+    if let causes, let line = told[causes] {
+      row("usually", "as at line \(line)")
     } else {
-      now = "no TCE table in force for \(name)"
+      row("usually", causes)
+      row("look at", lookAt)
+      if let causes { told[causes] = fault.line }
     }
-    return FaultExplanation(
-      fault: fault,
-      attempt:
-        "DMA of agent \(csr >> 16 & 31) below bus \(hexadecimal(bus, digits: 2)) was refused "
-        + "(CSR \(hexadecimal(csr)), PLSSR \(hexadecimal(plssr)))",
-      walk: nil, now: now, stoppedBy: nil,
-      remedy: "a TCE with the page and R or W for each number that the device uses",
-      hints: [
-        "the chip keeps no address: 'iommu maps' shows which numbers the table knows",
-        "the driver disables the bus's slots after this: registers from before let 'iommu walk' pass",
-      ])
+    row("now", now)
+    row("stopped by", stoppedBy, ink.bad)
+    row("should be", remedy, ink.good)
+    for step in loggedWalk?.steps ?? [] {
+      let raw = step.entry.wordTexts.reversed().joined(separator: " ")
+      row("in the log", "\(step.titleText), raw \(raw): \(step.entry.meaning)")
+      for violation in step.entry.violations { row("", violation, ink.bad) }
+    }
+    row("by these", loggedWalk?.end)
+    for text in comparison { row("", text) }
+    for text in history { row("before", text) }
+    for hint in hints { row("note", hint) }
   }
 }
 
-extension TableGap {
-  /// An address of the table depends on it.
-  fileprivate func covers(_ iova: IOVA) -> Bool {
-    if case .addresses(_, let range) = scope { range.contains(iova) } else { false }
+extension LoggedFault {
+  /// The walk of the request through the entries that the kernel printed.
+  var loggedWalk: LoggedWalk? {
+    guard case .vtd = record.source, let device = record.device, let iova = record.iova,
+      !tables.isEmpty
+    else { return nil }
+    return tables.walk(
+      device, pasid: record.pasid.map { PASID($0) }, iova, access: record.access ?? .read)
+  }
+}
+
+extension LoggedWalk {
+  /// What the entries say to the fault before them.
+  fileprivate func comparison(with record: FaultRecord) -> String? {
+    guard case .vtd(let reason?) = record.source else { return nil }
+    if reachesMemory {
+      return "these entries allow the request: they were written after the fault, or the unit "
+        + "still saw older ones"
+    }
+    guard let number = fault?.number else { return nil }
+    return number == reason.rawValue
+      ? "the fault that was logged" : "not the fault that was logged: the entries have changed"
+  }
+
+  /// Where a dump has other entries.
+  fileprivate func differences(from walk: ToldWalk) -> [String] {
+    zip(steps, walk.steps).compactMap { logged, now in
+      guard logged.place == now.place, logged.entry.words != now.entry.words else { return nil }
+      let raw = now.entry.wordTexts.reversed().joined(separator: " ")
+      return "\(logged.titleText) is another in the dump: \(raw)"
+    }
+  }
+}
+
+extension LoggedWords {
+  /// What they are and say, in a line.
+  fileprivate var text: String {
+    let raw = words.map { "0x" + hexadecimal($0, digits: digits) }.joined(separator: " ")
+    guard let described else { return "\(name) in the log: \(raw)" }
+    return "\(name) in the log: \(raw), \(described.name): \(described.meaning)"
+  }
+
+  /// A quadword, or a doubleword of a command.
+  private var digits: Int { name == "CMD" ? 8 : 16 }
+
+  /// A descriptor of the invalidation queue in words.
+  private var described: EntryDescription? {
+    guard name.hasPrefix("QI "), let low = words.first,
+      let type = VTd.DescriptorType(descriptor: low),
+      let kind = EntryCatalog.all.first(where: { $0.type == type.format })
+    else { return nil }
+    return try? kind.describe(words)
+  }
+}
+
+extension String {
+  /// The text in lines of at most so many columns, broken at blanks; a longer word stays whole.
+  func lines(of width: Int, later: Int) -> [String] {
+    var lines: [String] = []
+    var line = ""
+    for word in split(separator: " ", omittingEmptySubsequences: false) {
+      let room = lines.isEmpty ? width : later
+      if !line.isEmpty, line.count + 1 + word.count > room {
+        lines.append(line)
+        line = String(word)
+      } else {
+        line +=
+          line.isEmpty && lines.isEmpty && word.isEmpty ? "" : (line.isEmpty ? "" : " ") + word
+      }
+    }
+    return lines + [line]
   }
 }

@@ -1,83 +1,146 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// A DMA fault as a kernel has logged it.
+/// A fault as a kernel, a hypervisor or an emulator has logged it.
 public struct FaultRecord: Sendable, Hashable {
-  /// What kind of hardware told of it, and its own words.
+  /// What kind of hardware told of it, and what it said in its own numbers.
   public enum Source: Sendable, Hashable {
-    /// Intel VT-d: DMA remapping, with the manual's reason.
-    case vtd(VTd.FaultReason)
-    /// Intel VT-d: interrupt remapping; the address is the index of the interrupt's entry.
-    case vtdInterrupt(VTd.FaultReason)
-    /// AMD-Vi: the event's name, and its flags where it has any.
-    case amdvi(event: String, flags: AMDViFlags?)
+    /// Intel VT-d: DMA remapping, with the manual's reason; `nil` where the log lacks it.
+    case vtd(VTd.FaultReason?)
+    /// Intel VT-d: interrupt remapping; the number is the index of the interrupt's entry.
+    case vtdInterrupt(VTd.FaultReason?)
+    /// Intel VT-d: the unit says that faults wait, and the log does not say which.
+    case vtdStatus(VTd.FaultStatus)
+    /// Intel VT-d: trouble with invalidations.
+    case vtdQueue(VTdQueueTrouble)
+    /// AMD-Vi: the event; its flags count where the log has them.
+    case amdvi(AMDVi.Event, hasFlags: Bool)
+    /// Arm SMMUv3: the record.
+    case smmuv3(SMMUv3.EventRecord)
     /// IBM Calgary or CalIOC2: the two registers that hold an error. No address is kept.
     case calgary(csr: UInt32, plssr: UInt32)
   }
 
+  /// What a VT-d unit has against its invalidation queue.
+  public enum VTdQueueTrouble: Sendable, Hashable {
+    /// A descriptor that it does not take; the manual's number, where the log has it.
+    case error(UInt8?)
+    /// A device did not answer.
+    case timeout
+    /// A device answered something wrong.
+    case completion
+  }
+
+  /// What the number of a fault is a number of.
+  public enum AddressKind: String, Sendable {
+    /// What the device put on the bus.
+    case iova = "IOVA"
+    /// A guest's virtual address.
+    case guestVirtual = "guest virtual address"
+    /// A guest's physical address.
+    case guestPhysical = "guest physical address"
+    /// An interrupt's address.
+    case interrupt = "interrupt address"
+    /// Which entry of the interrupt remapping table.
+    case interruptIndex = "interrupt index"
+    /// Where the unit looked in memory: no I/O address at all.
+    case physical = "physical address"
+  }
+
   public var source: Source
-  /// `nil` where the log does not say: a Calgary bridge names a bus only.
+  /// `nil` where the log does not say: a Calgary bridge names a bus only, an SMMU a stream.
   public var device: PCI.Function?
   /// The PHB's bus number, for Calgary.
   public var bus: UInt8?
   public var pasid: UInt32?
-  /// `nil` where hardware keeps none.
-  public var iova: IOVA?
+  /// `nil` where hardware keeps none, or the log does not say.
+  public var address: UInt64?
+  public var addressKind: AddressKind
   /// `nil` where the log does not say.
   public var access: Access?
 
   public init(
     source: Source, device: PCI.Function? = nil, bus: UInt8? = nil, pasid: UInt32? = nil,
-    iova: IOVA? = nil, access: Access? = nil
+    address: UInt64? = nil, _ addressKind: AddressKind = .iova, access: Access? = nil
   ) {
     self.source = source
     self.device = device
     self.bus = bus
     self.pasid = pasid
-    self.iova = iova
+    self.address = address
+    self.addressKind = addressKind
     self.access = access
   }
-}
 
-/// The flags of an AMD-Vi page fault, as the kernel prints them: event bits 59:48.
-public struct AMDViFlags: OptionSet, Sendable, Hashable {
-  public let rawValue: UInt16
-  public init(rawValue: UInt16) { self.rawValue = rawValue }
-
-  /// GN: the address is a guest's, with a PASID.
-  public static let isGuest = AMDViFlags(rawValue: 0x001)
-  /// NX: the device wanted to execute.
-  public static let isExecute = AMDViFlags(rawValue: 0x002)
-  /// US: a user's request.
-  public static let isUser = AMDViFlags(rawValue: 0x004)
-  /// I: an interrupt, not memory.
-  public static let isInterrupt = AMDViFlags(rawValue: 0x008)
-  /// PR: the page was present.
-  public static let isPresent = AMDViFlags(rawValue: 0x010)
-  /// RW: a write.
-  public static let isWrite = AMDViFlags(rawValue: 0x020)
-  /// PE: permission was missing; counts with PR.
-  public static let isPermission = AMDViFlags(rawValue: 0x040)
-  /// RZ: a reserved bit was set; counts with PR.
-  public static let isReserved = AMDViFlags(rawValue: 0x080)
-  /// TR: a device asked for a translation.
-  public static let isTranslation = AMDViFlags(rawValue: 0x100)
-
-  /// Why the page was refused, in a few words.
-  public var meaning: String {
-    if contains(.isInterrupt) { return "interrupt that is not remapped" }
-    guard contains(.isPresent) else { return "page not present" }
-    if contains(.isPermission) { return "page without this permission" }
-    if contains(.isReserved) { return "reserved bit set in an entry on the way" }
-    return "level or page size that no entry may have"
-  }
+  /// The number, where it is one that a device puts on the bus to reach memory.
+  public var iova: IOVA? { addressKind == .iova ? address.map { IOVA($0) } : nil }
 }
 
 /// The same fault, logged once or many times.
 public struct LoggedFault: Sendable {
+  /// What was logged; within `VTd`, the plain name is that of a register.
+  public typealias Record = FaultRecord
+
   public var record: FaultRecord
-  /// The line in the log where it appears first, from 1.
-  public var line: Int
+  /// The lines of the log in which it stands first, from 1; closed.
+  public var lines: ClosedRange<Int>
   /// How often it appears.
-  public var count: Int
+  public var count = 1
+  /// When the log has it first: microseconds of the log's own clock.
+  public var time: LogTime?
+  /// What the kernel printed of the tables behind the fault.
+  public var tables = LoggedTables()
+  /// Words that the kernel printed behind the fault, each with what they are.
+  public var words: [LoggedWords] = []
+
+  /// The first line.
+  public var line: Int { lines.lowerBound }
+
+  public init(_ record: FaultRecord, lines: ClosedRange<Int>, time: LogTime? = nil) {
+    self.record = record
+    self.lines = lines
+    self.time = time
+  }
+}
+
+/// A time as logs have it.
+public struct LogTime: Sendable, Hashable {
+  /// Whose clock it is.
+  public enum Clock: Sendable, Hashable {
+    /// Since the kernel started: `[  301.000002]`, and traces by default.
+    case kernel
+    /// Since 1970: QEMU's `PID@SECONDS`.
+    case epoch
+  }
+
+  public var clock: Clock
+  public var microseconds: UInt64
+
+  public init(_ clock: Clock, microseconds: UInt64) {
+    self.clock = clock
+    self.microseconds = microseconds
+  }
+}
+
+/// Some words of memory that a kernel has printed.
+public struct LoggedWords: Sendable, Hashable {
+  /// What they are: `DTE`, `CMD`, or an entry of ``EntryCatalog``.
+  public var name: String
+  public var words: [UInt64]
+}
+
+/// A line that tells of a fault and was not understood, or of lines that are not in the log.
+public struct UnreadLine: Sendable, Hashable, Encodable {
+  public var line: Int
+  /// Which unit it is of, as far as can be told.
+  public var unit: String
+  /// Why it is not understood.
+  public var reason: String
+}
+
+extension UnreadLine {
+  enum CodingKeys: String, CodingKey {
+    case line, unit
+    case reason = "unread"
+  }
 }

@@ -204,7 +204,7 @@ extension VTd.QueueErrorRecord: Explained {
 
 extension VTd.QueueError {
   /// What is wrong with the queue, as a sentence goes on after its number.
-  fileprivate var words: String {
+  var words: String {
     let text =
       switch self {
       case .tailBeyondRing: "the tail lies beyond the queue"

@@ -1,0 +1,48 @@
+import Glibc
+import IOMMUFormats
+
+/// What a path leads to, by a look at its first bytes.
+package enum InputKind: Equatable {
+  /// A text.
+  case text
+  /// A file with the mark of a container of memory.
+  case dump
+  /// A file of other bytes, or none that can be looked at.
+  case bytes
+  /// A pipe or another thing that is read once, from its start to its end.
+  case stream
+
+  /// Bytes that are looked at.
+  private static let headByteCount = 4096
+
+  package init(path: String) {
+    var status = stat()
+    // Safe: the system fills the structure in, which lives as long as the call.
+    guard unsafe stat(path, &status) == 0 else {
+      self = .bytes
+      return
+    }
+    switch status.st_mode & S_IFMT {
+    case S_IFIFO, S_IFSOCK: self = .stream
+    case S_IFREG: self = Self.kind(ofFile: path)
+    default: self = .bytes
+    }
+  }
+
+  private static func kind(ofFile path: String) -> InputKind {
+    guard let file = try? InputFile(path: path) else { return .bytes }
+    var head: [UInt8] = []
+    // A file that cannot be read is told of by whoever reads it whole.
+    guard let count = try? file.append(atMost: headByteCount, at: 0, to: &head) else {
+      return .bytes
+    }
+    if head.starts(with: [0x7f, 0x45, 0x4c, 0x46]) || head.starts(with: "KDUMP   ".utf8)
+      || head.starts(with: "makedumpfile\0".utf8)
+    {
+      return .dump
+    }
+    // Terminals' colours and a bad byte here and there are no reason to call a log none.
+    let controls = head.count { $0 < 0x20 && !(9...13 ~= $0) && $0 != 0x1b || $0 == 0x7f }
+    return controls * 50 <= count ? .text : .bytes
+  }
+}
