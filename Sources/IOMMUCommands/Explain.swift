@@ -46,6 +46,8 @@ package struct Explain: ParsableCommand {
 
   @OptionGroup package var source: TableSource
 
+  @OptionGroup package var knowledge: FaultKnowledge
+
   @Option(help: "How to print the explanations: text or json.")
   package var format = ReportFormat.text
 
@@ -95,7 +97,8 @@ package struct Explain: ParsableCommand {
     _ reader: FaultLogReader, to out: inout some TextOutputStream, ink: Ink = .none
   ) throws -> Answer {
     let (log, image) = try ExplainedFiles(files).inOrder
-    let report = FaultReport(reader, of: log.name, format: format)
+    let context = try readingInput { try knowledge.context(for: reader.faults) }
+    let report = FaultReport(reader, of: log.name, format: format, context: context)
     guard let image else { return try report.report(to: &out, ink: ink) }
     var dump = ImageFiles(image: image)
     dump.parts = parts
@@ -188,14 +191,20 @@ package struct FaultReport {
   private let reader: FaultLogReader
   private let name: String
   private let format: ReportFormat
+  private let context: FaultContext
 
   /// - Parameters:
   ///   - reader: What was read; it has come to the end of the log.
   ///   - name: What the log is called in messages.
-  package init(_ reader: FaultLogReader, of name: String, format: ReportFormat) {
+  ///   - context: What else is known of the machine.
+  package init(
+    _ reader: FaultLogReader, of name: String, format: ReportFormat,
+    context: FaultContext = FaultContext()
+  ) {
     self.reader = reader
     self.name = name
     self.format = format
+    self.context = context
   }
 
   /// By themselves.
@@ -232,7 +241,11 @@ package struct FaultReport {
   private func write(
     _ explanations: [FaultExplanation], to out: inout some TextOutputStream, ink: Ink
   ) throws {
-    var items = explanations.map { (line: $0.fault.line, item: Item.explained($0)) }
+    var items = explanations.map { explanation in
+      var explanation = explanation
+      context.complete(&explanation)
+      return (line: explanation.fault.line, item: Item.explained(explanation))
+    }
     items += reader.unread.map { ($0.line, .unread($0)) }
     // Both are in order; where a line has both, what was understood comes first.
     items.sort { $0.line < $1.line }

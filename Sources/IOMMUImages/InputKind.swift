@@ -16,9 +16,7 @@ package enum InputKind: Equatable {
   private static let headByteCount = 4096
 
   package init(path: String) {
-    var status = stat()
-    // Safe: the system fills the structure in, which lives as long as the call.
-    guard unsafe stat(path, &status) == 0 else {
+    guard let status = fileStatus(at: path) else {
       self = .bytes
       return
     }

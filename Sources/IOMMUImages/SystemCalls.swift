@@ -9,6 +9,22 @@ func fileStatus(at path: String) -> stat? {
   return unsafe stat(path, &status) == 0 ? status : nil
 }
 
+/// The names in a directory, without those of itself and its parent; `nil` when it is none or cannot be
+/// read.
+func directoryEntries(_ path: String) -> [String]? {
+  guard let stream = unsafe opendir(path) else { return nil }
+  defer { unsafe closedir(stream) }
+  var names: [String] = []
+  while let entry = unsafe readdir(stream) {
+    // The name ends with a zero, and lasts until the next is read.
+    let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) {
+      unsafe String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+    }
+    if name != ".", name != ".." { names.append(name) }
+  }
+  return names
+}
+
 /// What the system says of an open file; `nil` with an errno.
 func fileStatus(of descriptor: Int32) -> stat? {
   var status = stat()

@@ -18,13 +18,12 @@ enum SystemRAM {
 
   /// The top-level lines `00001000-0009fbff : System RAM`; both ends are included.
   static func pieces(_ text: String, path: String) throws(ImageError) -> [ImagePiece] {
-    var pieces: [ImagePiece] = []
-    for line in text.split(separator: "\n") where line.hasSuffix(" : System RAM") {
-      let ends = line.prefix { $0 != " " }.split(separator: "-")
-      guard ends.count == 2, let start = UInt64(ends[0], radix: 16),
-        let last = UInt64(ends[1], radix: 16), start <= last, last < UInt64(Int64.max)
-      else { continue }
-      pieces.append(ImagePiece(start: start, end: last + 1, source: .file(start), priority: 0))
+    var pieces = ResourceMap(text).entries.compactMap { entry -> ImagePiece? in
+      let (start, end) = (entry.range.lowerBound.rawValue, entry.range.upperBound.rawValue)
+      guard entry.depth == 0, entry.name == "System RAM", end <= UInt64(Int64.max) else {
+        return nil
+      }
+      return ImagePiece(start: start, end: end, source: .file(start), priority: 0)
     }
     // Without the right to see addresses, every line shows zeros.
     pieces.removeAll { $0.end <= 1 }

@@ -19,7 +19,7 @@ import Testing
   @Test(arguments: ["docs/explain.md", "README.md"])
   func `what the documentation shows is what is printed`(page: String) {
     let blocks = Self.shown(page, "iommu explain")
-    #expect(blocks.count >= (page == "README.md" ? 1 : 4))
+    #expect(blocks.count >= (page == "README.md" ? 1 : 5))
     for (line, output) in blocks {
       #expect(HelpTests.run(line).output == output, "\(line)")
     }
@@ -49,6 +49,12 @@ import Testing
     ("< /dev/null", 2, "no fault line of Intel VT-d"),
     ("Examples/README.md", 2, "Examples/README.md: no fault line of"),
     ("Examples", 2, "Examples"),
+    ("--dmar Examples/logs < Examples/logs/iomem.txt", 2, "no fault line of"),
+    ("--dmar Examples/gart < Examples/logs/dmesg.txt", 2, "has no file that begins with 'DMAR'"),
+    ("--dmar Examples/logs/iomem.txt < Examples/logs/dmesg.txt", 2, "iomem.txt"),
+    ("--iomem Examples/logs/dmesg.txt < Examples/logs/dmesg.txt", 2, "no line 'START-LAST : NAME'"),
+    ("--trace Examples/logs/dmesg.txt < Examples/logs/dmesg.txt", 2, "no mapping in it"),
+    ("--trace nowhere < Examples/logs/dmesg.txt", 2, "nowhere"),
   ])
   func `what cannot be read is refused with the way out`(
     arguments: String, status: Int32, text: String

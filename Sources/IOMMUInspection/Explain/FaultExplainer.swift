@@ -122,7 +122,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
         "the number lies in the crash kernel \(range.text): a kernel there that knows of no IOMMU "
           + "uses physical addresses")
     } else if machine.ram.contains(where: { $0.contains(PhysicalAddress(iova.rawValue)) }) {
-      hints.append("the number is RAM: perhaps a physical address that was never mapped")
+      hints.append(FaultExplanation.isRAM + ": perhaps a physical address that was never mapped")
     }
     if isCopy {
       hints.append(

@@ -67,6 +67,9 @@ public struct FaultExplanation: Sendable {
     }
   }
 
+  /// How the hint begins that a number is one of memory.
+  static let isRAM = "the number is RAM"
+
   /// The tables as they are refuse the request, and for the reason that was logged, if one was.
   public var isBorneOut: Bool {
     guard let walk, case .fault(let fault) = walk.end else { return false }

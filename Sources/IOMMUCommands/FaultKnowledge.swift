@@ -1,0 +1,118 @@
+import ArgumentParser
+import IOMMUFormats
+import IOMMUImages
+import IOMMUInspection
+
+/// What is known of a machine beside its log and its dump.
+package struct FaultKnowledge: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The DMAR table, or a directory with it, such as /sys/firmware/acpi/tables: says what firmware "
+        + "calls a device.",
+      valueName: "file"))
+  package var dmar: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "/proc/iomem of the machine, or a copy: says what is at a number, taken as a physical address.",
+      valueName: "file"))
+  package var iomem: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "A trace of mappings, as 'iommu replay' reads it: says who mapped and unmapped a number before "
+        + "the fault.",
+      valueName: "file"))
+  package var trace: String?
+
+  package init() {}
+
+  /// Reads all of it.
+  func context(for faults: [LoggedFault]) throws -> FaultContext {
+    var context = FaultContext()
+    context.firmware = try dmar.map { try DMARFile(path: $0).table() }
+    context.resources = try iomem.map { try ResourceMapFile.read($0) }
+    context.history = try trace.map { try history(of: faults, path: $0) }
+    return context
+  }
+
+  private func history(of faults: [LoggedFault], path: String) throws -> MappingHistory {
+    var history = MappingHistory(faults)
+    var parser = DMATraceParser()
+    var line = 0
+    var eventCount = 0
+    var badCount = 0
+    try DMATraceFile(path: path).forEachLine { bytes, _, _ in
+      line += 1
+      do {
+        for event in try parser.events(in: bytes) {
+          guard
+            let noted = MappingHistory.Event(
+              event, of: bytes, line: line, dialect: parser.dialect ?? .table)
+          else { continue }
+          eventCount += 1
+          history.note(noted)
+        }
+      } catch {
+        badCount += 1
+      }
+    }
+    if badCount > 0 { warn("\(path): \(badCount) lines are no events and were passed over") }
+    guard eventCount > 0 else {
+      throw InputError("\(path): no mapping in it; give it the trace events iommu and dma")
+    }
+    return history
+  }
+}
+
+extension MappingHistory.Event {
+  /// An event of a trace, where it is about numbers; a flush of all tells of none.
+  init?(
+    _ event: DMATraceEvent, of line: ArraySlice<UInt8>, line number: Int, dialect: DMATraceDialect
+  ) {
+    let kind: Kind
+    let (source, iova, byteCount): (DMATraceEvent.Source, IOVA, UInt64)
+    switch event {
+    case .request(let owner, let start, let count, let access, _):
+      (source, iova, byteCount) = (owner, start, count)
+      kind =
+        switch dialect {
+        case .ftrace: .mapped
+        case .qemu: .translated
+        case .table: access == .read ? .read : .wrote
+        }
+    case .invalidate(let owner, let start, let count):
+      (source, iova, byteCount) = (owner, start, count)
+      kind = dialect == .qemu ? .invalidated : .unmapped
+    case .invalidateSource, .invalidateAll: return nil
+    }
+    guard byteCount > 0 else { return nil }
+    let (last, overflow) = iova.rawValue.addingReportingOverflow(byteCount - 1)
+    var device: PCI.Function?
+    if case .device(let function) = source { device = function }
+    let stamp = DMATraceStamp(of: line, dialect)
+    self.init(
+      kind, iova.rawValue...(overflow ? .max : last), device: device, task: stamp?.task,
+      time: stamp.map {
+        LogTime(dialect == .qemu ? .epoch : .kernel, microseconds: $0.microseconds)
+      }, line: number)
+  }
+}
+
+/// The DMAR table in a file, or in a directory of ACPI tables.
+struct DMARFile {
+  let path: String
+
+  /// No firmware writes a larger one.
+  private static let byteCountLimit = 1 << 20
+
+  /// - Throws: ``InputError`` when there is none, or it is damaged.
+  func table() throws -> VTd.DMAR {
+    let bytes = try FirmwareTableFile.read(path, signature: "DMAR", atMost: Self.byteCountLimit)
+    do {
+      return try VTd.DMAR(parsing: bytes)
+    } catch {
+      throw InputError("\(path): \(error)")
+    }
+  }
+}

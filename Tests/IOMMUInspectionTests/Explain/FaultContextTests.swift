@@ -1,0 +1,208 @@
+import IOMMUFormats
+import IOMMUInspection
+import IOMMUTestSupport
+import Testing
+
+@Suite struct FaultContextTests {
+  /// A unit with a graphics device, one with all else, and memory that the graphics device keeps.
+  static let dmar = VTd.DMAR(
+    header: ACPI.TableHeader(
+      revision: 1, oemID: "EXAMPL", oemTableID: "VTDTABLE", creatorID: "TEST"),
+    platform: VTd.DMAR.Platform(hostAddressWidth: 39),
+    structures: [
+      .hardwareUnit(
+        VTd.DMAR.HardwareUnit(
+          base: PhysicalAddress(0xfed9_0000),
+          scopes: [VTd.DMAR.DeviceScope(.endpoint, Requester("00:02.0")!)])),
+      .hardwareUnit(
+        VTd.DMAR.HardwareUnit(
+          base: PhysicalAddress(0xfed9_1000), includesAllPCI: true,
+          scopes: [
+            VTd.DMAR.DeviceScope(.ioapic, Requester("f0:1f.0")!, enumerationID: 2),
+            VTd.DMAR.DeviceScope(.hpet, Requester("00:1e.6")!),
+            VTd.DMAR.DeviceScope(.subHierarchy, Requester("00:1c.4")!),
+            VTd.DMAR.DeviceScope(.namespaceDevice, Requester("00:15.1")!, enumerationID: 1),
+          ])),
+      .namespaceDevice(VTd.DMAR.NamespaceDevice(number: 1, name: "\\_SB.I2C1")),
+      .reservedMemory(
+        VTd.DMAR.ReservedMemoryRegion(
+          PhysicalAddress(0x7b80_0000)..<PhysicalAddress(0x8000_0000),
+          scopes: [VTd.DMAR.DeviceScope(.endpoint, Requester("00:02.0")!)])),
+    ])
+
+  func hints(_ line: String, _ change: (inout FaultContext) -> Void) throws -> [String] {
+    var context = FaultContext()
+    change(&context)
+    var explanation = FaultExplanation(try #require(log(line).faults.first))
+    context.complete(&explanation)
+    return explanation.hints
+  }
+
+  @Test(arguments: [
+    ("00:1e.6", "1000", ["firmware: 00:1e.6 is HPET 0, a timer, behind the unit at 0xfed91000"]),
+    ("f0:1f.0", "1000", ["firmware: f0:1f.0 is I/O APIC 2, behind the unit at 0xfed91000"]),
+    (
+      "00:1c.4", "1000",
+      [
+        "firmware: 00:1c.4 is a bridge; requests of conventional PCI devices behind it carry its "
+          + "number, behind the unit at 0xfed91000"
+      ]
+    ),
+    (
+      "00:15.1", "1000",
+      ["firmware: 00:15.1 is ACPI device \\_SB.I2C1, behind the unit at 0xfed91000"]
+    ),
+    (
+      "00:02.0", "7b801000",
+      [
+        "firmware: 00:02.0 is a PCI device, behind the unit at 0xfed90000",
+        "the number lies in 0x7b800000..<0x80000000, which firmware reserves for this device (RMRR): "
+          + "it has to stay mapped to itself",
+      ]
+    ),
+    (
+      "00:14.0", "7fffffff",
+      [
+        "firmware does not list 00:14.0: the unit at 0xfed91000 has all that is listed nowhere",
+        "the number lies in 0x7b800000..<0x80000000, which firmware reserves for 00:02.0 (RMRR)",
+      ]
+    ),
+    (
+      "05:00.0", "80000000",
+      [
+        "firmware does not list 05:00.0 itself; it may be behind a bridge that it lists: 00:1c.4 (unit "
+          + "at 0xfed91000)",
+        "firmware does not list 05:00.0, and otherwise the unit at 0xfed91000 has all that is listed "
+          + "nowhere",
+      ]
+    ),
+    ("0001:00:02.0", "1000", ["firmware lists no unit for PCI segment 0x1"]),
+  ])
+  func `firmware's table says what a device is`(
+    device: String, address: String, hints: [String]
+  ) throws {
+    let line =
+      "DMAR: [DMA Write] Request device [\(device)] fault addr \(address) [fault reason 05] x"
+    #expect(try self.hints(line) { $0.firmware = Self.dmar } == hints)
+  }
+
+  static let iomem = """
+    00001000-0009fbff : System RAM
+    00100000-7ffdffff : System RAM
+      01000000-01dfffff : Kernel code
+    7ffe0000-7fffffff : Reserved
+    c0000000-febfffff : PCI Bus 0000:00
+      fe800000-fe803fff : 0000:00:03.0
+        fe800000-fe800fff : nvme
+    """
+
+  @Test(arguments: [
+    ("1000", "System RAM: perhaps one that was never mapped"),
+    ("1000fff", "System RAM, in it Kernel code: perhaps one that was never mapped"),
+    (
+      "7ffe0000",
+      "Reserved: memory of firmware, which devices may still use that firmware has started"
+    ),
+    ("fe800010", "PCI Bus 0000:00, in it 0000:00:03.0, in it nvme"),
+    ("9fc00", "nothing that the kernel lists"),
+    ("ffffffffffffffff", "nothing that the kernel lists"),
+  ])
+  func `the kernel's list says what is at a number`(address: String, what: String) throws {
+    let line =
+      "DMAR: [DMA Write] Request device [00:03.0] fault addr \(address) [fault reason 05] x"
+    #expect(
+      try hints(line) { $0.resources = ResourceMap(Self.iomem) } == [
+        "as a physical address the number is \(what)"
+      ])
+  }
+
+  @Test func `an address of the unit's own is looked up as what it is`() throws {
+    let line = "AMD-Vi: Event logged [IOTLB_INV_TIMEOUT device=2f:00.0 address=0x1000000]"
+    #expect(
+      try hints(line) { $0.resources = ResourceMap(Self.iomem) } == [
+        "at this address is System RAM, in it Kernel code"
+      ])
+    let interrupt =
+      "DMAR: [INTR-REMAP] Request device [00:1f.0] fault index 0x1 [fault reason 0x22] x"
+    #expect(try hints(interrupt) { $0.resources = ResourceMap(Self.iomem) } == [])
+  }
+
+  @Test func `lines that are no ranges are passed over`() {
+    let map = ResourceMap(
+      "nothing\n1-0 : backwards\n0-ffffffffffffffff : all\n: x\n 5 : y\n\u{0}\n")
+    #expect(map.entries.isEmpty)
+    #expect(!ResourceMap("00000000-00000000 : System RAM").hasAddresses)
+  }
+
+  // MARK: History
+
+  func history(
+    _ line: String, _ events: MappingHistory.Event...
+  ) throws -> [String] {
+    let reader = log(line)
+    var history = MappingHistory(reader.faults)
+    for event in events { history.note(event) }
+    var context = FaultContext()
+    context.history = history
+    var explanation = FaultExplanation(try #require(reader.faults.first))
+    context.complete(&explanation)
+    return explanation.history
+  }
+
+  func at(_ microseconds: UInt64) -> LogTime { LogTime(.kernel, microseconds: microseconds) }
+
+  static let fault =
+    "DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault addr 0x1000 [fault reason 0x05] x"
+
+  @Test func `what happened to a number before its fault is told with how long before`() throws {
+    #expect(
+      try history(
+        "[  301.000002] \(Self.fault)",
+        .init(.mapped, 0x1000...0x1fff, task: "kworker/0:1-123", time: at(299_998_750), line: 2),
+        .init(.mapped, 0x2000...0x2fff, time: at(299_999_500), line: 3),
+        .init(
+          .mapped, 0x1000...0x1fff, device: PCI.Function(Requester("00:08.0")!),
+          time: at(300_000_000), line: 4),
+        .init(.unmapped, 0x0...0x1fff, task: "nvme-7", time: at(300_999_752), line: 5),
+        .init(.mapped, 0x1000...0x1fff, time: at(302_000_000), line: 6)) == [
+          "mapped 0x1000..<0x2000 by kworker/0:1-123, 1.001252 s before (line 2)",
+          "unmapped 0x0..<0x2000 by nvme-7, 250 us before (line 5)",
+          "taken back before the fault: the device used the number too late",
+          "1 event after the fault",
+        ])
+  }
+
+  @Test func `times of different clocks are not compared`() throws {
+    #expect(
+      try history(
+        Self.fault, .init(.mapped, 0x1000...0x1fff, time: at(1_500), line: 1)) == [
+          "mapped 0x1000..<0x2000 (line 1)", "mapped at the time of the fault, by the trace",
+          "the log's time and the trace's cannot be compared: these are the last of the whole trace",
+        ])
+    #expect(
+      try history(
+        "[    1.000000] \(Self.fault)",
+        .init(.mapped, 0x5000...0x5fff, time: at(2_000_000), line: 1)) == [
+          "no event of the trace before the fault is about this number",
+          "the trace begins after the fault",
+        ])
+  }
+
+  @Test func `the last four events are kept`() throws {
+    var history = MappingHistory(log("[    9.000000] \(Self.fault)").faults)
+    for number in 0..<7 {
+      history.note(
+        .init(
+          number % 2 == 0 ? .mapped : .unmapped, 0x1000...(.max), time: at(UInt64(number)),
+          line: number + 1))
+    }
+    var context = FaultContext()
+    context.history = history
+    var explanation = FaultExplanation(
+      try #require(log("[    9.000000] \(Self.fault)").faults.first))
+    context.complete(&explanation)
+    #expect(explanation.history.first == "3 events before these")
+    #expect(explanation.history.count == 6)
+    #expect(explanation.history[4] == "mapped 0x1000, 8.999994 s before (line 7)")
+  }
+}
