@@ -105,12 +105,14 @@ public struct MappingHistory: Sendable {
       texts.insert("\(number.beforeCount - Self.limit) events before these", at: 0)
     }
     if let last = number.before.last {
-      let hasUnmapped = last.kind == .unmapped || last.kind == .invalidated
-      texts.append(
-        hasUnmapped
-          ? "taken back before the fault: the device used the number too late"
-          : last.kind == .mapped ? "mapped at the time of the fault, by the trace" : "")
-      texts.removeAll(where: \.isEmpty)
+      // Events of the kernel's iommu core do not say whose space they are of.
+      let whose = last.device == nil ? ", if this is the device's own" : ""
+      switch last.kind {
+      case .unmapped:
+        texts.append("taken back before the fault: the device used the number too late\(whose)")
+      case .mapped: texts.append("mapped at the time of the fault\(whose)")
+      case .read, .wrote, .translated, .invalidated: break
+      }
     } else {
       texts.append("no event of the trace before the fault is about this number")
     }

@@ -167,7 +167,7 @@ import Testing
         .init(.mapped, 0x1000...0x1fff, time: at(302_000_000), line: 6)) == [
           "mapped 0x1000..<0x2000 by kworker/0:1-123, 1.001252 s before (line 2)",
           "unmapped 0x0..<0x2000 by nvme-7, 250 us before (line 5)",
-          "taken back before the fault: the device used the number too late",
+          "taken back before the fault: the device used the number too late, if this is the device's own",
           "1 event after the fault",
         ])
   }
@@ -176,7 +176,8 @@ import Testing
     #expect(
       try history(
         Self.fault, .init(.mapped, 0x1000...0x1fff, time: at(1_500), line: 1)) == [
-          "mapped 0x1000..<0x2000 (line 1)", "mapped at the time of the fault, by the trace",
+          "mapped 0x1000..<0x2000 (line 1)",
+          "mapped at the time of the fault, if this is the device's own",
           "the log's time and the trace's cannot be compared: these are the last of the whole trace",
         ])
     #expect(

@@ -386,6 +386,32 @@ func log(_ lines: [String]) -> FaultLogReader {
     #expect(alone.faults.map(\.count) == [2])
   }
 
+  @Test func `Xen tells a status one bit a line, and the fault behind them is what counts`() {
+    let reader = log(
+      "(XEN) [VT-D]iommu.c:917: iommu_fault_status: Fault Overflow",
+      "(XEN) [VT-D]iommu.c:919: iommu_fault_status: Primary Pending Fault",
+      "(XEN) [VT-D]iommu.c:799: DMAR:[DMA Write] Request device [00:02.0] fault addr 9d000000, iommu "
+        + "reg = fff82c3fff57000", "(XEN) DMAR:[fault reason 05h] PTE Write access is not set")
+    #expect(reader.faults.map(\.record) == [Self.vtd(5, "00:02.0", 0x9d00_0000, .write)])
+    #expect(reader.unread.isEmpty)
+    let alone = log("(XEN) [VT-D]iommu.c:919: iommu_fault_status: Primary Pending Fault")
+    #expect(
+      alone.faults.map(\.record) == [FaultRecord(source: .vtdStatus(VTd.FaultStatus(rawValue: 2)))])
+  }
+
+  @Test func `marks of web pages and indented rests make no difference`() {
+    let reader = log(
+      "&gt; &gt; DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault",
+      "&gt; &gt; addr 0x1000 [fault reason 0x05] PTE Write access is not set",
+      "  DMAR: [DMA Read NO_PASID] Request device [00:08.0] fault",
+      "      addr 0x2000 [fault reason",
+      "      0x06] PTE Read access is not set")
+    #expect(
+      reader.faults.map(\.record) == [
+        Self.vtd(5, "00:03.0", 0x1000, .write), Self.vtd(6, "00:08.0", 0x2000, .read),
+      ])
+  }
+
   @Test func `the same fault is counted, and its first line kept`() {
     let line =
       "DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault addr 0x1000 [fault reason 0x05] x"
@@ -440,6 +466,9 @@ func log(_ lines: [String]) -> FaultLogReader {
     ),
     ("DMAR: IOMMU: dmar1: Page request without PASID", "Intel VT-d"),
     ("virtio_iommu virtio0: page fault from EP 8 at 0x1000 [RW]", "virtio IOMMU"),
+    ("AMD-Vi: IOMMU Event log restarting", "AMD-Vi"),
+    ("12@1.000001:amdvi_page_fault error: page fault accessing 0x1000", "QEMU's AMD-Vi unit"),
+    ("12@1.000001:smmuv3_record_event F_TRANSLATION sid=0x8", "QEMU's SMMUv3 unit"),
     ("DMAR: Dump dmar2 table entries for IOVA 0x1111be000", "Intel VT-d"),
   ])
   func `a fault that is not understood is named with its line`(line: String, unit: String) {
@@ -457,7 +486,9 @@ func log(_ lines: [String]) -> FaultLogReader {
     "pci 0000:00:00.2: AMD-Vi: IOMMU performance counters supported", "segfault at 0 ip 0",
     "Command line: intel_iommu=on default_hugepagesz=1G", "x86/fpu: general protection fault",
     "DMA32    [mem 0x0000000001000000-0x00000000ffffffff]", "arm-smmu-v3: probing hardware",
-    "event 0x1 of something else", "amd_iommu: no page_fault_handler",
+    "event 0x1 of something else", "traps: dart[1234] general protection fault ip:1",
+    "DMAR0: <Intel DMAR> on acpi0", "iommu: report_iommu_fault+0x10", "RIP: iommu_page_fault+0x1",
+    "amd_iommu: no page_fault_handler",
     "net_ratelimit: 9 callbacks suppressed",
     "DMAR: Intel(R) Virtualization Technology for Directed I/O", "\u{fffd}\u{0}[\u{1f4a5}]",
   ])

@@ -79,7 +79,8 @@ enum AMDViLogReader: LogReader {
       "PAGE_TAB_HARDWARE_ERROR", "PAGE_TABLE_HW_ERROR", "ILLEGAL_COMMAND_ERROR",
       "COMMAND_HARDWARE_ERROR", "COMMAND_HW_ERROR", "IOTLB_INV_TIMEOUT", "INVALID_DEVICE_REQUEST",
       "INVALID_DEV_REQUEST", "INVALID_PPR_REQUEST", "RMP_PAGE_FAULT", "RMP_HW_ERROR",
-      "AMD-Vi: DTE[", "AMD-Vi: CMD[", "Completion-Wait loop timed out",
+      "AMD-Vi: DTE[", "AMD-Vi: CMD[", "Completion-Wait loop timed out", "vent log restarting",
+      "vent log overflow",
     ]
   }
 
@@ -124,6 +125,7 @@ enum AMDViLogReader: LogReader {
     let text = message.text[...]
     if text.hasPrefix("AMD-Vi: DTE[") { return words(text, "DTE") }
     if text.hasPrefix("AMD-Vi: CMD[") { return words(text, "CMD") }
+    if text.hasPrefix("vent log") { return .unread("the event log was full, and events are lost") }
     if text.hasPrefix("Completion-Wait") {
       return .unread("the unit has not carried out a command within the time it is given")
     }

@@ -161,7 +161,8 @@ public struct FaultLogReader: Sendable {
       close()
       return
     }
-    open.message.text += (open.isBrokenInWord || isSameLine ? "" : " ") + text
+    let isJoined = open.isBrokenInWord || isSameLine || text.utf8.first == UInt8(ascii: " ")
+    open.message.text += (isJoined ? "" : " ") + text
     open.isBrokenInWord = isBrokenInWord
     let before = open.reading
     open.reading = open.reader.read(open.message)
@@ -203,7 +204,8 @@ public struct FaultLogReader: Sendable {
 
   private mutating func note(_ record: FaultRecord, _ open: Pending) {
     if case .vtdStatus(let value) = record.source {
-      tellStatus()
+      // Xen tells one bit a line.
+      if let status, status.line + 1 < open.lines.lowerBound || status.0 == value { tellStatus() }
       status = (value, open.lines.lowerBound, open.time)
       return
     }

@@ -40,11 +40,18 @@ struct LogLine {
       plain.removeLast()
       isBrokenInWord = true
     }
+    Self.joinBlanks(&plain)
     text = String(decoding: plain, as: UTF8.self)
   }
 
-  /// What mail programs put before lines of others: `> `, `| `, `=> `.
+  /// What mail programs put before lines of others: `> `, `| `, `=> `, and `&gt; ` as pages have it.
   private static func removeQuotationMarks(_ bytes: inout [UInt8]) {
+    var start = 0
+    while bytes[start...].starts(with: "&gt;".utf8) {
+      start += 4
+      while start < bytes.count, bytes[start] == UInt8(ascii: " ") { start += 1 }
+    }
+    bytes.removeFirst(start)
     let count = bytes.prefix { $0 == 0x20 || $0 == 0x3e || $0 == 0x7c || $0 == 0x3d }.count
     let head = bytes[..<count]
     if head.contains(0x3e) || head.contains(0x7c) { bytes.removeFirst(count) }
@@ -52,6 +59,15 @@ struct LogLine {
 
   private static func removeBlanks(_ bytes: inout [UInt8]) {
     while bytes.last == UInt8(ascii: " ") { bytes.removeLast() }
+  }
+
+  /// One blank for several: whoever breaks lines may indent the rest.
+  private static func joinBlanks(_ bytes: inout [UInt8]) {
+    var isBlank = false
+    bytes.removeAll { byte in
+      defer { isBlank = byte == UInt8(ascii: " ") }
+      return isBlank && byte == UInt8(ascii: " ")
+    }
   }
 
   /// Puts a byte for each `=XX`, two digits with capitals.

@@ -69,6 +69,15 @@ enum LogMarks {
       offset += 1
     }
     let known = places.filter { $0.reader != OtherUnitsLogReader.self }
-    return known.isEmpty ? Array(places.prefix(1)) : known
+    guard known.isEmpty else { return known }
+    let word = places.first { place in
+      guard place.index > text.startIndex else { return true }
+      let before = text.utf8[text.utf8.index(before: place.index)]
+      // Not the end of a longer word or name: `default`, `report_fault`.
+      return
+        !(before | 0x20 >= 0x61 && before | 0x20 <= 0x7a || before == UInt8(ascii: "_")
+        || before == UInt8(ascii: "="))
+    }
+    return word.map { [$0] } ?? []
   }
 }

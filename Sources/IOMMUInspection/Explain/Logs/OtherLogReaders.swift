@@ -19,26 +19,28 @@ enum FreeBSDLogReader: LogReader {
 
   static var marks: [StaticString] {
     [
-      "fault acc ", "DMAR0: Invalidation", "DMAR1: Invalidation", "DMAR2: Invalidation",
-      "DMAR3: Invalidation",
+      "DMAR0: ", "DMAR1: ", "DMAR2: ", "DMAR3: ", "DMAR4: ", "DMAR5: ", "DMAR6: ", "DMAR7: ",
+      "fault acc ",
     ]
+  }
+
+  static func continues(_ message: Substring, at mark: Substring) -> Bool {
+    mark.hasPrefix("fault acc ") && message.hasPrefix("DMAR") && !message.contains("fault acc ")
   }
 
   static func read(_ message: LogMessage) -> LogReading {
     let text = message.text[...]
-    if text.hasPrefix("DMAR") {
-      let trouble: FaultRecord.VTdQueueTrouble =
-        text.contains("timed out")
-        ? .timeout : text.contains("completion") ? .completion : .error(nil)
-      return .fault(FaultRecord(source: .vtdQueue(trouble)))
-    }
+    if let trouble = trouble(text) { return .fault(FaultRecord(source: .vtdQueue(trouble))) }
     let scanner = LogScanner(text)
-    let before = LogScanner(message.prefix)
+    guard text.contains("fault acc ") else {
+      // Other messages of the driver, and the head of a fault line.
+      return text.contains("pci") && text.utf8.count < 120 ? .begunTable : .nothing
+    }
     guard let kind = scanner.decimal(after: "acc "),
       let reason = scanner.hexadecimal(after: "reason ").flatMap({ UInt8(exactly: $0) }),
       let address = scanner.hexadecimal(after: "addr ")
     else { return .begun("a fault line that is cut") }
-    guard let sid = before.hexadecimal(after: "sid ").flatMap({ UInt16(exactly: $0) }) else {
+    guard let sid = scanner.hexadecimal(after: "sid ").flatMap({ UInt16(exactly: $0) }) else {
       return .unread("a fault line without its device")
     }
     let device = PCI.Function(Requester(rawValue: sid))
@@ -50,6 +52,14 @@ enum FreeBSDLogReader: LogReader {
         : FaultRecord(
           source: .vtd(code), device: device, address: address,
           access: kind == 0 ? .write : .read))
+  }
+}
+
+extension FreeBSDLogReader {
+  private static func trouble(_ text: Substring) -> FaultRecord.VTdQueueTrouble? {
+    if text.contains("Invalidation timed out") { return .timeout }
+    if text.contains("Invalidation completion error") { return .completion }
+    return text.contains("Invalidation queue error") ? .error(nil) : nil
   }
 }
 
@@ -116,22 +126,25 @@ enum OtherUnitsLogReader: LogReader {
     [
       "fault", "Fault", "FAULT", "Unknown Stream ID", "unknown Stream ID", "Page request",
       "page request", "PRQ overflow", "GERROR", "Service Failure Mode", "CMDQ error",
+      "amdvi_page_fault", "amdvi_dte_get_fail", "smmuv3_record_event",
+      "virtio_iommu_report_fault",
     ]
   }
 
   /// What units are called in lines about them; compared in lower case.
   private static let names: [(mark: String, unit: String)] = [
+    ("smmuv3_record", "QEMU's SMMUv3 unit"), ("virtio_iommu_report", "QEMU's virtio IOMMU"),
     ("arm-smmu-v3", "Arm SMMUv3"), ("smmuv3", "Arm SMMUv3"), ("arm-smmu", "Arm SMMU"),
     ("smmu", "SMMU"), ("amd-vi", "AMD-Vi"), ("amd iommu", "AMD-Vi"), ("dmar", "Intel VT-d"),
     ("vt-d", "Intel VT-d"), ("intr-remap", "Intel VT-d"), ("vtd_", "QEMU's VT-d unit"),
     ("amdvi_", "QEMU's AMD-Vi unit"), ("riscv-iommu", "RISC-V IOMMU"),
     ("riscv_iommu", "RISC-V IOMMU"),
     ("virtio_iommu", "virtio IOMMU"), ("virtio-iommu", "virtio IOMMU"), ("viommu", "virtio IOMMU"),
-    ("apple-dart", "Apple DART"), ("dart", "Apple DART"), ("sysmmu", "Exynos SysMMU"),
+    ("apple-dart", "Apple DART"), ("sysmmu", "Exynos SysMMU"),
     ("ipmmu", "Renesas IPMMU"), ("rk_iommu", "Rockchip IOMMU"), ("mtk-iommu", "MediaTek IOMMU"),
     ("mtk_iommu", "MediaTek IOMMU"), ("sun50i-iommu", "Allwinner IOMMU"),
     ("tegra-mc", "Tegra SMMU"), ("omap-iommu", "OMAP IOMMU"), ("msm_iommu", "Qualcomm IOMMU"),
-    ("qcom-iommu", "Qualcomm IOMMU"), ("sprd-iommu", "Spreadtrum IOMMU"), ("gart", "AMD GART"),
+    ("qcom-iommu", "Qualcomm IOMMU"), ("sprd-iommu", "Spreadtrum IOMMU"),
     ("iommu", "an IOMMU"),
   ]
 
@@ -141,20 +154,15 @@ enum OtherUnitsLogReader: LogReader {
     if text.has("command line:") || text.has("interrupt remapping") && !text.has("fault") {
       return .nothing
     }
-    guard isWord(message), let name = names.first(where: { text.hasUnit($0.mark) }) else {
+    let mark = message.text.prefix { $0.isLetter }.lowercased()
+    guard !["faulty", "faultless", "faulting"].contains(mark),
+      let name = names.first(where: { text.hasUnit($0.mark) })
+    else {
       return .nothing
     }
     return .unread("a fault of a kind that is not read", unit: name.unit)
   }
 
-  /// `fault` as a word of its own, not as the end of `default`.
-  private static func isWord(_ message: LogMessage) -> Bool {
-    if let before = message.prefix.last, before.isLetter || before == "_" || before == "=" {
-      return false
-    }
-    let mark = message.text.prefix { $0.isLetter }.lowercased()
-    return !["faulty", "faultless", "faulting"].contains(mark)
-  }
 }
 
 extension String {

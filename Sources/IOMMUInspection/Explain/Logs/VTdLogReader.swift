@@ -45,6 +45,7 @@ enum VTdLogReader: LogReader {
         "DMAR: [INTR-REMAP] Request device [f0:1f.0] fault index 0x4 [fault reason 0x22] Present "
           + "field in the IRTE entry is clear"),
       LogExample("Linux", "DMAR: DRHD: handling fault status reg 2"),
+      LogExample("Xen", "(XEN) [VT-D]iommu.c:919: iommu_fault_status: Primary Pending Fault"),
       LogExample(
         "Linux 5.14 and later", "DMAR: VT-d detected Invalidation Time-out Error: SID 0"),
       LogExample(
@@ -66,7 +67,7 @@ enum VTdLogReader: LogReader {
     [
       "[DMA", "INTR-REMAP] Request", "INTR-REMAP: Request", "Request device", "fault reason",
       "DMAR: reason", "REMAP: reason", "UNKNOWN: reason", "UNKNOWN: Request",
-      "handling fault status", "VT-d detected",
+      "handling fault status", "iommu_fault_status:", "VT-d detected",
     ]
   }
 
@@ -86,6 +87,7 @@ enum VTdLogReader: LogReader {
     let text = message.text[...]
     if text.hasPrefix("handling fault status") { return status(text) }
     if text.hasPrefix("VT-d detected") { return trouble(text) }
+    if text.hasPrefix("iommu_fault_status") { return xenStatus(text) }
     guard text.contains("Request device") else {
       if hasReason(text) {
         return .begun("a reason without the line of its fault, which names device and number")
@@ -171,6 +173,25 @@ enum VTdLogReader: LogReader {
       return .begun("a status that is no number of 32 bits")
     }
     return .fault(FaultRecord(source: .vtdStatus(VTd.FaultStatus(rawValue: value))))
+  }
+
+  /// Xen names one bit of the register a line.
+  private static func xenStatus(_ text: Substring) -> LogReading {
+    if text.contains("Invalidation Time") {
+      return .fault(FaultRecord(source: .vtdQueue(.timeout)))
+    }
+    if text.contains("Invalidation Completion") {
+      return .fault(FaultRecord(source: .vtdQueue(.completion)))
+    }
+    if text.contains("Invalidation Queue") {
+      return .fault(FaultRecord(source: .vtdQueue(.error(nil))))
+    }
+    let hasOverflow = text.contains("Overflow")
+    guard hasOverflow || text.contains("Pending Fault") else { return .begunTable }
+    var status = VTd.FaultStatus(rawValue: 0)
+    status.hasOverflow = hasOverflow
+    status.hasPendingFault = !hasOverflow
+    return .fault(FaultRecord(source: .vtdStatus(status)))
   }
 
   private static func trouble(_ text: Substring) -> LogReading {
