@@ -16,8 +16,15 @@ package struct Image: ParsableCommand {
 package struct DumpArguments: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
-      "The dump; the files of a split one in any order.", valueName: "file"))
+      "The dump, or a directory with it; the files of a split one in any order.",
+      valueName: "file"))
   package var files: [String]
+
+  /// The files that are read.
+  var paths: [String] {
+    // What is wrong with them is told when they are opened.
+    (try? DumpPaths.files(of: files)) ?? files
+  }
 
   package init() {}
 
@@ -29,7 +36,7 @@ package struct DumpArguments: ParsableArguments {
   ///
   /// - Throws: ``InputError`` also when what `body` looked at could not be read.
   func read<Result>(_ body: (MemoryImage) throws -> Result) throws -> Result {
-    try readingDump(files, body)
+    try readingDump(paths, body)
   }
 }
 
@@ -111,7 +118,7 @@ package struct ImageConvert: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream) throws {
-    try readingInput { try OutputFile.refuse([output], over: dump.files) }
+    try readingInput { try OutputFile.refuse([output], over: dump.paths) }
     let result = try dump.read { image in
       let bar = ProgressBar("convert")
       defer { bar.finish() }

@@ -31,7 +31,9 @@ package struct ImageOptions: ParsableArguments {
 /// The files of one dump.
 package struct ImageFiles: ParsableArguments {
   @Argument(
-    help: "The memory: an ELF core, a kdump-compressed dump, either flattened, or raw bytes.")
+    help: ArgumentHelp(
+      "The memory: an ELF core, a kdump-compressed dump, either flattened, a LiME or AVML dump, a "
+        + ".vmem or .vmss file, a Xen dump-core, raw bytes, or a directory with one of them."))
   package var image: String
 
   @Option(
@@ -50,7 +52,10 @@ package struct ImageFiles: ParsableArguments {
   }
 
   /// The files that are read.
-  var paths: [String] { [image] + parts }
+  var paths: [String] {
+    // What is wrong with them is told when they are opened.
+    (try? DumpPaths.files(of: [image] + parts)) ?? [image] + parts
+  }
 
   /// Opens the image and hands it to `body`; what is doubtful goes to standard error.
   ///

@@ -23,6 +23,7 @@ enum ELF64 {
     static let programHeaderCount: UInt64 = 56
     static let sectionHeaderSize: UInt64 = 58
     static let sectionHeaderCount: UInt64 = 60
+    static let sectionNames: UInt64 = 62
   }
 
   /// A program header.

@@ -24,20 +24,11 @@ struct ELFCoreReader {
     field(UInt32.self, 0, layout.flags) & ELF64.incomplete != 0
   }
 
-  /// What the program headers say of memory.
-  struct Content {
-    /// In the order of the headers, overlaps and all; bytes that the file ends before are lost.
-    var pieces: [ImagePiece] = []
-    /// Headers that the file ends before, or that were not written before the disk was full.
-    var missingHeaderCount: UInt64 = 0
-    /// Where the file is cut off, a header that is missing may stand for bytes in place of zeros.
-    var areZerosCertain = true
-  }
-
   /// What the PT_LOADs say.
-  func content() throws(ImageError) -> Content {
+  func content() throws(ImageError) -> PieceContent {
     let table = try headerTable()
-    var content = Content()
+    var content = PieceContent()
+    content.isMarkedIncomplete = isMarkedIncomplete
     content.missingHeaderCount = table.missingCount
     content.areZerosCertain = table.missingCount == 0
     var loadCount = 0

@@ -71,11 +71,12 @@ extension MemoryImage {
         (census.pageCount - census.zeroPageCount) * kdump.pageByteCount
       summary.excludedByteCount = kdump.excludedPageCount.map { $0 * kdump.pageByteCount }
     } else {
+      if let stream = source as? SnappyStream { summary.packings = [stream.packing] }
       // Holes of a file are the file system's: a copy of the dump may have others.
       forEachPiece { piece in
         var stored: UInt64 = 0
         if case .file(let offset) = piece.source {
-          stored = files[0].recordedByteCount(in: offset..<offset + piece.byteCount)
+          stored = source.recordedByteCount(in: offset..<offset + piece.byteCount)
         }
         // Pieces do not overlap: neither sum is beyond 2^64 − 1.
         summary.storedByteCount += stored

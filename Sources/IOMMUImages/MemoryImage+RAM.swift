@@ -29,7 +29,8 @@ extension MemoryImage {
       end = next
     }
     switch format {
-    case .raw, .device: return nil
+    // Programs that run in the machine itself leave out what they like.
+    case .raw, .device, .lime, .avml, .vmware, .xenCore: return nil
     case .elfCore:
       // Memory that the file has lost is memory of the machine.
       guard !isRestUnknown else { return nil }

@@ -1,8 +1,9 @@
 import IOMMUFormats
 import Synchronization
 
-/// A dump as physical memory: an ELF core, a kdump-compressed dump in one file or several, raw bytes
-/// from address 0; each also as a flattened stream; or the memory of the machine that runs.
+/// A dump as physical memory: an ELF core, a kdump-compressed dump in one file or several, what LiME, AVML,
+/// VMware and Xen write, raw bytes from address 0; each also as a flattened stream; or the memory of the
+/// machine that runs.
 ///
 /// Opening costs the headers, and no byte is read before it is looked at. A plain ELF core or raw
 /// file is mapped, and words are read in place; of packed pages a bounded number is kept. Any
@@ -30,6 +31,10 @@ public final class MemoryImage: PhysicalMemory, Sendable {
   let files: [DumpFile]
   /// Memory that cannot be looked at in place; `nil` when the segments are all there is.
   let paged: (any PagedMemory)?
+  /// Where the bytes of pieces lie.
+  let source: any PieceSource
+  /// What is strange about the files and no error.
+  private let notices: [String]
   private let rangesInPlace: [Range<PhysicalAddress>]
   private let stored = Mutex<Stored?>(nil)
   /// What a file lacks of memory that its headers name: half-open, ascending, not touching.
@@ -58,65 +63,52 @@ public final class MemoryImage: PhysicalMemory, Sendable {
   /// Opens the files that `makedumpfile --split` made of one dump, in any order; or one file, as
   /// ``init(path:)`` does.
   ///
+  /// One path may also be that of a directory with one dump in it, or of a VMware guest's `.vmem` or
+  /// `.vmss` file, to which the other is added when it is there.
+  ///
   /// - Throws: as ``init(path:)``, and when the files are not parts of one dump.
   /// - Precondition: there is a path.
   public convenience init(paths: [String]) throws(ImageError) {
     var files: [DumpFile] = []
-    for path in paths { files.append(try DumpFile(FileBytes(path: path))) }
+    for path in try DumpPaths.files(of: paths) { files.append(try DumpFile(FileBytes(path: path))) }
     try self.init(files)
   }
 
   /// - Precondition: there is a file.
   init(_ files: [DumpFile]) throws(ImageError) {
     precondition(!files.isEmpty, "an image has a file")
-    for file in files {
-      guard let foreign = ForeignFormat.recognised(file) else { continue }
-      throw ImageError(
-        file: file.path, offset: 0, found: "\(foreign.name), which is not read",
-        remedy: foreign.remedy)
-    }
     let first = files[0]
     self.files = files
     path = first.path
-    format = try Self.format(of: first)
-    for file in files.dropFirst() {
-      guard format == .kdumpCompressed, try Self.format(of: file) == format else {
-        throw ImageError(
-          file: file.path, found: "is not a part of a split kdump-compressed dump",
-          remedy: "name one file; only 'makedumpfile --split' makes several")
-      }
-    }
-    var pieces: [ImagePiece] = []
-    var lost: [ImagePiece] = []
-    var missingHeaderCount: UInt64 = 0
-    var isMarked = false
+    format = try Self.format(of: files)
+    var content = PieceContent()
+    var packed: SnappyStream?
     switch format {
-    case .kdumpCompressed: paged = try KdumpMemory(files)
-    case .elfCore, .raw:
-      if format == .elfCore {
-        let reader = try ELFCoreReader(file: first)
-        let content = try reader.content()
-        missingHeaderCount = content.missingHeaderCount
-        isMarked = reader.isMarkedIncomplete
-        let certain = content.areZerosCertain
-        pieces = disjointPieces(content.pieces.filter { certain || $0.source != .zeros })
-      } else {
-        pieces = Self.rawPieces(first)
-      }
-      lost = pieces.filter { $0.source == .lost }
-      if !lost.isEmpty { pieces.removeAll { $0.source == .lost } }
-      paged = first.mappingInPlace == nil ? PieceMemory(file: first, pieces: pieces) : nil
-    case .device:
-      paged = PieceMemory(file: first, pieces: try SystemRAM.pieces())
+    case .kdumpCompressed: break
+    case .elfCore: content = try ELFCoreReader(file: first).content()
+    case .lime, .avml: (content, packed) = try LiMEReader(file: first).content()
+    case .vmware:
+      content = try VMwareState(file: files[files.count - 1]).content(files.count > 1 ? first : nil)
+    case .xenCore: content = try XenCore(file: first).content()
+    case .raw: content = Self.rawContent(first)
+    case .device: content.pieces = try SystemRAM.pieces()
     }
+    notices = content.warnings
+    let certain = content.areZerosCertain
+    let all = disjointPieces(content.pieces.filter { certain || $0.source != .zeros })
+    let lost = all.filter { $0.source == .lost }
+    var pieces = lost.isEmpty ? all : all.filter { $0.source != .lost }
+    source = packed ?? first
+    paged =
+      format == .kdumpCompressed
+      ? try KdumpMemory(files)
+      : packed == nil && first.mappingInPlace != nil ? nil : PieceMemory(source, pieces: pieces)
     lostInPlace = joinedRanges(lost)
     isRestUnknown =
-      missingHeaderCount > 0 || isMarked && lost.isEmpty || format == .raw && first.isCut
+      content.missingHeaderCount > 0 || content.isMarkedIncomplete && lost.isEmpty
+      || content.unknownFrom != nil
     incompletenessInPlace =
-      lost.isEmpty && !isRestUnknown
-      ? nil
-      : Self.incompleteness(
-        first, format, pieces, lost, missingHeaderCount, isMarked: isMarked)
+      lost.isEmpty && !isRestUnknown ? nil : Self.incompleteness(first, content, pieces, lost)
     // Headers that could not be read must not pass for what they seem to say.
     for file in files {
       if let problem = file.file.problem { throw problem }
@@ -126,15 +118,31 @@ public final class MemoryImage: PhysicalMemory, Sendable {
     table = SegmentTable(pieces, in: first.mappingInPlace)
   }
 
+  /// The format of files that make one dump together.
+  private static func format(of files: [DumpFile]) throws(ImageError) -> ImageFormat {
+    let last = files[files.count - 1]
+    if files.count == 2, DumpPaths.isVMwareMemory(files[0].path), VMwareState.isState(last) {
+      return .vmware
+    }
+    var formats: [ImageFormat] = []
+    for file in files { formats.append(try Self.format(of: file)) }
+    for (file, format) in zip(files, formats).dropFirst() {
+      guard formats[0] == .kdumpCompressed, format == .kdumpCompressed else {
+        throw ImageError(
+          file: file.path, found: "is not a part of a split kdump-compressed dump",
+          remedy: "name one file; only 'makedumpfile --split' makes several")
+      }
+    }
+    return formats[0]
+  }
+
   private static func format(of file: DumpFile) throws(ImageError) -> ImageFormat {
     if file.file.isDevice { return .device }
-    if file.starts(with: ELF64.magic) { return .elfCore }
-    let kdumpMagics = [KdumpLayout.kdumpMagic, KdumpLayout.diskdumpMagic]
-    if kdumpMagics.contains(where: { file.starts(with: $0) }) { return .kdumpCompressed }
+    if let format = DumpPaths.markedFormat(of: file) { return format }
     // What is cut off inside its mark must not pass for raw memory.
     let known = Int(min(file.knownByteCount(from: 0), UInt64(FlattenedStream.magic.count)))
     let start = file.bytes(at: 0, count: known) ?? []
-    let magics = kdumpMagics + [ELF64.magic] + (file.isFlattened ? [] : [FlattenedStream.magic])
+    let magics = DumpPaths.marks + (file.isFlattened ? [] : [FlattenedStream.magic])
     let isWhole = !file.isCut && file.byteCount > UInt64(known)
     guard isWhole || !magics.contains(where: { $0.starts(with: start) }) else {
       throw ImageError(
@@ -142,39 +150,46 @@ public final class MemoryImage: PhysicalMemory, Sendable {
         found: "the \(file.isFlattened ? "stream" : "file") ends inside the mark of a dump",
         remedy: "the file is truncated, copy it again")
     }
+    if let foreign = ForeignFormat.recognised(file) {
+      throw ImageError(
+        file: file.path, offset: foreign.offset, found: "\(foreign.name), which is not read",
+        remedy: foreign.remedy)
+    }
     return .raw
   }
 
   /// All bytes of a file from address 0; those that a stream lacks are lost.
-  private static func rawPieces(_ file: DumpFile) -> [ImagePiece] {
-    var pieces: [ImagePiece] = []
+  private static func rawContent(_ file: DumpFile) -> PieceContent {
+    var content = PieceContent()
     var end: UInt64 = 0
     file.forEachKnownRange(in: 0..<file.byteCount) { known in
-      if end < known.lowerBound {
-        pieces.append(ImagePiece(start: end, end: known.lowerBound, source: .lost, priority: 0))
-      }
-      pieces.append(
-        ImagePiece(
-          start: known.lowerBound, end: known.upperBound, source: .file(known.lowerBound),
-          priority: 0))
+      content.append(end, stored: 0, of: known.lowerBound - end, from: end)
       end = known.upperBound
+      let byteCount = end - known.lowerBound
+      content.append(
+        known.lowerBound, stored: byteCount, of: byteCount, from: known.lowerBound)
     }
-    return pieces
+    if file.isCut { content.unknownFrom = file.byteCount }
+    content.warnings.append(
+      DumpPaths.isVMwareMemory(file.path)
+        ? "\(file.path): no .vmss or .vmsn file of the same name beside it says where the guest's memory "
+          + "lies; taken for raw bytes from address 0, which is wrong above a hole"
+        : "\(file.path): no mark of any dump in it: taken for raw bytes from address 0")
+    return content
   }
 
   private static func incompleteness(
-    _ file: DumpFile, _ format: ImageFormat, _ pieces: [ImagePiece], _ lost: [ImagePiece],
-    _ missingHeaderCount: UInt64, isMarked: Bool
+    _ file: DumpFile, _ content: PieceContent, _ pieces: [ImagePiece], _ lost: [ImagePiece]
   ) -> Incompleteness {
     // Pieces do not overlap: neither sum is beyond 2^64 − 1.
     let missing = lost.reduce(UInt64(0)) { $0 + $1.byteCount }
     let stored = pieces.reduce(UInt64(0)) { $0 + ($1.source == .zeros ? 0 : $1.byteCount) }
     return Incompleteness(
-      path: file.path, isMarked: isMarked, endOfFile: file.file.byteCount,
+      path: file.path, isMarked: content.isMarkedIncomplete, endOfFile: file.file.byteCount,
       missingByteCount: missing, claimedByteCount: stored + missing,
       firstMissing: lost.first.map { PhysicalAddress($0.start) },
-      unknownFrom: format == .raw ? PhysicalAddress(file.byteCount) : nil,
-      missingHeaderCount: missingHeaderCount)
+      unknownFrom: content.unknownFrom.map { PhysicalAddress($0) },
+      missingHeaderCount: content.missingHeaderCount)
   }
 
   /// What the image holds: half-open, ascending, not touching each other.
@@ -230,7 +245,7 @@ public final class MemoryImage: PhysicalMemory, Sendable {
     forEachPiece { piece in
       guard case .file(let offset) = piece.source else { return }
       var next = piece.start
-      files[0].forEachStoredRange(in: offset..<offset + piece.byteCount) { part in
+      source.forEachStoredRange(in: offset..<offset + piece.byteCount) { part in
         next = piece.start + (part.upperBound - offset)
         append(piece.start + (part.lowerBound - offset), next)
         return ranges.count < ELFCoreReader.pieceLimit
@@ -251,8 +266,10 @@ public final class MemoryImage: PhysicalMemory, Sendable {
   public var storedPageCount: UInt64 {
     if let kdump = paged as? KdumpMemory { return kdump.storedPageCount }
     let file = files[0]
+    // What is packed has room for more than its bytes.
+    guard format != .device, format != .avml else { return known.pageCount }
     let room = file.storedByteCount(in: 0..<file.byteCount) / PageCount.pageByteCount + 1
-    return format == .device ? known.pageCount : min(known.pageCount, room)
+    return min(known.pageCount, room)
   }
 
   /// What is strange about the files and no error; what they lack comes first.
@@ -265,7 +282,7 @@ public final class MemoryImage: PhysicalMemory, Sendable {
     }
     return incomplete.map(\.description)
       + unended.map { "\($0.path): the stream ends without its end mark" }
-      + ((paged as? KdumpMemory)?.warnings ?? [])
+      + ((paged as? KdumpMemory)?.warnings ?? []) + notices
   }
 
   /// What the files lack because a disk was full or a copy ended early; empty when they are whole.

@@ -14,21 +14,20 @@ protocol PagedMemory: AnyObject, Sendable {
   func presence(of address: UInt64) -> Presence
 }
 
-/// Pieces of memory whose bytes lie in a file that is read through a ``DumpFile``.
+/// Pieces of memory whose bytes do not lie in a mapped file as they are.
 final class PieceMemory: PagedMemory {
-  let file: DumpFile
+  let source: any PieceSource
   /// Ascending, not overlapping, none of them lost.
   let pieces: [ImagePiece]
   let backedRanges: [Range<PhysicalAddress>]
 
-  init(file: DumpFile, pieces: [ImagePiece]) {
-    self.file = file
+  init(_ source: any PieceSource, pieces: [ImagePiece]) {
+    self.source = source
     self.pieces = pieces
     backedRanges = joinedRanges(pieces)
   }
 
-  /// The file's own problem says what failed.
-  var problems: [ImageError] { [] }
+  var problems: [ImageError] { source.problems }
 
   /// The piece that holds an address.
   private func piece(at address: UInt64) -> ImagePiece? {
@@ -42,7 +41,7 @@ final class PieceMemory: PagedMemory {
     while !output.isFull, let piece = piece(at: place) {
       let count = Int(min(UInt64(output.freeCapacity), piece.end - place))
       if case .file(let offset) = piece.source {
-        guard file.copy(at: offset + (place - piece.start), count: count, into: &output) else {
+        guard source.copy(at: offset + (place - piece.start), count: count, into: &output) else {
           return
         }
       } else {
@@ -55,7 +54,8 @@ final class PieceMemory: PagedMemory {
 
   func presence(of address: UInt64) -> Presence {
     guard let piece = piece(at: address) else { return .absent }
-    return piece.source == .zeros ? .zeroFill : .stored
+    guard case .file(let offset) = piece.source else { return .zeroFill }
+    return source.presence(at: offset + (address - piece.start))
   }
 }
 

@@ -23,9 +23,7 @@ enum Examples {
 
   /// A file's text.
   static func text(_ path: String) throws -> String {
-    let memory = try MemoryImage(path: path)
-    let count = Int(memory.backedRanges[0].byteCount)
-    return String(decoding: memory.bytes(at: PhysicalAddress(0), count: count)!, as: UTF8.self)
+    String(decoding: try #require(Repository.bytes(ofFile: path)), as: UTF8.self)
   }
 
   static func arguments(_ example: String, _ rest: String...) -> [String] {

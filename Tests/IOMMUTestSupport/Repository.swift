@@ -10,12 +10,13 @@ public enum Repository {
   }()
 
   /// A file's bytes, not read with the code under test; none when it cannot be opened.
-  public static func bytes(_ file: String) -> [UInt8] { bytes(ofFile: "\(path)/\(file)") }
+  public static func bytes(_ file: String) -> [UInt8] { bytes(ofFile: "\(path)/\(file)") ?? [] }
 
   public static func text(_ file: String) -> String { String(decoding: bytes(file), as: UTF8.self) }
 
-  static func bytes(ofFile path: String) -> [UInt8] {
-    guard let stream = fopen(path, "r") else { return [] }
+  /// The bytes of a file that is named by its path; `nil` when it cannot be opened.
+  public static func bytes(ofFile path: String) -> [UInt8]? {
+    guard let stream = fopen(path, "r") else { return nil }
     defer { fclose(stream) }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 65_536)

@@ -41,5 +41,5 @@ public final class TemporaryDirectory: Sendable {
 
   public func file(_ name: String, _ text: String) -> String { file(name, Array(text.utf8)) }
 
-  public func contents(_ name: String) -> [UInt8] { Repository.bytes(ofFile: path(name)) }
+  public func contents(_ name: String) -> [UInt8] { Repository.bytes(ofFile: path(name)) ?? [] }
 }
