@@ -72,6 +72,7 @@ struct ELFLayout {
   /// Of a program header: its size, then where its fields lie.
   let programHeaderByteCount: UInt64
   let offset: UInt64
+  let virtualAddress: UInt64
   let physicalAddress: UInt64
   let fileSize: UInt64
   let memorySize: UInt64
@@ -85,14 +86,16 @@ struct ELFLayout {
     programHeaderSize: ELF64.Header.programHeaderSize,
     programHeaderCount: ELF64.Header.programHeaderCount,
     programHeaderByteCount: ELF64.programHeaderByteCount, offset: ELF64.Program.offset,
-    physicalAddress: ELF64.Program.physicalAddress, fileSize: ELF64.Program.fileSize,
+    virtualAddress: ELF64.Program.virtualAddress, physicalAddress: ELF64.Program.physicalAddress,
+    fileSize: ELF64.Program.fileSize,
     memorySize: ELF64.Program.memorySize, sectionHeaderByteCount: ELF64.sectionHeaderByteCount,
     sectionInfo: ELF64.sectionInfo)
   /// Cores of 32-bit kernels (`kexec --elf32-core-headers`).
   static let class32 = ELFLayout(
     wordByteCount: 4, headerByteCount: 52, programHeaderOffset: 28, sectionHeaderOffset: 32,
     flags: 36, programHeaderSize: 42, programHeaderCount: 44, programHeaderByteCount: 32,
-    offset: 4, physicalAddress: 12, fileSize: 16, memorySize: 20, sectionHeaderByteCount: 40,
+    offset: 4, virtualAddress: 8, physicalAddress: 12, fileSize: 16, memorySize: 20,
+    sectionHeaderByteCount: 40,
     sectionInfo: 28)
 
   /// The address that says "none", as wide as addresses are.

@@ -8,6 +8,16 @@ struct ELFCoreHeaders {
     var start: UInt64
     var storedEnd: UInt64
     var end: UInt64
+    /// The virtual address of the first byte.
+    var virtualStart: UInt64
+
+    /// - Parameter virtualStart: `nil` where nobody knows: the physical address, as QEMU writes it.
+    init(start: UInt64, storedEnd: UInt64, end: UInt64, virtualStart: UInt64? = nil) {
+      self.start = start
+      self.storedEnd = storedEnd
+      self.end = end
+      self.virtualStart = virtualStart ?? start
+    }
 
     var storedByteCount: UInt64 { storedEnd - start }
   }
@@ -16,6 +26,7 @@ struct ELFCoreHeaders {
   let notes: [UInt8]
   /// Memory that should be there is missing.
   var isIncomplete = false
+  var machine = ELF64.machineX86_64
 
   private var headerCount: UInt64 { UInt64(segments.count) + (notes.isEmpty ? 0 : 1) }
   private var isExtended: Bool { headerCount >= UInt64(ELF64.extendedCount) }
@@ -48,15 +59,15 @@ struct ELFCoreHeaders {
     if !notes.isEmpty {
       try file.write(
         Self.programHeader(
-          type: ELF64.segmentNote, flags: 0, offset: notesOffset, start: nil,
+          type: ELF64.segmentNote, flags: 0, offset: notesOffset, segment: nil,
           fileSize: UInt64(notes.count), memorySize: UInt64(notes.count), alignment: 4))
     }
     try forEachSegment { (segment, offset) throws(ImageError) in
       try file.write(
         Self.programHeader(
           type: ELF64.segmentLoad, flags: ELF64.segmentReadWriteExecute, offset: offset,
-          start: segment.start, fileSize: segment.storedByteCount,
-          memorySize: segment.end - segment.start, alignment: PageCount.pageByteCount))
+          segment: segment, fileSize: segment.storedByteCount,
+          memorySize: segment.end - segment.start, alignment: 0))
     }
     if isExtended {
       var section = ByteWriter(byteCount: ELF64.sectionHeaderByteCount)
@@ -74,7 +85,7 @@ struct ELFCoreHeaders {
     header.put(ELF64.littleEndian, at: ELF64.Header.dataEncoding)
     header.put(ELF64.currentVersion, at: ELF64.Header.identVersion)
     header.put(ELF64.typeCore, at: ELF64.Header.type)
-    header.put(ELF64.machineX86_64, at: ELF64.Header.machine)
+    header.put(machine, at: ELF64.Header.machine)
     header.put(UInt32(ELF64.currentVersion), at: ELF64.Header.version)
     header.put(ELF64.headerByteCount, at: ELF64.Header.programHeaderOffset)
     if isIncomplete { header.put(ELF64.incomplete, at: ELF64.Header.flags) }
@@ -91,19 +102,20 @@ struct ELFCoreHeaders {
     return header.bytes
   }
 
-  /// - Parameter start: The physical address; `nil` for what has none.
+  /// - Parameters:
+  ///   - segment: Where it lies in memory; `nil` for what is not in memory.
+  ///   - alignment: Of segments none, as Linux has it: the reader of `crash` 8.0.2 finds no notes before
+  ///     segments that are aligned to the size of a page, and on page boundaries of the file.
   private static func programHeader(
-    type: UInt32, flags: UInt32, offset: UInt64, start: UInt64?, fileSize: UInt64,
+    type: UInt32, flags: UInt32, offset: UInt64, segment: Segment?, fileSize: UInt64,
     memorySize: UInt64, alignment: UInt64
   ) -> [UInt8] {
     var header = ByteWriter(byteCount: ELF64.programHeaderByteCount)
     header.put(type, at: ELF64.Program.type)
     header.put(flags, at: ELF64.Program.flags)
     header.put(offset, at: ELF64.Program.offset)
-    // Wraps only for RAM above 119.5 TiB, where Linux has no such map either.
-    header.put(
-      start.map { ELFCoreWriter.directMapBase &+ $0 } ?? 0, at: ELF64.Program.virtualAddress)
-    header.put(start ?? 0, at: ELF64.Program.physicalAddress)
+    header.put(segment?.virtualStart ?? 0, at: ELF64.Program.virtualAddress)
+    header.put(segment?.start ?? 0, at: ELF64.Program.physicalAddress)
     header.put(fileSize, at: ELF64.Program.fileSize)
     header.put(memorySize, at: ELF64.Program.memorySize)
     header.put(alignment, at: ELF64.Program.alignment)

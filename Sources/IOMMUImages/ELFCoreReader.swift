@@ -48,6 +48,7 @@ struct ELFCoreReader {
       // The kernel writes all ones for memory that has a virtual address only, in /proc/kcore too.
       guard address != layout.noAddress else { continue }
       try append(to: &content.pieces, index: index, at: offset, address: address)
+      appendVirtual(to: &content, at: offset, address: address)
     }
     if loadCount > 1, areAllAtZero {
       throw error(
@@ -114,6 +115,23 @@ struct ELFCoreReader {
         ImagePiece(
           start: zeroStart, end: end, source: .zeros, priority: Self.headerLimit + index))
     }
+  }
+
+  /// Where the kernel itself has a PT_LOAD.
+  private func appendVirtual(
+    to content: inout PieceContent, at offset: UInt64, address: UInt64
+  ) {
+    let start = word(offset, layout.virtualAddress)
+    let byteCount = word(offset, layout.memorySize)
+    // A 32-bit kernel's addresses are not those of a 64-bit core.
+    guard byteCount > 0, layout.wordByteCount == 8,
+      !start.addingReportingOverflow(byteCount).overflow
+    else { return }
+    // Of memory that stands in two maps the lower one counts: that of all memory, whose readers reckon
+    // with it, and not that of the kernel's own text, which VMCOREINFO tells too.
+    content.virtualPieces.append(
+      ImagePiece(
+        start: address, end: address + byteCount, source: .file(start), priority: start))
   }
 
   /// Bytes of a PT_LOAD, those that the file has and those that it should have.

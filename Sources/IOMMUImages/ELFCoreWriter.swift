@@ -2,11 +2,6 @@ import IOMMUFormats
 
 /// Writes a machine's memory to a file that ``MemoryImage`` reads, and other tools read too.
 public enum ELFCoreWriter {
-  /// Linux's direct map on x86-64 with four-level tables: the virtual address of physical 0.
-  ///
-  /// Segments carry virtual addresses because tools such as `crash` expect them.
-  static let directMapBase: UInt64 = 0xffff_8880_0000_0000
-
   /// Zero runs shorter than this, in bytes, are stored: a header costs less than many of them.
   static let joinedGapByteCount: UInt64 = 64 << 10
 

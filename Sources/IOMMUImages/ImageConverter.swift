@@ -95,7 +95,8 @@ public enum ImageConverter {
   ) throws(ImageError) {
     let headers = ELFCoreHeaders(
       segments: segments, notes: reader.image.notes,
-      isIncomplete: !reader.image.incompleteness.isEmpty)
+      isIncomplete: !reader.image.incompleteness.isEmpty,
+      machine: reader.image.systemNames.elfMachine)
     try headers.write(to: file)
     try headers.forEachSegment { (segment, offset) throws(ImageError) in
       guard segment.storedByteCount > 0 else { return }
@@ -114,12 +115,35 @@ extension MemoryImage {
   /// The memory as PT_LOADs: zeros that the dump does not store stay zero fill.
   fileprivate var segmentsToWrite: [ELFCoreHeaders.Segment] {
     var segments: [ELFCoreHeaders.Segment] = []
-    func append(_ start: UInt64, _ end: UInt64, isStored: Bool) {
-      if let last = segments.last, last.end == start, !isStored || last.storedEnd == last.end {
+    func append(_ start: UInt64, _ end: UInt64, virtual: UInt64?, isStored: Bool) {
+      let segment = ELFCoreHeaders.Segment(
+        start: start, storedEnd: isStored ? end : start, end: end, virtualStart: virtual)
+      if let last = segments.last, last.end == start, !isStored || last.storedEnd == last.end,
+        segment.virtualStart == last.virtualStart &+ (start - last.start)
+      {
         segments[segments.count - 1].end = end
         if isStored { segments[segments.count - 1].storedEnd = end }
       } else {
-        segments.append(.init(start: start, storedEnd: isStored ? end : start, end: end))
+        segments.append(segment)
+      }
+    }
+    // Both ascend: each piece of virtual memory is come to once.
+    var place = 0
+    func append(_ start: UInt64, _ end: UInt64, isStored: Bool) {
+      var start = start
+      while start < end {
+        while place < virtualPieces.count, virtualPieces[place].end <= start { place += 1 }
+        let piece = place < virtualPieces.count ? virtualPieces[place] : nil
+        if let piece, piece.start <= start, case .file(let address) = piece.source {
+          let stop = min(piece.end, end)
+          append(
+            start, stop, virtual: address + (start - piece.start), isStored: isStored)
+          start = stop
+        } else {
+          let stop = min(piece?.start ?? end, end)
+          append(start, stop, virtual: nil, isStored: isStored)
+          start = stop
+        }
       }
     }
     let stored = storedRanges

@@ -20,9 +20,8 @@ struct KdumpHeader: Sendable {
   let isSplit: Bool
   /// What makedumpfile was told to leave out, as its `-d` counts; `nil` when not known.
   let dumpLevel: Int32?
-  /// `uname -r` and `uname -m` of the kernel that dumped; empty when the file does not say.
-  let release: String
-  let machine: String
+  /// The kernel that dumped; a name that the file does not have is empty.
+  let names: SystemNames
   /// Where the bitmap of the machine's pages lies, and that of the dumped ones; the same in old
   /// files that have one only.
   let memoryBitmap: UInt64
@@ -40,9 +39,8 @@ struct KdumpHeader: Sendable {
     let reader = HeaderReader(file: file)
     isDiskdump = file.starts(with: KdumpLayout.diskdumpMagic)
     version = try reader.field(Int32.self, KdumpLayout.version)
-    release = reader.name(KdumpLayout.release)
-    machine = reader.name(KdumpLayout.machine)
-    layout = try reader.layout(machine: machine)
+    names = reader.names
+    layout = try reader.layout(machine: names.machine)
     let block = UInt64(try reader.field(UInt32.self, layout.blockSize))
     pageByteCount = block
     isIncomplete = try reader.field(UInt32.self, layout.status) & KdumpLayout.incomplete != 0
@@ -156,12 +154,15 @@ private struct HeaderReader {
       ? try field(UInt64.self, offset) : UInt64(try field(UInt32.self, offset))
   }
 
-  /// A name of at most 64 letters; empty when it is none.
-  func name(_ offset: UInt64) -> String {
-    let bytes = file.bytes(at: offset, count: Int(KdumpLayout.nameByteCount)) ?? []
-    let letters = bytes.prefix { $0 != 0 }
-    guard letters.count < bytes.count, letters.allSatisfy({ 0x20..<0x7f ~= $0 }) else { return "" }
-    return String(decoding: letters, as: UTF8.self)
+  /// The names of at most 64 letters; empty where there is none.
+  var names: SystemNames {
+    var names = SystemNames()
+    for (index, field) in SystemNames.fields.enumerated() {
+      let place = KdumpLayout.systemNames + UInt64(index) * SystemNames.nameByteCount
+      names[keyPath: field] =
+        file.bytes(at: place, count: Int(SystemNames.nameByteCount)).flatMap(SystemNames.name) ?? ""
+    }
+    return names
   }
 
   /// Whether a page of at most `pageByteCount` packed bytes lies where a descriptor says, behind it.

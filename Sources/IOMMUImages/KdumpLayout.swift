@@ -13,11 +13,8 @@ struct KdumpLayout: Sendable {
 
   // Header, the same in both.
   static let version: UInt64 = 8
-  /// The names of `uname`, 65 bytes each.
-  static let systemName: UInt64 = 12
-  static let release: UInt64 = 12 + 2 * 65
-  static let machine: UInt64 = 12 + 4 * 65
-  static let nameByteCount: UInt64 = 65
+  /// The names of ``SystemNames``, one after the other.
+  static let systemNames: UInt64 = 12
 
   // Header, from the time stamp on.
   let status: UInt64

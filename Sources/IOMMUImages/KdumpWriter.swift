@@ -146,11 +146,12 @@ struct KdumpWriter<Output: DumpOutput> {
       header.put(byte, at: UInt64(index))
     }
     header.put(KdumpLayout.currentVersion, at: KdumpLayout.version)
-    if let release = information?["OSRELEASE"]?.utf8.prefix(64) {
-      header.put("Linux", at: KdumpLayout.systemName)
-      header.put(String(decoding: release, as: UTF8.self), at: KdumpLayout.release)
+    let names = image.systemNames.filled()
+    for (index, field) in SystemNames.fields.enumerated() {
+      // VMCOREINFO may have a longer release than there is room for.
+      let name = String(decoding: names[keyPath: field].utf8.prefix(64), as: UTF8.self)
+      header.put(name, at: KdumpLayout.systemNames + UInt64(index) * SystemNames.nameByteCount)
     }
-    header.put("x86_64", at: KdumpLayout.machine)
     header.put(
       PageCodec.zlib.rawValue | (image.incompleteness.isEmpty ? 0 : KdumpLayout.incomplete),
       at: layout.status)
@@ -158,7 +159,8 @@ struct KdumpWriter<Output: DumpOutput> {
     header.put(UInt32(subHeaderBlocks), at: layout.subHeaderBlocks)
     header.put(UInt32(2 * bitmapByteCount / pageByteCount), at: layout.bitmapBlocks)
     header.put(UInt32(clamping: frameCount), at: layout.maxMapNumber)
-    header.put(UInt32(ELFNotes(bytes: notes).processorCount), at: layout.processorCount)
+    // Readers take a machine without processors for damage.
+    header.put(UInt32(max(1, ELFNotes(bytes: notes).processorCount)), at: layout.processorCount)
     try stream.append(header.bytes)
     try stream.append(subHeader(information))
     try stream.flush()

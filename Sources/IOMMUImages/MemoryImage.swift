@@ -33,6 +33,9 @@ public final class MemoryImage: PhysicalMemory, Sendable {
   let paged: (any PagedMemory)?
   /// Where the bytes of pieces lie.
   let source: any PieceSource
+  /// Where memory stands in the kernel's own map, as far as the file says it: ascending, not overlapping,
+  /// the places in the file being virtual addresses.
+  let virtualPieces: [ImagePiece]
   /// What is strange about the files and no error.
   private let notices: [String]
   private let rangesInPlace: [Range<PhysicalAddress>]
@@ -99,6 +102,7 @@ public final class MemoryImage: PhysicalMemory, Sendable {
     let lost = all.filter { $0.source == .lost }
     var pieces = lost.isEmpty ? all : all.filter { $0.source != .lost }
     source = packed ?? first
+    virtualPieces = disjointPieces(content.virtualPieces)
     paged =
       format == .kdumpCompressed
       ? try KdumpMemory(files)

@@ -111,6 +111,89 @@ import Testing
     #expect(summary.packings.map(\.name) == ["zlib"])
   }
 
+  /// The six names of a kdump-compressed header, from byte 12 on, 65 bytes each.
+  func names(_ bytes: [UInt8]) -> [String] {
+    (0..<6).map { index in
+      String(decoding: bytes[(12 + 65 * index)...].prefix { $0 != 0 }, as: UTF8.self)
+    }
+  }
+
+  @Test func `a header has the names that the dump has, and words where it has none`() throws {
+    #expect(
+      names(try converted(Self.core, to: .kdump).bytes)
+        == ["Linux", "(none)", "(unknown)", "(unknown)", "x86_64", "(none)"])
+    // The names of another header.
+    var kdump = try converted(Self.core, to: .kdump).bytes
+    let given = ["Linux", "host", "6.1.0-test", "#1 SMP test", "x86_64", "example.org"]
+    for (index, name) in given.enumerated() {
+      let field = Array(name.utf8) + [UInt8](repeating: 0, count: 65 - name.utf8.count)
+      kdump.replaceSubrange((12 + 65 * index)..<(12 + 65 * (index + 1)), with: field)
+    }
+    #expect(names(try converted(kdump, to: .kdump).bytes) == given)
+  }
+
+  @Test(
+    arguments: [
+      (62, "NUMBER(phys_base)=16777216", "ffffffff81000010", "x86_64"),
+      (183, "NUMBER(kimage_voffset)=0xffff800010000000", "ffff800012000010", "aarch64"),
+    ] as [(UInt16, String, String, String)])
+  func `names are read from the kernel's memory where VMCOREINFO leads to them`(
+    machine: UInt16, base: String, symbol: String, machineName: String
+  ) throws {
+    // The structure at 0x2000010, the names 4 bytes further on.
+    let given = ["Linux", "host", "6.1.0-test", "#1 SMP test", machineName, "(none)"]
+    let structure =
+      [UInt8](repeating: 0xff, count: 0x14)
+      + given.flatMap { Array($0.utf8) + [UInt8](repeating: 0, count: 65 - $0.utf8.count) }
+    func core(_ release: String) -> [UInt8] {
+      var core = TinyELF([
+        .note(
+          "VMCOREINFO",
+          "OSRELEASE=\(release)\nSYMBOL(init_uts_ns)=\(symbol)\n"
+            + "OFFSET(uts_namespace.name)=4\n\(base)\n"),
+        .init(
+          physical: 0x200_0000,
+          data: structure + [UInt8](repeating: 0, count: 4096 - structure.count)),
+      ])
+      core.machine = machine
+      return core.bytes
+    }
+    #expect(names(try converted(core("6.1.0-test"), to: .kdump).bytes) == given)
+    // Another kernel's, as in a dump of a capture kernel: what is certain is used alone.
+    #expect(
+      names(try converted(core("6.2.0"), to: .kdump).bytes)
+        == ["Linux", "(none)", "6.2.0", "(unknown)", machineName, "(none)"])
+    let elf = try converted(core("6.1.0-test"), to: .elf).bytes
+    #expect(word(elf, 18, 2) == UInt64(machine))
+  }
+
+  /// (virtual, physical, bytes in memory) of each PT_LOAD.
+  func segments(_ bytes: [UInt8]) -> [[UInt64]] {
+    (0..<Int(word(bytes, 56, 2))).map { 64 + 56 * $0 }.filter { word(bytes, $0, 4) == 1 }
+      .map { place in [16, 24, 40].map { word(bytes, place + $0, 8) } }
+  }
+
+  @Test func `segments keep the kernel's virtual addresses, or have physical ones`() throws {
+    let page = [UInt8](repeating: 1, count: 4096)
+    let core = TinyELF([
+      // The kernel's text, which the direct map has too; then two ranges of a map with KASLR.
+      .init(physical: 0x2000, data: page, virtual: 0xffff_ffff_8100_0000),
+      .init(physical: 0x1000, data: page + page + page, virtual: 0xffff_9b2c_4000_1000),
+      .init(physical: 0x4000, data: page, virtual: 0xffff_9b2c_4000_4000),
+      // Next to it in memory, and elsewhere in the map.
+      .init(physical: 0x5000, data: page, virtual: 0xffff_a000_0000_0000),
+    ]).bytes
+    let elf = try converted(core, to: .elf).bytes
+    #expect(
+      segments(elf) == [
+        [0xffff_9b2c_4000_1000, 0x1000, 0x4000], [0xffff_a000_0000_0000, 0x5000, 0x1000],
+      ])
+    // Linux's own cores have no alignment.
+    #expect(word(elf, 64 + 48, 8) == 0)
+    let kdump = try converted(core, to: .kdump).bytes
+    #expect(segments(try converted(kdump, to: .elf).bytes) == [[0x1000, 0x1000, 0x5000]])
+  }
+
   @Test func `a flattened stream is the same dump in records`() throws {
     let kdump = try converted(Self.core, to: .kdump).bytes
     let (image, _, bytes) = try converted(Self.core, to: .flattened)

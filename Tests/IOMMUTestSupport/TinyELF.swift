@@ -6,13 +6,16 @@ public struct TinyELF {
     public var memorySize: UInt64?
     public var fileSize: UInt64?
     public var offset: UInt64?
+    /// Linux's direct map without KASLR where nothing else is said.
+    public var virtual: UInt64?
     /// 1 for memory, 4 for notes.
     public var type: UInt32
 
     public init(
       physical: UInt64, data: [UInt8] = [], memorySize: UInt64? = nil, fileSize: UInt64? = nil,
-      offset: UInt64? = nil, type: UInt32 = 1
+      offset: UInt64? = nil, virtual: UInt64? = nil, type: UInt32 = 1
     ) {
+      self.virtual = virtual
       self.physical = physical
       self.data = data
       self.memorySize = memorySize
@@ -34,6 +37,7 @@ public struct TinyELF {
 
   public var loads: [Load]
   public var type: UInt16 = 4
+  public var machine: UInt16 = 62
   public var headerSize: UInt16 = 56
   public var isExtended = false
 
@@ -46,7 +50,7 @@ public struct TinyELF {
   public var bytes: [UInt8] {
     let tableEnd = 64 + 56 * loads.count
     var bytes: [UInt8] = [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    bytes += Self.little(UInt64(type), 2) + [62, 0] + [1, 0, 0, 0]
+    bytes += Self.little(UInt64(type), 2) + Self.little(UInt64(machine), 2) + [1, 0, 0, 0]
     bytes += Self.little(0, 8)
     bytes += Self.little(64, 8)
     bytes += Self.little(isExtended ? UInt64(tableEnd) : 0, 8)
@@ -58,7 +62,7 @@ public struct TinyELF {
       let count = UInt64(load.data.count)
       bytes += Self.little(UInt64(load.type), 4) + [7, 0, 0, 0]
       bytes += Self.little(load.offset ?? offset, 8)
-      bytes += Self.little(0xffff_8880_0000_0000 &+ load.physical, 8)
+      bytes += Self.little(load.virtual ?? 0xffff_8880_0000_0000 &+ load.physical, 8)
       bytes += Self.little(load.physical, 8)
       bytes += Self.little(load.fileSize ?? count, 8)
       bytes += Self.little(load.memorySize ?? count, 8)

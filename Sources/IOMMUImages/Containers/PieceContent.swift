@@ -13,6 +13,9 @@ struct PieceContent {
   var isMarkedIncomplete = false
   /// From here on nothing says what there should be; `nil` where something does.
   var unknownFrom: UInt64?
+  /// Where memory stands in the kernel's own map, for sources that say it: pieces whose place in the file
+  /// is the virtual address.
+  var virtualPieces: [ImagePiece] = []
   /// What is strange and no error.
   var warnings: [String] = []
 

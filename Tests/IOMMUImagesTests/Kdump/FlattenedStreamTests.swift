@@ -64,7 +64,8 @@ import Testing
     stream.hasEnd = false
     #expect(
       try warnings() == [
-        "flat: incomplete, cut off at byte 0x1018: what there should be from 0x8 on is not known", raw,
+        "flat: incomplete, cut off at byte 0x1018: what there should be from 0x8 on is not known",
+        raw,
       ])
   }
 
