@@ -13,7 +13,7 @@ package enum InputKind: Equatable {
   case stream
 
   /// Bytes that are looked at.
-  private static let headByteCount = 4096
+  static let headByteCount = 4096
 
   package init(path: String) {
     guard let status = fileStatus(at: path) else {
@@ -31,16 +31,18 @@ package enum InputKind: Equatable {
     guard let file = try? InputFile(path: path) else { return .bytes }
     var head: [UInt8] = []
     // A file that cannot be read is told of by whoever reads it whole.
-    guard let count = try? file.append(atMost: headByteCount, at: 0, to: &head) else {
+    guard (try? file.append(atMost: headByteCount, at: 0, to: &head)) != nil else {
       return .bytes
     }
-    if head.starts(with: [0x7f, 0x45, 0x4c, 0x46]) || head.starts(with: "KDUMP   ".utf8)
-      || head.starts(with: "makedumpfile\0".utf8)
-    {
-      return .dump
-    }
-    // Terminals' colours and a bad byte here and there are no reason to call a log none.
+    let marks = DumpPaths.marks + [FlattenedStream.magic]
+    if marks.contains(where: { head.starts(with: $0) }) { return .dump }
+    return isText(head) ? .text : .bytes
+  }
+
+  /// Whether the beginning of a file is letters. Terminals' colours and a bad byte here and there are
+  /// no reason to call a log none.
+  static func isText(_ head: [UInt8]) -> Bool {
     let controls = head.count { $0 < 0x20 && !(9...13 ~= $0) && $0 != 0x1b || $0 == 0x7f }
-    return controls * 50 <= count ? .text : .bytes
+    return controls * 50 <= head.count
   }
 }

@@ -133,25 +133,15 @@ struct ForeignFormat {
     [], "a text",
     "name the dump; the log goes to 'iommu explain', a machine file behind --machine")
 
-  /// Bytes that are looked at.
-  private static let textByteCount = 4096
   /// A shorter file is too little to tell.
   private static let shortestText: UInt64 = 64
 
   /// Whether a file begins with a page of lines of letters, as memory at address 0 does not.
   private static func isText(_ file: DumpFile) -> Bool {
+    let count = Int(min(file.byteCount, UInt64(InputKind.headByteCount)))
     guard file.byteCount >= shortestText, !file.file.isDevice,
-      var bytes = file.bytes(at: 0, count: Int(min(file.byteCount, UInt64(textByteCount))))
+      let head = file.bytes(at: 0, count: count)
     else { return false }
-    // A character that the end cuts in two.
-    if bytes.count == textByteCount {
-      while let last = bytes.last, last & 0xc0 == 0x80 { bytes.removeLast() }
-      if let last = bytes.last, last >= 0xc0 { bytes.removeLast() }
-    }
-    let isPrintable = bytes.allSatisfy {
-      $0 >= 0x20 && $0 != 0x7f || 0x09...0x0d ~= $0 || $0 == 0x1b
-    }
-    let hasLines = bytes.contains(0x0a) && bytes.contains { 0x21...0x7e ~= $0 }
-    return isPrintable && hasLines && String(validating: bytes, as: UTF8.self) != nil
+    return InputKind.isText(head) && head.contains(0x0a) && head.contains { 0x21...0x7e ~= $0 }
   }
 }

@@ -59,7 +59,7 @@ import Testing
     }
     for bytes in [
       [UInt8](repeating: 0x41, count: 4096), Array(line.utf8.prefix(40)),
-      Array(String(repeating: line, count: 2).utf8) + [0],
+      Array(line.utf8) + [UInt8](repeating: 0, count: 10),
     ] {
       #expect(try MemoryImage(path: scratch.file("raw", bytes)).format == .raw)
     }
