@@ -50,7 +50,7 @@ extension VTd.DMAR {
         }
       case .namespaceDevice(let device):
         if !device.isTerminated { add("no zero ends the name") }
-        if !device.name.hasPrefix("\\") { add("'\(device.name)' is no absolute name") }
+        if !device.name.hasPrefix("\\") { add("'\(device.name.visible)' is no absolute name") }
       case .integratedATC, .integratedProperties, .unknown: break
       }
       checkScopes(of: structure, at: offset, deviceNumbers, &findings)
