@@ -243,6 +243,10 @@ final class KdumpMemory: PagedMemory {
   func presence(of address: UInt64) -> Presence {
     let frame = address >> pageShift
     guard frame < frameCount else { return .absent }
+    // The file that a read asks counts; others may have been written later, and say otherwise.
+    if let file = file(of: frame), file.dumped.contains(frame) {
+      return presence(of: frame, in: file)
+    }
     switch isDumped(frame) {
     case nil: return isMemory(frame) == false ? .absent : .cutOff
     case false?:
@@ -251,10 +255,7 @@ final class KdumpMemory: PagedMemory {
       case false?: return .absent
       case true?: return .excluded
       }
-    case true?:
-      guard let file = file(of: frame) else { return .elsewhere }
-      guard file.dumped.contains(frame) else { return .cutOff }
-      return presence(of: frame, in: file)
+    case true?: return file(of: frame) == nil ? .elsewhere : .cutOff
     }
   }
 

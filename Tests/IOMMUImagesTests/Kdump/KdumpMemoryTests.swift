@@ -251,6 +251,17 @@ enum PackedPage {
     #expect(one.warnings[0].contains("no file named here holds 0x0..<0x4000"))
   }
 
+  @Test func `a page that its own file has is stored, whatever another file's bitmap says`() throws {
+    var parts = Self.parts([0..<4, 4..<32], of: Self.three)
+    // Frame 5 in the second bitmap of the first file, which is not the one that has it.
+    #expect(parts[0][3 * 4096] & 1 << 5 != 0)
+    parts[0][3 * 4096] &= ~(1 << 5)
+    let paths = parts.enumerated().map { scratch.file("part\($0)", $1) }
+    let image = try MemoryImage(paths: paths)
+    #expect(image.quadword(at: PhysicalAddress(0x5000)) == PackedPage.quadword)
+    #expect(image.presence(of: PhysicalAddress(0x5000)) == .stored)
+  }
+
   @Test func `files that are not parts of one dump are refused`() throws {
     let parts = Self.parts([0..<4, 3..<32], of: Self.three)
     let paths = parts.enumerated().map { scratch.file("part\($0)", $1) }
