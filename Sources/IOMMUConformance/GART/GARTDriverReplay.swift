@@ -42,6 +42,7 @@ final class GARTDriverReplay {
         model.deviceID = state.deviceID
         return Northbridge(function: state.function, model: model)
       })
+    hardware.keepsConfigurationWrites = true
     self.truth = truth
     self.gart = gart
     devices = Self.devices(in: truth, gart)

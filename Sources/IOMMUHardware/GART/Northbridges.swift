@@ -11,7 +11,9 @@ public final class Northbridges {
   public private(set) var nodes: [Northbridge]
   /// All other functions; an AGP bridge is one of them.
   public var topology: PCI.Topology
-  /// Configuration writes so far: how a kernel that was to keep its hands off shows.
+  /// Keeps a list of configuration writes. Off: a guest may write for ever.
+  package var keepsConfigurationWrites = false
+  /// Those that were kept: how a kernel that was to keep its hands off shows.
   package private(set) var configurationWrites: [ConfigurationWrite] = []
 
   /// One configuration write of software.
@@ -105,8 +107,10 @@ public final class Northbridges {
   public func writeConfiguration(
     _ value: UInt64, to function: Requester, at offset: Int, byteCount: Int = 4
   ) {
-    configurationWrites.append(
-      ConfigurationWrite(function: function, offset: offset, byteCount: byteCount, value: value))
+    if keepsConfigurationWrites {
+      configurationWrites.append(
+        ConfigurationWrite(function: function, offset: offset, byteCount: byteCount, value: value))
+    }
     if let index = nodes.firstIndex(where: { $0.function == function }) {
       nodes[index].writeConfiguration(value, at: offset, byteCount: byteCount)
       return

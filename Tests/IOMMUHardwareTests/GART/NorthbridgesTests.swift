@@ -18,6 +18,9 @@ import Testing
 
   @Test func `each node has registers of its own`() {
     let hardware = Northbridges(nodeCount: 2)
+    hardware.writeConfiguration(0, to: node1, at: 0x94)
+    #expect(hardware.configurationWrites.isEmpty, "nobody asked for a list")
+    hardware.keepsConfigurationWrites = true
     hardware.writeConfiguration(0x68, to: node1, at: 0x94)
     #expect(hardware.readConfiguration(node0, at: 0x94) == 0)
     #expect(hardware.readConfiguration(node1, at: 0x94) == 0x68)

@@ -30,6 +30,7 @@ struct GARTMachine {
       })
     memory = try FlatMemory(ram: ram)
     hardware = Northbridges(nodeCount: nodeCount, model: model, topology: topology)
+    hardware.keepsConfigurationWrites = true
     hardware.load(control: .init(rawValue: control), base: .init(rawValue: base))
   }
 
