@@ -2,7 +2,7 @@ import FoundationEssentials
 import IOMMUFormats
 
 /// Writes a value as JSON: indented, keys in order, a newline at the end.
-func writeJSON(
+package func writeJSON(
   _ value: some Encodable, keys: JSONEncoder.KeyEncodingStrategy = .useDefaultKeys,
   to out: inout some TextOutputStream
 ) throws {

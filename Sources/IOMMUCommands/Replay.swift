@@ -157,7 +157,7 @@ package struct Replay: ParsableCommand {
       files.map { file in
         do {
           let bytes = try DMATraceFile(path: file).contents()
-          return (file, try JSONDecoder().decode(ReplayResult.self, from: Data(bytes)))
+          return (file, try ReplayResult(json: bytes))
         } catch let error as DecodingError {
           throw InputError("\(file): no result of iommu replay --format json (\(error.brief))")
         }
@@ -206,10 +206,10 @@ extension DecodingError {
 }
 
 /// Feeds a trace's events to a replay and, where there is one, to a sweep.
-struct TracePlayer {
-  var replay: TraceReplay
-  var sweep: ReplaySweep?
-  var skippedLines = 0
+package struct TracePlayer {
+  package var replay: TraceReplay
+  package var sweep: ReplaySweep?
+  package var skippedLines = 0
   private var parser: DMATraceParser
   /// Pages that requests may still touch, each of which is looked up: some for a trace, and more with
   /// every line. A line may ask for 64 GiB, page by page.
@@ -218,13 +218,13 @@ struct TracePlayer {
   private static let pageAllowance: UInt64 = 1 << 22
   private static let linePageAllowance: UInt64 = 1 << 10
 
-  init(options: ReplayOptions, geometries: [CacheGeometry], dialect: DMATraceDialect?) {
+  package init(options: ReplayOptions, geometries: [CacheGeometry], dialect: DMATraceDialect?) {
     replay = TraceReplay(options)
     sweep = geometries.isEmpty ? nil : ReplaySweep(geometries, options: options)
     parser = DMATraceParser(dialect: dialect)
   }
 
-  mutating func play(
+  package mutating func play(
     _ path: String, shard: DMATraceFile.Shard?, warmUpByteCount: Int, skipsBadLines: Bool
   ) throws {
     var line = 0

@@ -4,7 +4,7 @@ import IOMMUImages
 import IOMMUInspection
 
 /// What a replay found: its file form, and what shards are merged from.
-struct ReplayResult: Codable, Equatable {
+package struct ReplayResult: Codable, Equatable {
   struct Configuration: Codable, Equatable {
     var iotlb: String
     var policy: String
@@ -46,15 +46,47 @@ struct ReplayResult: Codable, Equatable {
       + Double(counts.entriesRead.reduce(0, +) - counts.prefetches) * configuration.readLatencyNs
   }
 
+  /// More of anything is in no trace.
+  private static let largestCount = 1 << 53
+
+  /// Looks for numbers that no replay writes; a file may hold any.
+  ///
+  /// - Throws: ``InputError`` that names the file.
+  private func check(_ file: String) throws {
+    func isCount(_ count: Int) -> Bool { 0...Self.largestCount ~= count }
+    let all =
+      [
+        counts.requests, counts.lookups, counts.hits, counts.faults, counts.invalidations,
+        counts.prefetches, counts.usefulPrefetches, skippedLines,
+      ] + counts.entriesRead + sweep.flatMap { [$0.lookups, $0.hits] }
+    let isSound =
+      all.allSatisfy(isCount) && counts.hits <= counts.lookups && counts.entriesRead.count == 5
+      && 3...5 ~= configuration.levels && 12...57 ~= configuration.addressWidth
+      && [configuration.hitLatencyNs, configuration.readLatencyNs].allSatisfy {
+        $0 >= 0 && $0.isFinite
+      }
+      && sweep.allSatisfy {
+        1...1 << 24 ~= $0.entries && 1...$0.entries ~= $0.ways && $0.hits <= $0.lookups
+      }
+      && shards.map { shards in shards > 0 && shard.map { 1...shards ~= $0 } == true } != false
+    guard isSound else {
+      throw InputError(
+        "\(file): numbers that no replay writes; replay the shard again")
+    }
+  }
+
   /// Adds up shards of one trace.
   ///
   /// - Throws: ``InputError`` when they are not all of one trace, each once.
-  static func merge(_ results: [(file: String, result: ReplayResult)]) throws -> ReplayResult {
+  package static func merge(_ results: [(file: String, result: ReplayResult)]) throws
+    -> ReplayResult
+  {
     guard var merged = results.first?.result, let first = results.first else {
       throw InputError("nothing to merge; name the shards' JSON files")
     }
     var seen: Set<Int> = []
     for (file, result) in results {
+      try result.check(file)
       guard let shard = result.shard, let shards = result.shards else {
         throw InputError("\(file): result of a whole trace; merge those of --shard I/N")
       }
@@ -73,20 +105,22 @@ struct ReplayResult: Codable, Equatable {
       let missing = (1...shards).first { !seen.contains($0) }!
       throw InputError("shard \(missing)/\(shards) is missing; merge all of them")
     }
-    for (_, result) in results.dropFirst() {
+    for (file, result) in results.dropFirst() {
       merged.counts = merged.counts + result.counts
       merged.skippedLines += result.skippedLines
       for index in merged.sweep.indices {
         merged.sweep[index].lookups += result.sweep[index].lookups
         merged.sweep[index].hits += result.sweep[index].hits
       }
+      // No sum of two that have passed leaves the range of its type.
+      try merged.check(file)
     }
     merged.shard = nil
     merged.shards = nil
     return merged
   }
 
-  func write(_ format: TableFormat, to out: inout some TextOutputStream) throws {
+  package func write(_ format: TableFormat, to out: inout some TextOutputStream) throws {
     switch format {
     case .json: try writeJSON(self, to: &out)
     case .csv: writeCSV(to: &out)
@@ -156,7 +190,7 @@ struct ReplayResult: Codable, Equatable {
   }
 
   /// The hit rate over the size of a sweep.
-  var plot: LinePlot {
+  package var plot: LinePlot {
     LinePlot(
       title: "IOTLB hit rate", xLabel: "entries", yLabel: "hits, percent",
       series: [
@@ -164,6 +198,13 @@ struct ReplayResult: Codable, Equatable {
           sweep.first.map { "\($0.policy)" } ?? "",
           sweep.map { (x: Double($0.entries), y: 100 * $0.hitRate) })
       ])
+  }
+}
+
+extension ReplayResult {
+  /// Reads what a replay has written.
+  package init(json: [UInt8]) throws {
+    self = try JSONDecoder().decode(Self.self, from: Data(json))
   }
 }
 

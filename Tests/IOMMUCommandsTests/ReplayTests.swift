@@ -149,6 +149,34 @@ import Testing
     }
   }
 
+  @Test func `numbers that no replay writes are not added up`() throws {
+    try Self.withFiles(["trace.csv": Self.trace]) { directory in
+      let sound = try Self.run([
+        "\(directory)/trace.csv", "--shard", "1/1", "--sweep", "entries=1:1", "--format", "json",
+      ])
+      let wrong = [
+        ("\"lookups\" : 6", "\"lookups\" : 9223372036854775807"),
+        ("\"requests\" : 5", "\"requests\" : -1"), ("\"levels\" : 4", "\"levels\" : 400000000"),
+        ("\"entries\" : 1", "\"entries\" : 0"), ("\"shards\" : 1", "\"shards\" : -1"),
+        ("\"shard\" : 1", "\"shard\" : 2"), ("\"hits\" : 1", "\"hits\" : 7"),
+        ("      0\n    ]", "      0,\n      0\n    ]"),
+      ]
+      for (old, new) in wrong {
+        #expect(sound.contains(old), "\(old)")
+        try Self.withFiles(["1.json": sound.replacing(old, with: new)]) { shards in
+          let error = #expect(throws: InputError.self, "\(new)") {
+            try Self.run(["--merge", "\(shards)/1.json"])
+          }
+          #expect(
+            error?.text.hasSuffix("numbers that no replay writes; replay the shard again") == true)
+        }
+      }
+      try Self.withFiles(["1.json": sound]) { shards in
+        #expect(Self.output(["--merge", "\(shards)/1.json"]).hasPrefix("5 requests"))
+      }
+    }
+  }
+
   @Test func `a sweep is drawn`() throws {
     try Self.withFiles(["trace.csv": Self.longTrace()]) { directory in
       let plot = "\(directory)/hits.svg"
