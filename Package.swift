@@ -76,8 +76,8 @@ let package = Package(
 
     // What several test targets need.
     .target(
-      name: "IOMMUTestSupport", dependencies: ["IOMMUFormats"], path: "Tests/IOMMUTestSupport",
-      swiftSettings: settings),
+      name: "IOMMUTestSupport", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
+      path: "Tests/IOMMUTestSupport", swiftSettings: settings),
     .testTarget(
       name: "IOMMUFormatsTests", dependencies: ["IOMMUFormats", "IOMMUTestSupport"],
       swiftSettings: settings),
@@ -105,14 +105,32 @@ let package = Package(
       name: "IOMMUConformanceTests",
       dependencies: ["IOMMUConformance", "IOMMUImages", "IOMMUTestSupport"],
       swiftSettings: settings),
-    // What the fuzz targets found, once more; the targets are a package of their own.
+    // Arbitrary input for all that reads from outside or faces a guest, and what it ever ended badly.
+    .target(
+      name: "FuzzHarness",
+      dependencies: [
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMURule",
+        "IOMMUInspection", "IOMMUConformance", "IOMMUCommands", "IOMMUTestSupport",
+      ],
+      path: "Fuzz/Harness", swiftSettings: settings),
     .testTarget(
-      name: "FuzzRegressionTests",
-      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUImages"], path: "Fuzz/Shared",
-      swiftSettings: settings),
+      name: "FuzzRegressionTests", dependencies: ["FuzzHarness", "IOMMUTestSupport"],
+      path: "Fuzz/RegressionTests", swiftSettings: settings),
     .testTarget(
       name: "IOMMUCommandsTests", dependencies: ["IOMMUCommands", "IOMMUTestSupport"],
       swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// `make fuzz`: a program of its own, for nobody else to build.
+if Context.environment["IOMMU_FUZZ"] != nil {
+  package.products.append(
+    .library(name: "LibFuzzerTargets", type: .static, targets: ["LibFuzzerTargets"]))
+  package.targets += [
+    // Links with libFuzzer, whose `main` is not SwiftPM's.
+    .target(
+      name: "LibFuzzerTargets", dependencies: ["FuzzHarness"], path: "Fuzz/LibFuzzer",
+      swiftSettings: settings),
+  ]
+}

@@ -3,7 +3,9 @@
 
 Each image is cut to the pages of a few tables and converted by `iommu image convert`.
 """
+import json
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -83,12 +85,40 @@ with tempfile.TemporaryDirectory() as work:
             save(target, name, sparse(open(path, "rb").read()))
         machine = open(os.path.join(HERE, "../Examples", name, "machine.json"), "rb").read()
         save("machine", name, machine)
+    # A dump in two files: their sub headers say whose pages they have.
+    dump = bytearray(open(os.path.join(work, "kdump"), "rb").read())
+    parts = []
+    for start, end in ((0, 1 << 18), (1 << 18, 1 << 30)):
+        struct.pack_into("<iQQ", dump, 4096 + 12, 1, start, end)
+        struct.pack_into("<QQ", dump, 4096 + 80, start, end)
+        parts.append(sparse(bytes(dump)))
+    save("split", "two", bytes([1]) + b"".join(struct.pack("<H", len(part)) for part in parts) + b"".join(parts))
     # A flattened ELF core in three records.
     core = cut(os.path.join(HERE, "../Examples/gart/image.elf"), 1)
     stream = bytes(4096)
     for start, end in ((64, len(core)), (0, 64), (64, 72)):
         stream += struct.pack(">qq", start, end - start) + core[start:end]
     save("flattened", "core", sparse(stream + struct.pack(">qq", -1, -1)))
+    # Records whose offsets claim what no disk holds: the core's page, and a bitmap in the gap before it.
+    for name, place in (("vast", 1 << 61), ("last", (1 << 63) - 4096)):
+        stream = bytes(4096)
+        for start, data in ((0, core[:512]), (place, core[512:1024])):
+            stream += struct.pack(">qq", start, len(data)) + data
+        save("flattened", name, sparse(stream + struct.pack(">qq", -1, -1)))
+    dump = open(os.path.join(work, "kdump"), "rb").read()
+    stream = bytes(4096)
+    for start, data in ((0, dump[:8192]), (1 << 62, dump[8192:8704])):
+        stream += struct.pack(">qq", start, len(data)) + data
+    save("flattened", "bitmap-in-gap", sparse(stream + struct.pack(">qq", -1, -1)))
+    # Results of shards.
+    trace = os.path.join(work, "trace")
+    open(trace, "w").write("".join(f"00:03.0,{0x1000 * (i * 7 % 13):#x},64,{'rwu'[i % 3]}\n" for i in range(60)))
+    shards = []
+    for index in (1, 2):
+        run = [TOOL, "replay", trace, "--shard", f"{index}/2", "--sweep", "entries=1:4", "--format", "json"]
+        shards.append(json.dumps(json.loads(subprocess.run(run, check=True, capture_output=True).stdout)).encode())
+    save("merge", "two-shards", b"\0" + b"\x1e".join(shards))
+    save("merge", "fields", b"\3" + bytes(range(1, 200)))
 
 legacy = {0: 0x1001, 0x1000 + 16 * 0x18: 0x2001, 0x1008 + 16 * 0x18: 0x102, 0x2018: 0x3003, 0x2000: 0x3003,
           0x3ff8: 0x4003, 0x3000: 0x4003, 0x4ff8: 0x5003, 0x4008: 0x5003, 0x5fe8: 0x7003, 0x4010: 0x200083}
@@ -98,3 +128,137 @@ scalable = {0: 0x1001, 0x1000 + 32 * 0x18: 0x2001, 0x2000: 0x3001, 0x3000: 0x408
 save("walk", "vtd-scalable", walk(1, [0xd2008c22260286, 0xffffffffffff, 0xc0000000, 0x400, 0], tables(scalable)))
 save("walk", "calgary", walk(2, [0x0008, 0xffff, 0x1000000, 0, 0], struct.pack(">64Q", *(0x5003 + 4096 * i for i in range(64)))))
 save("walk", "gart", walk(3, [0x3, 0x20, 0x0, 0, 0], struct.pack("<64I", *(0x5001 + 4096 * i for i in range(64)))))
+
+
+# A DMAR table with every structure that there is, and one of a later revision.
+def structure(kind, body):
+    return struct.pack("<HH", kind, 4 + len(body)) + body
+
+
+def scope(kind, path, enumeration=0, bus=0):
+    return struct.pack("<BBHBB", kind, 6 + 2 * len(path), 0, enumeration, bus) + bytes(x for step in path for x in step)
+
+
+def dmar(*structures):
+    body = struct.pack("<BB10x", 38, 3) + b"".join(structures)
+    table = bytearray(b"DMAR" + struct.pack("<IBB6s8sI4sI", 36 + len(body), 1, 0, b"FUZZED", b"TABLE   ", 1, b"FUZZ", 1) + body)
+    table[9] = -sum(table) & 0xff
+    return bytes(table)
+
+
+every = dmar(
+    structure(0, struct.pack("<BBHQ", 0, 0, 0, 0xfed90000) + scope(1, [(2, 0)])),
+    structure(0, struct.pack("<BBHQ", 1, 0, 0, 0xfed91000) + scope(3, [(0x1e, 7)], 2, 0xf0) + scope(4, [(0x1e, 6)])),
+    structure(1, struct.pack("<HHQQ", 0, 0, 0x7e000000, 0x7e0fffff) + scope(1, [(0x1c, 0), (0, 0), (3, 0)])),
+    structure(2, struct.pack("<BBH", 0, 0, 0) + scope(2, [(0x1c, 0)])),
+    structure(3, struct.pack("<IQI", 0, 0xfed90000, 1)),
+    structure(4, struct.pack("<3xB", 1) + b"\\_SB.PCI0.I2C0\0"),
+    structure(5, struct.pack("<BBH", 1, 0, 0) + scope(1, [(2, 0)])),
+    structure(6, struct.pack("<HH", 0, 0) + scope(1, [(2, 0)])),
+    structure(9, bytes(12)))
+save("dmar", "every-structure", every)
+save("dmar", "one-unit", dmar(structure(0, struct.pack("<BBHQ", 1, 0, 0, 0xfed90000))))
+
+save("log", "vtd", b"""DMAR: [DMA Write] Request device [00:03.0] fault addr 7f000000
+DMAR:[fault reason 05] PTE Write access is not set
+[ 1.0] DMAR: [DMA Read PASID 5] Request device [00:1f.2] fault addr 1000 [fault reason 06] PTE
+DMAR: [DMA Write NO_PASID] Request device [0x03:0x00.1] fault addr 0xfffc0000 [fault reason 0x02] x
+DMAR: INTR-REMAP: Request device [00:1f.0] fault index 1b [fault reason 0x22] Present field
+""")
+save("log", "others", b"""pci 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0010 address=0xfffff000 flags=0x0020]
+AMD-Vi: Event logged [
+IO_PAGE_FAULT device=01:00.0 domain=0x0010 address=0x00000000fffff000 flags=0x0070]
+Calgary: DMA error on Calgary PHB 0x6, 0x10010000@CSR 0x04000000@PLSSR
+""")
+
+save("trace", "table", b"\0requester,iova,bytes,access\n" + b"".join(
+    f"00:0{i % 3}.0,{i * 0x800:#x},{64 << i % 8},{'rwru'[i % 4]}\n".encode() for i in range(24)))
+qemu = open(os.path.join(HERE, "../Examples/dma-trace/qemu.log"), "rb").read().splitlines()
+kinds = {}
+for line in qemu:
+    kinds.setdefault(line.split(b":")[1].split(b" ")[0], []).append(line)
+save("trace", "qemu", b"\x1d" + b"\n".join(line for lines in kinds.values() for line in lines[:4]) + b"\n")
+save("trace", "ftrace", b"\x92" + b"""  kworker/0:1-12 [000] d..1. 3.141: map: IOMMU: iova=0x00000000fffff000 - 0x0000000100000000 paddr=0x1000 size=4096
+  nvme-7 [001] ..... 3.2: dma_map_page: nvme 0000:01:00.0 dir=TO_DEVICE dma_addr=fffff000 size=512 phys_addr=1000 attrs=
+  nvme-7 [001] ..... 3.3: dma_map_sg: nvme 0000:01:00.0 dir=FROM_DEVICE dma_addrs={0xff000000,0xff001000} sizes={4096,512} attrs=
+  kworker/0:1-12 [000] d..1. 3.5: unmap: IOMMU: iova=0x00000000fffff000 - 0x0000000100000000 size=4096 unmapped_size=4096
+""")
+
+case = {
+    "id": "a", "family": "f", "seed": 1, "config": {"aw_bits": 48}, "cap": "0xd2008c222f0606", "ecap": "0xf42",
+    "memory": [["0x1000", "0120000000000000"], ["0x2020", "01300000000000000205000000000000"], ["0x3000", "0340000000000000"],
+               ["0x4000", "0350000000000000"], ["0x5000", "0360000000000000"], ["0x6000", "0300100000000000"]],
+    "registers": {"RTADDR": "0x1000", "TE": 1},
+    "ops": [{"op": "probe", "sid": "0x2", "iova": "0x123", "size": 8, "write": False},
+            {"op": "mem", "pa": "0x2020", "hex": "03"}, {"op": "peek", "pa": "0x2020", "len": 8},
+            {"op": "inval", "kind": "cc_global", "regs": {"CCMD": "0xa000000000000000"}},
+            {"op": "probe", "sid": "0x2", "iova": "0xffc", "size": 8, "write": True, "keep": True},
+            {"op": "clear"}, {"op": "srtp", "rtaddr": "0x1000"}, {"op": "te", "on": False}]}
+save("conform", "vtd", b"\0" + json.dumps(case).encode())
+
+
+def files(*pairs):
+    return "".join(f"=== {name}\n{text.rstrip()}\n" for name, text in pairs).encode()
+
+
+example = os.path.join(HERE, "../Examples/gart-trace")
+truth = json.load(open(os.path.join(example, "truth.json")))
+truth["mappings"] = truth["mappings"][:6]
+save("conform", "gart", b"\x0e" + files(
+    ("trace.jsonl", "".join(open(os.path.join(example, "trace.jsonl")).readlines()[:60])), ("truth.json", json.dumps(truth)),
+    ("northbridges.json", open(os.path.join(example, "northbridges.json")).read())))
+
+
+def register(operation, offset, name, value):
+    cpu = bytes.fromhex(value)[::-1].hex()
+    return {"ev": "mmio", "op": operation, "chip": 0, "bbar": "0xfe000000", "offset": offset, "reg": name, "width": len(value) // 2,
+            "cpu_value": "0x" + cpu, "bus_bytes": value, "be_value": "0x" + value}
+
+
+life = [
+    {"ev": "phase", "name": "detect_calgary"},
+    {"ev": "pci", "op": "read", "how": "cf8", "bdf": "0000:02:00.0", "offset": "0x00", "width": 4, "value": "0x02a11014"},
+    register("readl", "0x4020", "PHB0.DEBUG_STUFF", "5a020311"),
+    {"ev": "mem", "pa": "0x100000", "width": 8, "count": 8192, "all_zero": True},
+    register("readq", "0x580", "TAR0", "00a0000000000010"), register("writeq", "0x580", "TAR0", "00a0000000100010"),
+    register("readl", "0x8160", "PHB0.CONFIG_RW", "00000000"), register("writel", "0x8160", "PHB0.CONFIG_RW", "21100000"),
+    {"ev": "call", "fn": "map_page", "dev": "0000:03:04.1", "pa": "0x45ff8", "len": 16, "dir": "to_device"},
+    {"ev": "mem", "pa": "0x100100", "width": 8, "count": 2, "bytes": "00000000000450010000000000046001"},
+    {"ev": "ret", "fn": "map_page", "iova": "0x20ff8"},
+    {"ev": "call", "fn": "unmap_page", "dev": "0000:03:04.1", "iova": "0x20ff8", "len": 16, "dir": "to_device"},
+    {"ev": "mem", "pa": "0x100100", "width": 8, "count": 2, "all_zero": True}, {"ev": "ret", "fn": "unmap"}]
+lived = {
+    "scenario": "small", "kernel": 1, "driver": "Linux 4.4.60 pci-calgary_64.c", "calgary_option": "64k", "ram": [["0x0", "0x400000", "ram"]],
+    "tables": [{"bus": 2, "chip": 0, "phb": 0, "tar_be_value": "0x00a0000000100010", "config_rw_be": "0x21100000", "translated": True,
+                "kernel_table_pa": "0x100000", "hw_table_pa": "0x100000", "entries": 8192, "table_bytes": 65536, "size_code": 0,
+                "nonzero_tces": 1, "it_hint": 35}],
+    "devices": [{"bdf": "0000:02:00.0", "vendor": "1014", "device": "02a1", "root_bus": 2}],
+    "counts": {"mappings": 1, "live": 0, "freed": 1},
+    "mappings": [{"id": 1, "kernel": 1, "dev": "03:04.1", "table_bus": 2, "api": "map_page", "iova": "0x20ff8", "pa": "0x45ff8", "len": 16,
+                  "pages": 2, "dir": "to_device", "state": "freed", "seq_map": 8, "seq_unmap": 11}]}
+save("conform", "calgary", b"\x15" + files(
+    ("trace.jsonl", "\n".join(json.dumps({"seq": n, **event}) for n, event in enumerate(life))), ("truth.json", json.dumps(lived))))
+
+# Machines of every kind: which, which seed, how many edits, what is behind them. Few, for `make test`
+# plays all seeds, and the fuzzer finds the other kinds by itself.
+for target, kinds in (("rule", (0, 2, 6)), ("writers", (1, 3, 6)), ("agree", range(7)), ("search", (2, 5))):
+    for kind in kinds:
+        dice = random.Random(f"{target} {kind}")
+        prefix = b"\0" if target == "search" else b""
+        save(target, f"machine-{kind}", prefix + bytes([kind, dice.randrange(32), 12]) + dice.randbytes(16 * 12 + 40))
+save("search", "dmar", b"\x03" + sparse(bytes(0x100) + every))
+for name in NAMES:
+    core = cut(os.path.join(HERE, "../Examples", name, "image.elf"), 2)
+    page = core[len(core) - len(core) // 4096 * 4096:]
+    save("search", name, b"\x05" + sparse(page[:8192]))
+    save("search", name + "-at-the-top", b"\x09" + sparse(page[:8192]))
+
+# What guests do: any bytes are some operations. With tables set up first, and without.
+for target, heads in (
+        ("registers", [0x20, 0x24, 0x28, 0x61, 0x62, 0x66, 0x6a, 0x00, 0x06]), ("calgary", [0, 0x11]), ("gart", [0, 0x10, 0x63])):
+    for head in heads:
+        dice = random.Random(f"{target} {head}")
+        save(target, f"any-{head:02x}", bytes([head]) + dice.randbytes(400))
+# Translation on, a table at 1 MiB, TCEs and DMA; and a GATT for an aperture at 64 MiB.
+choices = b"\0\0\0\0"
+save("calgary", "tables", choices + b"\x02\x02\x80\x05\0" + bytes([0x82, 0x80, 0x05, 0, 7]) + bytes(range(60)))

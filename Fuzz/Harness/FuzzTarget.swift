@@ -1,0 +1,71 @@
+/// A reader, a writer, or a piece of hardware, over arbitrary input. A run that returns found nothing.
+///
+/// The one list of them: `make fuzz`, `.ci/fuzz` and the tests ask it.
+public enum FuzzTarget: String, CaseIterable, Sendable {
+  /// Bytes of an ELF core after its magic.
+  case elf
+  /// A kdump-compressed file after its magic, as ``SparseBytes``.
+  case kdump
+  /// A flattened stream after its header, as ``SparseBytes``.
+  case flattened
+  /// The files of a split dump.
+  case split
+  /// Any file: the marks are the fuzzer's to find.
+  case image
+  /// A machine file.
+  case machine
+  /// A DMAR table.
+  case dmar
+  /// A kernel's log, held against tables.
+  case log
+  /// A trace of DMA, replayed.
+  case trace
+  /// Results of shards, added up.
+  case merge
+  /// Recorded cases and recorded lives of drivers.
+  case conform
+  /// Registers and memory, walked.
+  case walk
+  /// Memory in which tables are looked for.
+  case search
+  /// The thirteen checks, over an edited machine.
+  case rule
+  /// Every listing, comparison and report of an edited machine.
+  case writers
+  /// Fast path, exact path, told walk and enumeration of an edited machine: all say the same.
+  case agree
+  /// What a hostile guest does to a VT-d unit: registers, queue, DMA, ATS, page requests, interrupts.
+  case registers
+  /// What a hostile guest does to a Calgary chip.
+  case calgary
+  /// What a hostile guest does to the northbridges of a machine.
+  case gart
+
+  /// - Precondition: only one run at a time in a process.
+  public func run(_ input: UnsafeRawBufferPointer) {
+    switch self {
+    case .elf: ImageExercise.run([0x7f, 0x45, 0x4c, 0x46] + input.dropFirst(4))
+    case .kdump: ImageExercise.run(SparseBytes.expanded(input, after: KdumpMark.bytes))
+    case .flattened:
+      let header =
+        Array("makedumpfile\0\0\0\0".utf8) + [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]
+      ImageExercise.run(SparseBytes.expanded(input, after: header))
+    case .split: SplitExercise.run(input)
+    case .image: ImageExercise.run(Array(input))
+    case .machine: MachineFileExercise.run(Array(input))
+    case .dmar: DMARExercise.run(Array(input))
+    case .log: LogExercise.run(Array(input))
+    case .trace: TraceExercise.run(Array(input))
+    case .merge: MergeExercise.run(Array(input))
+    case .conform: ConformExercise.run(Array(input))
+    case .walk: WalkExercise.run(input)
+    case .search: SearchExercise.run(input)
+    case .rule: RuleExercise.run(input)
+    case .writers: WritersExercise.run(input)
+    case .agree: AgreeExercise.run(input)
+    case .registers: RegistersExercise.run(input)
+    case .calgary: CalgaryExercise.run(input)
+    case .gart: GARTExercise.run(input)
+    }
+  }
+}
