@@ -7,7 +7,7 @@ IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/Sources \
           $(wildcard Benchmarks/*/*.swift) .ci/dmar-tables
 
-.PHONY: run build test test-summary bench bench-check flatness fuzz fuzz-build lint \
+.PHONY: run build test test-summary bench bench-check flatness fuzz fuzz-build soak lint \
   format docs install clean
 
 run: build
@@ -78,6 +78,12 @@ fuzz-build:
 	@$(SWIFT)c -sanitize=fuzzer,address -o $(FUZZ_BUILD)/fuzz \
 	  @$(FUZZ_BUILD)/release/LibFuzzerTargets.product/Objects.LinkFileList 2> $(FUZZ_BUILD)/link.log \
 	  || { cat $(FUZZ_BUILD)/link.log; exit 1; }
+
+# Random machines under several threads, held against a model of what must hold, for SOAK_MINUTES;
+# SOAK_THREADS and SOAK_SEED as Fuzz/Soak/main.swift has them.
+soak:
+	@IOMMU_FUZZ=1 $(SWIFT) build --scratch-path .build/soak --configuration release --product soak
+	@SOAK_MINUTES=$${SOAK_MINUTES:-60} .build/soak/release/soak
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel $(SOURCES)

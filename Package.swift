@@ -123,7 +123,7 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
-// `make fuzz`: a program of its own, for nobody else to build.
+// `make fuzz` and `make soak`: programs of their own, for nobody else to build.
 if Context.environment["IOMMU_FUZZ"] != nil {
   package.products.append(
     .library(name: "LibFuzzerTargets", type: .static, targets: ["LibFuzzerTargets"]))
@@ -132,5 +132,9 @@ if Context.environment["IOMMU_FUZZ"] != nil {
     .target(
       name: "LibFuzzerTargets", dependencies: ["FuzzHarness"], path: "Fuzz/LibFuzzer",
       swiftSettings: settings),
+    .executableTarget(
+      name: "soak",
+      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware", "IOMMUKdump"],
+      path: "Fuzz/Soak", swiftSettings: settings),
   ]
 }
