@@ -399,6 +399,22 @@ func log(_ lines: [String]) -> FaultLogReader {
       alone.faults.map(\.record) == [FaultRecord(source: .vtdStatus(VTd.FaultStatus(rawValue: 2)))])
   }
 
+  @Test func `a line like the one before is the same fault, and a reason like it is not`() {
+    let line =
+      "DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault addr 0x1000 [fault reason 0x05] x"
+    let same = log("[  1.000001] \(line)", "[  1.000002] \(line)", "noise", "[  1.000003] \(line)")
+    #expect(same.faults.map(\.count) == [3])
+    let reason = "DMAR:[fault reason 05] PTE Write access is not set"
+    let split = log("DMAR:[DMA Write] Request device [00:1d.7] fault addr 7f6d0000", reason, reason)
+    #expect(split.faults.map(\.count) == [1])
+    #expect(split.unread.map(\.line) == [3])
+    // The device stands before the words.
+    let event = "AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000d address=0xcff49550 flags=0x0020]"
+    #expect(
+      log("nvme 0000:01:00.0: \(event)", "nvme 0000:02:00.0: \(event)").faults.map(\.record.device)
+        == [PCI.Function(Requester("01:00.0")!), PCI.Function(Requester("02:00.0")!)])
+  }
+
   @Test func `marks of web pages and indented rests make no difference`() {
     let reader = log(
       "&gt; &gt; DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault",

@@ -31,7 +31,11 @@ public struct FaultLogReader: Sendable {
   private var indices: [FaultRecord: Int] = [:]
   private var pending: Pending?
   /// The fault that was read last.
-  private var last: (index: Int, reader: any LogReader.Type, line: Int)?
+  private var last: (index: Int, reader: any LogReader.Type, line: Int, isOneLine: Bool)?
+  /// The line of that fault from its mark on, where the line was all of it: the next is often the same.
+  private var lastText: [UInt8] = []
+  /// Messages of faults so far, understood or not.
+  private var notedCount = 0
   /// A status of a VT-d unit of which no fault has been read yet.
   private var status: (VTd.FaultStatus, line: Int, time: LogTime?)?
 
@@ -61,29 +65,42 @@ public struct FaultLogReader: Sendable {
     utf8 line: some RandomAccessCollection<UInt8>, startsLine: Bool = true
   ) {
     if startsLine { lineCount += 1 }
-    var line = line[...]
-    while let rest = readPiece(line) { line = rest }
+    // Of one type from here on: what is generic over modules is not specialised.
+    var rest = Array(line)[...]
+    while let next = readPiece(rest) { rest = next }
   }
 
   /// Reads a line as far as it is looked at once.
   ///
   /// - Returns: What is behind that; `nil` when nothing is.
-  private mutating func readPiece<Line: RandomAccessCollection<UInt8>>(_ line: Line) -> Line?
-  where Line.SubSequence == Line {
+  private mutating func readPiece(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8>? {
     // Most lines of a log have nothing to do with faults.
     guard let first = LogMarks.first(in: line) else {
       if pending != nil { goOn(LogLine(line)) }
       return nil
     }
-    let start = line.startIndex
-    let place = line.distance(from: start, to: first)
+    let place = first - line.startIndex
+    if pending == nil, let last, lastText.elementsEqual(line[first...]) {
+      faults[last.index].count = faults[last.index].count.addingClamped(1)
+      self.last?.line = lineCount
+      if faults[last.index].record.source.isOfVTd { status = nil }
+      return nil
+    }
+    lastText = []
+    let countBefore = notedCount
     // What stands far before a mark says nothing of it.
     let begin = place > LogLine.byteCountLimit / 2 ? place - 512 : 0
-    let clean = LogLine(line[line.index(start, offsetBy: begin)...])
+    let clean = LogLine(line.dropFirst(begin))
     read(clean)
+    // What VT-d's messages say stands behind their marks; others name devices before them.
+    if notedCount == countBefore + 1, pending == nil, let last, last.line == lineCount,
+      last.isOneLine, last.reader == VTdLogReader.self, line.count < 1024
+    {
+      lastText = Array(line[first...])
+    }
     // What is behind the part that was looked at is looked at too.
-    let rest = begin + LogLine.byteCountLimit
-    return rest < line.count ? line[line.index(start, offsetBy: rest)...] : nil
+    let rest = line.dropFirst(begin + LogLine.byteCountLimit)
+    return rest.isEmpty ? nil : rest
   }
 
   /// Ends what has begun: no more lines come.
@@ -182,6 +199,7 @@ public struct FaultLogReader: Sendable {
   private mutating func close() {
     guard let open = pending else { return }
     pending = nil
+    notedCount &+= 1
     switch open.reading {
     case .fault(let record), .unfinished(let record): note(record, open)
     case .begun(let reason):
@@ -220,7 +238,7 @@ public struct FaultLogReader: Sendable {
     guard let index = place(record, lines: open.lines, time: open.time, count: open.count) else {
       return
     }
-    last = (index, open.reader, open.lines.upperBound)
+    last = (index, open.reader, open.lines.upperBound, open.lines.count == 1)
   }
 
   /// Finds or makes the place of a fault; `nil` when there are too many.

@@ -11,7 +11,11 @@ struct LogLine {
   static let byteCountLimit = 16 << 10
 
   /// - Parameter bytes: The line, without its newline.
-  init(_ bytes: some BidirectionalCollection<UInt8>) {
+  init(_ bytes: ArraySlice<UInt8>) {
+    if Self.isPlain(bytes) {
+      text = String(decoding: bytes, as: UTF8.self)
+      return
+    }
     var plain: [UInt8] = []
     plain.reserveCapacity(min(bytes.count, Self.byteCountLimit))
     var isEscape = false
@@ -42,6 +46,25 @@ struct LogLine {
     }
     Self.joinBlanks(&plain)
     text = String(decoding: plain, as: UTF8.self)
+  }
+
+  /// Whether a line is as its kernel wrote it: nothing to take away, which most are.
+  private static func isPlain(_ bytes: ArraySlice<UInt8>) -> Bool {
+    guard bytes.count <= byteCountLimit, let first = bytes.first, let last = bytes.last else {
+      return false
+    }
+    guard first > 0x20, ![0x26, 0x3d, 0x3e, 0x7c].contains(first), last > 0x20, last != 0x3d,
+      last != UInt8(ascii: "0")
+    else { return false }
+    var previous: UInt8 = 0
+    for byte in bytes {
+      // Controls, two blanks, or what may be quoted-printable.
+      if byte < 0x20 || byte == 0x20 && previous == 0x20 || previous == 0x3d && byte == 0x33 {
+        return false
+      }
+      previous = byte
+    }
+    return true
   }
 
   /// What mail programs put before lines of others: `> `, `| `, `=> `, and `&gt; ` as pages have it.
@@ -90,11 +113,11 @@ struct LogLine {
   }
 }
 
-extension Collection<UInt8> where Index == Int {
+extension [UInt8] {
   /// The first place where `mark` lies.
-  func firstRange(of mark: StaticString, from start: Int? = nil) -> Range<Int>? {
+  fileprivate func firstRange(of mark: StaticString) -> Range<Int>? {
     let count = mark.utf8CodeUnitCount
-    var place = start ?? startIndex
+    var place = startIndex
     while place + count <= endIndex {
       if holds(mark, at: place) { return place..<(place + count) }
       place += 1

@@ -8,10 +8,15 @@ enum LogMarks {
   private struct Mark {
     let bytes: [UInt8]
     let reader: any LogReader.Type
+    /// Counts as a word of its own only: not at the end of `default`.
+    let isWord: Bool
   }
 
   private static let marks: [Mark] = LogReaders.all.flatMap { reader in
-    reader.marks.map { Mark(bytes: Array("\($0)".utf8), reader: reader) }
+    reader.marks.map {
+      Mark(
+        bytes: Array("\($0)".utf8), reader: reader, isWord: reader == OtherUnitsLogReader.self)
+    }
   }
 
   /// The marks by their first bytes; of two that begin at one place, the reader listed first counts.
@@ -23,10 +28,8 @@ enum LogMarks {
   private static let begins: [Bool] = byFirst.map { !$0.isEmpty }
 
   /// The first place in a line where any mark lies.
-  static func first<Line: RandomAccessCollection<UInt8>>(in line: Line) -> Line.Index? {
-    let found = line.withContiguousStorageIfAvailable { bytes in unsafe offset(in: bytes.span) }
-    if let found { return found.map { line.index(line.startIndex, offsetBy: $0) } }
-    return offset(in: Array(line).span).map { line.index(line.startIndex, offsetBy: $0) }
+  static func first(in line: ArraySlice<UInt8>) -> Int? {
+    offset(in: line.span).map { line.startIndex + $0 }
   }
 
   private static func offset(in bytes: Span<UInt8>) -> Int? {
@@ -40,9 +43,15 @@ enum LogMarks {
 
   private static func mark(at index: Int, in bytes: Span<UInt8>) -> Mark? {
     for mark in byFirst[Int(bytes[index])] where matches(mark.bytes, at: index, in: bytes) {
+      if mark.isWord, index > 0, isWordByte(bytes[index - 1]) { continue }
       return mark
     }
     return nil
+  }
+
+  /// Of a longer word or name: `default`, `report_fault`, `=fault`.
+  private static func isWordByte(_ byte: UInt8) -> Bool {
+    0x61...0x7a ~= byte | 0x20 || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "=")
   }
 
   private static func matches(_ mark: [UInt8], at index: Int, in bytes: Span<UInt8>) -> Bool {
@@ -69,15 +78,6 @@ enum LogMarks {
       offset += 1
     }
     let known = places.filter { $0.reader != OtherUnitsLogReader.self }
-    guard known.isEmpty else { return known }
-    let word = places.first { place in
-      guard place.index > text.startIndex else { return true }
-      let before = text.utf8[text.utf8.index(before: place.index)]
-      // Not the end of a longer word or name: `default`, `report_fault`.
-      return
-        !(before | 0x20 >= 0x61 && before | 0x20 <= 0x7a || before == UInt8(ascii: "_")
-        || before == UInt8(ascii: "="))
-    }
-    return word.map { [$0] } ?? []
+    return known.isEmpty ? Array(places.prefix(1)) : known
   }
 }
