@@ -70,11 +70,21 @@ enum LogExercise {
   static func run(_ bytes: [UInt8]) {
     var reader = FaultLogReader()
     let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-    for line in lines { reader.read(String(decoding: line, as: UTF8.self)) }
-    require(
-      reader.faults.reduce(0) { $0 + $1.count } <= lines.count, "a line tells of one fault")
+    for line in lines { reader.read(utf8: line) }
+    reader.finish()
+    require(reader.lineCount == lines.count, "each line is counted")
     for fault in reader.faults {
-      require(1...lines.count ~= fault.line, "a fault has its line")
+      require(
+        fault.line >= 1 && fault.lines.upperBound <= lines.count, "a fault has its lines")
+      require(fault.count >= 1, "a fault that was read came once")
+    }
+    for line in reader.unread { require(1...lines.count ~= line.line, "a line is one of the log") }
+    for fault in reader.faults.prefix(explainedCount) {
+      var text = ""
+      let explanation = FaultExplanation(fault)
+      explanation.write(to: &text)
+      Output.check(text: text)
+      Output.check(encoded: explanation)
     }
     for explainer in explainers {
       for fault in reader.faults.prefix(explainedCount) {

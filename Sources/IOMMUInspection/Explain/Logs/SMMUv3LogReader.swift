@@ -80,7 +80,7 @@ enum SMMUv3LogReader: LogReader {
     scanner.skip(past: "event: ")
     let name = scanner.word()
     guard let number = SMMUv3.EventNumber(named: name) else {
-      return .unread("event \(name), which is not known")
+      return .unread("event \(name.prefix(40)), which is not known")
     }
     guard let sid = scanner.hexadecimal(after: " sid: ").flatMap({ UInt32(exactly: $0) }) else {
       return .begun("event \(name) that is cut before its stream")
