@@ -130,6 +130,31 @@ save("walk", "calgary", walk(2, [0x0008, 0xffff, 0x1000000, 0, 0], struct.pack("
 save("walk", "gart", walk(3, [0x3, 0x20, 0x0, 0, 0], struct.pack("<64I", *(0x5001 + 4096 * i for i in range(64)))))
 
 
+# Other people's dumps: LiME, AVML with a chunk that is stored, and a VMware guest's state with memory inside.
+def range_header(mark, version, first, last):
+    return mark + struct.pack("<IQQQ", version, first, last, 0)
+
+
+ones, twos = b"\1" * 64, b"\2" * 128
+save("image", "lime", range_header(b"EMiL", 1, 0x1000, 0x103f) + ones + range_header(b"EMiL", 1, 0x100000, 0x10007f) + twos)
+chunks = b"\xff\6\0\0sNaPpY" + b"\1" + struct.pack("<I", 4 + len(twos))[:3] + b"\0\0\0\0" + twos
+save("image", "avml", range_header(b"AVML", 2, 0x1000, 0x107f) + chunks + struct.pack("<Q", len(chunks)))
+
+
+def tag(name, indices, value):
+    return bytes([4 | len(indices) << 6, len(name)]) + name + struct.pack(f"<{len(indices) + 1}I", *indices, value)
+
+
+def group(name, start):
+    return name.ljust(64, b"\0") + struct.pack("<QQ", start, 0)
+
+
+block = bytes([63 | 2 << 6, 6]) + b"Memory" + struct.pack("<QQQ", 0, len(twos), len(twos)) + b"\3\0" + b"\xaa" * 3 + twos
+state = tag(b"align_mask", [0], 0xffff) + tag(b"regionsCount", [], 1) + tag(b"regionPageNum", [0], 0) + tag(b"regionPPN", [0], 0) + tag(
+    b"regionSize", [0], 1) + block
+save("image", "vmware", struct.pack("<III", 0xbed2bed2, 8, 2) + group(b"cpu", 172) + group(b"memory", 174) + b"\0\0" + state + b"\0\0")
+
+
 # A DMAR table with every structure that there is, and one of a later revision.
 def structure(kind, body):
     return struct.pack("<HH", kind, 4 + len(body)) + body

@@ -18,6 +18,25 @@ import Testing
     return names.sorted()
   }
 
+  @Test func `every test that a promise names is there`() {
+    let promises = Repository.text("docs/reliability.md").split(separator: "\n")
+      .filter { $0.hasPrefix("|") }
+    let suites = Set(
+      promises.flatMap { $0.matches(of: /`(\w+Tests)`/).map { String($0.output.1) } })
+    #expect(suites.count > 8)
+    for suite in suites {
+      #expect(
+        Self.holdsSuite(suite, below: Repository.path + "/Tests") || suite == "RegressionTests",
+        "\(suite)")
+    }
+  }
+
+  private static func holdsSuite(_ suite: String, below path: String) -> Bool {
+    names(path).contains { name in
+      name == suite + ".swift" || !name.contains(".") && holdsSuite(suite, below: "\(path)/\(name)")
+    }
+  }
+
   @Test(arguments: FuzzTarget.allCases)
   func `a fuzz target ends well on every input that is kept`(target: FuzzTarget) {
     var count = 0
