@@ -48,7 +48,7 @@ flatness: build
 FUZZ_SECONDS ?= 1200
 FUZZ_TARGETS ?=
 FUZZ_BUILD    = .build/fuzz
-FUZZ_RUN      = SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=0 $(FUZZ_BUILD)/fuzz
+FUZZ_RUN      = SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=0:malloc_context_size=2 $(FUZZ_BUILD)/fuzz
 fuzz: fuzz-build
 	@targets="$(FUZZ_TARGETS)"; targets=$${targets:-$$($(FUZZ_BUILD)/fuzz)}; \
 	seconds=$$(($(FUZZ_SECONDS) / $$(echo $$targets | wc -w))); failed=; \

@@ -417,7 +417,7 @@ final class VTdMachine: @unchecked Sendable {
       case 1: collectFaults()
       case 2: if generator.oneIn(8) { invalidateEverything() }
       case 3...6: remap()
-      case 7...17: unmap()
+      case 7...12: unmap()
       default: map()
       }
       // Where there are fewer processors than threads, devices have their turn too.
