@@ -614,6 +614,77 @@ func log(_ lines: [String]) -> FaultLogReader {
     #expect(explanation.remedy == "the same entry without reserved bits: 0x0000000000600083")
   }
 
+  @Test func `a number that the device has is never said to be none of its own`() throws {
+    for device in ["00:03.0", "00:03.1"] {
+      let explanation = try explain(vtd("Read", device, "0x10000", "0x06"))
+      #expect(explanation.now!.hasPrefix("allowed"))
+      #expect(
+        explanation.hints.contains { $0.hasPrefix("mapped rw in") || $0.hasPrefix("mapped ") })
+      #expect(!explanation.hints.contains { $0.contains("but not for this device") })
+    }
+  }
+
+  @Test func `entries that a kernel printed are walked as a dump's`() throws {
+    // Intel VT-d 9.1, 9.3, 9.8: a context table, 4 levels, a page table entry of zero.
+    let lines = [
+      "DMAR: [DMA Read NO_PASID] Request device [00:0d.0] fault addr 0xfffe1000 [fault reason 0x06] x",
+      "DMAR: Dump dmar2 table entries for IOVA 0xfffe1000",
+      "DMAR: root entry: 0x0000000105a66001",
+      "DMAR: context entry: hi 0x0000000000000502, low 0x0000000105a6a001",
+      "DMAR: pte level: 4, pte value: 0x0000000105a8c003",
+      "DMAR: pte level: 3, pte value: 0x0000000105a8d003",
+      "DMAR: pte level: 2, pte value: 0x0000000105a8e003",
+      "DMAR: pte level: 1, pte value: 0x0000000000000000",
+    ]
+    func logged(_ lines: [String]) throws -> FaultExplanation {
+      FaultExplanation(try #require(log(lines).faults.first))
+    }
+    let whole = try logged(lines)
+    let steps = try #require(whole.loggedWalk).steps
+    #expect(
+      steps.map { "\($0.titleText): \($0.entry.meaning)" } == [
+        "root entry [0x0]: context table 0x105a66000",
+        "context entry [0x68]: second-stage table 0x105a6a000, 4 levels, domain 5",
+        "SS-PML4E [0x0]: table 0x105a8c000, read and write",
+        "SS-PDPE [0x3]: table 0x105a8d000, read and write",
+        "SS-PDE [0x1ff]: table 0x105a8e000, read and write", "SS-PTE [0x1e1]: not present",
+      ])
+    #expect(whole.loggedWalk?.end == "faults 0x6: read without read permission, or no mapping")
+    #expect(whole.comparison == ["the fault that was logged"])
+    // A line that is missing is not bridged; an end that is missing is none.
+    let torn = try logged(lines.filter { !$0.contains("level: 3") })
+    #expect(torn.loggedWalk?.end == "unknown: entries between these are not in the log")
+    #expect(torn.loggedWalk?.steps.count == 3)
+    let cut = try logged(Array(lines.dropLast(2)))
+    #expect(cut.loggedWalk?.end == "unknown: the next entry is not in the log")
+    #expect(cut.comparison == [])
+    // Entries of another number are of another fault.
+    let other = log(lines.map { $0 == lines[1] ? $0.dropLast(4) + "5000" : $0 })
+    #expect(other.faults.map(\.tables.isEmpty) == [true])
+    #expect(other.unread.map(\.line) == [2])
+  }
+
+  @Test func `entries that Xen printed are walked too`() throws {
+    let reader = log(
+      "(XEN) [VT-D]DMAR:[DMA Read] Request device [0000:00:02.0] fault addr ea0c4f000, iommu reg = ffff",
+      "(XEN) [VT-D]DMAR: reason 06 - PTE Read access is not set",
+      "(XEN) print_vtd_entries: iommu #0 dev 0000:00:02.0 gmfn ea0c4f",
+      "(XEN)     root_entry[00] = 46e129001", "(XEN)     context[10] = 2_46e128001",
+      "(XEN)     l4[000] = 46e11b003", "(XEN)     l3[03a] = 0", "(XEN)     l3[03a] not present")
+    let explanation = FaultExplanation(try #require(reader.faults.first))
+    let walk = try #require(explanation.loggedWalk)
+    #expect(walk.steps.map(\.titleText).last == "SS-PDPE [0x3a]")
+    #expect(walk.end == "faults 0x6: read without read permission, or no mapping")
+  }
+
+  @Test(arguments: FaultLogReaderTests.forms.indices)
+  func `an explanation has 80 columns`(index: Int) throws {
+    var screen = ""
+    FaultExplanation(try #require(log(FaultLogReaderTests.forms[index].lines).faults.first))
+      .write(to: &screen)
+    for line in screen.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+  }
+
   @Test func `tables that allow the request now do not bear the log out`() throws {
     let explanation = try explain(vtd("Read", "00:03.0", "0x10000", "0x06"))
     #expect(!explanation.isBorneOut)
