@@ -118,6 +118,9 @@ extension AMDVi {
         "flags \(hexadecimal(event.flags)): "
           + (names.isEmpty ? "none that mean anything here" : names.joined(separator: ", ")))
     }
+    if event.code == .pageFault, hasFlags, !event.isGuest {
+      words.details.append("domain \(hexadecimal(event.domainID))")
+    }
     (words.causes, words.lookAt) = causes(event, hasFlags: hasFlags)
     return words
   }

@@ -677,6 +677,29 @@ func log(_ lines: [String]) -> FaultLogReader {
     #expect(walk.end == "faults 0x6: read without read permission, or no mapping")
   }
 
+  @Test func `words that a kernel printed belong to faults of their unit`() throws {
+    let reader = log(
+      "AMD-Vi: Event logged [ILLEGAL_DEV_TABLE_ENTRY device=02:00.0 address=0x1000 flags=0x0080]",
+      "AMD-Vi: DTE[0]: 6190000000000003", "AMD-Vi: DTE[1]: 00001001049e000b",
+      "DMAR: QI HEAD: Invalidation Wait qw0 = 0x25, qw1 = 0x1000",
+      "DMAR: VT-d detected Invalidation Time-out Error: SID 5300",
+      "DMAR: QI PRIOR: Device-TLB Invalidation qw0 = 0x5300530000000003, qw1 = 0x7fffffffffffe001")
+    let explanations = reader.faults.map { FaultExplanation($0) }
+    #expect(
+      explanations.map(\.details) == [
+        [
+          "flags 0x80: RZ (a reserved bit was set)",
+          "DTE in the log: 0x6190000000000003 0x00001001049e000b",
+        ],
+        [
+          "QI PRIOR in the log: 0x5300530000000003 0x7fffffffffffe001, device-TLB invalidate "
+            + "descriptor: asks 53:00.0 to drop translations of "
+            + "0x7fffffffffffe000..<0x8000000000000000"
+        ],
+      ])
+    #expect(explanations.map(\.attempt)[1] == "53:00.0 did not answer an invalidation")
+  }
+
   @Test(arguments: FaultLogReaderTests.forms.indices)
   func `an explanation has 80 columns`(index: Int) throws {
     var screen = ""

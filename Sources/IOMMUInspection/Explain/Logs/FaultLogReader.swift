@@ -208,7 +208,10 @@ public struct FaultLogReader: Sendable {
       note(
         UnreadLine(line: open.lines.lowerBound, unit: unit ?? open.reader.unit, reason: reason))
     case .table(let piece): note(piece, line: open.lines.lowerBound)
-    case .words(let words): if let last { faults[last.index].add(words) }
+    case .words(let words):
+      if let last, faults[last.index].record.source.isOfVTd == words.isOfVTd {
+        faults[last.index].add(words)
+      }
     case .suppressed(let count): suppressedCount = suppressedCount.addingClamped(count)
     case .repeated(let count):
       if let last, lineCount - last.line <= 2 {
@@ -356,6 +359,11 @@ extension FaultRecord.Source {
     case .amdvi, .smmuv3, .calgary: false
     }
   }
+}
+
+extension LoggedWords {
+  /// Descriptors of the invalidation queue; entries and commands are AMD-Vi's.
+  fileprivate var isOfVTd: Bool { name.hasPrefix("QI ") }
 }
 
 extension LoggedFault {
