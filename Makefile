@@ -7,7 +7,7 @@ IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/Sources \
           $(wildcard Benchmarks/*/*.swift) .ci/dmar-tables
 
-.PHONY: run build test test-summary bench bench-check flatness fuzz fuzz-build soak lint \
+.PHONY: run build test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
   format docs install clean
 
 run: build
@@ -78,6 +78,17 @@ fuzz-build:
 	@$(SWIFT)c -sanitize=fuzzer,address -o $(FUZZ_BUILD)/fuzz \
 	  @$(FUZZ_BUILD)/release/LibFuzzerTargets.product/Objects.LinkFileList 2> $(FUZZ_BUILD)/link.log \
 	  || { cat $(FUZZ_BUILD)/link.log; exit 1; }
+
+# What the fuzzer has found, as few inputs as reach the same edges, into Fuzz/Seeds: FUZZ_TARGETS names
+# whose. Small ones only.
+fuzz-seeds: fuzz-build
+	@for target in $(FUZZ_TARGETS); do \
+	  found=$(FUZZ_BUILD)/found/$$target; rm -rf $$found; mkdir -p $$found; \
+	  IOMMU_FUZZ_TARGET=$$target $(FUZZ_RUN) -set_cover_merge=1 -use_counters=0 -max_len=1500 \
+	    $$found Fuzz/Seeds/$$target $(FUZZ_BUILD)/corpus/$$target 2> $(FUZZ_BUILD)/$$target.log \
+	    || exit 1; \
+	  cp $$found/* Fuzz/Seeds/$$target/; \
+	done
 
 # Random machines under several threads, held against a model of what must hold, for SOAK_MINUTES;
 # SOAK_THREADS and SOAK_SEED as Fuzz/Soak/main.swift has them.
