@@ -58,7 +58,7 @@ fuzz: fuzz-build
 	  mkdir -p $(FUZZ_BUILD)/corpus/$$target Fuzz/Regressions/$$target; \
 	  log=$(FUZZ_BUILD)/$$target.log; \
 	  IOMMU_FUZZ_TARGET=$$target $(FUZZ_RUN) -max_total_time=$$((seconds > 0 ? seconds : 1)) \
-	    -timeout=20 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
+	    -timeout=60 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
 	    -artifact_prefix=Fuzz/Regressions/$$target/ $(FUZZ_BUILD)/corpus/$$target \
 	    Fuzz/Seeds/$$target Fuzz/Regressions/$$target 2> $$log \
 	    || { failed="$$failed $$target"; grep -E 'Fatal error|ERROR|Test unit' $$log; }; \

@@ -17,6 +17,9 @@ final class MachineInput {
   /// Words that were edited, as they were.
   private var undo: [(address: PhysicalAddress, word: UInt64)] = []
 
+  /// Entries of one flat table at most.
+  private static let entryLimit: UInt64 = 1 << 16
+
   /// Edits of one input at most.
   private static let editLimit = 64
 
@@ -67,7 +70,9 @@ final class MachineInput {
   /// Runs `body` on the machine that an input makes, if it makes one; afterwards no edit is left.
   static func with(_ input: UnsafeRawBufferPointer, _ body: (MachineInput) -> Void) {
     guard let edited = MachineInput(input) else { return }
-    body(edited)
+    // The largest flat tables have a million entries, and writers go over them a dozen times.
+    let tables = edited.machine.tables(in: edited.memory).tables.prefix(8)
+    if tables.allSatisfy({ WalkExercise.entryCount(of: $0) <= entryLimit }) { body(edited) }
     for (address, word) in edited.undo.reversed() { edited.memory.base.store(word, at: address) }
   }
 

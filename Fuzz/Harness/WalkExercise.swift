@@ -43,7 +43,7 @@ enum WalkExercise {
   /// Tables of one level may have a million entries, most of them beyond the memory.
   private static let entryLimit: UInt64 = 16_384
 
-  private static func entryCount(of table: DMATable) -> UInt64 {
+  static func entryCount(of table: DMATable) -> UInt64 {
     func count(_ table: some IOTable) -> UInt64 {
       table.format.entryCount(level: table.format.levels)
     }

@@ -251,7 +251,8 @@ enum PackedPage {
     #expect(one.warnings[0].contains("no file named here holds 0x0..<0x4000"))
   }
 
-  @Test func `a page that its own file has is stored, whatever another file's bitmap says`() throws {
+  @Test func `a page that its own file has is stored, whatever another file's bitmap says`() throws
+  {
     var parts = Self.parts([0..<4, 4..<32], of: Self.three)
     // Frame 5 in the second bitmap of the first file, which is not the one that has it.
     #expect(parts[0][3 * 4096] & 1 << 5 != 0)
