@@ -23,8 +23,12 @@ final class UnitLock: @unchecked Sendable {
 
   func lock() {
     let code = unsafe pthread_mutex_lock(mutex)
-    precondition(
-      code == 0, "a callback of a remapping unit calls the unit; do it after the callback returned")
+    // Not a precondition: those keep their sentence to themselves where the optimizer was at work, and
+    // this is the one that a caller meets whose own code is right line by line.
+    guard code == 0 else {
+      fatalError(
+        "a callback of a remapping unit calls the unit; do it after the callback returned")
+    }
   }
 
   func unlock() { unsafe pthread_mutex_unlock(mutex) }
