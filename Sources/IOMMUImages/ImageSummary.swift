@@ -28,10 +28,10 @@ public struct ImageSummary: Sendable {
   public var fileByteCount: UInt64?
   /// Bytes in a page.
   public var pageByteCount: UInt64
-  /// Bytes of memory that the files store.
+  /// Bytes of memory that the files store; holes of a raw file are none.
   public var storedByteCount: UInt64
-  /// Bytes that count as zero and are not stored: the end of PT_LOADs, gaps of a stream, or pages of
-  /// zeros that share one page's bytes.
+  /// Bytes that count as zero and are not stored: the end of PT_LOADs, gaps of a stream, holes of a
+  /// raw file, or pages of zeros that share one page's bytes.
   public var zeroByteCount: UInt64
   /// Bytes of memory that were left out; `nil` where the format cannot say, or a file is cut off
   /// that would.
@@ -72,11 +72,15 @@ extension MemoryImage {
       summary.excludedByteCount = kdump.excludedPageCount.map { $0 * kdump.pageByteCount }
     } else {
       if let stream = source as? SnappyStream { summary.packings = [stream.packing] }
-      // Holes of a file are the file system's: a copy of the dump may have others.
+      // A container says itself what it stores, and holes of its file are the file system's: a copy may
+      // have others. Raw bytes have nothing but their file to say it.
       forEachPiece { piece in
         var stored: UInt64 = 0
         if case .file(let offset) = piece.source {
-          stored = source.recordedByteCount(in: offset..<offset + piece.byteCount)
+          let range = offset..<offset + piece.byteCount
+          stored =
+            format == .raw
+            ? files[0].storedByteCount(in: range) : source.recordedByteCount(in: range)
         }
         // Pieces do not overlap: neither sum is beyond 2^64 − 1.
         summary.storedByteCount += stored
