@@ -77,7 +77,7 @@ extension MemoryImage {
   private func namesInMemory(_ information: VMCoreInfo?) -> SystemNames? {
     func hexadecimal(_ key: String) -> UInt64? {
       information?[key].flatMap { text in
-        UInt64(text.hasPrefix("0x") ? text.dropFirst(2) : text[...], radix: 16)
+        Notation.hexadecimal(utf8: text.utf8)
       }
     }
     guard let symbol = hexadecimal("SYMBOL(init_uts_ns)"),

@@ -92,8 +92,10 @@ private struct StatesDocument: Decodable {
 
     /// `nil` when something is no identifier or does not fit its register.
     var value: NorthbridgeStates.State? {
-      guard let function = Requester(bdf), let vendorID = UInt16(vendor, radix: 16),
-        let deviceID = UInt16(device, radix: 16), let control = UInt32(exactly: control.value),
+      guard let function = Requester(bdf),
+        let vendorID = Notation.hexadecimal(utf8: vendor.utf8).flatMap({ UInt16(exactly: $0) }),
+        let deviceID = Notation.hexadecimal(utf8: device.utf8).flatMap({ UInt16(exactly: $0) }),
+        let control = UInt32(exactly: control.value),
         let base = UInt32(exactly: base.value), let table = UInt32(exactly: table.value),
         let cache = UInt32(exactly: cache.value)
       else { return nil }

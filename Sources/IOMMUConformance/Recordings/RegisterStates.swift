@@ -35,7 +35,8 @@ struct RegisterStates: Sendable {
         State(
           chip: Int(chip.chip), base: PhysicalAddress(chip.bbar.value),
           offset: register.offset.value, name: register.reg, byteCount: Int(register.width),
-          value: register.value.value, busValue: UInt64(register.busBytes, radix: 16) ?? 0,
+          value: register.value.value,
+          busValue: Notation.hexadecimal(utf8: register.busBytes.utf8) ?? 0,
           wasAccessed: register.wasRead || register.wasWritten)
       }
     }

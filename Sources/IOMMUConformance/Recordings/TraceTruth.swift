@@ -276,7 +276,8 @@ private struct TruthDocument: Decodable {
       let container = try decoder.container(keyedBy: CodingKeys.self)
       func identifier(_ key: CodingKeys) throws -> UInt16 {
         let text = try container.decode(String.self, forKey: key)
-        guard let value = UInt16(text, radix: 16) else {
+        guard let value = Notation.hexadecimal(utf8: text.utf8).flatMap({ UInt16(exactly: $0) })
+        else {
           throw DecodingError.dataCorruptedError(
             forKey: key, in: container, debugDescription: quoted(text) + " is no PCI identifier")
         }

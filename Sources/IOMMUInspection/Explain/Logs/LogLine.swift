@@ -157,7 +157,7 @@ struct LogScanner {
     let digits = word.prefix { $0.isHexDigit }
     let behind = word[digits.endIndex...]
     if let next = behind.first, next.isLetter || next.isNumber || next == "_" { return nil }
-    guard let value = UInt64(digits, radix: 16) else { return nil }
+    guard let value = Notation.hexadecimal(utf8: digits.utf8) else { return nil }
     rest = behind
     return value
   }

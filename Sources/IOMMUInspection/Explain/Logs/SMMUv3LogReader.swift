@@ -60,7 +60,7 @@ enum SMMUv3LogReader: LogReader {
     var words: [UInt64] = []
     while words.count < 4, scanner.skip(past: "0x") {
       let digits = scanner.rest.prefix { $0.isHexDigit }
-      guard digits.count == 16, let word = UInt64(digits, radix: 16) else { continue }
+      guard digits.count == 16, let word = Notation.hexadecimal(utf8: digits.utf8) else { continue }
       words.append(word)
     }
     let name = hexadecimal(number, digits: 2)

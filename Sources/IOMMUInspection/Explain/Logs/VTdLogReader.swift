@@ -154,7 +154,7 @@ enum VTdLogReader: LogReader {
       guard !digits.isEmpty, digits.endIndex < scanner.rest.endIndex else { return .none }
       number =
         digits.hasSuffix("h")
-        ? UInt64(digits.dropLast(), radix: 16) : Notation.printed(digits)
+        ? Notation.hexadecimal(utf8: digits.dropLast().utf8) : Notation.printed(digits)
     } else {
       guard scanner.skip(past: ": reason") else { return .none }
       scanner.skipBlanks()

@@ -85,8 +85,8 @@ enum VTdTableLogReader: LogReader {
     guard value.skip(past: "] = ") else { return .nothing }
     if text.hasPrefix("context[") {
       let halves = value.rest.prefix { $0.isHexDigit || $0 == "_" }.split(separator: "_")
-      guard halves.count == 2, let high = UInt64(halves[0], radix: 16),
-        let low = UInt64(halves[1], radix: 16)
+      guard halves.count == 2, let high = Notation.hexadecimal(utf8: halves[0].utf8),
+        let low = Notation.hexadecimal(utf8: halves[1].utf8)
       else { return .nothing }
       return .table(.context(low: low, high: high))
     }
