@@ -14,8 +14,8 @@ package struct Diff: ParsableCommand {
 
       Without a machine file or a root, the tables are those that 'iommu find' finds in each.
 
-      Exits 0 when the mappings are the same, 1 when they differ, 2 when a dump lacks a part of some \
-      table and nothing else differs.
+      Exits 0 when the mappings are the same, 1 when they differ, 2 when nothing is seen to differ and \
+      a dump lacks a part of some table, or a table was not followed to its end.
 
       Example: iommu diff Examples/vtd-crash/image.elf Examples/vtd-crash/image.elf \
       --machine Examples/vtd-crash/machine.json

@@ -18,7 +18,8 @@ package struct Explain: ParsableCommand {
 
       Lines that tell of a fault and are not understood are named. Exits 0 when there are none of them \
       and, with a dump, the tables as they are explain every fault; 1 otherwise: when the tables allow a \
-      request now, or give another reason; 2 when the dump lacks what decides.
+      request now, or give another reason; 2 when the dump lacks what decides, or when some table was \
+      not followed to its end.
 
       Example: echo 'DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault addr 0xffe00000 \
       [fault reason 0x05] PTE Write access is not set' | iommu explain \
@@ -222,9 +223,11 @@ package struct FaultReport {
     try refuseEmpty()
     let explainer = FaultExplainer(machine, in: memory)
     let explanations = reader.faults.map { explainer.explain($0) }
-    try write(explanations, to: &out, ink: ink)
+    let blindness = explainer.blindness
+    try write(explanations, incomplete: blindness.incomplete, to: &out, ink: ink)
     let isUnknown = explanations.contains { $0.walk?.end == .unitUnseen }
-    if isUnknown || explainer.gaps.contains(where: { $0.scope == .unit }) { return .unknown }
+    let hidesUnit = explainer.gaps.contains { $0.scope == .unit }
+    if isUnknown || hidesUnit || blindness.isCut { return .unknown }
     return Answer(isUnderstood && explanations.allSatisfy(\.isBorneOut))
   }
 
@@ -239,8 +242,15 @@ package struct FaultReport {
   }
 
   private func write(
-    _ explanations: [FaultExplanation], to out: inout some TextOutputStream, ink: Ink
+    _ explanations: [FaultExplanation], incomplete: [String] = [],
+    to out: inout some TextOutputStream, ink: Ink
   ) throws {
+    var incomplete = incomplete
+    if reader.omittedCount > 0 {
+      incomplete.append(
+        "\(name): \(reader.omittedCount) more faults and lines; \(FaultLogReader.limit) of each are "
+          + "explained")
+    }
     var items = explanations.map { explanation in
       var explanation = explanation
       context.complete(&explanation)
@@ -261,13 +271,10 @@ package struct FaultReport {
           out.write("  \(line.unit): \(line.reason)\n")
         }
       }
-    case .json: try writeJSON(items.map(\.item), to: &out)
+    case .json:
+      try writeJSON(IncompleteList(items.map(\.item), incomplete: incomplete), to: &out)
     }
-    if reader.omittedCount > 0 {
-      warn(
-        "\(name): \(reader.omittedCount) more faults and lines; \(FaultLogReader.limit) of each are "
-          + "explained")
-    }
+    incomplete.forEach(warn)
   }
 
   private enum Item: Encodable {

@@ -17,7 +17,8 @@ package struct Find: ParsableCommand {
       With --crash-kernel the tables inside that range are the capture kernel's, those outside the \
       dead one's; without it the places of the tables decide, where they can.
 
-      Exits 0 when there is a certain table that translates, 1 when there is none.
+      Exits 0 when there is a certain table that translates, 1 when there is none, 2 when more places \
+      look like tables than are followed, or when a table of one that is certain leads to itself.
 
       Example: iommu find Examples/vtd-crash/image.elf
       """)
@@ -42,14 +43,14 @@ package struct Find: ParsableCommand {
 
   package func run() throws {
     var (out, ink) = screen.open()
-    guard try report(to: &out, ink: ink) else { throw ExitCode(1) }
+    try report(to: &out, ink: ink).exit()
   }
 
-  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Bool {
+  package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try files.read { memory in
       if measure {
         SearchMeasurement(memory).write(to: &out)
-        return true
+        return .yes
       }
       let crashKernel = try crash.named(on: nil, in: memory)
       let bar = ProgressBar("search")
@@ -57,9 +58,7 @@ package struct Find: ParsableCommand {
         bar.update($0.doneByteCount, of: $0.byteCount)
       }
       bar.finish()
-      if search.isExhausted {
-        warn("more places look like tables than any machine has; not all were followed")
-      }
+      if search.isExhausted { warn(Self.exhaustedText) }
       let shown = search.candidates.filter { all || $0.isCertain }
       switch format {
       case .text:
@@ -67,11 +66,19 @@ package struct Find: ParsableCommand {
         let hidden = search.candidates.count - shown.count
         if shown.isEmpty { out.write("nothing that is certainly a table\n") }
         if hidden > 0 { out.write("\(hidden) less certain; --all shows them\n") }
-      case .json: try writeJSON(shown, to: &out)
+      case .json:
+        try writeJSON(
+          IncompleteList(shown, incomplete: search.isExhausted ? [Self.exhaustedText] : []),
+          to: &out)
       }
-      return search.candidates.contains { $0.isCertain && $0.kind.translates }
+      let certain = search.candidates.filter { $0.isCertain && $0.kind.translates }
+      let isCut = search.isExhausted || certain.contains { !$0.incomplete.isEmpty }
+      return isCut ? .unknown : Answer(!certain.isEmpty)
     }
   }
+
+  static let exhaustedText =
+    "more places look like tables than any machine has; not all were followed"
 
   private func write(
     _ candidate: TableCandidate, to out: inout some TextOutputStream, ink: Ink

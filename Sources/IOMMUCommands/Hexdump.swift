@@ -10,7 +10,8 @@ package struct Hexdump: ParsableCommand {
       "Show physical memory in the layout of hexdump -C; with --annotate, named and decoded.",
     discussion: """
       Offsets are physical addresses. Without a range, all memory in the image is shown; with \
-      --annotate and no range, all tables.
+      --annotate and no range, all tables. Exits 2 when some table was not followed to its end: it \
+      leads to itself, or a limit was met.
 
       Example: iommu hexdump Examples/vtd-crash/image.elf 0x6a04000+256 --annotate \
       --machine Examples/vtd-crash/machine.json
@@ -64,7 +65,7 @@ package struct Hexdump: ParsableCommand {
     return try image.read { memory, machine in
       let annotator = Annotator(machine, in: memory)
       let blindness = Blindness(annotator.gaps)
-      for gap in blindness.gaps.prefix(8) { warn(gap.text) }
+      for gap in blindness.byWeight.prefix(8) { warn(gap.text) }
       let ranges = ranges(or: joined(annotator.regions.map(\.range)))
       switch format {
       case .text:
@@ -74,9 +75,9 @@ package struct Hexdump: ParsableCommand {
         for range in ranges {
           annotator.forEachEntry(in: range, of: memory) { entries.append($0) }
         }
-        try writeJSON(entries, to: &out)
+        try writeJSON(IncompleteList(entries, incomplete: blindness.incomplete), to: &out)
       }
-      return blindness.hidesUnit ? .unknown : .yes
+      return blindness.hidesUnit || blindness.isCut ? .unknown : .yes
     }
   }
 

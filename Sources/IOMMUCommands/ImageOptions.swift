@@ -199,6 +199,7 @@ package struct TableSource: ParsableArguments {
       bar.update($0.doneByteCount, of: $0.byteCount)
     }
     bar.finish()
+    if search.isExhausted { warn(Find.exhaustedText) }
     return search
   }
 }

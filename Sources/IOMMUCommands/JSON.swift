@@ -13,6 +13,23 @@ package func writeJSON(
   out.write("\n")
 }
 
+/// Entries as one array; behind them, where work was cut, an object that says why.
+struct IncompleteList<Element: Encodable>: Encodable {
+  private let elements: [Element]
+  private let incomplete: [String]
+
+  init(_ elements: [Element], incomplete: [String]) {
+    self.elements = elements
+    self.incomplete = incomplete
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.unkeyedContainer()
+    for element in elements { try container.encode(element) }
+    if !incomplete.isEmpty { try container.encode(["incomplete": incomplete]) }
+  }
+}
+
 /// A document with every scalar of its strings that disguises something as `\u0085`; outside of
 /// strings only the encoder's own newlines are any.
 func jsonVisible(_ text: String) -> String {

@@ -32,7 +32,8 @@ package struct Maps: ParsableCommand {
       where it is delivered (text, tsv or json).
 
       What the dump lacks is told as unknown. Exits 2 when that is a root table, so that nothing can \
-      be said of the devices behind it.
+      be said of the devices behind it, and when a table leads to itself or a limit was met, so that \
+      some table was not followed to its end.
 
       Example: iommu maps Examples/vtd-crash/image.elf --machine Examples/vtd-crash/machine.json \
       --format summary
@@ -90,7 +91,7 @@ package struct Maps: ParsableCommand {
           )
         }
         blindness = layout.write(of: memory, to: &out)
-        for gap in blindness.gaps.prefix(8) { warn(gap.text) }
+        for gap in blindness.byWeight.prefix(8) { warn(gap.text) }
       case .summary, .summaryJSON:
         let summary = MapsSummary(report, in: memory)
         if format == .summary {
@@ -104,7 +105,7 @@ package struct Maps: ParsableCommand {
         try writeJSON(document, to: &out)
         blindness = document.blindness
       }
-      return blindness.hidesUnit ? .unknown : .yes
+      return blindness.hidesUnit || blindness.isCut ? .unknown : .yes
     }
   }
 

@@ -14,7 +14,8 @@ package struct Report: ParsableCommand {
       from the machine file or from the dump, it has the verdicts of the Rule.
 
       Exits 0 when the report is written, whatever it says, and 2 when a root table is not in the \
-      dump, so that nothing can be said of the devices behind it.
+      dump, so that nothing can be said of the devices behind it, or when a table was not followed to \
+      its end.
 
       Example: iommu report Examples/vtd-crash/image.elf -o report.html \
       --machine Examples/vtd-crash/machine.json --crash-kernel 160M@336M
@@ -43,7 +44,7 @@ package struct Report: ParsableCommand {
       var page = ""
       let report = try report(memory, machine)
       report.write(to: &page)
-      return (page, file, report.blindness.hidesUnit)
+      return (page, file, report.blindness.hidesUnit || report.blindness.isCut)
     }
     try readingInput {
       try file.write(Array(page.utf8))

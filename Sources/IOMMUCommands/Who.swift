@@ -11,7 +11,8 @@ package struct Who: ParsableCommand {
       too when the memory is part of a table itself.
 
       Exits 0 when some device gets there, 1 when none does, 2 when none is seen to and the dump \
-      lacks a part of some table.
+      lacks a part of some table, and 2 whatever is seen when a limit was met or a table leads to \
+      itself: the list is not whole then.
 
       Example: iommu who Examples/vtd-crash/image.elf 7663000 \
       --machine Examples/vtd-crash/machine.json
@@ -51,7 +52,9 @@ package struct Who: ParsableCommand {
       case .text: reach.write(to: &out, ink: ink)
       case .json: try writeJSON(reach, to: &out)
       }
-      return reach.ways.isEmpty && !reach.blindness.isEmpty ? .unknown : Answer(!reach.ways.isEmpty)
+      let isUnknown =
+        reach.ways.isEmpty ? !reach.blindness.isEmpty : reach.blindness.isCut
+      return isUnknown ? .unknown : Answer(!reach.ways.isEmpty)
     }
   }
 }

@@ -225,9 +225,11 @@ private struct RegionFinder {
         groups.append((table.owner, tree, 0))
       }
     }
+    var shares = EnumerationShares(budget, treeCount: groups.count)
     for (owner, table, others) in groups {
-      follow(table, of: owner, others: others, in: memory, budget: &budget)
+      shares.spend { follow(table, of: owner, others: others, in: memory, budget: &$0) }
     }
+    budget = shares.rest
   }
 
   /// Both trees of nested tables are followed, the first stage's where the second one has it.
@@ -264,21 +266,21 @@ private struct RegionFinder {
     do throws(EnumerationExhausted) {
       try table.forEachEntry(in: memory, budget: &budget, visitor: &pages)
     } catch {
-      let space = table.space
-      gaps += space.ranges(from: 0, byteCount: space.byteCount).map {
-        TableGap(
-          .tooManyReferences, .addresses(owner, $0), in: .level(error.level), at: error.table)
-      }
+      gaps += table.space.gaps(from: error, of: owner)
     }
     // A guest's tables that are missing are told by ``Machine/mappings(of:in:budget:)``.
     if case .nested = table { return pages }
-    for obstacle in pages.missing {
-      gaps += table.space.ranges(from: obstacle.address, byteCount: obstacle.byteCount).compactMap {
+    var own: [TableGap] = []
+    for obstacle in pages.obstacles {
+      let cause: TableGap.Cause =
+        if case .loop(let loop) = obstacle.cause { .loop(loop) } else { .absent }
+      for range in table.space.ranges(from: obstacle.address, byteCount: obstacle.byteCount) {
         let gap = TableGap(
-          .absent, .addresses(owner, $0), in: .level(obstacle.level), at: obstacle.entryAddress)
-        return machine.judged(gap, in: memory)
+          cause, .addresses(owner, range), in: .level(obstacle.level), at: obstacle.entryAddress)
+        if let gap = machine.judged(gap, in: memory) { own.add(gap) }
       }
     }
+    gaps += own
     return pages
   }
 

@@ -91,6 +91,12 @@ public struct MapsReport: Sendable {
     }
   }
 
+  /// A budget for another look at each of the tables, shared out as that for their mappings is.
+  func shares(of memory: some PhysicalMemory) -> EnumerationShares {
+    EnumerationShares(
+      EnumerationBudget(for: memory), treeCount: Set(tables.compactMap(\.table?.identity)).count)
+  }
+
   /// Lines that are written once more for another device with the same table; more are not, and a
   /// line says so for each device.
   private static let repeatedRunLimit = 1 << 20
@@ -168,6 +174,16 @@ public struct MapsDocument: Sendable, Encodable {
   public var wrong: [String]
 
   public var blindness: Blindness { Blindness(unknown + tables.flatMap(\.gaps)) }
+
+  enum CodingKeys: String, CodingKey { case tables, unknown, wrong, incomplete }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(tables, forKey: .tables)
+    try container.encode(unknown, forKey: .unknown)
+    try container.encode(wrong, forKey: .wrong)
+    try container.encode(blindness.incomplete, forKey: .incomplete)
+  }
 }
 
 /// Why there is no report, and what to do.

@@ -11,7 +11,7 @@ extension PhysicalMemory {
       0 <= places.lowerBound && places.upperBound <= buffer.count, "a copy stays in its buffer")
     // Safe: it was checked, and the buffer is used while it is there.
     return unsafe buffer.withUnsafeMutableBytes {
-      unsafe read(at: address, into: UnsafeMutableRawBufferPointer(rebasing: $0[places]))
+      unsafe copyBytes(from: address, to: UnsafeMutableRawBufferPointer(rebasing: $0[places]))
     }
   }
 

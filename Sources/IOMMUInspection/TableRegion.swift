@@ -120,8 +120,8 @@ struct TablePages: TableVisitor {
   }
 
   var pages: [(page: Page, byteCount: UInt64, address: UInt64)] = []
-  /// Entries where no memory answers.
-  var missing: [Obstacle] = []
+  /// Entries where no memory answers, and those that lead back.
+  var obstacles: [Obstacle] = []
   // Hostile tables lead to the same page a million times; what is kept is bounded by the pages.
   private var seen: Set<Page> = []
 
@@ -134,6 +134,6 @@ struct TablePages: TableVisitor {
   mutating func leaves(_: LeafRun) {}
 
   mutating func obstacle(_ obstacle: Obstacle) {
-    if obstacle.end == .unreadable { missing.append(obstacle) }
+    if obstacle.cause != .malformed { obstacles.append(obstacle) }
   }
 }

@@ -24,6 +24,15 @@ public struct RuleCheck<Memory: PhysicalMemory> {
   /// Every table in force, as the checks see them.
   public var tables: [DMATable] { survey.tables }
 
+  /// What of the tables is not known; of a table that several share, told as the first one's.
+  public var gaps: [TableGap] {
+    var seen: Set<Table> = []
+    let own = survey.tables.filter { table in
+      table.table.map { seen.insert($0.identity).inserted } ?? false
+    }
+    return survey.gaps + own.flatMap { survey.gaps(of: $0) }
+  }
+
   /// All thirteen, in order.
   public func all() -> [RuleVerdict] {
     [
@@ -67,7 +76,10 @@ extension RuleCheck {
   /// its segment; `nil` where one has it.
   func ambiguity(of device: PCI.Function) -> RuleFinding? {
     do {
-      let count = try machine.serving(device).owners(of: device.requester, in: memory).others.count
+      let serving = try machine.serving(device)
+      // One unit is in no other's way.
+      guard serving.units.count > 1 else { return nil }
+      let count = serving.owners(of: device.requester, in: memory).others.count
       guard count > 0 else { return nil }
       return RuleFinding(
         kind: .unknown, device: device, "\(count + 1) units or tables may be the device's")
@@ -120,11 +132,23 @@ extension RuleCheck {
     if let devices = evidence.devices {
       return devices.filter(\.isNeededByKdump).map { subject($0.function) }
     }
+    // The kdump kernel's requests carry no PASID, whatever address spaces the device has. What becomes of
+    // them has been found out with the tables; of thousands of devices nobody asks again.
+    var known: [PCI.Function: Table] = [:]
+    for table in survey.tables {
+      if case .requester(let device, _) = table.owner, table.pasid == nil, let content = table.table
+      {
+        known[device] = content
+      }
+    }
     var seen: Set<PCI.Function> = []
     return survey.tables.compactMap { table in
-      // The kdump kernel's requests carry no PASID, whatever address spaces the device has.
       if case .requester(let device, _) = table.owner {
-        return seen.insert(device).inserted ? subject(device) : nil
+        guard seen.insert(device).inserted else { return nil }
+        guard let content = known[device] else { return subject(device) }
+        return Subject(
+          device: device, owner: .requester(device),
+          handle: DeviceHandle(requester: device.requester, route: .table(content)))
       }
       return table.table.map {
         Subject(

@@ -40,17 +40,42 @@ public struct LeafRun: Sendable {
   public var byteCount: UInt64 { count &<< UInt64(first.sizeLog2) }
 }
 
-/// What no walk gets past, met while going through all of a table.
+/// An entry that going through all of a table does not get past.
 public struct Obstacle: Hashable, Sendable {
-  /// Why walks end there: `malformed` or `unreadable`.
-  public var end: Walk.End
+  public enum Cause: Hashable, Sendable {
+    /// A reserved bit is set, or it points to a table that is none of the next: walks end there.
+    case malformed
+    /// No memory answers where the entry lies: walks end there.
+    case unreadable
+    /// The table leads to itself, or back to one that it was reached from. Walks go on, level by level
+    /// down to the last; all of their ends together are as many as 512^4, and say nothing.
+    case loop(TableLoop)
+  }
+
+  public var cause: Cause
   /// Where the entry lies; of entries missing in a row, the first.
   public var entryAddress: PhysicalAddress
   public var level: Int
   /// The first address that the entry is for, relative to the table's start.
   public var address: UInt64
-  /// Bytes of address from there on that walks end there for: those of all entries missing in a row.
+  /// Bytes of address from there on that depend on it: those of all entries missing in a row.
   public var byteCount: UInt64
+}
+
+/// A table with an entry that leads back to a table above it, or to itself.
+///
+/// A table that is shared, reached from several places, is none: only one on the way from the root to
+/// its own entry.
+public struct TableLoop: Hashable, Sendable {
+  /// The table that has the entry.
+  public var table: PhysicalAddress
+  /// The table that the entry leads to.
+  public var target: PhysicalAddress
+
+  public init(from table: PhysicalAddress, to target: PhysicalAddress) {
+    self.table = table
+    self.target = target
+  }
 }
 
 /// Sees the tables and leaves of a whole tree, in ascending order of address.
@@ -63,7 +88,7 @@ public protocol TableVisitor {
   /// Entries next to each other of which each maps the page after the one before. Who is only told
   /// of single leaves need not say what becomes of a run.
   mutating func leaves(_ run: LeafRun)
-  /// An entry that no walk gets past: a reserved bit, or no memory answers where the entry is.
+  /// An entry that is not gone past: a reserved bit, no memory where the entry is, or a loop.
   mutating func obstacle(_ obstacle: Obstacle)
 }
 
@@ -77,10 +102,11 @@ extension TableVisitor {
   public mutating func obstacle(_: Obstacle) {}
 }
 
-/// How many tables an enumeration may still enter.
+/// How much an enumeration may still go through.
 ///
-/// Tables from a broken or hostile dump may point at each other and at themselves: a walk of one
-/// address always ends, but going through all of them would take 512^5 steps. An honest tree
+/// Tables from a broken or hostile dump may lead to each other in more ways than anybody can go. A
+/// table that leads to itself is seen (``TableLoop``), but a chain of five tables, each of which
+/// points to the next with all entries, is no loop and would take 512^4 steps. An honest tree
 /// enters few tables more than there are pages, so a bound in proportion to the memory ends the
 /// other kind.
 ///
@@ -91,22 +117,87 @@ public struct EnumerationBudget: Sendable {
   public static let reachesPerTable = 8192
 
   public var remainingTables: UInt64
+  /// Runs of leaves that may still be told: what they are kept in must not outgrow the memory. Below
+  /// zero when the last table had more of them.
+  public var remainingRuns: Int64
 
-  public init(remainingTables: UInt64) { self.remainingTables = remainingTables }
+  public init(remainingTables: UInt64, remainingRuns: Int64 = .max) {
+    self.remainingTables = remainingTables
+    self.remainingRuns = remainingRuns
+  }
 
   /// A million tables, and 4 for every page that may hold one: devices that share tables reach them
-  /// once each, and of all pages few hold tables.
+  /// once each, and of all pages few hold tables. A million runs, and as many more as those tables
+  /// have entries.
   public init(for memory: some PhysicalMemory) {
     // Safe: there are fewer than 2^52 pages.
-    remainingTables = 1 << 20 + 4 * memory.storedPageCount
+    let pages = memory.storedPageBound
+    remainingTables = 1 << 20 + 4 * pages
+    remainingRuns = Int64(1 << 20 + 4 * 512 * min(pages, 1 << 50))
+  }
+
+  var isExhausted: Bool { remainingTables == 0 || remainingRuns <= 0 }
+}
+
+/// A budget that several trees draw on, so that one that uses up what there is leaves the others
+/// what they need.
+///
+/// Half of the budget is shared out evenly, the other half is for whoever needs more.
+public struct EnumerationShares: Sendable {
+  private let assured: EnumerationBudget
+  private var pool: EnumerationBudget
+  /// What is left of all, of which no share is kept back for anybody any more.
+  public private(set) var rest: EnumerationBudget
+
+  /// What no tree is denied, however many there are.
+  private static let leastTables: UInt64 = 64
+
+  public init(_ budget: EnumerationBudget, treeCount: Int) {
+    rest = budget
+    let count = UInt64(max(1, treeCount))
+    let tables = budget.remainingTables
+    let runs = max(0, budget.remainingRuns)
+    // One tree may have it all, and a budget that is smaller than a share is given to the first.
+    guard count > 1 else {
+      assured = EnumerationBudget(remainingTables: 0, remainingRuns: 0)
+      pool = EnumerationBudget(remainingTables: tables, remainingRuns: runs)
+      return
+    }
+    let least = min(Self.leastTables, tables)
+    assured = EnumerationBudget(
+      remainingTables: max(least, tables / 2 / count),
+      remainingRuns: min(runs, max(Int64(least) * 512, runs / 2 / Int64(count))))
+    pool = EnumerationBudget(remainingTables: tables / 2, remainingRuns: runs / 2)
+  }
+
+  /// Goes through one tree, within its own share and what others have left of the common half.
+  public mutating func spend<Result>(
+    _ body: (_ budget: inout EnumerationBudget) throws -> Result
+  ) rethrows -> Result {
+    let start = EnumerationBudget(
+      remainingTables: assured.remainingTables + pool.remainingTables,
+      remainingRuns: assured.remainingRuns + pool.remainingRuns)
+    var budget = start
+    defer {
+      pool.remainingTables = min(pool.remainingTables, budget.remainingTables)
+      pool.remainingRuns = min(pool.remainingRuns, max(0, budget.remainingRuns))
+      let tables = start.remainingTables - budget.remainingTables
+      rest.remainingTables -= min(rest.remainingTables, tables)
+      rest.remainingRuns =
+        rest.remainingRuns
+        .subtractingReportingOverflow(start.remainingRuns &- budget.remainingRuns).partialValue
+    }
+    return try body(&budget)
   }
 }
 
-/// The tables of one root refer to each other more often than any real ones do.
+/// The tables of one root lead to each other in more ways than any real ones do.
 public struct EnumerationExhausted: Error, Hashable, CustomStringConvertible {
   public var root: PhysicalAddress
   public var table: PhysicalAddress
   public var level: Int
+  /// The first address, relative to the start, that was not gone through.
+  public var address: UInt64
   public var description: String {
     "tables from root \(root): the table at \(table) (level \(level)) is reached too often; "
       + "they point at each other"

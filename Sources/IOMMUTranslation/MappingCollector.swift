@@ -37,9 +37,14 @@ struct MappingCollector: TableVisitor {
   mutating func leaves(_ run: LeafRun) { add(run.first, byteCount: run.byteCount) }
 
   mutating func obstacle(_ obstacle: Obstacle) {
-    guard obstacle.end == .unreadable else { return }
+    let cause: TableGap.Cause
+    switch obstacle.cause {
+    case .malformed: return
+    case .unreadable: cause = .absent
+    case .loop(let loop): cause = .loop(loop)
+    }
     addGap(
-      from: obstacle.address, byteCount: obstacle.byteCount, level: obstacle.level,
+      cause, from: obstacle.address, byteCount: obstacle.byteCount, level: obstacle.level,
       at: obstacle.entryAddress)
   }
 
@@ -69,25 +74,17 @@ struct MappingCollector: TableVisitor {
 
   /// Adds addresses of which nothing is known.
   mutating func addGap(
-    from address: UInt64, byteCount: UInt64, level: Int, at place: PhysicalAddress
-  ) {
-    addGap(.absent, from: address, byteCount: byteCount, level: level, at: place)
-  }
-
-  private mutating func addGap(
-    _ cause: TableGap.Cause, from address: UInt64, byteCount: UInt64, level: Int,
+    _ cause: TableGap.Cause = .absent, from address: UInt64, byteCount: UInt64, level: Int,
     at place: PhysicalAddress
   ) {
     for range in space.ranges(from: address, byteCount: byteCount) {
-      gaps.append(TableGap(cause, .addresses(owner, range), in: .level(level), at: place))
+      gaps.add(TableGap(cause, .addresses(owner, range), in: .level(level), at: place))
     }
   }
 
   /// Adds that the table was left before its end.
   mutating func add(_ error: EnumerationExhausted) {
-    addGap(
-      .tooManyReferences, from: 0, byteCount: space.byteCount, level: error.level,
-      at: error.table)
+    for gap in space.gaps(from: error, of: owner) { gaps.add(gap) }
   }
 
   /// Adds a run, to the last one where it goes on.
@@ -105,6 +102,13 @@ struct MappingCollector: TableVisitor {
 }
 
 extension IOVASpace {
+  /// What was not gone through of a table when an enumeration ended.
+  package func gaps(from error: EnumerationExhausted, of owner: TableOwner) -> [TableGap] {
+    ranges(from: error.address, byteCount: .max).map {
+      TableGap(.tooManyReferences, .addresses(owner, $0), in: .level(error.level), at: error.table)
+    }
+  }
+
   /// What is left of a run that is cut, ascending.
   func pieces(of run: MappingRun) -> [MappingRun] {
     var cuts = holes.map { $0.clamped(to: run.iova.rawValues) }

@@ -6,6 +6,8 @@ public struct TableGap: Hashable, Sendable {
   public enum Cause: Hashable, Sendable {
     /// The memory does not hold it.
     case absent
+    /// The table leads to itself, or to one that it was reached from, and was not followed there.
+    case loop(TableLoop)
     /// Tables refer to each other more often than any real ones do, and were followed no further.
     case tooManyReferences
     /// More of them than are looked at.
@@ -96,6 +98,11 @@ extension TableGap {
       }
     return switch cause {
     case .absent: "the \(table) at \(address) is \(presence.whereabouts)"
+    case .loop(let loop) where loop.table == loop.target:
+      "the \(table) at \(loop.table) leads to itself (entry at \(address))"
+    case .loop(let loop):
+      "the \(table) at \(loop.table) leads back to the one at \(loop.target), above it (entry at "
+        + "\(address))"
     case .tooManyReferences:
       "the \(table) at \(address) is reached too often: tables point at each other"
     case .tooMany: "there are more of them than are looked at"
@@ -107,6 +114,36 @@ extension TableGap {
 
   /// `00:03.0 IOVA 0x0..<0x40000000: unknown, the table of level 3 at 0x7538000 is not in this dump`.
   public var text: String { "\(subjectText): unknown, \(causeText)" }
+}
+
+extension TableGap.Cause {
+  /// More could be known, and was not looked at: nothing that is missing, but a limit or a loop.
+  public var isLimit: Bool {
+    switch self {
+    case .loop, .tooManyReferences, .tooMany: true
+    case .absent, .unseen, .severalUnits: false
+    }
+  }
+}
+
+extension [TableGap] {
+  /// Gaps of a table that are told one by one; of a broken table there may be millions.
+  private static let limit = 1 << 16
+
+  /// Adds a gap, to the last one where it goes on: entries next to each other that lead to the same
+  /// table. Behind a limit all of a table's gaps are one, with the addresses between them.
+  package mutating func add(_ gap: TableGap) {
+    guard let last, case .addresses(let owner, let before) = last.scope,
+      case .addresses(owner, let after) = gap.scope,
+      before.upperBound <= after.lowerBound
+    else { return append(gap) }
+    let goesOn =
+      before.upperBound == after.lowerBound && last.cause == gap.cause && last.place == gap.place
+      && gap.cause.isLimit
+    guard goesOn || count >= Self.limit else { return append(gap) }
+    self[count - 1].scope = .addresses(owner, before.lowerBound..<after.upperBound)
+    if !goesOn { self[count - 1].cause = .tooMany }
+  }
 }
 
 /// Every table in force of a unit or of a machine, as far as it is known.
@@ -297,8 +334,9 @@ extension Machine {
   /// Hands out tables one by one with what they map.
   ///
   /// Tables that are the same mappings are looked up once, and told each as its owner's. All draw on
-  /// one budget: one that uses it up says so in its gaps, and so do those after it. No more than one
-  /// table's runs are kept, and those that a later one shares.
+  /// one budget, shared out so that one that uses it up leaves the others what they need
+  /// (``EnumerationShares``), and says so in its gaps. No more than one table's runs are kept, and those
+  /// that a later one shares.
   ///
   /// - Complexity: O(entries of all tables reached).
   public func forEachTable(
@@ -307,13 +345,16 @@ extension Machine {
   ) {
     var usersLeft: [Table: Int] = [:]
     for case let table? in tables.map(\.table) { usersLeft[table.identity, default: 0] += 1 }
+    var shares = EnumerationShares(budget, treeCount: usersLeft.count)
+    defer { budget = shares.rest }
     var shared: [Table: TableMappings] = [:]
     for table in tables {
       guard let identity = table.table?.identity else {
         body(table, TableMappings())
         continue
       }
-      let mappings = shared[identity] ?? mappings(of: table, in: memory, budget: &budget)
+      let mappings =
+        shared[identity] ?? shares.spend { self.mappings(of: table, in: memory, budget: &$0) }
       let left = (usersLeft[identity] ?? 1) - 1
       usersLeft[identity] = left
       shared[identity] = left > 0 ? mappings : nil

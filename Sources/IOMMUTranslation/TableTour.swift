@@ -31,6 +31,8 @@ struct TableTour {
   private let limit: UInt64
   private var budget: EnumerationBudget
   private var reaches = ReachCounts()
+  /// The tables from the root to the one that is looked at.
+  private var path: [PhysicalAddress] = []
   private let copies: PageCopies
 
   init(
@@ -41,6 +43,7 @@ struct TableTour {
     self.root = root
     self.limit = limit
     self.budget = budget
+    path.reserveCapacity(levels)
     copies = PageCopies(levels: levels)
   }
 
@@ -63,11 +66,15 @@ struct TableTour {
     permissions: Permissions, visitor: inout some TableVisitor
   ) throws(EnumerationExhausted) {
     // Only a root may lie anywhere else than at a multiple of 4 KiB; no entry leads to it then.
-    guard budget.remainingTables > 0,
+    guard !budget.isExhausted,
       !table.isAligned(to: 4096)
         || reaches.add(page: table.pageNumber) <= EnumerationBudget.reachesPerTable
-    else { throw EnumerationExhausted(root: root, table: table, level: level) }
+    else {
+      throw EnumerationExhausted(root: root, table: table, level: level, address: address)
+    }
     budget.remainingTables -= 1
+    path.append(table)
+    defer { path.removeLast() }
     let size = Format.Entry.byteCount
     let count = format.entryCount(level: level)
     visitor.enter(table: table, byteCount: count * UInt64(size), level: level, address: address)
@@ -83,7 +90,7 @@ struct TableTour {
       let span = UInt64(format.sizeLog2(level: level))
       visitor.obstacle(
         Obstacle(
-          end: .unreadable,
+          cause: .unreadable,
           entryAddress: PhysicalAddress(table.rawValue &+ first &* UInt64(size)), level: level,
           address: address &+ first &<< span, byteCount: (index - first) &<< span))
     }
@@ -154,19 +161,26 @@ struct TableTour {
     let entryAddress = PhysicalAddress(place.table.rawValue &+ index &* size)
     let address = place.address &+ index &<< UInt64(format.sizeLog2(level: place.level))
     let permissions = place.permissions.intersection(row.permissions)
+    func obstacle(_ cause: Obstacle.Cause) -> Obstacle {
+      Obstacle(
+        cause: cause, entryAddress: entryAddress, level: place.level, address: address,
+        byteCount: 1 &<< UInt64(format.sizeLog2(level: place.level)))
+    }
     switch row.kind {
     case .empty: break
     case .table(let lower, let level) where format.leads(from: place.level, to: level):
+      guard !path.contains(lower) else {
+        budget.remainingRuns &-= 1
+        visitor.obstacle(obstacle(.loop(TableLoop(from: place.table, to: lower))))
+        return
+      }
       // A table that skips levels is for the first addresses of its entry's: others end there.
       try visit(
         lower, of: format, level: level, address: address, permissions: permissions,
         visitor: &visitor)
-    case .malformed, .table:
-      visitor.obstacle(
-        Obstacle(
-          end: .malformed, entryAddress: entryAddress, level: place.level, address: address,
-          byteCount: 1 &<< UInt64(format.sizeLog2(level: place.level))))
+    case .malformed, .table: visitor.obstacle(obstacle(.malformed))
     case .page(let page, let sizeLog2, let spanLog2):
+      budget.remainingRuns &-= 1
       let offset = address & (1 &<< UInt64(sizeLog2) &- 1 &<< UInt64(spanLog2))
       visitor.leaves(
         LeafRun(
@@ -197,7 +211,8 @@ struct TableTour {
     let inPage = min(wanted, (Self.pageByteCount - Int(start.offsetInPage)) / size * size)
     guard inPage > 0 else { return nil }
     let copy = unsafe UnsafeMutableRawBufferPointer(rebasing: copies.page(level)[..<inPage])
-    return unsafe memory.read(at: start, into: copy) == inPage ? UnsafeRawBufferPointer(copy) : nil
+    return unsafe memory.copyBytes(from: start, to: copy) == inPage
+      ? UnsafeRawBufferPointer(copy) : nil
   }
 }
 

@@ -102,7 +102,7 @@ import Testing
     let maps = try MapsReport(small.gartMachine, in: small.memory).encodable(in: small.memory)
     #expect(
       String(decoding: try encoder.encode(maps), as: UTF8.self) == """
-        {"tables":[{"bytes":"0x2000","kind":"GATT","root":"0x20000","runs":[{"access":"rw",\
+        {"incomplete":[],"tables":[{"bytes":"0x2000","kind":"GATT","root":"0x20000","runs":[{"access":"rw",\
         "bytes":"0x2000","iova":"0x4000000","physical":"0x1234567000"}],"table":"gart",\
         "unknown":[]}],"unknown":[],"wrong":[]}
         """)

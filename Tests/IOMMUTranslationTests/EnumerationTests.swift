@@ -8,7 +8,7 @@ import Testing
     _ machine: Machine, in memory: FlatMemory, tables: UInt64? = nil
   ) throws -> [MappingRun] {
     var budget =
-      tables.map(EnumerationBudget.init(remainingTables:)) ?? EnumerationBudget(for: memory)
+      tables.map { EnumerationBudget(remainingTables: $0) } ?? EnumerationBudget(for: memory)
     let found = machine.tables(in: memory)
     #expect(found.tables.count == 1)
     #expect(found.gaps.isEmpty)

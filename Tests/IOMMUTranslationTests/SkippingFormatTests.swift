@@ -90,7 +90,7 @@ private struct SkippingFormat: TableFormat {
       }
       mutating func obstacle(_ obstacle: Obstacle) {
         texts.append(
-          "\(obstacle.end) \(hexadecimal(obstacle.address))+\(hexadecimal(obstacle.byteCount))")
+          "\(obstacle.cause) \(hexadecimal(obstacle.address))+\(hexadecimal(obstacle.byteCount))")
       }
     }
     var leaves = Leaves()

@@ -17,6 +17,7 @@ private struct ReferenceTour {
   var remainingTables: UInt64
   var events: [Event] = []
   var reaches: [PhysicalAddress: Int] = [:]
+  var path: [PhysicalAddress] = []
 
   mutating func visit(
     _ table: PhysicalAddress, root: PhysicalAddress, of format: some TableFormat, level: Int,
@@ -24,9 +25,11 @@ private struct ReferenceTour {
   ) throws(EnumerationExhausted) {
     reaches[table, default: 0] += 1
     guard remainingTables > 0, reaches[table]! <= 8192 else {
-      throw EnumerationExhausted(root: root, table: table, level: level)
+      throw EnumerationExhausted(root: root, table: table, level: level, address: address)
     }
     remainingTables -= 1
+    path.append(table)
+    defer { path.removeLast() }
     let count = format.entryCount(level: level)
     let size = UInt64(bytes(of: format))
     events.append(.enter(table, byteCount: count * size, level: level, address: address))
@@ -43,7 +46,7 @@ private struct ReferenceTour {
       guard let (kind, allowed) = entry(of: format, at: place, level: level, in: memory) else {
         if missing == nil {
           missing = Obstacle(
-            end: .unreadable, entryAddress: place, level: level, address: start, byteCount: 0)
+            cause: .unreadable, entryAddress: place, level: level, address: start, byteCount: 0)
         }
         missing?.byteCount += span
         continue
@@ -56,10 +59,17 @@ private struct ReferenceTour {
         events.append(
           .obstacle(
             Obstacle(
-              end: .malformed, entryAddress: place, level: level, address: start, byteCount: span)))
+              cause: .malformed, entryAddress: place, level: level, address: start, byteCount: span)
+          ))
       case .page(let page, let sizeLog2, _):
         events.append(
           .leaf(start, sizeLog2: sizeLog2, page, both, entryAddress: place, level: level))
+      case .table(let lower, _) where path.contains(lower):
+        events.append(
+          .obstacle(
+            Obstacle(
+              cause: .loop(TableLoop(from: table, to: lower)), entryAddress: place, level: level,
+              address: start, byteCount: span)))
       case .table(let lower, let lowerLevel):
         try visit(
           lower, root: root, of: format, level: lowerLevel, address: start, permissions: both,
@@ -344,9 +354,11 @@ private struct Look: PhysicalMemory {
       from: PhysicalAddress(0x1000), in: memory, budget: &budget, visitor: &recorder)
     #expect(budget.remainingTables == 10_000 - 1 - 16 - 8192 - 1)
     memory.store(0x5003, at: 0x4000)
+    budget = EnumerationBudget(remainingTables: 10_000)
     #expect(
       throws: EnumerationExhausted(
-        root: PhysicalAddress(0x1000), table: PhysicalAddress(0x5000), level: 1)
+        root: PhysicalAddress(0x1000), table: PhysicalAddress(0x5000), level: 1,
+        address: 16 << 30)
     ) {
       try format.forEachEntry(
         from: PhysicalAddress(0x1000), in: memory, budget: &budget, visitor: &recorder)

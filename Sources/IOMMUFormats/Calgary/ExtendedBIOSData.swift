@@ -53,7 +53,7 @@ extension Calgary {
       let limit = RioTable.byteCountLimit
       // Safe: as many bytes count as initialized as were copied.
       let bytes = unsafe [UInt8](unsafeUninitializedCapacity: limit) { buffer, count in
-        count = unsafe memory.read(at: start, into: UnsafeMutableRawBufferPointer(buffer))
+        count = unsafe memory.copyBytes(from: start, to: UnsafeMutableRawBufferPointer(buffer))
       }
       return try RioTable(bytes: bytes, nodeLimit: nodeLimit)
     }

@@ -73,11 +73,26 @@ extension PhysicalMemory {
     doubleword(at: address)?.byteSwapped
   }
 
+  /// What ``read(at:into:)`` says, taken for no more than the buffer has: a memory that fails, or that
+  /// has become smaller since it said what it has, holds nothing there.
+  ///
+  /// - Returns: Bytes copied; 0 when none is there, or when the answer is no number of bytes.
+  package func copyBytes(
+    from address: PhysicalAddress, to buffer: UnsafeMutableRawBufferPointer
+  ) -> Int {
+    // Safe: the caller's buffer goes on as it came.
+    let count = unsafe read(at: address, into: buffer)
+    return 0...buffer.count ~= count ? count : 0
+  }
+
+  /// ``storedPageCount``, and no more pages than there are addresses for, whatever a memory says.
+  package var storedPageBound: UInt64 { min(storedPageCount, 1 << 52) }
+
   /// `byteCount` bytes from `address`; `nil` when any of them is not there.
   public func bytes(at address: PhysicalAddress, count byteCount: Int) -> [UInt8]? {
     // Safe: as many bytes count as initialized as were copied.
     let bytes = unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
-      count = unsafe read(at: address, into: UnsafeMutableRawBufferPointer(buffer))
+      count = unsafe copyBytes(from: address, to: UnsafeMutableRawBufferPointer(buffer))
     }
     return bytes.count == byteCount ? bytes : nil
   }
@@ -88,7 +103,7 @@ extension PhysicalMemory {
     let backed = backedRanges
     var ranges: [Range<PhysicalAddress>] = []
     var next = 0
-    for stored in storedRanges {
+    for stored in storedRanges where !stored.isEmpty {
       let start = stored.lowerBound.alignedDown(to: PageCount.pageByteCount)
       let last = PhysicalAddress((stored.upperBound.rawValue - 1) | (PageCount.pageByteCount - 1))
       while next < backed.count, backed[next].upperBound <= start { next += 1 }
@@ -96,8 +111,10 @@ extension PhysicalMemory {
       while index < backed.count, backed[index].lowerBound <= last {
         // What answers ends at 2^64 − 1 at the latest.
         let end = min(backed[index].upperBound, last.advanced(byBytes: 1) ?? last)
-        let part = max(backed[index].lowerBound, start)..<end
+        let first = max(backed[index].lowerBound, start)
         index += 1
+        guard first < end else { continue }
+        let part = first..<end
         if let previous = ranges.last, part.lowerBound <= previous.upperBound {
           ranges[ranges.count - 1] =
             previous.lowerBound..<max(previous.upperBound, part.upperBound)

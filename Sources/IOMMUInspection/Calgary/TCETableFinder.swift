@@ -9,6 +9,9 @@ extension Calgary {
   /// multiple of its own size.
   struct TCETableFinder: TableFinder {
     private var pages = KeptPages()
+    private var isCut = false
+
+    var isExhausted: Bool { isCut || pages.isFull }
 
     static var hardware: String { Calgary.hardware }
 
@@ -26,7 +29,9 @@ extension Calgary {
     ) -> [TableCandidate] {
       guard !pages.numbers.isEmpty else { return [] }
       var judge = TCETableJudge(memory: memory)
-      return judge.tceTables(pages: pages.numbers)
+      let tables = judge.tceTables(pages: pages.numbers)
+      isCut = judge.isCut
+      return tables
     }
 
     static func unit(of candidate: TableCandidate, _: TableHints) -> FoundUnit {
@@ -91,8 +96,11 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
     stored = memory.storedPageRanges
   }
 
-  /// Places looked at: each may be a table of eight sizes, and machines have a dozen tables.
-  private static var startLimit: Int { 1024 }
+  /// Places looked at, of 64 KiB each: machines have a dozen tables.
+  private static var startLimit: Int { 1 << 14 }
+
+  /// There were more places than that.
+  private(set) var isCut = false
 
   /// The TCE tables among pages that look like parts of one.
   ///
@@ -105,6 +113,7 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
       let start = page * 4096 & ~(smallest - 1)
       if starts.last != start { starts.append(start) }
     }
+    isCut = starts.count > Self.startLimit
     let beginnings = starts.filter(isBeginning)
     var candidates: [TableCandidate] = []
     var covered: UInt64 = 0

@@ -222,11 +222,12 @@ extension MapsDifference.Row {
 }
 
 extension MapsDifference: Encodable {
-  enum CodingKeys: String, CodingKey { case tables, unknown }
+  enum CodingKeys: String, CodingKey { case tables, unknown, incomplete }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(rows, forKey: .tables)
     try container.encode(blindness.gaps, forKey: .unknown)
+    try container.encode(blindness.incomplete, forKey: .incomplete)
   }
 }

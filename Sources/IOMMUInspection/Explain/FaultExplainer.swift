@@ -12,6 +12,8 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
 
   /// What lies above the page tables and is not known.
   public let gaps: [TableGap]
+  /// The same, and what of the tables is not known.
+  public let blindness: Blindness
 
   /// Reads all tables once.
   public init(_ machine: Machine, in memory: Memory) {
@@ -21,6 +23,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     let report = MapsReport(all: machine, in: memory)
     report.forEachTable(in: memory) { maps.append($0) }
     gaps = report.gaps
+    blindness = Blindness(gaps + maps.flatMap(\.gaps))
     self.maps = maps
     isCopy = machine.units(of: VTd.Unit.self).contains { unit in
       let root = unit.rootTableAddress.rootTable

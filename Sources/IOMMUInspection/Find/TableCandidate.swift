@@ -36,6 +36,8 @@ public struct TableCandidate: Sendable {
   public var reasons: [String]
   /// `nil` where nothing tells.
   public var owner: Owner?
+  /// Parts of its tables that were not followed, in words: those that lead back to themselves.
+  public var incomplete: [String] = []
   /// The page that the dump lacks and that would say how long the table is; `nil` where none does. Such
   /// a table is never certain.
   public private(set) var missingPage: PhysicalAddress?
@@ -94,7 +96,7 @@ extension TableCandidate.Kind: Hashable {
 
 extension TableCandidate: Encodable {
   enum CodingKeys: String, CodingKey {
-    case kind, address, bytes, score, certain, reasons, owner
+    case kind, address, bytes, score, certain, reasons, owner, incomplete
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -106,5 +108,6 @@ extension TableCandidate: Encodable {
     try container.encode(isCertain, forKey: .certain)
     try container.encode(reasons, forKey: .reasons)
     try container.encodeIfPresent(owner, forKey: .owner)
+    if !incomplete.isEmpty { try container.encode(incomplete, forKey: .incomplete) }
   }
 }

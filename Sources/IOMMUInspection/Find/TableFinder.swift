@@ -152,6 +152,8 @@ public struct TableHints: Sendable {
 /// The pages that a finder has kept for a closer look, ascending.
 struct KeptPages {
   private(set) var numbers: [UInt64] = []
+  /// Pages were left out for their number.
+  private(set) var isFull = false
 
   /// At most this many: a dump made of nothing else would fill memory.
   static let limit = 1 << 20
@@ -161,8 +163,10 @@ struct KeptPages {
 
   /// Whether a page may be kept.
   func takes(_ address: PhysicalAddress) -> Bool {
-    numbers.count < Self.limit && address.rawValue < Self.addressLimit
+    !isFull && address.rawValue < Self.addressLimit
   }
 
-  mutating func add(_ address: PhysicalAddress) { numbers.append(address.rawValue / 4096) }
+  mutating func add(_ address: PhysicalAddress) {
+    if numbers.count < Self.limit { numbers.append(address.rawValue / 4096) } else { isFull = true }
+  }
 }

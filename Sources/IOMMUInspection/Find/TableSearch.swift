@@ -201,7 +201,7 @@ private struct MemorySweep {
   ) -> [Range<PhysicalAddress>] {
     let ranges = memory.storedPageRanges
     // Pages, of which there are at most 2^52.
-    var left = 1 << 15 + 4 * memory.storedPageCount
+    var left = 1 << 15 + 4 * memory.storedPageBound
     for (index, range) in ranges.enumerated() {
       let count = range.byteCount / PageCount.pageByteCount + 1
       guard count <= left else {

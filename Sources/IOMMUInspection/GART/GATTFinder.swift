@@ -10,6 +10,8 @@ extension GART {
   struct GATTFinder: TableFinder {
     private var pages = KeptPages()
 
+    var isExhausted: Bool { pages.isFull }
+
     static var hardware: String { "GART" }
 
     /// Two entries to a quadword.

@@ -55,13 +55,15 @@ public struct DomainTranslationStruct: Sendable {
   ) -> Blindness {
     var blindness = Blindness(report.gaps)
     report.forEachTable(in: memory) { blindness.add($0.gaps) }
+    var shares = report.shares(of: memory)
     var firstNames: [Table: String] = [:]
     var shared: [Table: String] = [:]
     var repeated = 0
     /// The rows of a table, which are made once; behind the limit, whose they are.
     func rows(of table: DMATable, _ identity: Table) -> String {
       guard let rows = shared[identity], let first = firstNames[identity] else {
-        let rows = self.rows(of: table, in: memory)
+        let (rows, cut) = shares.spend { self.rows(of: table, in: memory, budget: &$0) }
+        blindness.add(cut)
         shared[identity] = rows
         return rows
       }
@@ -124,9 +126,11 @@ public struct DomainTranslationStruct: Sendable {
       + rows + "\n"
   }
 
-  private func rows(of table: DMATable, in memory: some PhysicalMemory) -> String {
-    var leaves = LeafCollector()
-    var budget = EnumerationBudget(for: memory)
+  private func rows(
+    of table: DMATable, in memory: some PhysicalMemory, budget: inout EnumerationBudget
+  ) -> (text: String, cut: [TableGap]) {
+    // No more rows than all that is stored has entries, and a million that share their tables.
+    var leaves = LeafCollector(limit: 1 << 20 + 512 * Int(min(memory.storedPageBound, 1 << 40)))
     // What ends the tour is told by the blindness.
     try? table.table?.forEachEntry(in: memory, budget: &budget, visitor: &leaves)
     var text = ""
@@ -137,7 +141,13 @@ public struct DomainTranslationStruct: Sendable {
       write(leaves.leaves, of: tree.format, root: tree.root, in: memory, to: &text)
     default: break
     }
-    return text
+    guard let first = leaves.firstLeftOut, let content = table.table?.any else { return (text, []) }
+    text += "# \(countText(leaves.leftOutCount, "row")) more, left out\n"
+    let cut = content.space.ranges(from: first, byteCount: .max).map {
+      TableGap(
+        .tooMany, .addresses(table.owner, $0), in: .level(content.format.levels), at: content.root)
+    }
+    return (text, cut)
   }
 
   /// A line for each leaf.
@@ -160,8 +170,18 @@ public struct DomainTranslationStruct: Sendable {
 
 /// Keeps the addresses of leaves.
 private struct LeafCollector: TableVisitor {
+  let limit: Int
   var leaves: [UInt64] = []
-  mutating func leaf(_ leaf: Leaf) { leaves.append(leaf.address) }
+  var leftOutCount = 0
+  var firstLeftOut: UInt64?
+
+  init(limit: Int) { self.limit = limit }
+
+  mutating func leaf(_ leaf: Leaf) {
+    if leaves.count < limit { return leaves.append(leaf.address) }
+    leftOutCount += 1
+    firstLeftOut = firstLeftOut ?? leaf.address
+  }
 }
 
 /// Keeps the raw entries of one walk by level; those of levels not reached are zero.

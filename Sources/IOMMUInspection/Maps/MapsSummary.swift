@@ -86,6 +86,7 @@ public struct MapsSummary: Sendable, Encodable {
     gaps = report.gaps
     clashes = report.clashes
     var known: [Table: Int] = [:]
+    var shares = report.shares(of: memory)
     report.forEachTable(in: memory) { maps in
       let table = maps.table
       let identity = table.table?.identity
@@ -99,9 +100,10 @@ public struct MapsSummary: Sendable, Encodable {
       }
       if let identity { known[identity] = rows.count }
       var counter = LeafCounter(table.table?.any)
-      var budget = EnumerationBudget(for: memory)
       // What ends the count has ended the runs before.
-      try? table.table?.forEachEntry(in: memory, budget: &budget, visitor: &counter)
+      shares.spend { budget in
+        try? table.table?.forEachEntry(in: memory, budget: &budget, visitor: &counter)
+      }
       rows.append(
         Row(
           table: table.name, heading: table.heading, runCount: maps.runs.count,
@@ -132,13 +134,14 @@ public struct MapsSummary: Sendable, Encodable {
     for clash in clashes { out.write(ink.bad(clash.text) + "\n") }
   }
 
-  enum CodingKeys: String, CodingKey { case tables, unknown, wrong }
+  enum CodingKeys: String, CodingKey { case tables, unknown, wrong, incomplete }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(rows, forKey: .tables)
     try container.encode(gaps, forKey: .unknown)
     try container.encode(clashes.map(\.text), forKey: .wrong)
+    try container.encode(blindness.incomplete, forKey: .incomplete)
   }
 }
 

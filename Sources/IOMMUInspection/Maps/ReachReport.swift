@@ -116,7 +116,7 @@ public struct ReachReport: Sendable, Encodable {
     target.byteCount <= 1 ? "\(target.lowerBound)" : target.text
   }
 
-  enum CodingKeys: String, CodingKey { case address, bytes, ways, tables, unknown }
+  enum CodingKeys: String, CodingKey { case address, bytes, ways, tables, unknown, incomplete }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
@@ -125,6 +125,7 @@ public struct ReachReport: Sendable, Encodable {
     try container.encode(ways, forKey: .ways)
     try container.encode(tables, forKey: .tables)
     try container.encode(blindness.gaps, forKey: .unknown)
+    try container.encode(blindness.incomplete, forKey: .incomplete)
   }
 
   /// Writes a line per way, and what could not be looked through.

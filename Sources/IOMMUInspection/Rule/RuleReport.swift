@@ -37,6 +37,8 @@ public struct RuleReport: Sendable {
 
   public let verdicts: [Verdict]
   public let conclusion: RuleConclusion
+  /// Where work was cut, in words: tables that lead to themselves, limits, findings that are not kept.
+  public let incomplete: [String]
   /// Somebody said which devices the kdump kernel needs.
   private let knowsNeeds: Bool
 
@@ -46,6 +48,11 @@ public struct RuleReport: Sendable {
     let check = RuleCheck(evidence: evidence, memory: memory)
     let verdicts = check.all()
     conclusion = RuleConclusion(verdicts)
+    incomplete =
+      Blindness(check.gaps).incomplete
+      + verdicts.filter(\.isTruncated).map {
+        "\($0.rule): only the first \(RuleVerdict.findingLimit) findings of a kind are kept"
+      }
     knowsNeeds = evidence.devices != nil
     // Of tables in scalable mode the requests that carry no PASID have a name with one too.
     let pasids = Dictionary(
@@ -109,6 +116,7 @@ public struct RuleReport: Sendable {
         out.write("  \(ink.faint("\(left) more\(verdict.isTruncated ? " at least" : "")"))\n")
       }
     }
+    for text in incomplete { out.write(ink.warning(text) + "\n") }
     if let reservation { out.write(reservation + "\n") }
     let conclusion =
       switch conclusion {
@@ -193,7 +201,7 @@ extension RuleReport: Encodable {
     }
   }
 
-  enum CodingKeys: String, CodingKey { case conclusion, text, rules }
+  enum CodingKeys: String, CodingKey { case conclusion, text, rules, incomplete }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
@@ -206,5 +214,6 @@ extension RuleReport: Encodable {
     try container.encode(word, forKey: .conclusion)
     try container.encode(conclusionText, forKey: .text)
     try container.encode(verdicts.map { VerdictJSON($0) }, forKey: .rules)
+    try container.encode(incomplete, forKey: .incomplete)
   }
 }

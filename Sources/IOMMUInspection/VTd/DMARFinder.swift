@@ -10,10 +10,11 @@ extension VTd {
     static var hardware: String { VTd.hardware }
     static var signature: StaticString? { "DMAR" }
 
-    var isExhausted: Bool { budget.isExhausted }
+    private var isFull = false
+    var isExhausted: Bool { isFull || budget.isExhausted }
 
     mutating func seeSignature(at address: PhysicalAddress) {
-      if places.count < KeptPages.limit { places.append(address) }
+      if places.count < KeptPages.limit { places.append(address) } else { isFull = true }
     }
 
     mutating func candidates(

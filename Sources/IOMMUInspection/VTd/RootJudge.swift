@@ -58,10 +58,13 @@ struct RootJudge<Memory: PhysicalMemory> {
     var shareLeft = EnumerationBudget(remainingTables: share)
     defer { budget.tables -= share - shareLeft.remainingTables }
     var seen: Set<Table> = []
-    for case let table? in tables.map(\.table) {
-      guard seen.insert(table.identity).inserted else { continue }
-      guard seen.count <= Self.treeLimit else { break }
-      trees.add(table, in: memory, budget: &shareLeft)
+    for used in tables {
+      guard let table = used.table, seen.insert(table.identity).inserted else { continue }
+      guard seen.count <= Self.treeLimit else {
+        trees.skip()
+        continue
+      }
+      trees.add(table, of: used.owner, in: memory, budget: &shareLeft)
     }
     return verdict(
       shell, unit, requesters: requesters.count, served: served.count, contexts: contexts,
@@ -98,6 +101,11 @@ struct RootJudge<Memory: PhysicalMemory> {
       candidate.reasons.append("\(countText(stray, "byte")) of context tables is no entry")
     }
     if isTranslating { candidate.reasons.append(trees.text) }
+    candidate.incomplete = trees.loops.map(\.text)
+    candidate.reasons += candidate.incomplete
+    if trees.skippedLoopCount > 0 {
+      candidate.reasons.append("\(trees.skippedLoopCount) more entries that lead back")
+    }
     let passThrough = tables.count(where: \.isPassThrough)
     if passThrough > 0 { candidate.reasons.append("\(passThrough) in pass-through") }
     return RootCandidate(
@@ -164,11 +172,23 @@ struct TreeSurvey: TableVisitor {
   private(set) var leafCount = 0
   private(set) var malformedCount = 0
   private(set) var absentCount = 0
+  /// The first entries that lead back to a table above them.
+  private(set) var loops: [TableGap] = []
+  private(set) var skippedLoopCount = 0
+  private var skippedTreeCount = 0
   private var obstaclesInTree = 0
+  private var owner = TableOwner.aperture
+
+  private static let loopLimit = 8
+
+  /// Counts a tree that is not looked at.
+  mutating func skip() { skippedTreeCount += 1 }
 
   mutating func add(
-    _ table: Table, in memory: some PhysicalMemory, budget: inout EnumerationBudget
+    _ table: Table, of owner: TableOwner, in memory: some PhysicalMemory,
+    budget: inout EnumerationBudget
   ) {
+    self.owner = owner
     obstaclesInTree = 0
     treeCount += 1
     do throws(EnumerationExhausted) {
@@ -185,14 +205,28 @@ struct TreeSurvey: TableVisitor {
 
   mutating func obstacle(_ obstacle: Obstacle) {
     obstaclesInTree += 1
-    if obstacle.end == .malformed { malformedCount += 1 } else { absentCount += 1 }
+    switch obstacle.cause {
+    case .malformed: malformedCount += 1
+    case .unreadable: absentCount += 1
+    case .loop(let loop):
+      var known = loops
+      // Addresses of a guest's tables count from 0 as all others do.
+      known.add(
+        TableGap(
+          .loop(loop),
+          .addresses(
+            owner,
+            IOVA(obstacle.address)..<IOVA(obstacle.address &+ obstacle.byteCount)),
+          in: .level(obstacle.level), at: obstacle.entryAddress))
+      if known.count <= Self.loopLimit { loops = known } else { skippedLoopCount += 1 }
+    }
   }
 
   /// Sound page tables of all, 0 to 1; a table that is missing from a dump counts half.
   var soundShare: Double {
     guard treeCount > 0 else { return 0 }
     let broken = treeCount - soundTreeCount
-    let forgiven = malformedCount == 0 ? 0.5 * Double(broken) : 0
+    let forgiven = malformedCount == 0 && loops.isEmpty ? 0.5 * Double(broken) : 0
     return (Double(soundTreeCount) + forgiven) / Double(treeCount)
   }
 
@@ -203,6 +237,9 @@ struct TreeSurvey: TableVisitor {
       parts.append("\(countText(malformedCount, "entry", plural: "entries")) malformed")
     }
     if absentCount > 0 { parts.append("\(countText(absentCount, "table")) not in this dump") }
+    if skippedTreeCount > 0 {
+      parts.append("\(countText(skippedTreeCount, "tree")) more not looked at")
+    }
     return parts.joined(separator: ", ")
   }
 }

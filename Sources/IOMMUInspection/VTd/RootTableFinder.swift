@@ -27,7 +27,7 @@ extension VTd {
         else { continue }
         roots.append(root)
       }
-      isExhausted = judge.isExhausted
+      isExhausted = judge.isExhausted || pages.isFull
       return OwnerJudge(crashKernel: crashKernel).judged(roots)
     }
 

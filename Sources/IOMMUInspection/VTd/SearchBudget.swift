@@ -15,7 +15,7 @@ struct SearchBudget: Equatable {
   /// 2^20 entries and 256 for each page, 1024 tables and 4 for each page; never more than a search
   /// of 1 GiB may take of entries, or one of 256 MiB of tables.
   init(for memory: some PhysicalMemory) {
-    let pages = min(memory.storedPageCount, 1 << 18)
+    let pages = min(memory.storedPageBound, 1 << 18)
     entries = min(1 << 26, 1 << 20 + 256 * Int(pages))
     tables = min(1 << 18, 1024 + 4 * pages)
   }

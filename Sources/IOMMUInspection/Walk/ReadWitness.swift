@@ -32,7 +32,7 @@ package struct ReadWitness<Base: PhysicalMemory>: PhysicalMemory {
   package func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int
   {
     // Safe: the caller's buffer goes on as it came.
-    let count = unsafe base.read(at: address, into: buffer)
+    let count = unsafe base.copyBytes(from: address, to: buffer)
     if count == 0, buffer.count > 0 { record.silentAddress = address }
     return count
   }

@@ -27,12 +27,14 @@ extension RuleCheck {
         inspector.enter("\(extent.kind)", extent.range, device: extent.device)
       }
     }
-    var budget = EnumerationBudget(for: memory)
     var seen: Set<Table> = []
-    for table in survey.tables {
+    let trees = survey.tables.compactMap { table in
       // A guest's own tables lie in its memory and are its business.
-      guard let tree = table.table?.host, seen.insert(tree.identity).inserted else { continue }
-      inspect(tree, of: table.owner, with: &inspector, budget: &budget)
+      table.table.map { (table.owner, $0.host) }
+    }.filter { seen.insert($0.1.identity).inserted }
+    var shares = EnumerationShares(EnumerationBudget(for: memory), treeCount: trees.count)
+    for (owner, tree) in trees {
+      shares.spend { inspect(tree, of: owner, with: &inspector, budget: &$0) }
     }
     if evidence.freedTables == nil {
       inspector.verdict.add(
@@ -48,22 +50,34 @@ extension RuleCheck {
     let space = tree.space
     inspector.owner = owner
     inspector.space = space
+    func add(_ gap: TableGap) {
+      inspector.verdict.add(RuleFinding(gap: machine.judged(gap, in: memory) ?? gap))
+    }
     func add(
       _ cause: TableGap.Cause, from address: UInt64, byteCount: UInt64, level: Int,
       at place: PhysicalAddress
     ) {
       for range in space.ranges(from: address, byteCount: byteCount) {
-        let gap = TableGap(cause, .addresses(owner, range), in: .level(level), at: place)
-        inspector.verdict.add(RuleFinding(gap: machine.judged(gap, in: memory) ?? gap))
+        add(TableGap(cause, .addresses(owner, range), in: .level(level), at: place))
       }
     }
     do throws(EnumerationExhausted) {
       try tree.forEachEntry(in: memory, budget: &budget, visitor: &inspector)
     } catch {
-      add(
-        .tooManyReferences, from: 0, byteCount: space.byteCount, level: error.level, at: error.table
-      )
+      space.gaps(from: error, of: owner).forEach(add)
     }
+    var loops: [TableGap] = []
+    for obstacle in inspector.loops {
+      guard case .loop(let loop) = obstacle.cause else { continue }
+      for range in space.ranges(from: obstacle.address, byteCount: obstacle.byteCount) {
+        loops.add(
+          TableGap(
+            .loop(loop), .addresses(owner, range), in: .level(obstacle.level),
+            at: obstacle.entryAddress))
+      }
+    }
+    loops.forEach(add)
+    inspector.loops = []
     for obstacle in inspector.unread {
       if machine.isAbsent(obstacle.entryAddress, in: memory) {
         add(
@@ -86,6 +100,8 @@ private struct TableInspector: TableVisitor {
   var verdict = RuleVerdict(.tablesSound)
   /// Entries where no memory answered; whether the dump lacks them remains to be seen.
   var unread: [Obstacle] = []
+  /// Entries that lead back, up to as many as are told.
+  var loops: [Obstacle] = []
 
   init(crashKernel: [Range<PhysicalAddress>], freed: [Range<PhysicalAddress>]) {
     self.crashKernel = crashKernel
@@ -120,9 +136,10 @@ private struct TableInspector: TableVisitor {
   mutating func leaves(_: LeafRun) {}
 
   mutating func obstacle(_ obstacle: Obstacle) {
-    switch obstacle.end {
+    switch obstacle.cause {
     case .unreadable: unread.append(obstacle)
-    default: add(obstacle, "has a reserved bit set")
+    case .loop: if loops.count <= RuleVerdict.findingLimit { loops.append(obstacle) }
+    case .malformed: add(obstacle, "has a reserved bit set")
     }
   }
 

@@ -82,5 +82,5 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
     [PhysicalAddress(0)..<PhysicalAddress(1 << UInt64(table.addressWidth))]
   }
 
-  public var storedPageCount: UInt64 { memory.storedPageCount }
+  public var storedPageCount: UInt64 { memory.storedPageBound }
 }

@@ -13,15 +13,28 @@ extension VTd.NestedTables {
     } catch {
       collector.add(error)
     }
-    for obstacle in leaves.missing {
+    for obstacle in leaves.obstacles {
+      if case .loop(let loop) = obstacle.cause {
+        // Told where the tables lie in memory, as all else is.
+        func host(_ address: PhysicalAddress) -> PhysicalAddress {
+          guest.hostAddress(of: address) ?? address
+        }
+        collector.addGap(
+          .loop(TableLoop(from: host(loop.table), to: host(loop.target))),
+          from: obstacle.address, byteCount: obstacle.byteCount, level: obstacle.level,
+          at: host(obstacle.entryAddress))
+        continue
+      }
       // What the second stage refuses is no gap: hardware gets no further either.
       guard let place = guest.absentHostAddress(for: obstacle.entryAddress) else { continue }
       collector.addGap(
         from: obstacle.address, byteCount: obstacle.byteCount, level: obstacle.level, at: place)
     }
     do throws(EnumerationExhausted) {
-      for leaf in leaves.leaves {
-        try collect(leaf, into: &collector, from: memory, budget: &budget)
+      for run in leaves.runs {
+        for index in 0..<run.count {
+          try collect(run[index], into: &collector, from: memory, budget: &budget)
+        }
       }
     } catch {
       collector.add(error)
@@ -39,7 +52,9 @@ extension VTd.NestedTables {
     var offset: UInt64 = 0
     while offset >> UInt64(leaf.sizeLog2) == 0 {
       guard budget.remainingTables > 0 else {
-        throw EnumerationExhausted(root: firstStage.root, table: leaf.page, level: leaf.level)
+        throw EnumerationExhausted(
+          root: firstStage.root, table: leaf.page, level: leaf.level,
+          address: leaf.address + offset)
       }
       budget.remainingTables -= 1
       let address = leaf.page.rawValue + offset
@@ -67,11 +82,13 @@ extension VTd.NestedTables {
 
 /// Collects first-stage leaves, whose pages are guest addresses.
 private struct GuestLeaves: TableVisitor {
-  var leaves: [Leaf] = []
-  var missing: [Obstacle] = []
+  var runs: [LeafRun] = []
+  /// Entries that are missing, and loops.
+  var obstacles: [Obstacle] = []
 
-  mutating func leaf(_ leaf: Leaf) { leaves.append(leaf) }
+  mutating func leaf(_: Leaf) {}
+  mutating func leaves(_ run: LeafRun) { runs.append(run) }
   mutating func obstacle(_ obstacle: Obstacle) {
-    if obstacle.end == .unreadable { missing.append(obstacle) }
+    if obstacle.cause != .malformed { obstacles.append(obstacle) }
   }
 }

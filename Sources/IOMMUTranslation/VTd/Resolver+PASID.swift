@@ -53,15 +53,18 @@ extension VTd.Resolver {
       entry, at: place, in: .upper(VTd.pasidTable), index: pasid.tableIndex,
       as: limits)
     isReported = isReported && !entry.suppressesFaultReports
-    guard entry.isPresent else { return fault(.pasidEntryNotPresent) }
-    guard !entry.withoutUnusedPointers.overlaps(pasidReserved) else {
-      return fault(.pasidEntryReserved)
-    }
-    guard limits.supports(entry) else { return fault(.pasidEntryInvalid) }
+    if let reason = refusal(of: entry) { return fault(reason) }
     return .success(
       VTd.PASIDEntry(
         entry: entry,
         isReported: !directory.suppressesFaultReports && !entry.suppressesFaultReports))
+  }
+
+  /// Why no request goes through a PASID table entry, whoever sends it; `nil` when some may.
+  func refusal(of entry: VTd.PASIDTableEntry) -> VTd.FaultReason? {
+    guard entry.isPresent else { return .pasidEntryNotPresent }
+    guard !entry.withoutUnusedPointers.overlaps(pasidReserved) else { return .pasidEntryReserved }
+    return limits.supports(entry) ? nil : .pasidEntryInvalid
   }
 
   // MARK: 5. The route

@@ -6,12 +6,13 @@ extension VTd {
   /// Follows present entries whether or not the unit would take them. What memory does not hold is
   /// listed, never taken for empty.
   package struct UpperTables: Sendable {
-    /// Every table, once for each who uses it, from the root down.
+    /// Every table, once for each who uses it, from the root down; PASID tables without a legal entry,
+    /// which nobody can use, once.
     package var tables: [UpperTable] = []
     /// The requesters whose root and context entries are present, ascending.
     package var requesters: [Requester] = []
-    /// Address spaces whose PASID entries are present, in the order of ``requesters``; none in legacy
-    /// mode.
+    /// Address spaces whose directory and PASID entries are legal, in the order of ``requesters``; none
+    /// in legacy mode. No request can be translated in any other.
     package var addressSpaces: [AddressSpace] = []
     /// Entries where no memory answers, and what was left out for its number.
     package var gaps: [TableGap] = []
@@ -25,8 +26,9 @@ extension VTd {
     package var isForRequestsWithoutPASID: Bool
   }
 
-  /// More address spaces than this are left out, those that turn out to be broken included: no
-  /// machine has so many, a broken dump may.
+  /// More address spaces that requests with PASID may be translated in are left out, and said to be: no
+  /// machine has so many, a broken dump may. What cannot translate counts for nothing, and that for
+  /// requests without PASID is never left out.
   package static let addressSpaceLimit = 1 << 18
 }
 
@@ -47,10 +49,14 @@ extension VTd.Unit {
   /// Everything above the page tables.
   ///
   /// - Complexity: O(256 contexts for each bus present); in scalable mode O(entries of the PASID
-  ///   directories and tables of all requesters), each directory and table read once, and at most
-  ///   2^24 directory entries: directories of a broken dump may overlap in thousands of ways.
-  package func upperTables(in memory: some PhysicalMemory) -> VTd.UpperTables {
-    var scan = VTd.UpperTableScan(self, memory)
+  ///   directories and tables), each page of them read once, however many directories of a broken dump
+  ///   overlap there.
+  ///
+  /// - Parameter limit: The most address spaces for requests with PASID.
+  package func upperTables(
+    in memory: some PhysicalMemory, limit: Int = VTd.addressSpaceLimit
+  ) -> VTd.UpperTables {
+    var scan = VTd.UpperTableScan(self, memory, limit)
     return scan.all()
   }
 
@@ -128,12 +134,11 @@ extension DomainClash {
 
   /// Tags that several tables of a unit have, in the order of the tables.
   fileprivate static func all(among tables: [DMATable]) -> [DomainClash] {
-    var starts: [Tag: [Start]] = [:]
+    var starts: [Tag: Set<Start>] = [:]
     var clashes: [Tag: DomainClash] = [:]
     var order: [Tag] = []
     func add(_ table: DMATable, _ tag: Tag, _ start: Start) {
-      if starts[tag, default: []].contains(start) { return }
-      starts[tag, default: []].append(start)
+      guard starts[tag, default: []].insert(start).inserted else { return }
       if clashes[tag] == nil {
         clashes[tag] = DomainClash(domainID: tag.domainID, tables: [])
         order.append(tag)
@@ -173,21 +178,45 @@ extension VTd {
     let unit: VTd.Unit
     let memory: Memory
     private let isScalable: Bool
-    private var directories: [Directory: Entries] = [:]
-    private var members: [PhysicalAddress: Entries] = [:]
-    private var entriesLeft = 1 << 24
+    private let resolver: VTd.Resolver
+    private var directories: [PhysicalAddress: DirectoryPage] = [:]
+    private var members: [PhysicalAddress: Members] = [:]
+    private var spacesLeft: Int
+    /// Pages of directories and PASID tables that may still be kept: of the pages that a dump stores no
+    /// more can be any.
+    private var pagesLeft: UInt64
+    /// What answers; empty in legacy mode.
+    private let backed: [Range<PhysicalAddress>]
 
-    struct Directory: Hashable {
-      var address: PhysicalAddress
-      var entryCount: UInt32
-    }
-
-    /// The entries of a table that are present, with what they point to, and those that are missing.
-    struct Entries {
-      var present: [(index: UInt32, table: PhysicalAddress)] = []
-      var missing: [ClosedRange<UInt32>] = []
+    /// A page of a PASID directory: 512 entries.
+    private struct DirectoryPage {
+      typealias Pointer = (index: UInt32, table: PhysicalAddress)
+      /// Entries whose tables have a legal entry.
+      var live: [Pointer] = []
+      /// Entries whose tables have none, but some that are missing.
+      var unknown: [Pointer] = []
+      /// Legal entries whose tables have neither.
+      var dead: [Pointer] = []
+      var missing = Entries()
       /// Entries from here on were not looked at.
       var limit: UInt32?
+    }
+
+    /// A PASID table: the entries that are legal, and those that are missing.
+    private struct Members {
+      var legal: [UInt32] = []
+      var missing = Entries()
+    }
+
+    /// The entries of a table that are missing.
+    struct Entries {
+      private(set) var missing: [ClosedRange<UInt32>] = []
+
+      static func all(_ count: UInt32) -> Entries {
+        var entries = Entries()
+        entries.missing = [0...count - 1]
+        return entries
+      }
 
       mutating func addMissing(_ index: UInt32) {
         if let last = missing.last, last.upperBound + 1 == index {
@@ -198,10 +227,15 @@ extension VTd {
       }
     }
 
-    init(_ unit: VTd.Unit, _ memory: Memory) {
+    init(_ unit: VTd.Unit, _ memory: Memory, _ limit: Int = VTd.addressSpaceLimit) {
+      spacesLeft = limit
       self.unit = unit
       self.memory = memory
       isScalable = unit.rootTableAddress.mode == .scalable
+      resolver = VTd.Resolver(unit)
+      // Safe: there are fewer than 2^52 pages.
+      pagesLeft = isScalable ? 1 << 18 + memory.storedPageBound : 0
+      backed = isScalable ? memory.backedRanges : []
     }
 
     private func table(
@@ -310,110 +344,275 @@ extension VTd {
     mutating func all() -> VTd.UpperTables {
       var all = contexts()
       guard isScalable else { return all }
-      for requester in all.requesters {
-        guard
-          let contexts = contextTable(of: requester),
-          let context = VTd.ScalableContextEntry(
-            from: memory, at: contextEntryAddress(requester.deviceFunction, in: contexts))
-        else { continue }
-        guard all.addressSpaces.count < VTd.addressSpaceLimit,
-          all.tables.count < VTd.addressSpaceLimit
-        else {
-          all.gaps.append(
-            TableGap(
-              .tooMany, .requesters(requester.rawValue...UInt16.max),
-              in: .upper(VTd.pasidDirectory), at: context.pasidDirectory))
-          return all
-        }
-        addAddressSpaces(of: requester, context, to: &all)
-      }
+      for requester in all.requesters { addAddressSpaces(of: requester, to: &all) }
       return all
     }
 
-    private mutating func addAddressSpaces(
-      of requester: Requester, _ context: VTd.ScalableContextEntry, to all: inout VTd.UpperTables
-    ) {
-      let directory = Directory(
-        address: context.pasidDirectory, entryCount: context.pasidLimit / 64)
-      let entries = entries(of: directory)
+    private mutating func addAddressSpaces(of requester: Requester, to all: inout VTd.UpperTables) {
+      guard let contexts = contextTable(of: requester),
+        let entry = VTd.ScalableContextEntry(
+          from: memory, at: contextEntryAddress(requester.deviceFunction, in: contexts))
+      else { return }
+      let directory = entry.pasidDirectory
+      let entryCount = entry.pasidLimit / 64
       all.tables.append(
         table(
-          .pasidDirectory(requester), directory.address,
-          byteCount: UInt64(directory.entryCount) * UInt64(VTd.PASIDDirectoryEntry.byteCount)))
-      func gap(
+          .pasidDirectory(requester), directory,
+          byteCount: UInt64(entryCount) * UInt64(VTd.PASIDDirectoryEntry.byteCount)))
+      var observer = Unobserved()
+      // A context entry that is not legal lets nothing pass, whatever lies below.
+      guard
+        case .success(.scalable(let context)) = resolver.context(
+          of: requester, in: memory, observer: &observer)
+      else { return }
+      // Without PASIDE there are no requests but those without PASID.
+      let count = min(entryCount, context.allowsPASIDs ? reach : 0)
+      var look = Look(requester: requester, own: context.requesterPASID)
+      var next: UInt32 = 0
+      while next < count, look.leftOut == nil {
+        add(&look, of: directory, next..<min(count, next + Self.entriesPerPage), to: &all)
+        next = min(count, look.leftOut.map { $0 + 1 } ?? next + Self.entriesPerPage)
+      }
+      // That one is never left out.
+      let own = UInt32(look.own.directoryIndex)
+      if own >= next { add(&look, of: directory, own..<own + 1, isForOwnAlone: true, to: &all) }
+      look.finish(count: count, directory: directory, to: &all)
+    }
+
+    private static var entriesPerPage: UInt32 {
+      UInt32(PageCount.pageByteCount) / UInt32(VTd.PASIDDirectoryEntry.byteCount)
+    }
+
+    /// Directory entries that PASIDs of the unit's width can name.
+    private var reach: UInt32 {
+      let limits = unit.limits
+      guard limits.features.contains(.pasids) else { return .max }
+      return max(1, 1 << UInt32(limits.pasidBits) / 64)
+    }
+
+    /// A look at one requester's address spaces.
+    private struct Look {
+      let requester: Requester
+      /// The PASID of requests that carry none.
+      let own: PASID
+      /// The first directory entry with address spaces that are left out.
+      var leftOut: UInt32?
+      private var gaps: [TableGap] = []
+      /// PASIDs of gaps that are not listed.
+      private var unlisted: ClosedRange<UInt32>?
+
+      init(requester: Requester, own: PASID) {
+        self.requester = requester
+        self.own = own
+      }
+
+      /// Gaps of a unit that are told one by one; behind them one stands for all of a requester's.
+      private static var gapLimit: Int { 1 << 16 }
+
+      /// - Parameter known: How many gaps others have.
+      /// - Returns: Whether more can be listed.
+      @discardableResult
+      mutating func add(
         _ cause: TableGap.Cause, _ pasids: ClosedRange<UInt32>, _ kind: UpperTableKind,
-        _ address: PhysicalAddress
-      ) {
-        all.gaps.append(
+        _ address: PhysicalAddress, known: Int
+      ) -> Bool {
+        guard known + gaps.count < Self.gapLimit || gaps.isEmpty else {
+          unlisted =
+            min(
+              pasids.lowerBound, unlisted?.lowerBound ?? .max)...max(
+              pasids.upperBound, unlisted?.upperBound ?? 0)
+          return false
+        }
+        gaps.append(
           TableGap(cause, .addressSpaces(requester, pasids), in: .upper(kind), at: address))
+        return true
       }
-      for missing in entries.missing {
-        gap(
-          .absent, missing.lowerBound * 64...missing.upperBound * 64 + 63, VTd.pasidDirectory,
-          VTd.Unit.directoryEntryAddress(in: directory.address, PASID(missing.lowerBound * 64)))
-      }
-      for (index, start) in entries.present {
-        let first = index * 64
-        guard all.tables.count < VTd.addressSpaceLimit else {
-          return gap(
-            .tooMany, first...directory.entryCount * 64 - 1, VTd.pasidDirectory, directory.address)
+
+      /// Adds what is not known to all else.
+      func finish(count: UInt32, directory: PhysicalAddress, to all: inout VTd.UpperTables) {
+        all.gaps += gaps
+        var cut = unlisted
+        if let leftOut, leftOut < count {
+          cut =
+            min(
+              leftOut * 64, cut?.lowerBound ?? .max)...max(
+              count * 64 - 1, cut?.upperBound ?? 0)
         }
-        all.tables.append(table(.pasids(requester, first: PASID(first)), start))
-        let members = addressSpaces(of: start)
-        for (member, _) in members.present where all.addressSpaces.count < VTd.addressSpaceLimit {
-          all.addressSpaces.append(
-            VTd.AddressSpace(
-              requester: requester, pasid: PASID(first + member),
-              isForRequestsWithoutPASID: PASID(first + member) == context.requesterPASID))
-        }
-        for missing in members.missing {
-          gap(
-            .absent, first + missing.lowerBound...first + missing.upperBound, VTd.pasidTable,
-            VTd.Unit.pasidEntryAddress(in: start, PASID(missing.lowerBound)))
-        }
-      }
-      if let limit = entries.limit {
-        gap(
-          .tooMany, limit * 64...directory.entryCount * 64 - 1, VTd.pasidDirectory,
-          directory.address)
+        guard let cut else { return }
+        all.gaps.append(
+          TableGap(
+            .tooMany, .addressSpaces(requester, cut), in: .upper(VTd.pasidDirectory), at: directory)
+        )
       }
     }
 
-    /// The entries of a PASID directory, each for 64 PASIDs.
-    private mutating func entries(of directory: Directory) -> Entries {
-      if let known = directories[directory] { return known }
-      var entries = Entries()
-      for index in 0..<directory.entryCount {
-        guard entriesLeft > 0 else {
-          entries.limit = index
+    /// Adds the address spaces of part of a directory's page.
+    private mutating func add(
+      _ look: inout Look, of directory: PhysicalAddress, _ range: Range<UInt32>,
+      isForOwnAlone: Bool = false, to all: inout VTd.UpperTables
+    ) {
+      let start = range.lowerBound / Self.entriesPerPage * Self.entriesPerPage
+      let place = VTd.Unit.directoryEntryAddress(in: directory, PASID(start * 64))
+      let isNew = directories[place] == nil
+      let page = directoryPage(at: place)
+      if isNew {
+        for (index, table) in page.dead where range.contains(start + index) {
+          all.tables.append(
+            self.table(.pasids(look.requester, first: PASID((start + index) * 64)), table))
+        }
+      }
+      for missing in page.missing.missing {
+        let first = max(start + missing.lowerBound, range.lowerBound)
+        let last = min(start + missing.upperBound, range.upperBound - 1)
+        guard first <= last else { continue }
+        let isListed = look.add(
+          .absent, first * 64...last * 64 + 63, VTd.pasidDirectory,
+          VTd.Unit.directoryEntryAddress(in: directory, PASID(first * 64)), known: all.gaps.count)
+        guard isListed else { break }
+      }
+      for (index, table) in page.unknown where range.contains(start + index) {
+        guard add(&look, start + index, table, isForOwnAlone, to: &all) else {
+          // As much as that of the rest, so that nobody has to go through it.
+          look.add(
+            .absent, (start + index) * 64...range.upperBound * 64 - 1, VTd.pasidTable, table,
+            known: all.gaps.count)
           break
         }
-        entriesLeft -= 1
-        let place = VTd.Unit.directoryEntryAddress(in: directory.address, PASID(index * 64))
-        if let entry = VTd.PASIDDirectoryEntry(from: memory, at: place) {
-          if entry.isPresent { entries.present.append((index, entry.pasidTable)) }
-        } else {
-          entries.addMissing(index)
-        }
       }
-      directories[directory] = entries
-      return entries
+      for (index, table) in page.live where range.contains(start + index) {
+        add(&look, start + index, table, isForOwnAlone, to: &all)
+        if look.leftOut != nil { break }
+      }
+      if let limit = page.limit, start + limit < range.upperBound {
+        look.leftOut = min(look.leftOut ?? .max, max(start + limit, range.lowerBound))
+      }
     }
 
-    /// The entries of a PASID table.
-    private mutating func addressSpaces(of table: PhysicalAddress) -> Entries {
+    /// Adds the address spaces of a PASID table.
+    ///
+    /// - Returns: Whether all of its gaps are listed.
+    @discardableResult
+    private mutating func add(
+      _ look: inout Look, _ index: UInt32, _ start: PhysicalAddress, _ isForOwnAlone: Bool,
+      to all: inout VTd.UpperTables
+    ) -> Bool {
+      guard let members = members(of: start) else { return true }
+      let first = index * 64
+      var isUsed = false
+      for member in members.legal {
+        let pasid = PASID(first + member)
+        let isOwn = pasid == look.own
+        guard isOwn || !isForOwnAlone else { continue }
+        if !isOwn {
+          guard spacesLeft > 0 else {
+            look.leftOut = index
+            continue
+          }
+          spacesLeft -= 1
+        }
+        isUsed = true
+        all.addressSpaces.append(
+          VTd.AddressSpace(
+            requester: look.requester, pasid: pasid, isForRequestsWithoutPASID: isOwn))
+      }
+      var isListed = true
+      for missing in members.missing.missing {
+        let pasids = first + missing.lowerBound...first + missing.upperBound
+        guard !isForOwnAlone || pasids.contains(look.own.rawValue) else { continue }
+        isUsed = true
+        isListed =
+          look.add(
+            .absent, pasids, VTd.pasidTable,
+            VTd.Unit.pasidEntryAddress(in: start, PASID(missing.lowerBound)), known: all.gaps.count)
+          && isListed
+      }
+      if isUsed {
+        all.tables.append(table(.pasids(look.requester, first: PASID(first)), start))
+      }
+      return isListed
+    }
+
+    /// What a page of a directory says.
+    private mutating func directoryPage(at place: PhysicalAddress) -> DirectoryPage {
+      if let known = directories[place] { return known }
+      var page = DirectoryPage()
+      switch content(ofPage: place) {
+      case .absent:
+        page.missing = .all(Self.entriesPerPage)
+        return page
+      case .zeros: return page
+      case .bytes: break
+      }
+      guard pagesLeft > 0 else {
+        page.limit = 0
+        return page
+      }
+      pagesLeft -= 1
+      for index in 0..<Self.entriesPerPage {
+        guard
+          let entry = VTd.PASIDDirectoryEntry(
+            from: memory, at: VTd.Unit.directoryEntryAddress(in: place, PASID(index * 64)))
+        else {
+          page.missing.addMissing(index)
+          continue
+        }
+        guard entry.isPresent, !entry.overlaps(resolver.directoryReserved) else { continue }
+        let pointer = (index, entry.pasidTable)
+        guard let members = members(of: entry.pasidTable) else {
+          page.limit = index
+          break
+        }
+        if !members.legal.isEmpty {
+          page.live.append(pointer)
+        } else if !members.missing.missing.isEmpty {
+          page.unknown.append(pointer)
+        } else {
+          page.dead.append(pointer)
+        }
+      }
+      directories[place] = page
+      return page
+    }
+
+    /// The entries of a PASID table; `nil` when too many tables were read before.
+    private mutating func members(of table: PhysicalAddress) -> Members? {
       if let known = members[table] { return known }
-      var entries = Entries()
+      var entries = Members()
+      switch content(ofPage: table) {
+      case .absent:
+        entries.missing = .all(64)
+        return entries
+      case .zeros: return entries
+      case .bytes: break
+      }
+      guard pagesLeft > 0 else { return nil }
+      pagesLeft -= 1
       for index in UInt32(0)..<64 {
         let place = VTd.Unit.pasidEntryAddress(in: table, PASID(index))
         if let entry = VTd.PASIDTableEntry(from: memory, at: place) {
-          if entry.isPresent { entries.present.append((index, place)) }
+          if resolver.refusal(of: entry) == nil { entries.legal.append(index) }
         } else {
-          entries.addMissing(index)
+          entries.missing.addMissing(index)
         }
       }
       members[table] = entries
       return entries
+    }
+
+    private enum PageContent { case absent, zeros, bytes }
+
+    /// Whether there is anything to read in a page. Zeros that a dump claims to hold cost it nothing,
+    /// and are to cost nothing here.
+    private func content(ofPage place: PhysicalAddress) -> PageContent {
+      let (end, isLast) = place.rawValue.addingReportingOverflow(PageCount.pageByteCount)
+      let index = backed.partitioningIndex { $0.upperBound > place }
+      guard index < backed.count, isLast || backed[index].lowerBound.rawValue < end else {
+        return .absent
+      }
+      guard let bytes = memory.bytes(at: place, count: Int(PageCount.pageByteCount)) else {
+        return .bytes
+      }
+      return bytes.allSatisfy { $0 == 0 } ? .zeros : .bytes
     }
   }
 }

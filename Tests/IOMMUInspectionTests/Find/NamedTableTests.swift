@@ -81,9 +81,13 @@ import Testing
         .translate(Requester("00:03.0")!, IOVA(0x1234), access: .read, in: memory)
         == .mapped(PhysicalAddress(0x4_0234), byteCount: 1))
     #expect(found.as(VTd.Unit.self)?.base == PhysicalAddress(0))
-    let scalable = try unit("vtd-scalable:10000@fed91000", in: memory).as(VTd.Unit.self)
-    #expect(scalable?.rootTableAddress.rawValue == 0x1_0400)
-    #expect(scalable?.base == PhysicalAddress(0xfed9_1000))
+    let legacy = try unit("vtd-legacy:10000@fed91000", in: memory).as(VTd.Unit.self)
+    #expect(legacy?.rootTableAddress.rawValue == 0x1_0000)
+    #expect(legacy?.base == PhysicalAddress(0xfed9_1000))
+    #expect(
+      refusal("vtd-scalable:10000", in: memory)
+        == "its entries lead to no device in this mode, and to devices in the other; write "
+        + "vtd-legacy:0x10000")
     #expect(
       refusal("10800", in: memory)
         == "no page of the dump begins there; 'iommu find' lists root tables")
