@@ -11,22 +11,23 @@ public struct MapsReport: Sendable {
   public let tables: [DMATable]
   /// What lies above the page tables and is not known, as far as it concerns these tables.
   public let gaps: [TableGap]
-  /// Different tables under one number, as far as it concerns these tables.
-  public let clashes: [DomainClash]
+  /// What is wrong with tables, as far as it concerns these: entries that stop every request, different
+  /// tables under one number.
+  public let wrong: [String]
 
   /// All tables of a machine.
   public init(all machine: Machine, in memory: some PhysicalMemory) {
     let all = machine.tables(in: memory)
-    self.init(machine, all.tables, all.gaps, all.clashes)
+    self.init(machine, all.tables, all.gaps, all.wrong)
   }
 
   private init(
-    _ machine: Machine, _ tables: [DMATable], _ gaps: [TableGap], _ clashes: [DomainClash]
+    _ machine: Machine, _ tables: [DMATable], _ gaps: [TableGap], _ wrong: [String]
   ) {
     self.machine = machine
     self.tables = tables
     self.gaps = gaps
-    self.clashes = clashes
+    self.wrong = wrong
   }
 
   /// Selects the tables of a machine.
@@ -64,7 +65,10 @@ public struct MapsReport: Sendable {
     let clashes = all.clashes.filter { clash in
       tables.contains { $0.domainID == clash.domainID }
     }
-    self.init(machine, tables, gaps, clashes)
+    let damages = all.damages.filter { damage in
+      device.map { damage.concerns($0) } ?? false
+    }
+    self.init(machine, tables, gaps, damages.map(\.text) + clashes.map(\.text))
   }
 
   /// Hands out the tables one by one with their runs.
@@ -125,7 +129,7 @@ public struct MapsReport: Sendable {
       blindness.add(maps.gaps)
     }
     for gap in blindness.gaps { out.write("#unknown\t\(gap.subjectText)\t\(gap.causeText)\n") }
-    for clash in clashes { out.write("#wrong\t\(clash.text)\n") }
+    for text in wrong { out.write("#wrong\t\(text)\n") }
     return blindness
   }
 
@@ -141,8 +145,12 @@ public struct MapsReport: Sendable {
     blindness.write(to: &out, ink: ink)
     guard !tables.isEmpty else {
       if blindness.isEmpty {
-        out.write("no table is in force: devices reach physical memory directly, or not at all\n")
+        out.write(
+          machine.units.contains(where: \.model.blocksDevices)
+            ? "no device has a table: requests are blocked\n"
+            : "no table is in force: devices reach physical memory directly\n")
       }
+      writeWrong(to: &out, ink: ink)
       return blindness
     }
     var isFirst = blindness.isEmpty
@@ -152,16 +160,20 @@ public struct MapsReport: Sendable {
       maps.writeText(to: &out, ink: ink)
       blindness.add(maps.gaps)
     }
-    if !clashes.isEmpty { out.write("\n") }
-    for clash in clashes { out.write(ink.bad(clash.text) + "\n") }
+    if !wrong.isEmpty { out.write("\n") }
+    writeWrong(to: &out, ink: ink)
     return blindness
+  }
+
+  private func writeWrong(to out: inout some TextOutputStream, ink: Ink) {
+    MapsSummary.write(wrong, to: &out, ink: ink)
   }
 
   /// Everything at once, for an encoder.
   public func encodable(in memory: some PhysicalMemory) -> MapsDocument {
     var all: [TableMaps] = []
     forEachTable(in: memory) { all.append($0) }
-    return MapsDocument(tables: all, unknown: gaps, wrong: clashes.map(\.text))
+    return MapsDocument(tables: all, unknown: gaps, wrong: wrong)
   }
 }
 
@@ -170,7 +182,7 @@ public struct MapsDocument: Sendable, Encodable {
   public var tables: [TableMaps]
   /// What lies above the page tables and is not known; what is not known of a table stands there.
   public var unknown: [TableGap]
-  /// Different tables under one number, in words.
+  /// What is wrong with tables, in words.
   public var wrong: [String]
 
   public var blindness: Blindness { Blindness(unknown + tables.flatMap(\.gaps)) }

@@ -11,6 +11,8 @@ struct TableSurvey {
   let unanswered: [TableGap]
   /// Different tables under one number.
   let clashes: [DomainClash]
+  /// Entries above the page tables that stop every request.
+  let damages: [TableDamage]
   /// One for all tables that are the same mappings: a broken dump may have thousands of them.
   private let findings: [Table: Findings]
 
@@ -51,6 +53,7 @@ struct TableSurvey {
     gaps = all.gaps
     unanswered = all.unanswered
     clashes = all.clashes
+    damages = all.damages
     self.findings = findings
   }
 

@@ -83,6 +83,11 @@ public protocol TableVisitor {
   /// A table of `level` at `table`, reached for addresses from `address` on. Called before its
   /// entries.
   mutating func enter(table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64)
+  /// The same, with what all entries above the table allow together. Who does not ask need not say what
+  /// becomes of it.
+  mutating func enter(
+    table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64,
+    permissions: Permissions)
   /// An entry that maps a page.
   mutating func leaf(_ leaf: Leaf)
   /// Entries next to each other of which each maps the page after the one before. Who is only told
@@ -96,6 +101,12 @@ extension TableVisitor {
   public mutating func enter(
     table _: PhysicalAddress, byteCount _: UInt64, level _: Int, address _: UInt64
   ) {}
+  public mutating func enter(
+    table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64,
+    permissions _: Permissions
+  ) {
+    enter(table: table, byteCount: byteCount, level: level, address: address)
+  }
   public mutating func leaves(_ run: LeafRun) {
     for index in 0..<run.count { leaf(run[index]) }
   }

@@ -160,11 +160,17 @@ public struct TablesInForce: Sendable {
   public var unanswered: [TableGap]
   /// Different tables of a unit under one number.
   public var clashes: [DomainClash]
+  /// Entries above the page tables that stop every request.
+  public var damages: [TableDamage]
+
+  /// What is wrong with tables and no single mapping of them, in words.
+  public var wrong: [String] { damages.map(\.text) + clashes.map(\.text) }
 
   public init(
     tables: [DMATable] = [], others: [DMATable] = [], gaps: [TableGap] = [],
-    unanswered: [TableGap] = [], clashes: [DomainClash] = []
+    unanswered: [TableGap] = [], clashes: [DomainClash] = [], damages: [TableDamage] = []
   ) {
+    self.damages = damages
     self.tables = tables
     self.others = others
     self.gaps = gaps
@@ -222,11 +228,11 @@ extension Machine {
   /// Whether any unit translates any device's requests, as far as is known.
   public var translates: Bool { units.contains { $0.model.translates } }
 
-  /// Whether nobody knows what lies at an address where no word answers: the dump left it out, and
-  /// nothing says that the machine has no memory there.
+  /// Whether nobody knows what lies at an address where an entry or a word does not answer: the dump left
+  /// out a byte of it, and nothing says that the machine has no memory there.
   public func isAbsent(_ address: PhysicalAddress, in memory: some PhysicalMemory) -> Bool {
-    memory.isAbsent(at: address)
-      && (ram.isEmpty || ram.contains { $0.contains(address) })
+    let silent = memory.firstSilentByte(from: address)
+    return memory.isAbsent(at: silent) && (ram.isEmpty || ram.contains { $0.contains(silent) })
   }
 
   /// A gap that a unit found, with what the dump says of it; `nil` where the machine has no memory
@@ -235,7 +241,7 @@ extension Machine {
     guard gap.cause == .absent else { return gap }
     guard isAbsent(gap.address, in: memory) else { return nil }
     var gap = gap
-    gap.presence = memory.presence(of: gap.address)
+    gap.presence = memory.presence(of: memory.firstSilentByte(from: gap.address))
     return gap
   }
 
@@ -250,6 +256,7 @@ extension Machine {
       let own = unit.model.tables(in: memory)
       found += own.tables.map { (index, $0) }
       all.clashes += own.clashes
+      all.damages += own.damages
       for gap in own.gaps {
         if let gap = judged(gap, in: memory) {
           all.gaps.append(gap)
@@ -295,6 +302,17 @@ extension Machine {
   private struct RivalKey: Hashable {
     var unit: Int
     var owner: TableOwner
+  }
+
+  /// The addresses that the requests of a table's owner reach as they are, past the table; half-open,
+  /// ascending.
+  package func passing(
+    _ table: DMATable, in memory: some PhysicalMemory
+  ) -> [Range<UInt64>] {
+    let route = table.owner.device.flatMap { device in
+      try? serving(device).resolve(device.requester, pasid: table.pasid, in: memory).route
+    }
+    return route?.passing ?? []
   }
 
   /// The units that may have a table's owner behind them; `nil` where nobody knows whose it is.

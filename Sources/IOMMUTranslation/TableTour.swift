@@ -77,7 +77,9 @@ struct TableTour {
     defer { path.removeLast() }
     let size = Format.Entry.byteCount
     let count = format.entryCount(level: level)
-    visitor.enter(table: table, byteCount: count * UInt64(size), level: level, address: address)
+    visitor.enter(
+      table: table, byteCount: count * UInt64(size), level: level, address: address,
+      permissions: permissions)
     guard address < limit else { return }
     let end = min(count, (limit - 1 - address) >> UInt64(format.sizeLog2(level: level)) + 1)
     let place = Place(table: table, level: level, address: address, permissions: permissions)

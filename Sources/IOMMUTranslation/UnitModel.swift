@@ -38,6 +38,12 @@ package protocol UnitModel: Hashable, Sendable {
   /// What the unit's interrupt remapping table says; `nil` where it has none in force, or nobody knows.
   func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings?
 
+  /// Why nobody knows which interrupt remapping table is in force, if any; `nil` where that is known.
+  var unknownInterruptTable: String? { get }
+
+  /// Whether interrupts may be posted into memory.
+  var mayPostInterrupts: Bool { get }
+
   /// Memory that the CPU reaches through the unit; `nil` where it reaches all memory past it.
   var cpuAperture: CPUAperture? { get }
 
@@ -48,6 +54,8 @@ package protocol UnitModel: Hashable, Sendable {
 extension UnitModel {
   package func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
   package var cpuAperture: CPUAperture? { nil }
+  package var unknownInterruptTable: String? { nil }
+  package var mayPostInterrupts: Bool { false }
   package func ambiguity(of _: TableOwner) -> TableGap? { nil }
   package func interruptMappings(in _: some PhysicalMemory) -> InterruptMappings? { nil }
 }

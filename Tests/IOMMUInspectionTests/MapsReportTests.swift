@@ -22,6 +22,7 @@ import Testing
         00:03.1\t0x12000\t0x1000\t0x52000\t-w
         00:03.1\t0x200000\t0x200000\t0x400000\trw
         00:04.0\t*\t*\tpass-through\trw
+        #wrong\t\(SmallMachine.damage)
         #table\tiova\tbytes\tphysical\taccess
         gart\t0x4000000\t0x2000\t0x1234567000\trw
 
@@ -49,6 +50,8 @@ import Testing
 
         03:00.0  second-stage table 0x36000, 4 levels: maps nothing
 
+        \(SmallMachine.damage)
+
         """)
   }
 
@@ -75,13 +78,36 @@ import Testing
     #expect("\(try #require(error))" == "there is no table 'bus:09'; choose one of gart")
   }
 
+  @Test func `a unit without any table blocks, and does not let pass`() throws {
+    let memory = try FlatMemory(byteCount: 0x10000)
+    let unit = VTd.Unit(
+      base: PhysicalAddress(0xfed9_0000), rootTableAddress: VTd.RootTableAddress(rawValue: 0x1000),
+      status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive)
+    var screen = ""
+    try MapsReport(Machine(name: "", units: [.vtd(unit)]), in: memory)
+      .writeText(of: memory, to: &screen)
+    #expect(screen == "no device has a table: requests are blocked\n")
+    // Intel VT-d 9.1: bits 1 to 11 of a root entry are reserved.
+    memory.store(0x2801 as UInt64, at: PhysicalAddress(0x1030))
+    screen = ""
+    try MapsReport(Machine(name: "", units: [.vtd(unit)]), in: memory)
+      .writeText(of: memory, to: &screen)
+    #expect(
+      screen == """
+        no device has a table: requests are blocked
+        bus 03: every request faults 0xa, reserved bit set in the root entry: root table entry at \
+        0x1030
+
+        """)
+  }
+
   @Test func `a machine without tables says so`() throws {
     let memory = try FlatMemory(byteCount: 0x1000)
     var screen = ""
     try MapsReport(Machine(name: "nommu", units: []), in: memory)
       .writeText(of: memory, to: &screen)
     #expect(
-      screen == "no table is in force: devices reach physical memory directly, or not at all\n")
+      screen == "no table is in force: devices reach physical memory directly\n")
   }
 
   @Test func `devices that share a table cost one enumeration`() throws {

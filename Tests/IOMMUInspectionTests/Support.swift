@@ -19,6 +19,11 @@ struct SmallMachine {
     has2MiBPages: true, has1GiBPages: false, domainIDBits: 16, hasSnoopControl: true,
     hasPassThrough: true, hasDeviceTLBs: false, hasTransientMappings: false)
 
+  /// What is said of the entry with a reserved bit.
+  static let damage =
+    "00:05.0: every request faults 0xb, reserved bit set in the context entry: context table entry at "
+    + "0x31280"
+
   init() throws {
     let memory = try FlatMemory(byteCount: 0x10_0000)
     self.memory = memory

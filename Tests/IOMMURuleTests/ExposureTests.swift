@@ -112,6 +112,29 @@ import Testing
       ])
   }
 
+  @Test func `on a dump it is unknown where nobody knows whether interrupts are posted`() throws {
+    let words: [(UInt64, UInt64)] = [(0x1000, 0x2001)]
+    func texts(
+      status: UInt32?, table: UInt64? = nil, canPost: Bool = true
+    ) throws -> [String] {
+      var limits = VTd.Limits.permissive
+      if !canPost { limits.features.remove(.postedInterrupts) }
+      return try Dump(
+        [Dump.unit(status: status, limits: limits, interruptTable: table)], words: words
+      ).check(devices: []).exposure().texts
+    }
+    let start = "whether interrupts are posted in the crash kernel is not known: "
+    #expect(try texts(status: nil) == [start + "GSTS_REG of the unit at 0xfed90000 is not"])
+    // Intel VT-d 11.4.4.2: bit 25 is IRES.
+    #expect(
+      try texts(status: 0xc200_0000) == [
+        start + "the unit at 0xfed90000 remaps interrupts, and IRTA_REG is not"
+      ])
+    #expect(try texts(status: 0xc000_0000) == [])
+    #expect(try texts(status: 0xc200_0000, table: 0x5007) == [])
+    #expect(try texts(status: nil, canPost: false) == [])
+  }
+
   @Test func `a device without the address lines does no harm`() throws {
     let dump = try Dump.vtd()
     func texts(_ mask: UInt64) throws -> [String] {

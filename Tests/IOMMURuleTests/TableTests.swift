@@ -53,6 +53,24 @@ import Testing
     #expect(try texts(0x1_3000) == ["00:00.0: PASID table at 0x13000 lies in the crash kernel"])
   }
 
+  @Test func `on a dump it is broken by entries above the page tables that stop every request`()
+    throws
+  {
+    let dump = try Dump.vtd()
+    // Intel VT-d 9.3: bit 4 of a context entry is reserved. 9.1: so is bit 1 of a root entry.
+    dump.store(0x6011, at: 0x2200)
+    dump.store(0x9003, at: 0x1050)
+    let verdict = try dump.check { $0.freedTables = [] }.tablesSound()
+    #expect(
+      verdict.texts == [
+        "bus 05: every request faults 0xa, reserved bit set in the root entry: root table entry at 0x1050",
+        "00:04.0: every request faults 0xb, reserved bit set in the context entry: context table entry "
+          + "at 0x2200",
+      ])
+    #expect(
+      verdict.findings.map(\.entryAddress) == [PhysicalAddress(0x1050), PhysicalAddress(0x2200)])
+  }
+
   @Test func `on a dump it is broken by an interrupt remapping table in the crash kernel`() throws {
     let dump = try Dump([Dump.unit(status: 0xc300_0000, interruptTable: 0x5007)])
     let verdict = try dump.check(devices: []) {

@@ -97,6 +97,19 @@ extension PhysicalMemory {
     return bytes.count == byteCount ? bytes : nil
   }
 
+  /// The first byte that does not answer of an entry that does not: a dump may end inside of one.
+  ///
+  /// - Returns: `address` where all bytes of the largest entry answer.
+  package func firstSilentByte(from address: PhysicalAddress) -> PhysicalAddress {
+    let largestEntry = 64
+    // Safe: as many bytes count as initialized as were copied.
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: largestEntry) { buffer, count in
+      count = unsafe read(at: address, into: UnsafeMutableRawBufferPointer(buffer))
+    }
+    guard bytes.count < largestEntry else { return address }
+    return address.advanced(byBytes: UInt64(bytes.count)) ?? address
+  }
+
   /// Whole pages with a stored byte, as far as they answer: half-open, ascending, not touching each
   /// other.
   public var storedPageRanges: [Range<PhysicalAddress>] {

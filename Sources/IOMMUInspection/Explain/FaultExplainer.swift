@@ -69,6 +69,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
   // MARK: What is
 
   private func now(_ walk: ToldWalk, _ record: FaultRecord) -> String {
+    if walk.isUnknown { return walk.endText }
     switch walk.end {
     case .memory(let address, _):
       return

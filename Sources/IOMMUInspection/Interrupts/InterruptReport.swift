@@ -10,13 +10,15 @@ public struct InterruptReport: Sendable, Encodable {
     var passage: InterruptPassage
     /// `nil` where no table is in force, or nobody knows.
     public var mappings: InterruptMappings?
+    /// Why nobody knows which table is in force.
+    var unknownTable: String?
     /// Each present entry in words and raw, in the order of the table.
     var entries: [EntryWording] = []
 
     /// Nothing is known of what the unit does with interrupts.
     public var isUnknown: Bool {
       if let mappings { return mappings.isUnknown }
-      return if case .unknown = passage { true } else { false }
+      return unknownTable != nil
     }
   }
 
@@ -31,6 +33,7 @@ public struct InterruptReport: Sendable, Encodable {
       let table = unit.words.describedInterruptTable
       return Unit(
         name: unit.words.name, passage: unit.model.interrupts, mappings: mappings,
+        unknownTable: unit.model.unknownInterruptTable,
         entries: (mappings?.mappings ?? []).compactMap { mapping in
           table?.words(at: UInt64(mapping.index), others: 0, in: memory)
         })
@@ -73,8 +76,8 @@ public struct InterruptReport: Sendable, Encodable {
             row.raw.joined(separator: " "),
           ].joined(separator: "\t") + "\n")
       }
-      if unit.mappings == nil, case .unknown(let text) = unit.passage {
-        out.write("#unknown\t\(unit.name)\t\(text)\n")
+      if unit.mappings == nil, let reason = unit.unknownTable {
+        out.write("#unknown\t\(unit.name)\twhich table is in force is not known: \(reason)\n")
       }
       for gap in unit.mappings?.gaps ?? [] {
         out.write("#unknown\t\(gap.subjectText)\t\(gap.causeText)\n")
@@ -87,6 +90,7 @@ extension InterruptReport.Unit {
   /// What stands behind the unit's name.
   public var heading: String {
     guard let mappings else {
+      if let unknownTable { return "which table is in force is not known: \(unknownTable)" }
       return switch passage {
       case .notRemapped: "remaps no interrupts"
       case .unknown(let text), .blocks(let text): text
@@ -111,6 +115,7 @@ extension InterruptReport.Unit {
 extension InterruptReport.Unit: Encodable {
   enum CodingKeys: String, CodingKey {
     case unit, compatibility, table, entries, interrupts, unknown
+    case reason = "unknown_table"
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -124,6 +129,7 @@ extension InterruptReport.Unit: Encodable {
       case .blocks: "blocked"
       }
     try container.encode(compatibility, forKey: .compatibility)
+    if let unknownTable { try container.encode(unknownTable, forKey: .reason) }
     guard let mappings else { return }
     try container.encode("\(mappings.table)", forKey: .table)
     try container.encode(mappings.entryCount, forKey: .entries)

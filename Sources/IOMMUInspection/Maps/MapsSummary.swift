@@ -75,8 +75,8 @@ public struct MapsSummary: Sendable, Encodable {
   public var rows: [Row] = []
   /// What lies above the page tables and is not known.
   public let gaps: [TableGap]
-  /// Different tables under one number.
-  public let clashes: [DomainClash]
+  /// What is wrong with tables: entries that stop every request, different tables under one number.
+  public let wrong: [String]
 
   /// All that is not known, of tables too.
   public var blindness: Blindness { Blindness(gaps + rows.flatMap(\.gaps)) }
@@ -84,7 +84,7 @@ public struct MapsSummary: Sendable, Encodable {
   /// Counts every leaf of every table, shared ones once.
   public init(_ report: MapsReport, in memory: some PhysicalMemory) {
     gaps = report.gaps
-    clashes = report.clashes
+    wrong = report.wrong
     var known: [Table: Int] = [:]
     var shares = report.shares(of: memory)
     report.forEachTable(in: memory) { maps in
@@ -131,7 +131,17 @@ public struct MapsSummary: Sendable, Encodable {
           + "\(ink.faint(shared))\n")
     }
     blindness.write(to: &out, ink: ink)
-    for clash in clashes { out.write(ink.bad(clash.text) + "\n") }
+    Self.write(wrong, to: &out, ink: ink)
+  }
+
+  /// Lines of what is wrong; more are counted.
+  private static let lineLimit = 32
+
+  /// Writes a line for each thing that is wrong.
+  static func write(_ wrong: [String], to out: inout some TextOutputStream, ink: Ink) {
+    for text in wrong.prefix(lineLimit) { out.write(ink.bad(text) + "\n") }
+    let left = wrong.count - lineLimit
+    if left > 0 { out.write(ink.bad("\(left) more things wrong with tables") + "\n") }
   }
 
   enum CodingKeys: String, CodingKey { case tables, unknown, wrong, incomplete }
@@ -140,7 +150,7 @@ public struct MapsSummary: Sendable, Encodable {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(rows, forKey: .tables)
     try container.encode(gaps, forKey: .unknown)
-    try container.encode(clashes.map(\.text), forKey: .wrong)
+    try container.encode(wrong, forKey: .wrong)
     try container.encode(blindness.incomplete, forKey: .incomplete)
   }
 }

@@ -81,10 +81,15 @@ public struct ReachReport: Sendable, Encodable {
     report.forEachTable(in: memory) { maps in
       blindness.add(maps.gaps)
       if maps.isPassThrough {
-        ways.append(
-          Way(
-            table: maps.table.name, iova: nil, physical: target, access: MappedAccess(.readWrite),
-            run: nil, passage: DMATable.passThroughText))
+        // Interrupt messages are none of its requests, and neither is what the host has no lines for.
+        for addresses in machine.passing(maps.table, in: memory) where addresses.overlaps(numbers) {
+          let part = addresses.clamped(to: numbers)
+          ways.append(
+            Way(
+              table: maps.table.name, iova: nil,
+              physical: PhysicalAddress(part.lowerBound)..<PhysicalAddress(part.upperBound),
+              access: MappedAccess(.readWrite), run: nil, passage: DMATable.passThroughText))
+        }
       }
       // A run may be without end for a broken table; what it reaches wraps nowhere.
       for run in maps.runs where run.physicalRange.overlaps(target) {

@@ -23,6 +23,8 @@ public struct DumpReport: Sendable {
   private let title: String
   private let machine: Machine
   private let rule: RuleReport?
+  private let sources: [String]
+  private let notices: [String]
   /// The findings of rules that are broken and not by design, and of those that are not known.
   private let findings: [ShownFinding]
   private let maps: [TableMaps]
@@ -38,10 +40,16 @@ public struct DumpReport: Sendable {
 
   /// Reads everything that the page will say.
   ///
-  /// - Parameter rule: What the Rule says of it; `nil` where nobody knows the crash kernel's memory.
+  /// - Parameters:
+  ///   - rule: What the Rule says of it; `nil` where nobody knows the crash kernel's memory.
+  ///   - sources: What was looked at, and by what.
+  ///   - notices: What is doubtful of it: a dump that was cut off, tables that were guessed.
   public init(
-    title: String, machine: Machine, in memory: some PhysicalMemory, rule: RuleReport? = nil
+    title: String, machine: Machine, in memory: some PhysicalMemory, rule: RuleReport? = nil,
+    sources: [String] = [], notices: [String] = []
   ) {
+    self.sources = sources
+    self.notices = notices
     self.title = title
     self.machine = machine
     self.rule = rule
@@ -85,7 +93,10 @@ public struct DumpReport: Sendable {
   private func writeHead(to out: inout some TextOutputStream) {
     out.write("<h1>\(escaped(title))</h1>\n<p class=\"lead\">")
     out.write(escaped(machine.units.map(\.words.text).joined(separator: "; ")))
-    out.write("</p>\n<div class=\"facts\">\n")
+    out.write("</p>\n")
+    for text in sources { out.write("<p class=\"note mono\">\(escaped(text))</p>\n") }
+    for text in notices { out.write("<p class=\"note\"><b>Note:</b> \(escaped(text))</p>\n") }
+    out.write("<div class=\"facts\">\n")
     let mapping = summary.rows.filter { !$0.pages.isEmpty }
     let distinct = summary.rows.filter { $0.sharedWith == nil }
     let bytes = distinct.reduce(0) { $0 &+ $1.byteCount }
@@ -214,7 +225,7 @@ public struct DumpReport: Sendable {
       out.write("</tr>\n")
     }
     out.write("</table></div>\n")
-    for clash in summary.clashes { out.write("<p class=\"note\">\(escaped(clash.text))</p>\n") }
+    for text in summary.wrong { out.write("<p class=\"note\">\(escaped(text))</p>\n") }
   }
 
   private func writeMappings(to out: inout some TextOutputStream) {

@@ -58,7 +58,7 @@ extension ReadWitness {
     guard fault.isUnanswered, let silentAddress, machine.isAbsent(silentAddress, in: base) else {
       return nil
     }
-    return silentAddress
+    return base.firstSilentByte(from: silentAddress)
   }
 }
 

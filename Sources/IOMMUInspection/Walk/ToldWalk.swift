@@ -69,7 +69,6 @@ public struct ToldWalk: Sendable {
     self.pasid = pasid
     self.iova = iova
     self.access = access
-    route = handle.route.words
     let owners = machine.owners(of: device.requester, pasid: pasid, in: memory)
     otherUnits = (owners.others + owners.listed).map { machine.units[$0].words.text }
     steps = collector.steps
@@ -84,7 +83,18 @@ public struct ToldWalk: Sendable {
         }
         ?? .fault(fault)
     }
+    if case .notInDump = end, case .blocked = handle.route {
+      route = "nobody knows what stands between the device and memory"
+    } else {
+      route = handle.route.words
+    }
+    // Of units that know the device each may count; those that firmware lists, and that do not know
+    // it, would block it.
+    isAmbiguous = !owners.others.isEmpty
   }
+
+  /// Another unit knows the device too, and would do something else with its requests.
+  private let isAmbiguous: Bool
 
   /// `00:03.0`, or `00:03.0/5` with a PASID.
   public var source: String { "\(device)" + (pasid.map { "/\($0)" } ?? "") }
@@ -92,10 +102,11 @@ public struct ToldWalk: Sendable {
   /// The request reaches memory.
   public var reachesMemory: Bool { if case .memory = end { true } else { false } }
 
-  /// Where the request ends depends on a page that the dump does not hold, or on registers that nobody
-  /// knows.
+  /// Where the request ends depends on a page that the dump does not hold, on registers that nobody
+  /// knows, or on which unit the device is behind.
   public var isUnknown: Bool {
-    switch end {
+    if isAmbiguous { return true }
+    return switch end {
     case .notInDump, .unitUnseen: true
     case .memory, .interruptMessage, .fault: false
     }
@@ -103,6 +114,12 @@ public struct ToldWalk: Sendable {
 
   /// Where the request ends, in words.
   public var endText: String {
+    isAmbiguous
+      ? "ends unknown: by the first of several units that know the device it \(ownEndText)"
+      : ownEndText
+  }
+
+  private var ownEndText: String {
     switch end {
     case .memory(let address, let byteCount):
       "\(access)s \(address), \(byteCountText(byteCount)) to the end of the page"
@@ -132,7 +149,9 @@ public struct ToldWalk: Sendable {
     for unit in otherUnits {
       out.write("\n\(ink.warning("this device may be behind another unit as well: \(unit)"))\n")
     }
-    let end = reachesMemory ? ink.good(endText) : ink.bad(endText)
+    let end =
+      isAmbiguous
+      ? ink.warning(endText) : reachesMemory ? ink.good(endText) : ink.bad(endText)
     out.write("\n\(ink.strong(source)) \(end)\n")
   }
 }
@@ -165,6 +184,9 @@ extension ToldWalk: Encodable {
       try container.encode("\(address)", forKey: .absent)
       try container.encode(FaultJSON(fault), forKey: .fault)
     case .unitUnseen: try container.encode(Fault.unitUnseen.meaning, forKey: .unknown)
+    }
+    if isAmbiguous {
+      try container.encode("which of several units the device is behind", forKey: .unknown)
     }
   }
 }

@@ -18,6 +18,10 @@ extension RuleCheck {
         RuleFinding(
           entryAddress: gap.address, "no memory answers at \(gap.address), in the \(table)"))
     }
+    for damage in survey.damages {
+      inspector.verdict.add(
+        RuleFinding(entryAddress: damage.entryAddress, damage.text))
+    }
     for clash in survey.clashes {
       inspector.verdict.add(RuleFinding(owner: clash.tables[1].owner, clash.text))
     }

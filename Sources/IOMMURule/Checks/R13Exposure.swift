@@ -39,7 +39,16 @@ extension RuleCheck {
   /// Descriptors in the crash kernel that hardware writes when a device sends an interrupt.
   private func addPostedInterrupts(to verdict: inout RuleVerdict) {
     for unit in machine.units {
-      guard let interrupts = machine.interruptMappings(of: unit, in: memory) else { continue }
+      guard let interrupts = machine.interruptMappings(of: unit, in: memory) else {
+        if unit.model.mayPostInterrupts, let reason = unit.model.unknownInterruptTable {
+          verdict.add(
+            RuleFinding(
+              kind: .unknown,
+              "whether interrupts are posted in the crash kernel is not known: "
+                + reason))
+        }
+        continue
+      }
       for mapping in interrupts.mappings {
         guard case .posted(let posted) = mapping.decision,
           let descriptor = Range(
@@ -110,10 +119,7 @@ extension RuleCheck {
     }
     // A pass-through device has a table entry and no table.
     for table in survey.tables where table.isPassThrough {
-      let route = table.owner.device.flatMap { device in
-        try? machine.serving(device).resolve(device.requester, pasid: table.pasid, in: memory).route
-      }
-      add(route?.passing ?? [], owner: table.owner, "its DMA")
+      add(machine.passing(table, in: memory), owner: table.owner, "its DMA")
     }
     // A device that no unit knows of, where units do not say that others pass.
     for device in devices

@@ -63,6 +63,15 @@ extension VTd.Unit {
     }
   }
 
+  package var unknownInterruptTable: String? {
+    guard interruptRemapping == nil else { return nil }
+    return status == nil
+      ? "GSTS_REG of the unit at \(base) is not"
+      : "the unit at \(base) remaps interrupts, and IRTA_REG is not"
+  }
+
+  package var mayPostInterrupts: Bool { limits.features.contains(.postedInterrupts) }
+
   package func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings? {
     interruptTable?.mappings(in: memory)
   }

@@ -71,12 +71,44 @@ extension VTd.Unit {
     func owner(_ requester: Requester, _ space: PASID? = nil) -> TableOwner {
       .requester(PCI.Function(segment: segment, requester), addressSpace: space)
     }
+    var damages: [TableDamage] = []
+    func addDamage(_ scope: TableGap.Scope, _ fault: Fault, _ observer: DomainObserver) {
+      guard damages.count < TableDamage.limit, let (kind, address) = observer.last,
+        fault.vtdReason?.isOfDamage == true
+      else { return }
+      damages.append(
+        TableDamage(
+          scope: scope, segment: segment, kind: kind, entryAddress: address, fault: fault))
+    }
+    // A root entry that stops all devices of a bus is told once.
+    var stoppedBuses: Set<UInt8> = []
+    for bus in UInt8.min...UInt8.max {
+      let first = Requester(bus: bus, device: 0, function: 0)
+      for requester in [first, Requester(rawValue: first.rawValue | 0x80)] {
+        var observer = DomainObserver()
+        guard
+          case .blocked(let fault) = resolver.route(
+            of: VTd.Request(requester, IOVA(0)), in: memory, observer: &observer),
+          observer.last?.kind == VTd.rootTable, fault.vtdReason?.isOfDamage == true,
+          stoppedBuses.insert(bus).inserted
+        else { continue }
+        addDamage(.requesters(first.rawValue...first.rawValue | 0xff), fault, observer)
+      }
+    }
     func table(_ owner: TableOwner, _ request: VTd.Request) -> DMATable? {
       // Tables for devices of other units are in no device's way.
       guard scope?.answer(for: request.requester) != .outside else { return nil }
       var observer = DomainObserver()
       let route = resolver.route(of: request, in: memory, observer: &observer)
       let domainID = observer.domainID
+      if case .blocked(let fault) = route, !stoppedBuses.contains(request.requester.bus),
+        case .requester(_, let space) = owner
+      {
+        let number = request.requester.rawValue
+        addDamage(
+          space.map { .addressSpaces(request.requester, $0.rawValue...$0.rawValue) }
+            ?? .requesters(number...number), fault, observer)
+      }
       return switch route {
       case .passThrough:
         DMATable(owner: owner, pasid: request.pasid, table: nil, domainID: domainID)
@@ -99,18 +131,21 @@ extension VTd.Unit {
       gap.segment = segment
       return gap
     }
-    return TablesInForce(tables: tables, gaps: gaps, clashes: DomainClash.all(among: tables))
+    return TablesInForce(
+      tables: tables, gaps: gaps, clashes: DomainClash.all(among: tables), damages: damages)
   }
 }
 
-/// Keeps the domain that a requester's context or PASID entry names.
+/// Keeps the domain that a requester's context or PASID entry names, and the last entry read.
 private struct DomainObserver: WalkObserver {
   var domainID: UInt16?
+  var last: (kind: UpperTableKind, address: PhysicalAddress)?
 
   mutating func read<Entry: TableEntry>(
-    _ entry: Entry, at _: PhysicalAddress, in _: TablePlace, index _: UInt64,
+    _ entry: Entry, at address: PhysicalAddress, in place: TablePlace, index _: UInt64,
     as _: @autoclosure () -> Entry.Variant
   ) {
+    if case .upper(let kind) = place { last = (kind, address) }
     if let entry = entry as? VTd.ContextEntry { domainID = entry.domainID }
     if let entry = entry as? VTd.PASIDTableEntry { domainID = entry.domainID }
   }

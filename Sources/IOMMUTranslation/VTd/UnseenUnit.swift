@@ -40,6 +40,12 @@ extension VTd.UnseenUnit: UnitModel {
   package var segment: UInt16? { scope.segment }
   package var passages: [Passage] { [] }
   package var blocksDevices: Bool { true }
+  package var unknownInterruptTable: String? {
+    "the registers of the unit at \(scope.bases.map { "\($0)" }.joined(separator: " or ")) are not"
+  }
+
+  package var mayPostInterrupts: Bool { true }
+
   package var interrupts: InterruptPassage {
     let places = scope.bases.map { "\($0)" }.joined(separator: " or ")
     return .unknown(

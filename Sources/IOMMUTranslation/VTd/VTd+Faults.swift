@@ -34,6 +34,17 @@ extension Fault {
 }
 
 extension VTd.FaultReason {
+  /// Reasons that lie in an entry above the page tables that is present.
+  var isOfDamage: Bool {
+    switch self {
+    case .contextEntryInvalid, .rootEntryReserved, .contextEntryReserved,
+      .scalableRootEntryReserved, .scalableContextEntryReserved, .scalableContextEntryInvalid,
+      .pasidDirectoryEntryReserved, .pasidEntryReserved, .pasidEntryInvalid:
+      true
+    default: false
+    }
+  }
+
   /// The reasons for a table where no memory answers, and 3h, which is one of its causes.
   fileprivate var isUnanswered: Bool {
     switch self {

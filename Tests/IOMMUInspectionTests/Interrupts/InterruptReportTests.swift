@@ -96,7 +96,9 @@ import Testing
     screen = ""
     InterruptReport(Self.machine(table: nil, status: 0xc380_0000), in: dump).writeTSV(to: &screen)
     #expect(
-      screen.contains("\n#unknown\tIntel VT-d unit at 0xfed90000\twhether the unit at 0xfed9"))
+      screen.contains(
+        "\n#unknown\tIntel VT-d unit at 0xfed90000\twhich table is in force is not known: the unit at "
+          + "0xfed90000 remaps interrupts, and IRTA_REG is not\n"))
   }
 
   @Test func `a hexdump names the entries`() throws {

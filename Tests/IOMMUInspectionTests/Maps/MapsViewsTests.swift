@@ -61,6 +61,7 @@ import Testing
         00:03.1  2060 KiB  3 runs, 3 of 4 KiB, 1 of 2 MiB; rw 3, r- 0, -w 1  same table as 00:03.0
         00:04.0            pass-through
         03:00.0            second-stage table 0x36000, 4 levels
+        \(SmallMachine.damage)
 
         """)
   }
