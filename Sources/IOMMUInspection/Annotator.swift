@@ -184,14 +184,18 @@ private struct RegionFinder {
   /// Adds a table, or counts one more user of a table that is known.
   private mutating func add(
     _ content: TableRegion.Content, start: PhysicalAddress, byteCount: UInt64, place: TablePlace,
-    name: String, otherCount: Int = 0, address: UInt64 = 0
+    name: String, otherCount: Int = 0, address: UInt64 = 0, allowed: Permissions = .readWrite,
+    isForGuest: Bool = false
   ) {
     let region = TableRegion(
       content: content, start: start, byteCount: byteCount, place: place, tableName: name,
-      otherTableCount: otherCount, firstAddress: address)
+      otherTableCount: otherCount, firstAddress: address, allowed: allowed, isForGuest: isForGuest)
     let key = Key(kind: region.kind, start: start, byteCount: byteCount, place: place)
     if let index = places[key] {
       regions[index].otherTableCount += 1 + otherCount
+      regions[index].allowed.formUnion(allowed)
+      // Requests of a table's own come at its numbers.
+      regions[index].isForGuest = regions[index].isForGuest && isForGuest
     } else {
       places[key] = regions.count
       regions.append(region)
@@ -244,7 +248,7 @@ private struct RegionFinder {
     let guest = GuestMemory(trees.secondStage, memory: memory)
     let second = tour(.secondStage(trees.secondStage), of: owner, in: memory, budget: &budget)
     let first = tour(table, of: owner, in: memory, budget: &budget)
-    add(second, of: trees.secondStage, owner, others: others) { $0 }
+    add(second, of: trees.secondStage, owner, others: others, isForGuest: true) { $0 }
     add(first, of: trees.firstStage, owner, others: others) { guest.hostAddress(of: $0) }
   }
 
@@ -260,7 +264,9 @@ private struct RegionFinder {
       func byteCount<Tables: IOTable>(_ tables: Tables) -> UInt64 {
         tables.format.entryCount(level: 1) * UInt64(Tables.Format.Entry.byteCount)
       }
-      pages.enter(table: table.root, byteCount: byteCount(table.any), level: 1, address: 0)
+      pages.enter(
+        table: table.root, byteCount: byteCount(table.any), level: 1, address: 0,
+        permissions: .readWrite)
       return pages
     }
     do throws(EnumerationExhausted) {
@@ -286,13 +292,14 @@ private struct RegionFinder {
 
   private mutating func add(
     _ pages: TablePages, of table: any DescribedTable, _ owner: TableOwner, others: Int,
-    at place: (PhysicalAddress) -> PhysicalAddress?
+    isForGuest: Bool = false, at place: (PhysicalAddress) -> PhysicalAddress?
   ) {
-    for (page, byteCount, address) in pages.pages {
-      guard let start = place(page.start) else { continue }
+    for found in pages.pages {
+      guard let start = place(found.page.start) else { continue }
       add(
-        .pages(table), start: start, byteCount: byteCount, place: .level(page.level),
-        name: "\(owner)", otherCount: others, address: address)
+        .pages(table), start: start, byteCount: found.byteCount, place: .level(found.page.level),
+        name: "\(owner)", otherCount: others, address: found.address,
+        allowed: found.permissions, isForGuest: isForGuest)
     }
   }
 }

@@ -38,19 +38,24 @@ public struct EntryAnnotation: Sendable {
 
   /// Title and statement in one line.
   public var text: String {
-    title + (iova.map { "   IOVA \($0)" } ?? "") + separator + statement
+    title + (iova.map { "   \(region.isForGuest ? "guest address" : "IOVA") \($0)" } ?? "")
+      + separator + statement
   }
 }
 
 extension EntryAnnotation: Encodable {
-  enum CodingKeys: String, CodingKey { case address, table, index, iova, text, entry }
+  enum CodingKeys: String, CodingKey {
+    case address, table, index, iova, text, entry
+    case guestAddress = "guest_address"
+  }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode("\(address)", forKey: .address)
     try container.encode(region, forKey: .table)
     try container.encode(hexadecimal(index), forKey: .index)
-    try container.encodeIfPresent(iova.map { "\($0)" }, forKey: .iova)
+    try container.encodeIfPresent(
+      iova.map { "\($0)" }, forKey: region.isForGuest ? .guestAddress : .iova)
     try container.encode(text, forKey: .text)
     try container.encode(entry, forKey: .entry)
   }
@@ -75,6 +80,14 @@ extension TableRegion {
     return wording.map { EntryAnnotation($0, at: address, index: index, in: self) }
   }
 
+  /// What entries above take away of what an entry allows.
+  private func limit(on permissions: Permissions) -> String {
+    let own = permissions.intersection(.readWrite)
+    let left = own.intersection(allowed)
+    guard left != own else { return "" }
+    return ", of which entries above allow " + (left.isEmpty ? "nothing" : "\(left)")
+  }
+
   /// An entry of page tables, as the walker reads it.
   private func wording<Table: DescribedTable>(
     of table: Table, at address: PhysicalAddress, index: UInt64, in memory: some PhysicalMemory
@@ -93,6 +106,7 @@ extension TableRegion {
       case .page(let page, let sizeLog2, _):
         "-> \(table.addressSpaceText)\(page) \(table.accessText(of: entry, level: level))"
           + (sizeLog2 > 12 ? " \(byteCountText(1 << UInt64(sizeLog2)))" : "")
+          + limit(on: format.permissions(of: entry, level: level))
       }
     return EntryWording(
       title: "\(table.entryName(level: level, index: index)) of \(ownerText)", separator: " ",

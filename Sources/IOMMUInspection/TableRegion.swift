@@ -56,6 +56,10 @@ public struct TableRegion: Sendable {
   /// The address that the first entry is for, counted from the first that the whole table is for; 0
   /// for tables above the page tables.
   let firstAddress: UInt64
+  /// What entries above the table allow, on one way or another.
+  var allowed = Permissions.readWrite
+  /// The first stage of the same requests comes before: numbers are a guest's addresses.
+  var isForGuest = false
 
   /// The kind of the entries: `root table`, `second-stage table`.
   public var kind: String {
@@ -119,15 +123,32 @@ struct TablePages: TableVisitor {
     var level: Int
   }
 
-  var pages: [(page: Page, byteCount: UInt64, address: UInt64)] = []
+  struct Found {
+    var page: Page
+    var byteCount: UInt64
+    var address: UInt64
+    /// What entries above allow, on one way or another.
+    var permissions: Permissions
+  }
+
+  var pages: [Found] = []
   /// Entries where no memory answers, and those that lead back.
   var obstacles: [Obstacle] = []
   // Hostile tables lead to the same page a million times; what is kept is bounded by the pages.
-  private var seen: Set<Page> = []
+  private var places: [Page: Int] = [:]
 
-  mutating func enter(table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64) {
+  mutating func enter(
+    table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64,
+    permissions: Permissions
+  ) {
     let page = Page(start: table, level: level)
-    if seen.insert(page).inserted { pages.append((page, byteCount, address)) }
+    if let place = places[page] {
+      pages[place].permissions.formUnion(permissions)
+    } else {
+      places[page] = pages.count
+      pages.append(
+        Found(page: page, byteCount: byteCount, address: address, permissions: permissions))
+    }
   }
 
   mutating func leaf(_: Leaf) {}
