@@ -24,12 +24,14 @@ public struct MapsDifference: Sendable {
     public var differences: [RunDifference]
     /// What of the table one of the dumps does not hold: it is not compared.
     public var gaps: [TableGap] = []
+    /// It is about requests that no table stands in the way of.
+    var isOfPassage = false
 
     /// Whether anything that a device could notice is different.
     public var isDifferent: Bool {
       switch table {
       case .kept: !differences.isEmpty
-      case .replaced: !differences.isEmpty || isOtherKind
+      case .replaced: !differences.isEmpty || isOtherKind || isOfPassage
       case .gone, .new: true
       case .unknown: false
       }
@@ -38,7 +40,7 @@ public struct MapsDifference: Sendable {
     /// A table before and none now, or the reverse.
     var isOtherKind: Bool {
       guard case .replaced(let before, let after) = table else { return false }
-      return (before == DMATable.passThroughText) != (after == DMATable.passThroughText)
+      return passesAll(before) != passesAll(after)
     }
 
     enum CodingKeys: String, CodingKey { case table, status, before, after, differences, unknown }
@@ -47,6 +49,9 @@ public struct MapsDifference: Sendable {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(name, forKey: .table)
       switch table {
+      // The same as far as it is known.
+      case .kept where differences.isEmpty && !gaps.isEmpty:
+        try container.encode("unknown", forKey: .status)
       case .kept: try container.encode("kept", forKey: .status)
       case .replaced(let before, let after):
         try container.encode("replaced", forKey: .status)
@@ -93,6 +98,11 @@ public struct MapsDifference: Sendable {
       guard let earlier = oldNames[name] else {
         if let gap = old.gap(hiding: maps.table.owner) {
           rows.append(Row(name: name, table: .unknown(gap), differences: [], gaps: [gap]))
+        } else if old.passes(maps.table.owner) {
+          rows.append(
+            Row(
+              name: name, table: .replaced(before: notTranslated, after: maps.heading),
+              differences: [], gaps: maps.gaps))
         } else {
           rows.append(
             Row(
@@ -103,17 +113,26 @@ public struct MapsDifference: Sendable {
         continue
       }
       let isSame = earlier.heading == maps.heading
+      // All of memory against some of it: no list of ranges says that.
+      let isComparable = earlier.isPassThrough == maps.isPassThrough
       rows.append(
         Row(
           name: name,
           table: isSame ? .kept : .replaced(before: earlier.heading, after: maps.heading),
-          differences: RunDifference.between(
-            earlier.runs, maps.runs, unknown: earlier.unknownAddresses + maps.unknownAddresses),
+          differences: isComparable
+            ? RunDifference.between(
+              earlier.runs, maps.runs,
+              unknown: earlier.unknownAddresses + maps.unknownAddresses) : [],
           gaps: earlier.gaps + maps.gaps.filter { !earlier.gaps.contains($0) }))
     }
     for (name, maps) in oldTables where !newNames.contains(name) {
       if let gap = new.gap(hiding: maps.table.owner) {
         rows.append(Row(name: name, table: .unknown(gap), differences: [], gaps: [gap]))
+      } else if new.passes(maps.table.owner) {
+        rows.append(
+          Row(
+            name: name, table: .replaced(before: maps.heading, after: notTranslated),
+            differences: [], gaps: maps.gaps))
       } else {
         rows.append(
           Row(
@@ -122,10 +141,39 @@ public struct MapsDifference: Sendable {
             gaps: maps.gaps))
       }
     }
-    self.rows = rows
+    self.rows = rows + Self.passages(before, after)
     blindness = Blindness(
       old.gaps + new.gaps.filter { !old.gaps.contains($0) } + rows.filter(\.isKnown).flatMap(\.gaps)
     )
+  }
+
+  /// Whose requests pass the units, before and after, where that is not the same.
+  private static func passages(_ before: Machine, _ after: Machine) -> [Row] {
+    func texts(_ machine: Machine) -> [(name: String, text: String)] {
+      var all: [(name: String, text: String)] = []
+      for passage in machine.passages {
+        let isWhole = passage.addresses == [0 ..< .max]
+        let ranges = passage.addresses.map { IOVA($0.lowerBound)..<IOVA($0.upperBound) }
+        let text = notTranslated + (isWhole ? "" : ": " + listText(ranges.map(\.text)))
+        let name = "\(passage.devices)"
+        if !all.contains(where: { $0.name == name && $0.text == text }) { all.append((name, text)) }
+      }
+      return all
+    }
+    let old = texts(before)
+    let new = texts(after)
+    let changed = new.filter { entry in !old.contains { $0 == entry } }
+    let gone = old.filter { entry in !new.contains { $0 == entry } }
+    return changed.map { entry in
+      let earlier = gone.first { $0.name == entry.name }?.text
+      return Row(
+        name: entry.name,
+        table: earlier.map { .replaced(before: $0, after: entry.text) } ?? .new(entry.text),
+        differences: [], isOfPassage: true)
+    }
+      + gone.filter { entry in !changed.contains { $0.name == entry.name } }.map { entry in
+        Row(name: entry.name, table: .gone(entry.text), differences: [], isOfPassage: true)
+      }
   }
 
   /// One machine's tables.
@@ -138,7 +186,21 @@ public struct MapsDifference: Sendable {
       maps.contains { if case .requester(_, _?) = $0.table.owner { true } else { false } }
     }
 
+    /// Which owners' requests no table stands in the way of.
+    private let passing: (TableOwner) -> Bool
+
+    func passes(_ owner: TableOwner) -> Bool { passing(owner) }
+
     init(_ machine: Machine, in memory: some PhysicalMemory) {
+      passing = { owner in
+        guard let device = owner.device, let serving = try? machine.serving(device) else {
+          return false
+        }
+        guard case .untranslated = serving.resolve(device.requester, in: memory).route else {
+          return false
+        }
+        return true
+      }
       let report = MapsReport(all: machine, in: memory)
       gaps = report.gaps
       report.forEachTable(in: memory) { maps.append($0) }
@@ -198,6 +260,14 @@ public struct MapsDifference: Sendable {
     }
     return parts.isEmpty ? "no range changed" : parts.joined(separator: "; ")
   }
+}
+
+/// What stands for a table where a device's requests meet none.
+private let notTranslated = "not translated"
+
+/// Whether a device with such a table reaches all of memory.
+private func passesAll(_ heading: String) -> Bool {
+  heading == DMATable.passThroughText || heading.hasPrefix(notTranslated)
 }
 
 extension TableMaps {

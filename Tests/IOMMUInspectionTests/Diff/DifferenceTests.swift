@@ -119,4 +119,58 @@ import Testing
 
         """)
   }
+
+  /// The small machine with its VT-d unit off, and nothing else changed.
+  private static func off(_ small: SmallMachine) -> Machine {
+    var machine = small.machine
+    machine.units = machine.units.map { unit in
+      guard var vtd = unit.as(VTd.Unit.self) else { return unit }
+      vtd.status = VTd.GlobalStatus(rawValue: 0)
+      return .vtd(vtd)
+    }
+    return machine
+  }
+
+  @Test func `devices that pass from now on have gained all of memory, and lost nothing`() throws {
+    let small = try SmallMachine()
+    let off = Self.off(small)
+    var screen = ""
+    MapsDifference(before: small.machine, in: small.memory, after: off, in: small.memory)
+      .write(to: &screen)
+    #expect(
+      screen == """
+        00:03.0  second-stage table 0x33000, 3 levels -> not translated
+        00:03.1  second-stage table 0x33000, 3 levels -> not translated
+        03:00.0  second-stage table 0x36000, 4 levels -> not translated
+        devices of the unit at 0xfed90000  new: not translated
+        1 table moved, with the same mappings
+        4 devices different, 2 the same: no range changed
+
+        """)
+    screen = ""
+    MapsDifference(before: off, in: small.memory, after: small.machine, in: small.memory)
+      .write(to: &screen)
+    #expect(screen.contains("03:00.0  not translated -> second-stage table 0x36000, 4 levels\n"))
+    #expect(screen.contains("devices of the unit at 0xfed90000  gone: not translated\n"))
+    // A unit that was off, and is.
+    #expect(
+      MapsDifference(before: off, in: small.memory, after: off, in: small.memory).isEmpty)
+  }
+
+  @Test func `a table that becomes a pass-through unmaps nothing`() throws {
+    let small = try SmallMachine()
+    let other = try SmallMachine()
+    // Intel VT-d 9.3: TT = 2.
+    other.memory.store(0x9 as UInt64, at: PhysicalAddress(0x31180))
+    other.memory.store(0x601 as UInt64, at: PhysicalAddress(0x31188))
+    let difference = MapsDifference(
+      before: small.machine, in: small.memory, after: other.machine, in: other.memory)
+    let row = try #require(difference.rows.first { $0.name == "00:03.0" })
+    #expect(row.isDifferent && row.differences.isEmpty)
+    #expect(
+      row.table
+        == .replaced(
+          before: "second-stage table 0x33000, 3 levels",
+          after: "pass-through"))
+  }
 }
