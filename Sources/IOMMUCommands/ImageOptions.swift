@@ -143,54 +143,70 @@ package struct TableSource: ParsableArguments {
     return [machine] + ((try? MachineFile(path: machine))?.firmwarePaths ?? [])
   }
 
-  /// The machine: by `--root`, by `--machine`, or by what is found in memory, in that order.
+  /// The machine: by `--root`, by `--machine`, or by what is found in memory, in that order; what is
+  /// doubtful goes to standard error.
   func machine(of memory: MemoryImage, path: String) throws -> Machine {
-    var found: Machine?
-    if let machine {
-      let file = try MachineFile(path: machine)
-      found = try file.machine()
-      for warning in file.warnings { warn(warning) }
-    }
-    guard roots.isEmpty else {
-      let machine = found ?? Machine(name: path, units: [])
-      let hints = TableHints(apertureBase: aperture?.rawValue, units: machine.units)
-      let units = try roots.map { root in
-        do {
-          return try root.unit(in: memory, hints)
-        } catch {
-          throw InputError("--root \(root.address): \(error)")
-        }
-      }
-      guard found == nil, roots.count > 1 || roots.contains(where: { $0.unitBase != nil }) else {
-        return machine.with(units)
-      }
-      // Which unit is whose, firmware's table may say.
-      let completed = search(memory).completing(units, in: memory)
-      completed.remarks.forEach(warn)
-      return Machine(name: path, units: completed.units)
-    }
-    return try found ?? search(memory, path: path)
+    let (machine, notices) = try told(of: memory, path: path)
+    notices.forEach(warn)
+    return machine
   }
 
-  /// What is found in memory by structure alone; says what that was.
-  private func search(_ memory: MemoryImage, path: String) throws -> Machine {
+  /// The same, with what is to be said of how the machine is known.
+  func told(of memory: MemoryImage, path: String) throws -> (machine: Machine, notices: [String]) {
+    guard self.machine != nil || !roots.isEmpty else { return try found(in: memory, path: path) }
+    let (machine, notices) = try named(in: memory, path: path)
+    return (machine, notices + machine.doubts(in: memory))
+  }
+
+  /// What somebody names.
+  private func named(
+    in memory: MemoryImage, path: String
+  ) throws -> (machine: Machine, notices: [String]) {
+    var known: Machine?
+    var notices: [String] = []
+    if let machine {
+      let file = try MachineFile(path: machine)
+      known = try file.machine()
+      notices = file.warnings
+    }
+    let machine = known ?? Machine(name: path, units: [])
+    guard !roots.isEmpty else { return (machine, notices) }
+    let hints = TableHints(apertureBase: aperture?.rawValue, units: machine.units)
+    let units = try roots.map { root in
+      do {
+        return try root.unit(in: memory, hints)
+      } catch {
+        throw InputError("--root \(root.address): \(error)")
+      }
+    }
+    guard known == nil, roots.count > 1 || roots.contains(where: { $0.unitBase != nil }) else {
+      return (machine.with(units), notices)
+    }
+    // Which unit is whose, firmware's table may say.
+    let completed = search(memory).completing(units, in: memory)
+    return (Machine(name: path, units: completed.units), notices + completed.remarks)
+  }
+
+  /// What is found in memory by structure alone, and what that was.
+  private func found(
+    in memory: MemoryImage, path: String
+  ) throws -> (machine: Machine, notices: [String]) {
     let selection = search(memory).selection(
       in: memory, TableHints(apertureBase: aperture?.rawValue))
-    for (candidate, reason) in selection.passedOver {
-      warn("not taking the \(candidate.kind.name) at \(candidate.address): \(reason)")
+    var notices = selection.passedOver.map { candidate, reason in
+      "not taking the \(candidate.kind.name) at \(candidate.address): \(reason)"
     }
     guard !selection.taken.isEmpty else {
+      notices.forEach(warn)
       throw InputError(
         "\(path): no table found for certain; name one with --root ADDRESS or "
           + "--machine FILE")
     }
-    for candidate in selection.taken {
-      warn(
-        "no machine file: taking the \(candidate.kind.name) at \(candidate.address), score "
-          + "\(candidate.score)")
+    notices += selection.taken.map { candidate in
+      "no machine file: taking the \(candidate.kind.name) at \(candidate.address), score "
+        + "\(candidate.score)" + (candidate.owner.map { ", the \($0.rawValue)'s" } ?? "")
     }
-    selection.remarks.forEach(warn)
-    return Machine(name: path, units: selection.units)
+    return (Machine(name: path, units: selection.units), notices + selection.remarks)
   }
 
   private func search(_ memory: MemoryImage) -> TableSearch {

@@ -38,11 +38,13 @@ package struct Report: ParsableCommand {
   package func run() throws {
     try readingInput { try OutputFile.refuse([output], over: image.inputPaths) }
     // A report of a dump with pages that cannot be read is none: the file appears after the last look.
-    let (page, file, isUnknown) = try image.read { memory, machine in
-      let machine = try crash.placing(machine, in: memory)
+    let (page, file, isUnknown) = try image.files.read { memory in
+      let (found, notices) = try image.source.told(of: memory, path: image.files.image)
+      notices.forEach(warn)
+      let machine = try crash.placing(found, in: memory)
       let file = try OutputFile(path: output, from: image.inputPaths)
       var page = ""
-      let report = try report(memory, machine)
+      let report = try report(memory, machine, memory.warnings + notices)
       report.write(to: &page)
       return (page, file, report.blindness.hidesUnit || report.blindness.isCut)
     }
@@ -53,11 +55,17 @@ package struct Report: ParsableCommand {
     try (isUnknown ? Answer.unknown : .yes).exit()
   }
 
-  private func report(_ memory: MemoryImage, _ machine: Machine) throws -> DumpReport {
+  private func report(
+    _ memory: MemoryImage, _ machine: Machine, _ notices: [String]
+  ) throws -> DumpReport {
     let rule = RuleEvidence(dump: machine, devices: try needed.devices(on: machine))
       .map { RuleReport($0, in: memory) }
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
     return DumpReport(
-      title: title ?? name, machine: machine, in: memory, rule: rule)
+      title: title ?? name, machine: machine, in: memory, rule: rule,
+      sources: ["\(memory.format): " + image.files.paths.joined(separator: ", ")]
+        + (image.source.machine.map { ["machine file: \($0)"] } ?? [])
+        + ["written by iommu \(Tool.configuration.version)"],
+      notices: notices)
   }
 }

@@ -4,6 +4,7 @@ import IOMMUFormats
 import IOMMUImages
 import IOMMUInspection
 import IOMMUTestSupport
+import IOMMUTranslation
 import Testing
 
 @testable import IOMMUCommands
@@ -156,6 +157,42 @@ import Testing
     var screen = ""
     #expect(try Diff.parse([Self.image, Self.image] + Self.source).report(to: &screen) == .yes)
     #expect(screen == "0 devices different, 15 the same: no range changed\n")
+  }
+
+  @Test func `a report says what was looked at, and what was guessed`() throws {
+    let directory = TemporaryDirectory()
+    let path = directory.path + "/report.html"
+    try Report.parse([Self.image, "--output", path]).run()
+    let page = try Examples.text(path)
+    #expect(page.contains("<p class=\"note mono\">ELF core: \(Self.image)</p>"))
+    #expect(
+      page.contains(
+        "<b>Note:</b> no machine file: taking the VT-d root table at 0x6a04000, score 100</p>"))
+    // A dump that ends too early says so on its page.
+    let bytes = Repository.bytes("Examples/vtd-crash/image.elf")
+    let cut = directory.file("cut.elf", Array(bytes.prefix(405_463)))
+    try Report.parse([cut, "--output", path] + Self.source).run()
+    let other = try Examples.text(path)
+    #expect(other.contains("<b>Note:</b> \(cut): incomplete, cut off at byte 0x62fd7: "))
+    #expect(other.contains("<h2 id=\"unknown\">Not known</h2>"))
+    #expect(other.contains("machine file: "))
+  }
+
+  @Test func `a machine file of another dump is doubted`() throws {
+    let memory = try MemoryImage(path: Self.image)
+    // A page of zeros, and the page of contexts of bus 00.
+    for root in [0x6a0_5000, 0x6ab_9000] as [UInt64] {
+      let unit = VTd.Unit(
+        base: PhysicalAddress(0xfed9_0000), rootTableAddress: VTd.RootTableAddress(rawValue: root),
+        status: VTd.GlobalStatus(rawValue: 0xc000_0000), limits: .permissive)
+      let doubts = Machine(name: "", units: [.vtd(unit)]).doubts(in: memory)
+      guard memory.quadword(at: PhysicalAddress(root)) != nil else { continue }
+      #expect(doubts.count == 1, "\(root)")
+      #expect(doubts.allSatisfy { $0.contains("leads to no device") })
+    }
+    #expect(
+      try MachineFile(path: "\(Repository.path)/Examples/vtd-crash/machine.json").machine()
+        .doubts(in: memory).isEmpty)
   }
 
   @Test func `a report is one page without scripts or links to elsewhere`() throws {

@@ -71,11 +71,22 @@ protocol TableFinder: Sendable {
     in memory: some PhysicalMemory
   ) -> TableCandidate?
 
+  /// What makes a unit's table doubtful that registers or somebody name; `nil` for other units.
+  static func doubt(of unit: TranslationUnit, in memory: some PhysicalMemory) -> String?
+
   /// Why a table that somebody names is certainly none of the kind named, and what it is; `nil` where it
   /// may be.
   static func objection(
     to name: TableName, at address: PhysicalAddress, in memory: some PhysicalMemory
   ) -> String?
+}
+
+extension Machine {
+  /// What is doubtful of tables that registers or somebody name: a table that leads to no device at all is
+  /// likely that of another dump.
+  package func doubts(in memory: some PhysicalMemory) -> [String] {
+    units.flatMap { unit in TableFinders.all.compactMap { $0.doubt(of: unit, in: memory) } }
+  }
 }
 
 extension TableFinder {
@@ -106,6 +117,8 @@ extension TableFinder {
   static func candidate(
     named _: TableName, at _: PhysicalAddress, byteCount _: UInt64?, in _: some PhysicalMemory
   ) -> TableCandidate? { nil }
+
+  static func doubt(of _: TranslationUnit, in _: some PhysicalMemory) -> String? { nil }
 
   static func objection(
     to _: TableName, at _: PhysicalAddress, in _: some PhysicalMemory

@@ -46,7 +46,8 @@ struct RootJudge<Memory: PhysicalMemory> {
     budget.spend(on: requesters, of: kind)
     guard !requesters.isEmpty else { return nil }
     let machine = Machine(name: "", units: [.vtd(unit)])
-    let tables = machine.tables(in: memory).tables
+    let inForce = machine.tables(in: memory)
+    let tables = inForce.tables
     budget.spend(on: tables)
     // A requester has one table, or one for each of its PASIDs.
     let served = Set(tables.compactMap(\.owner.device))
@@ -69,7 +70,7 @@ struct RootJudge<Memory: PhysicalMemory> {
     return verdict(
       shell, unit, requesters: requesters.count, served: served.count, contexts: contexts,
       stray: stray,
-      tables: tables, trees: trees)
+      tables: tables, trees: trees, gaps: inForce.gaps)
   }
 
   /// Pointers to context tables in a page: in legacy mode every other quadword may be one.
@@ -82,7 +83,7 @@ struct RootJudge<Memory: PhysicalMemory> {
   private func verdict(
     _ shell: TableCandidate, _ unit: VTd.Unit, requesters: Int, served: Int,
     contexts: [PhysicalAddress],
-    stray: Int, tables: [DMATable], trees: TreeSurvey
+    stray: Int, tables: [DMATable], trees: TreeSurvey, gaps: [TableGap]
   ) -> RootCandidate {
     var candidate = shell
     let isTranslating = tables.contains { $0.root != nil }
@@ -105,6 +106,10 @@ struct RootJudge<Memory: PhysicalMemory> {
     candidate.reasons += candidate.incomplete
     if trees.skippedLoopCount > 0 {
       candidate.reasons.append("\(trees.skippedLoopCount) more entries that lead back")
+    }
+    if let gap = gaps.first {
+      candidate.reasons.append(
+        gap.text + (gaps.count > 1 ? ", and \(gaps.count - 1) more parts of tables" : ""))
     }
     let passThrough = tables.count(where: \.isPassThrough)
     if passThrough > 0 { candidate.reasons.append("\(passThrough) in pass-through") }

@@ -93,6 +93,17 @@ extension VTd {
       }
     }
 
+    static func doubt(of unit: TranslationUnit, in memory: some PhysicalMemory) -> String? {
+      guard let unit = unit.as(VTd.Unit.self), unit.translates,
+        [.legacy, .scalable].contains(unit.rootTableAddress.mode)
+      else { return nil }
+      let tables = unit.tables(in: memory)
+      guard tables.tables.isEmpty, tables.gaps.isEmpty else { return nil }
+      return
+        "the root table at \(unit.rootTableAddress.rootTable) leads to no device, so that the unit "
+        + "blocks all: is it of this dump? 'iommu find' lists root tables"
+    }
+
     /// A root table whose entries lead to devices in the other mode alone.
     static func objection(
       to name: TableName, at address: PhysicalAddress, in memory: some PhysicalMemory

@@ -88,6 +88,9 @@ import Testing
       refusal("vtd-scalable:10000", in: memory)
         == "its entries lead to no device in this mode, and to devices in the other; write "
         + "vtd-legacy:0x10000")
+    // Where nothing tells the mode the name does.
+    let scalable = try unit("vtd-scalable:20000", in: memory).as(VTd.Unit.self)
+    #expect(scalable?.rootTableAddress.rawValue == 0x2_0400)
     #expect(
       refusal("10800", in: memory)
         == "no page of the dump begins there; 'iommu find' lists root tables")
