@@ -74,10 +74,19 @@ extension VTd {
         "taking the DMAR table at \(address): "
           + countText(bases.count, "unit") + ", at " + listText(bases)
       ]
-      if units.contains(where: { $0.as(VTd.Unit.self)?.scope?.isUncertain == true }) {
+      let found = units.compactMap { $0.as(VTd.Unit.self) }
+      if found.contains(where: { $0.scope?.isUncertain == true }) {
+        let segments = Set(table.hardwareUnits.map(\.segment))
         remarks.append(
-          "nothing says which root table is which unit's; --root vtd:ADDRESS@BASE, once for each, does"
-        )
+          "nothing says which root table is which unit's"
+            + (segments.count > 1 ? ", nor of which PCI segment: its devices have none here" : "")
+            + "; --root vtd:ADDRESS@BASE, once for each, does")
+      }
+      let places = Set(table.hardwareUnits.map(\.base)).count
+      if found.count > places {
+        remarks.append(
+          "there are \(found.count) root tables for \(countText(places, "unit")): not all of them are in "
+            + "force")
       }
       return remarks
     }

@@ -81,6 +81,23 @@ import Testing
     #expect(walk.otherUnits == ["an Intel VT-d unit: root table 0x20000, legacy mode"])
   }
 
+  @Test func `segments that nobody can tell, and more root tables than units, are told`() throws {
+    // The second unit's segment, in its DRHD from byte 80 on.
+    var segments = Self.dmar
+    segments[86] = 1
+    let two = try memory(dmar: [0x7_0000: segments])
+    #expect(
+      TableSearch(in: two).selection(in: two).remarks.last
+        == "nothing says which root table is which unit's, nor of which PCI segment: its devices have "
+        + "none here; --root vtd:ADDRESS@BASE, once for each, does")
+    var one = Array(Self.dmar[..<80])
+    one[4] = 80
+    let single = try memory(dmar: [0x7_0000: one])
+    #expect(
+      TableSearch(in: single).selection(in: single).remarks.last
+        == "there are 2 root tables for 1 unit: not all of them are in force")
+  }
+
   @Test func `registers that the dump holds say which root table is whose`() throws {
     let memory = try memory(registers: [0xfed9_0020: 0x2_0000, 0xfed9_1020: 0x1_0000])
     let selection = TableSearch(in: memory).selection(in: memory)
