@@ -222,11 +222,12 @@ private struct Source: Hashable, CustomStringConvertible {
   var pasid: PASID?
 
   init(_ text: Slice<UnsafeRawBufferPointer>) throws(NotationError) {
-    let slash = text.firstIndex(of: UInt8(ascii: "/"))
-    function = try Notation.device(utf8: slash.map { text[..<$0] } ?? text)
-    if let slash {
-      pasid = try Notation.pasid(String(decoding: text[slash...].dropFirst(), as: UTF8.self))
+    guard text.contains(UInt8(ascii: "/")) else {
+      function = try Notation.device(utf8: text)
+      return
     }
+    let text = String(decoding: text, as: UTF8.self)
+    (function, pasid) = try Notation.deviceAndPASID(text)
   }
 }
 

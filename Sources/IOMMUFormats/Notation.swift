@@ -239,6 +239,19 @@ package enum Notation {
     return try device(String(decoding: text, as: UTF8.self))
   }
 
+  /// Reads a device that may have a PASID behind a slash: `00:03.0`, `00:03.0/5`, `0000:00:03.0/0x5`. What
+  /// follows the last slash of a path is its device.
+  package static func deviceAndPASID(
+    _ text: some StringProtocol
+  ) throws(NotationError) -> (device: PCI.Function, pasid: PASID?) {
+    if let slash = text.lastIndex(of: "/"), let device = try? device(text[..<slash]) {
+      let last = text[text.index(after: slash)...]
+      // No PASID has a colon: that is a device further down a path.
+      if !last.contains(":") { return (device, try pasid(last)) }
+    }
+    return (try device(text), nil)
+  }
+
   /// Reads a device in any form that logs and people have for it.
   ///
   /// `00:1f.2`, `0001:00:1f.2`, `00:1f:2`, `00.1f.2`, `0x00:0x1f.0x2`, in brackets or at the end of

@@ -44,15 +44,8 @@ public struct MapsReport: Sendable {
     let all = machine.tables(in: memory)
     // A device in any form that people type is its own table and that of each of its PASIDs; with a
     // PASID, in any form too, that one's.
-    var device: PCI.Function?
-    var pasid: PASID?
-    if let slash = name.lastIndex(of: "/"),
-      let space = try? Notation.pasid(name[name.index(after: slash)...])
-    {
-      device = try? Notation.device(name[..<slash])
-      pasid = device == nil ? nil : space
-    }
-    if device == nil { device = try? Notation.device(name) }
+    let asked = try? Notation.deviceAndPASID(name)
+    let (device, pasid) = (asked?.device, asked?.pasid)
     let tables = all.tables.filter { table in
       if table.name == name { return true }
       guard let device, case .requester(device, let space) = table.owner else { return false }

@@ -177,6 +177,25 @@ import Testing
     #expect(try Notation.device("0001:00:00.0") < Notation.device("0001:00:00.1"))
   }
 
+  @Test(
+    arguments: [
+      ("00:03.0", nil), ("00:03.0/5", 5), ("0000:00:03.0/0x5", 5), ("[00:03.0]/7", 7),
+      ("/sys/bus/pci/devices/0000:00:03.0", nil), ("/sys/bus/pci/devices/0000:00:03.0/5", 5),
+      ("/sys/devices/pci0000:00/0000:00:1e.0/0000:00:03.0", nil),
+    ] as [(String, UInt32?)])
+  func `a device may have a PASID behind a slash, and a path in front`(
+    text: String, pasid: UInt32?
+  ) throws {
+    let read = try Notation.deviceAndPASID(text)
+    #expect(read.device == PCI.Function(Requester("00:03.0")!))
+    #expect(read.pasid == pasid.map { PASID($0) })
+  }
+
+  @Test(arguments: ["00:03.0/", "00:03.0/x", "00:03.0/1048576", "/5", "00:03.0/-1"])
+  func `what stands behind a device's slash is a PASID or refused`(text: String) {
+    #expect(throws: NotationError.self) { try Notation.deviceAndPASID(text) }
+  }
+
   // MARK: PASIDs and counts
 
   @Test func `a PASID has 20 bits`() throws {
