@@ -94,6 +94,17 @@ func readingDump<Result>(
   }
 }
 
+extension ApertureHint {
+  /// The same with a refusal for the command line.
+  fileprivate init(_ text: String) throws {
+    do throws(NotationError) {
+      self = try ApertureHint(notation: text)
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
+}
+
 /// Where the tables of an image are: tables that somebody names, a machine file, or what a search finds.
 package struct TableSource: ParsableArguments {
   @Option(help: "The machine file: which units there are and what their registers hold.")
@@ -111,17 +122,11 @@ package struct TableSource: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Where the aperture of a GATT begins that is found without a machine file: a multiple of "
-        + "32 MiB.",
-      valueName: "address"),
-    transform: { text in
-      let base = try physicalAddress(text)
-      guard base.isAligned(to: 32 << 20), base.rawValue < 1 << 40 else {
-        throw ValidationError("an aperture begins at a multiple of 32 MiB below 1 TiB")
-      }
-      return base
-    })
-  package var aperture: PhysicalAddress?
+      "Where the aperture of a GATT begins that is found without a machine file, a multiple of "
+        + "32 MiB, and perhaps how long it is: c0000000, c0000000+64M.",
+      valueName: "address[+size]"),
+    transform: { try ApertureHint($0) })
+  package var aperture: ApertureHint?
 
   package init() {}
 
@@ -171,7 +176,7 @@ package struct TableSource: ParsableArguments {
     }
     let machine = known ?? Machine(name: path, units: [])
     guard !roots.isEmpty else { return (machine, notices) }
-    let hints = TableHints(apertureBase: aperture?.rawValue, units: machine.units)
+    let hints = TableHints(aperture: aperture, units: machine.units)
     let units = try roots.map { root in
       do {
         return try root.unit(in: memory, hints)
@@ -192,7 +197,7 @@ package struct TableSource: ParsableArguments {
     in memory: MemoryImage, path: String
   ) throws -> (machine: Machine, notices: [String]) {
     let selection = search(memory).selection(
-      in: memory, TableHints(apertureBase: aperture?.rawValue))
+      in: memory, TableHints(aperture: aperture))
     var notices = selection.passedOver.map { candidate, reason in
       "not taking the \(candidate.kind.name) at \(candidate.address): \(reason)"
     }

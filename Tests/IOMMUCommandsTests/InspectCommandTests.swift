@@ -110,6 +110,15 @@ import Testing
   }
 
   @Test(arguments: [
+    ("c0000000", true), ("0xc0000000+64M", true), ("c0000000+65M", false), ("c1000000", false),
+    ("10000000000", false), ("c0000000+", false), ("+64M", false), ("c0000000+4G", false),
+  ])
+  func `an aperture is a base and perhaps a size`(text: String, isTaken: Bool) {
+    let command = try? Maps.parse([Self.image, "--aperture", text])
+    #expect((command != nil) == isTaken)
+  }
+
+  @Test(arguments: [
     (["vtd:6a04000@fed90000", "vtd:6a05000@fed90000"], "the unit at 0xfed90000 has one table"),
     (["6a04000", "vtd:0x6a04000"], "0x6a04000 is named more than once"),
   ])

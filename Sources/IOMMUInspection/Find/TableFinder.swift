@@ -145,8 +145,8 @@ enum FoundUnit {
 
 /// What somebody knows of units whose tables are found in memory.
 public struct TableHints: Sendable {
-  /// Where the aperture of a GATT begins: a multiple of 32 MiB below 2^40.
-  public var apertureBase: UInt64?
+  /// Where the aperture of a GATT is.
+  public var aperture: ApertureHint?
   /// Where the registers of the table's unit lie.
   public var unitBase: PhysicalAddress?
   /// The machine's units, as far as they are known.
@@ -154,11 +154,41 @@ public struct TableHints: Sendable {
 
   /// `nil` is what nobody knows.
   public init(
-    apertureBase: UInt64? = nil, unitBase: PhysicalAddress? = nil, units: [TranslationUnit] = []
+    aperture: ApertureHint? = nil, unitBase: PhysicalAddress? = nil, units: [TranslationUnit] = []
   ) {
-    self.apertureBase = apertureBase
+    self.aperture = aperture
     self.unitBase = unitBase
     self.units = units
+  }
+}
+
+/// Where the aperture of a GATT is, as somebody knows it.
+public struct ApertureHint: Sendable, Hashable {
+  /// A multiple of 32 MiB below 2^40.
+  public var base: UInt64
+  /// `nil` where the table's own length says it.
+  public var byteCount: UInt64?
+
+  public init(base: UInt64, byteCount: UInt64? = nil) {
+    self.base = base
+    self.byteCount = byteCount
+  }
+
+  /// Reads `BASE` or `BASE+SIZE`.
+  ///
+  /// - Throws: ``NotationError`` for what no northbridge can have.
+  package init(notation text: String) throws(NotationError) {
+    let parts = text.split(separator: "+", maxSplits: 1, omittingEmptySubsequences: false)
+    base = try Notation.address(String(parts[0]))
+    guard base % (32 << 20) == 0, base < 1 << 40 else {
+      throw NotationError("an aperture begins at a multiple of 32 MiB below 1 TiB")
+    }
+    guard parts.count > 1 else { return }
+    let size = try Notation.size(String(parts[1]))
+    guard size.nonzeroBitCount == 1, 32 << 20...2 << 30 ~= size else {
+      throw NotationError("an aperture has 32, 64, 128, 256 or 512 MiB, 1 GiB or 2 GiB")
+    }
+    byteCount = size
   }
 }
 

@@ -33,7 +33,7 @@ extension GART {
     /// Where an aperture lies is said by no GATT: the hints say it, or the machine's nodes do.
     static func unit(of candidate: TableCandidate, _ hints: TableHints) -> FoundUnit {
       let known = hints.units.lazy.compactMap { $0.as(GART.Node.self) }.first
-      guard let base = hints.apertureBase ?? known?.base.address else {
+      guard let base = hints.aperture?.base ?? known?.base.address else {
         return .unknown("where its aperture lies is said by no table; give --aperture BASE")
       }
       // Registers have no bits for a table beyond.
@@ -47,6 +47,11 @@ extension GART {
           GART.ApertureControl(isEnabled: true, order: order).apertureByteCount == aperture
         })
       else { return .unknown("no aperture has a table of \(byteCountText(candidate.byteCount))") }
+      if let stated = hints.aperture?.byteCount, stated != aperture {
+        return .unknown(
+          "its aperture has \(byteCountText(aperture)), and that of --aperture \(byteCountText(stated))"
+        )
+      }
       return .unit(
         .gart(
           GART.Node(

@@ -74,7 +74,7 @@ import Testing
     #expect(search.candidates.isEmpty)
     for text in ["vtd:ffffffffffff0000", "tce:ffffffffffff0000+64K", "gatt:ffffffffffff0000"] {
       #expect(throws: NamedTableError.self) {
-        try NamedTable(text).unit(in: memory, TableHints(apertureBase: 0))
+        try NamedTable(text).unit(in: memory, TableHints(aperture: ApertureHint(base: 0)))
       }
     }
   }

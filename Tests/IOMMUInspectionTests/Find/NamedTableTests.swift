@@ -157,8 +157,10 @@ import Testing
         .translate(Requester("00:03.0")!, IOVA(0x400_2123), access: .read, in: memory)
     }
     let mapped = Translation.mapped(PhysicalAddress(0x4_2123), byteCount: 1)
-    #expect(try answer("gatt:10000", TableHints(apertureBase: 0x400_0000)) == mapped)
-    #expect(try answer("gatt:10000+32K", TableHints(apertureBase: 0x400_0000)) == mapped)
+    #expect(
+      try answer("gatt:10000", TableHints(aperture: ApertureHint(base: 0x400_0000))) == mapped)
+    #expect(
+      try answer("gatt:10000+32K", TableHints(aperture: ApertureHint(base: 0x400_0000))) == mapped)
     // The base register counts 32 MiB.
     let node = GART.Node(
       device: Requester("00:19.3")!, control: .init(rawValue: 0), base: .init(rawValue: 2),

@@ -125,7 +125,8 @@ import Testing
       #expect(search.candidates.count == 1)
       #expect(search.candidates.allSatisfy { !$0.isCertain && $0.score == 59 })
       #expect(search.candidates.map(\.missingPage) == [PhysicalAddress(page)])
-      let selection = search.selection(in: dump, TableHints(apertureBase: 0x400_0000))
+      let selection = search.selection(
+        in: dump, TableHints(aperture: ApertureHint(base: 0x400_0000)))
       #expect(selection.units.isEmpty)
       #expect(
         selection.passedOver.map(\.reason) == [

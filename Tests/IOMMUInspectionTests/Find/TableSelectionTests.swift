@@ -147,7 +147,12 @@ import Testing
     let unused = search.selection(in: memory)
     #expect(unused.taken.isEmpty)
     #expect(unused.passedOver.map(\.candidate.address) == [PhysicalAddress(0x1_0000)])
-    let used = search.selection(in: memory, TableHints(apertureBase: 0x400_0000))
+    let used = search.selection(in: memory, TableHints(aperture: ApertureHint(base: 0x400_0000)))
+    // Its table is that of 32 MiB.
+    for (size, taken) in [(32 << 20, 1), (64 << 20, 0)] as [(UInt64, Int)] {
+      let hint = ApertureHint(base: 0x400_0000, byteCount: size)
+      #expect(search.selection(in: memory, TableHints(aperture: hint)).taken.count == taken)
+    }
     let machine = Machine(name: "gart", units: used.units)
     #expect(
       machine.translate(Requester("00:03.0")!, IOVA(0x400_2123), access: .read, in: memory)
