@@ -98,10 +98,17 @@ extension VTd {
         [.legacy, .scalable].contains(unit.rootTableAddress.mode)
       else { return nil }
       let tables = unit.tables(in: memory)
-      guard tables.tables.isEmpty, tables.gaps.isEmpty else { return nil }
-      return
-        "the root table at \(unit.rootTableAddress.rootTable) leads to no device, so that the unit "
-        + "blocks all: is it of this dump? 'iommu find' lists root tables"
+      let broken = tables.damages.count { $0.kind == VTd.rootTable }
+      let what: String
+      if broken > 0 {
+        what = "has \(countText(broken, "entry", plural: "entries")) with reserved bits set"
+      } else if tables.tables.isEmpty, tables.gaps.isEmpty {
+        what = "leads to no device, so that the unit blocks all"
+      } else {
+        return nil
+      }
+      return "the root table at \(unit.rootTableAddress.rootTable) \(what): is it of this dump? "
+        + "'iommu find' lists root tables"
     }
 
     /// A root table whose entries lead to devices in the other mode alone.
