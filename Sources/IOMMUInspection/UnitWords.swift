@@ -23,6 +23,11 @@ extension PartialTable: DescribedUnit {
   var text: String { "a table at \(start), of which \(missing) is not in this dump" }
 }
 
+extension UnsearchedTables: DescribedUnit {
+  var name: String { "a unit whose table was not looked for" }
+  var text: String { "a table that was not looked for: too many places look like tables" }
+}
+
 extension TranslationUnit {
   /// The unit in words.
   var words: any DescribedUnit {

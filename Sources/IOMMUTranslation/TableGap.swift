@@ -105,6 +105,8 @@ extension TableGap {
         + "\(address))"
     case .tooManyReferences:
       "the \(table) at \(address) is reached too often: tables point at each other"
+    case .tooMany where scope == .unit:
+      "more places look like tables than are looked at, and not all of them were"
     case .tooMany: "there are more of them than are looked at"
     case .unseen: "the registers of the unit are not known"
     case .severalUnits:

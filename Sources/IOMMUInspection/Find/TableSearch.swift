@@ -107,6 +107,7 @@ public struct TableSearch: Sendable {
       selection.units.append(
         TranslationUnit(PartialTable(at: candidate.address, missing: missing)))
     }
+    if isExhausted { selection.units.append(TranslationUnit(UnsearchedTables())) }
     (selection.units, selection.remarks) = completing(selection.units, in: memory)
     selection.remarks = collisions + selection.remarks
     return selection

@@ -136,6 +136,31 @@ import Testing
       ])
   }
 
+  @Test func `a search that gave up leaves open what devices have that it has not found`() throws {
+    let memory = try twoUnits(withCopy: false)
+    // "DMAR", and a length of 65280: more of them than are added up.
+    for address in stride(from: 0x6_0000 as UInt64, to: 0x7_0000, by: 8) {
+      memory.store(0x0000_ff00_5241_4d44 as UInt64, at: PhysicalAddress(address))
+    }
+    let search = TableSearch(in: memory)
+    #expect(search.isExhausted)
+    let machine = Machine(name: "", units: search.selection(in: memory).units)
+    let tables = machine.tables(in: memory)
+    #expect(tables.tables.map(\.name) == ["00:03.0", "00:04.0", "80:02.0", "80:03.0"])
+    #expect(
+      tables.gaps.map(\.text) == [
+        "all devices: unknown, more places look like tables than are looked at, and not all of them were"
+      ])
+    let reach = ReachReport(PhysicalAddress(0xf_0000), machine: machine, in: memory)
+    #expect(reach.ways.isEmpty && reach.blindness.hidesUnit)
+    func walk(_ device: String) -> ToldWalk {
+      ToldWalk(
+        Requester(device)!, IOVA(0x1000), access: .write, machine: machine, in: memory)
+    }
+    #expect(walk("00:03.0").reachesMemory)
+    #expect(walk("00:05.0").end == .unitUnseen)
+  }
+
   @Test func `a GATT serves when somebody knows where its aperture is`() throws {
     // 32 MiB of aperture: 32 KiB of table, every entry valid and most of them the scratch page.
     let memory = try FlatMemory(byteCount: 1 << 20)
