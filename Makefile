@@ -47,6 +47,8 @@ flatness: build
 # Every fuzz target, or those of FUZZ_TARGETS, for its share of FUZZ_SECONDS: twenty minutes in all. What ends badly is kept in Fuzz/Regressions, which `make test` replays.
 FUZZ_SECONDS ?= 1200
 FUZZ_TARGETS ?=
+# More for the fuzzer, such as -seed=1.
+FUZZ_FLAGS   ?=
 FUZZ_BUILD    = .build/fuzz
 FUZZ_RUN      = SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=0:malloc_context_size=2 $(FUZZ_BUILD)/fuzz
 fuzz: fuzz-build
@@ -57,7 +59,7 @@ fuzz: fuzz-build
 	for target in $$targets; do \
 	  mkdir -p $(FUZZ_BUILD)/corpus/$$target Fuzz/Regressions/$$target; \
 	  log=$(FUZZ_BUILD)/$$target.log; \
-	  IOMMU_FUZZ_TARGET=$$target $(FUZZ_RUN) -max_total_time=$$((seconds > 0 ? seconds : 1)) \
+	  IOMMU_FUZZ_TARGET=$$target $(FUZZ_RUN) $(FUZZ_FLAGS) -max_total_time=$$((seconds > 0 ? seconds : 1)) \
 	    -timeout=60 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
 	    -artifact_prefix=Fuzz/Regressions/$$target/ $(FUZZ_BUILD)/corpus/$$target \
 	    Fuzz/Seeds/$$target Fuzz/Regressions/$$target 2> $$log \
