@@ -61,6 +61,30 @@ import Testing
     #expect(translate(machine, 0x3123, .write, in: memory) == .to(0x18_3123))
   }
 
+  @Test func `interrupt messages go through no table, whatever it has for them`() throws {
+    // A table of 8 MiB, for 4 GiB, with entries for 0xfedff000, 0xfee00000 and 0xfef00000.
+    let memory = try FlatMemory(byteCount: 16 << 20)
+    for page in [0xf_edff, 0xf_ee00, 0xf_eeff, 0xf_ef00] as [UInt64] {
+      memory.store(bigEndian: 0x18_0003 as UInt64, at: PhysicalAddress(0x80_0000 + page * 8))
+    }
+    let machine = Self.machine([Self.bridge(table: 0x80_0000, size: 7)])
+    #expect(translate(machine, 0xfedf_f000, .write, in: memory) == .to(0x18_0000))
+    #expect(translate(machine, 0xfee0_0000, .write, in: memory) == .interruptMessage)
+    #expect(translate(machine, 0xfeef_f000, .read, in: memory) == Self.fault(.untranslatedHole))
+    #expect(translate(machine, 0xfef0_0000, .read, in: memory) == .to(0x18_0000))
+    let table = try #require(machine.tables(in: memory).tables.first)
+    var budget = EnumerationBudget(for: memory)
+    #expect(
+      machine.mappings(of: table, in: memory, budget: &budget).runs.map(\.iova) == [
+        IOVA(0xfedf_f000)..<IOVA(0xfee0_0000), IOVA(0xfef0_0000)..<IOVA(0xfef0_1000),
+      ])
+    // A smaller table knows nothing of the range, and answers the same.
+    let small = Self.machine([Self.bridge()])
+    let other = try Self.memory()
+    #expect(translate(small, 0xfee0_0000, .write, in: other) == .interruptMessage)
+    #expect(translate(small, 0xfee0_0000, .read, in: other) == Self.fault(.untranslatedHole))
+  }
+
   @Test func `a request is cut at the end of its page`() throws {
     let memory = try Self.memory()
     let machine = Self.machine([Self.bridge()])

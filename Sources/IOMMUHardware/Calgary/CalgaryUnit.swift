@@ -177,7 +177,7 @@ public final class CalgaryUnit {
       && options.entryPermissions == .independent && options.misalignedTable == .added
       && options.beyondTable == .fault && options.tableReads == .coherent
       && options.holes == .blocked && options.dualAddressCycles == .untranslated
-      && options.hubIdentifier == .ignored
+      && options.hubIdentifier == .ignored && options.interruptWrites == .untranslated
   }
 
   // MARK: Access by the processor

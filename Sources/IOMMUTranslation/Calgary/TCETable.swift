@@ -59,6 +59,10 @@ extension Calgary {
           ? .fault(.calgary(.dualAddressCycle))
           : .mapped(PhysicalAddress(address), byteCount: byteCount)
       }
+      // Assumed: what lies in the range of interrupt messages never goes through a table.
+      guard !VTd.isInterruptAddress(address) else {
+        return access == .write ? .interruptMessage : .fault(.calgary(.untranslatedHole))
+      }
       guard !holes.contains(address) else { return .fault(.calgary(.untranslatedHole)) }
       guard address &>> 12 < size.entryCount else { return .fault(.calgary(.beyondTable)) }
       let walk = format.walk(address, from: table, in: memory, observer: &observer)
@@ -83,7 +87,8 @@ extension Calgary.TCETable: IOTable {
   public var space: IOVASpace {
     IOVASpace(
       byteCount: size.coverage,
-      holes: [holes.legacy, holes.memory1, holes.memory2].filter { !$0.isEmpty },
+      holes: ([holes.legacy, holes.memory1, holes.memory2].filter { !$0.isEmpty }
+        + [VTd.interruptAddresses]).filter { $0.lowerBound < size.coverage },
       // Assumed, as in a translation.
       passing: refusesDualAddressCycles ? [] : [1 << 32 ..< .max])
   }

@@ -229,7 +229,7 @@ extension Calgary.TCETable {
 extension Calgary.TCETable.Holes {
   /// The longest run of whole pages from 0 to `end` without a hole in it; `nil` when there is none.
   func longestRun(below end: UInt64) -> Range<UInt64>? {
-    let holes = [legacy, memory1, memory2].filter { !$0.isEmpty }.sorted {
+    let holes = [legacy, memory1, memory2, VTd.interruptAddresses].filter { !$0.isEmpty }.sorted {
       $0.lowerBound < $1.lowerBound
     }
     var start: UInt64 = 0
