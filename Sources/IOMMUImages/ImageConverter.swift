@@ -30,7 +30,11 @@ public enum ImageConverter {
   /// Writes memory to a file, which appears whole or not at all. Pages that are all zero take no
   /// room, where the format or the file system can leave them out.
   ///
-  /// - Parameter progress: Told how many bytes of memory are done, and of how many.
+  /// - Parameters:
+  ///   - image: The memory that is written, with the notes of its dump.
+  ///   - path: The file; one that is there already gives way when all is written.
+  ///   - target: The format.
+  ///   - progress: Told how many bytes of memory are done, and of how many.
   /// - Throws: ``ImageError`` when a page of the dump could not be read, when the file cannot be
   ///   written, or when zlib is needed and not installed. An older file of that name is untouched
   ///   then.

@@ -66,6 +66,7 @@ public struct EntryDescription: Sendable, Encodable {
   /// Takes an entry of any format apart.
   ///
   /// - Parameters:
+  ///   - entry: Its words and bits, legal or not.
   ///   - variant: What decides the meaning of its bits.
   ///   - name: Another name than the type's.
   ///   - meaning: What it says, in one line.

@@ -32,7 +32,10 @@ public struct MapsReport: Sendable {
 
   /// Selects the tables of a machine.
   ///
-  /// - Parameter name: `bus:02`, `gart`, `00:03.0`; `nil` for all of them.
+  /// - Parameters:
+  ///   - machine: The units whose tables are meant.
+  ///   - memory: Memory that holds the tables.
+  ///   - name: `bus:02`, `gart`, `00:03.0`; `nil` for all of them.
   /// - Throws: ``MapsError/noSuchTable(_:available:gaps:)`` when no table has the name.
   public init(
     _ machine: Machine, in memory: some PhysicalMemory, table name: String? = nil

@@ -85,7 +85,9 @@ public struct CrashSimulation {
 
   /// Plays one crash.
   ///
-  /// - Parameter applyingRule: Whether the primary kernel does its part.
+  /// - Parameters:
+  ///   - configuration: The machine, and how its primary kernel translates.
+  ///   - applyingRule: Whether the primary kernel does its part.
   /// - Returns: The report, and the kernel whose memory and registers are as the crash left them.
   public func play(
     _ configuration: MachineConfiguration, applyingRule: Bool

@@ -40,8 +40,10 @@ extension Outcome {
   /// Decides by the bytes what an access came to.
   ///
   /// - Parameters:
+  ///   - record: The access, and all that it did.
   ///   - target: Where the access was meant to end.
   ///   - isDelivered: Whether the bytes that were meant to arrive have arrived.
+  ///   - map: Says which memory is the crash kernel's.
   ///   - isKdump: The access is one of the kdump kernel's own.
   public init(
     of record: DMARecord, target: Range<PhysicalAddress>, isDelivered: Bool, map: MemoryMap,

@@ -15,9 +15,10 @@ public struct KdumpKernel: Sendable {
   public private(set) var buffers: [MappedBuffer] = []
   private var pages: [UInt64]
 
-  /// - Parameter imageByteCount: Bytes of the first range that hold the kernel and its initramfs;
-  ///   at
-  ///   most half of it.
+  /// - Parameters:
+  ///   - crashKernel: Half-open, at least one range; all memory that this kernel owns.
+  ///   - imageByteCount: Bytes of the first range that hold the kernel and its initramfs; at most
+  ///     half of it.
   public init(crashKernel: [Range<PhysicalAddress>], imageByteCount: UInt64 = 1 << 20) {
     precondition(!crashKernel.isEmpty, "a kdump kernel needs a crash kernel range")
     self.crashKernel = crashKernel

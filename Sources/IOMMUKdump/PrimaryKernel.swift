@@ -134,7 +134,9 @@ public final class PrimaryKernel {
 
   /// RAM for a driver's buffer, from the top; `nil` when none is left.
   ///
-  /// - Parameter limit: The buffer ends at or below this address.
+  /// - Parameters:
+  ///   - byteCount: Bytes of the buffer, which takes whole pages.
+  ///   - limit: The buffer ends at or below this address.
   public func allocateBuffer(
     byteCount: UInt64, below limit: UInt64 = .max
   ) -> Range<PhysicalAddress>? {
@@ -159,6 +161,8 @@ public final class PrimaryKernel {
   /// - Parameters:
   ///   - page: 4 KiB aligned, in RAM.
   ///   - iova: 4 KiB aligned.
+  ///   - device: Whose address space it is.
+  ///   - direction: Which way data moves: decides what the device may do to the page.
   /// - Throws: ``MappingFailure/noChoice(_:)`` where the mode is not VT-d.
   public func map(
     page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection

@@ -16,7 +16,11 @@ public struct RuleEvidence: Sendable {
     public var dmaMask: UInt64?
     public var isNeededByKdump: Bool
 
-    /// - Parameter name: The function when `nil`.
+    /// - Parameters:
+    ///   - function: Segment, bus, device and function.
+    ///   - name: What people call it; the function when `nil`.
+    ///   - dmaMask: The highest address it can put on the bus; `nil` where nobody knows.
+    ///   - isNeededByKdump: Whether the kdump kernel needs the device.
     public init(
       _ function: PCI.Function, name: String? = nil, dmaMask: UInt64? = nil,
       isNeededByKdump: Bool = true
@@ -110,6 +114,7 @@ public struct RuleEvidence: Sendable {
   /// What a dump tells, and whoever looks at it.
   ///
   /// - Parameters:
+  ///   - machine: Units, and memory map as far as it is known.
   ///   - crashKernel: Its ranges; the machine's own when empty.
   ///   - devices: Those that the kdump kernel needs; empty where nobody knows.
   /// - Returns: `nil` when nobody says where the crash kernel is.

@@ -56,7 +56,12 @@ public struct DMATable: Sendable {
   /// `nil` where it needs none.
   public var domainID: UInt16?
 
-  /// - Parameter pasid: What the requests carry; `nil` for requests without PASID.
+  /// - Parameters:
+  ///   - owner: Whose requests go through the table.
+  ///   - pasid: What the requests carry; `nil` for requests without PASID.
+  ///   - table: What the device sees; `nil` for one that passes untranslated.
+  ///   - domainID: The number by which hardware tells cached translations apart; `nil` where it
+  ///     needs none.
   public init(
     owner: TableOwner, pasid: PASID? = nil, table: Table?, domainID: UInt16? = nil
   ) {

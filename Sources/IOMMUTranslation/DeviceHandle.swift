@@ -39,7 +39,10 @@ public struct DeviceHandle: Sendable {
   /// Translates the first page's worth of a request, and sets no accessed or dirty bit.
   ///
   /// - Parameters:
+  ///   - iova: The first byte.
   ///   - byteCount: At least 1.
+  ///   - access: Whether the device reads or writes.
+  ///   - memory: Memory that holds the tables.
   /// - Returns: Where the first bytes go, or why they go nowhere.
   /// - Complexity: At most one entry read per table level.
   @inlinable
@@ -101,7 +104,14 @@ public struct DeviceHandle: Sendable {
 extension DeviceHandle.Route {
   /// Translates an untranslated request, up to the end of its page.
   ///
-  /// - Parameter byteCount: At least 1.
+  /// - Parameters:
+  ///   - address: The first byte, as the request names it.
+  ///   - byteCount: At least 1.
+  ///   - operation: What the request wants.
+  ///   - memory: Memory that holds the tables.
+  ///   - marker: Sets accessed and dirty bits: ``AtomicMarks`` for a live machine, ``NoMarks`` for
+  ///     a dump.
+  ///   - observer: Shown every entry read.
   @inlinable
   public func translate(
     _ address: UInt64, byteCount: UInt64, for operation: VTd.Request.Operation,

@@ -37,8 +37,10 @@ public struct Machine: Sendable {
   /// Finds out how a requester's DMA is translated. Reads at most four entries of each unit.
   ///
   /// - Parameters:
+  ///   - requester: The device; one that no unit stands above passes untranslated.
   ///   - pasid: What its requests carry; `nil` for requests without PASID.
   ///   - dmaMask: The highest address the device can put on the bus.
+  ///   - memory: Memory that holds the tables.
   public func resolve(
     _ requester: Requester, pasid: PASID? = nil, dmaMask: UInt64 = .max,
     in memory: some PhysicalMemory

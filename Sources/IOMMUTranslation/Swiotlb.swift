@@ -96,10 +96,13 @@ public final class BouncePool {
   /// An empty pool.
   ///
   /// - Parameters:
+  ///   - memory: The machine's memory, where the pool and the buffers are.
   ///   - address: The pool's first byte, 4 KiB aligned. Its bytes stay as they are.
   ///   - byteCount: A multiple of 256 KiB.
   ///   - overflowBuffer: 32 KiB outside the pool; right behind the pool when not given (the kernel
   ///     puts it wherever low boot memory is free). Ignored by 7.0.
+  ///   - version: Whose swiotlb it is.
+  ///   - isForced: `swiotlb=force`: buffers are bounced even when the device reaches them.
   /// - Precondition: `memory` has RAM for all of it.
   public init(
     memory: FlatMemory, at address: PhysicalAddress, byteCount: UInt64 = defaultByteCount,
@@ -184,6 +187,8 @@ public final class BouncePool {
   /// - Parameters:
   ///   - original: The driver's buffer, anywhere in RAM, at any alignment.
   ///   - byteCount: At least 1.
+  ///   - direction: Which way data moves.
+  ///   - limits: What the device asks of the address.
   /// - Complexity: O(slabs of the pool) when it is nearly full.
   public func map(
     original: PhysicalAddress, byteCount: UInt64, direction: DMADirection,
@@ -205,7 +210,9 @@ public final class BouncePool {
 
   /// Ends a mapping: what the device may have written goes to the original, the slabs become free.
   ///
-  /// - Parameter copiesBack: `false` leaves the original alone; the kernel undoes mappings so.
+  /// - Parameters:
+  ///   - address: The first byte of the mapping, in the pool.
+  ///   - copiesBack: `false` leaves the original alone; the kernel undoes mappings so.
   /// - Precondition: `address` is what ``map(original:byteCount:direction:limits:)`` returned.
   public func unmap(_ address: PhysicalAddress, copiesBack: Bool = true) {
     guard let mapping = mapping(containing: address), mapping.address == address else {

@@ -40,7 +40,10 @@ extension BouncePool {
 
   /// Maps one buffer as the kernel's streaming call does: direct, bounced, or neither.
   ///
-  /// - Parameter buffer: Bytes, half-open, not empty; all in RAM.
+  /// - Parameters:
+  ///   - buffer: Bytes, half-open, not empty; all in RAM.
+  ///   - direction: Which way data moves.
+  ///   - limits: What the device asks of the address.
   public func mapSingle(
     _ buffer: Range<PhysicalAddress>, direction: DMADirection, limits: DMALimits = DMALimits()
   ) -> Single {
@@ -66,7 +69,10 @@ extension BouncePool {
   /// undoing of 2.6.27 is an ordinary unmap and copies to the originals of `fromDevice` elements
   /// what the pool happened to hold; 7.0 copies nothing.
   ///
-  /// - Parameter buffers: Bytes, half-open, none empty; all in RAM.
+  /// - Parameters:
+  ///   - buffers: Bytes, half-open, none empty; all in RAM.
+  ///   - direction: Which way data moves, for all of them.
+  ///   - limits: What the device asks of each address.
   /// - Returns: One address for each buffer; `nil` for the 0 elements of a failure.
   public func map(
     list buffers: [Range<PhysicalAddress>], direction: DMADirection,
@@ -99,7 +105,9 @@ extension BouncePool {
   /// the result is held against `mask`. An overflow is given back as out of memory, an error. 7.0
   /// takes no coherent memory from this pool: always an error.
   ///
-  /// - Parameter mask: The highest address the device can put on the bus.
+  /// - Parameters:
+  ///   - byteCount: At least 1.
+  ///   - mask: The highest address the device can put on the bus.
   public func allocateCoherent(byteCount: UInt64, mask: UInt64 = 0xffff_ffff) -> Single {
     guard version == .linux2_6_27 else { return .error }
     let outcome = claim(

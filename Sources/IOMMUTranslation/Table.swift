@@ -69,7 +69,14 @@ public enum Table: Hashable, Sendable {
 
   /// Translates an untranslated request, up to the end of its page.
   ///
-  /// - Parameter byteCount: At least 1.
+  /// - Parameters:
+  ///   - address: The first byte, as the request names it.
+  ///   - byteCount: At least 1.
+  ///   - operation: What the request wants.
+  ///   - memory: Memory that holds the tables.
+  ///   - marker: Sets accessed and dirty bits: ``AtomicMarks`` for a live machine, ``NoMarks`` for
+  ///     a dump.
+  ///   - observer: Shown every entry read.
   /// - Complexity: At most one entry read per level; of nested tables, per level of both stages.
   @inlinable
   public func translate(

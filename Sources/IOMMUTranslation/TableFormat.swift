@@ -55,8 +55,10 @@ public protocol TableFormat: Sendable {
   /// What the entry at the start of `bytes` and those after it say, up to the first that says
   /// something else.
   ///
-  /// - Parameter bytes: Whole entries of one table of `level`, at least one, at a multiple of their
-  ///   size in this process; entries are words of 32 or 64 bits.
+  /// - Parameters:
+  ///   - bytes: Whole entries of one table of `level`, at least one, at a multiple of their size in
+  ///     this process; entries are words of 32 or 64 bits.
+  ///   - level: The level of the table, 1 to ``levels``.
   /// - Complexity: O(entries of the row).
   func row(in bytes: UnsafeRawBufferPointer, level: Int) -> EntryRow
 

@@ -6,7 +6,12 @@ extension TableFormat {
   /// Entries are read where they lie when the memory has them in place, else in copies of a page
   /// each; where a page is not all there, one by one.
   ///
-  /// - Parameter limit: Addresses at and above it are left out; `nil` for the whole tree.
+  /// - Parameters:
+  ///   - root: The uppermost table's first byte.
+  ///   - memory: Memory that holds the tables.
+  ///   - limit: Addresses at and above it are left out; `nil` for the whole tree.
+  ///   - budget: What may still be entered and told; less by what was, also when it is exhausted.
+  ///   - visitor: Told of every table, leaf and obstacle.
   /// - Complexity: O(entries of all tables reached).
   @inline(__always)
   public func forEachEntry(

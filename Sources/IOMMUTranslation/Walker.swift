@@ -3,12 +3,15 @@ import IOMMUFormats
 /// Sees what a walk does. The empty one, ``Unobserved``, costs nothing.
 ///
 /// A cache is filled by an observer: `read` counts entries and hands out root, context and PASID
-/// entries, each with what its bits mean there; `descend` says from which lower table, with which permissions, a later walk of a
-/// neighbouring address may start (``WalkStart``).
+/// entries, each with what its bits mean there; `descend` says from which lower table, with which
+/// permissions, a later walk of a neighbouring address may start (``WalkStart``).
 public protocol WalkObserver {
   /// An entry was read from memory.
   ///
   /// - Parameters:
+  ///   - entry: What was read, before a bit is set in it.
+  ///   - address: Where the entry lies in memory.
+  ///   - place: The level in the page tables, or which table above them.
   ///   - index: The entry's number in its table, from 0.
   ///   - variant: What the bits of this entry mean, for whoever wants to know.
   mutating func read<Entry: TableEntry>(
@@ -17,13 +20,15 @@ public protocol WalkObserver {
 
   /// The walk of `address` goes on in a lower table.
   ///
-  /// - Parameter start: Where a walk of another address that differs only in the bits below the
-  ///   table may start: the table, its level and what the entries above it allow together.
+  /// `start` is where a walk of another address that differs only in the bits below the table may
+  /// start: the table, its level and what the entries above it allow together. `Entry` is the type
+  /// of the tables' entries.
   mutating func descend<Entry: TableEntry>(
     to start: WalkStart, for address: UInt64, through _: Entry.Type)
 }
 
 extension WalkObserver {
+  /// Does nothing.
   @inlinable @inline(__always)
   public mutating func descend<Entry: TableEntry>(
     to _: WalkStart, for _: UInt64, through _: Entry.Type
@@ -38,6 +43,7 @@ public struct Unobserved: WalkObserver {
   @usableFromInline let place: UInt8 = 0
 
   @inlinable public init() {}
+  /// Does nothing.
   @inlinable @inline(__always)
   public mutating func read<Entry: TableEntry>(
     _: Entry, at _: PhysicalAddress, in _: TablePlace, index _: UInt64,
@@ -129,8 +135,11 @@ extension TableFormat {
   /// The one walker: follows `address` from a table to a page or to what stops it.
   ///
   /// - Parameters:
+  ///   - address: What is looked up; that the table is for it, the unit has seen before.
   ///   - start: The root, or a lower table that a paging-structure cache remembers.
+  ///   - memory: Memory that holds the tables.
   ///   - access: How entries are reached and what is set in them; ``PlainAccess`` does nothing.
+  ///   - observer: Shown every entry read, and every table that the walk goes down to.
   /// - Returns: Where the walk ended. Permissions are those of `start` and of all entries read
   ///   together; they are collected, not judged.
   /// - Complexity: At most `start.level` entries read, and those again that software changes just

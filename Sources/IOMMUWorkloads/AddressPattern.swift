@@ -15,7 +15,9 @@ public enum AddressPattern: String, CaseIterable, Sendable {
   /// Addresses in `0..<span`, none of them in the interrupt range.
   ///
   /// - Parameters:
+  ///   - count: How many addresses.
   ///   - span: Bytes of IOVA, a multiple of 4 KiB.
+  ///   - seed: The same seed gives the same addresses.
   public func addresses(count: Int, span: UInt64, seed: UInt64 = 1) -> [IOVA] {
     precondition(span >= 4096, "a workload has at least a page")
     var generator = SeededGenerator(seed: seed)

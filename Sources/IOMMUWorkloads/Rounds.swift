@@ -51,7 +51,11 @@ public struct Rounds {
   /// By contender and round, nanoseconds for one unit of work.
   public private(set) var times: [[Double]]
 
-  /// - Parameter units: Units of work in one run: translations, pages, bytes.
+  /// - Parameters:
+  ///   - contenders: Whose ``names`` these are, in order.
+  ///   - units: Units of work in one run: translations, pages, bytes.
+  ///   - rounds: How often each contender is timed.
+  ///   - clock: What time is read from.
   public init(
     _ contenders: [Contender], units: Int, rounds: Int, clock: Clock = .threadCPU
   ) {
@@ -65,7 +69,11 @@ public struct Rounds {
 
   /// Runs one round.
   ///
-  /// - Parameter number: An odd round goes backwards.
+  /// - Parameters:
+  ///   - number: An odd round goes backwards.
+  ///   - contenders: All of them, in the order of the answer.
+  ///   - units: Units of work in one run: translations, pages, bytes.
+  ///   - clock: What time is read from.
   /// - Returns: By contender, nanoseconds for one unit of work.
   public static func round(
     _ number: Int, of contenders: [Contender], units: Int, clock: Clock = .threadCPU

@@ -34,6 +34,7 @@ public final class WorkloadTables: Sendable {
   /// - Parameters:
   ///   - span: Bytes of IOVA, a multiple of 1 GiB, at most 256 GiB.
   ///   - tceTableCount: Tables of 8 MiB.
+  ///   - seed: Decides in which order tables lie in memory.
   public init(span: UInt64, tceTableCount: Int = 1, seed: UInt64 = 1) throws(MemoryError) {
     precondition(
       span >= 1 << 30 && span % (1 << 30) == 0 && span <= 256 << 30,
@@ -137,7 +138,9 @@ public final class WorkloadTables: Sendable {
 
   /// The handle of a device that the tables of this kind translate for.
   ///
-  /// - Parameter tceTable: Which of the Calgary tables.
+  /// - Parameters:
+  ///   - kind: Which hardware, with how many levels and which pages.
+  ///   - tceTable: Which of the Calgary tables, from 0; of other kinds it does not count.
   public func handle(_ kind: TableKind, tceTable: Int = 0) -> DeviceHandle {
     DeviceHandle(
       requester: Self.requester, route: route(kind, tceTable: tceTable))

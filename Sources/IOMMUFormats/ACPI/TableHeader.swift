@@ -64,6 +64,7 @@ extension ACPI {
     /// Bytes after the table's stated length do not belong to it and are not looked at.
     ///
     /// - Parameters:
+    ///   - bytes: The table from its first byte on.
     ///   - signature: The four characters that the table must start with.
     ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
     /// - Returns: The header and the table's length in bytes, at least 36, at most `bytes.count`.

@@ -127,8 +127,11 @@ extension AMDVi.Event {
   /// An event as a kernel prints it, field by field.
   ///
   /// - Parameters:
+  ///   - code: What happened; its lower 4 bits.
+  ///   - device: Who sent the request, or who did not answer.
   ///   - domain: The domain, or with GN the PASID; its lower 20 bits.
   ///   - flags: Bits 59:48; its lower 12 bits.
+  ///   - address: What it is an address of, the code decides.
   public init(
     _ code: AMDVi.EventCode, device: Requester = Requester(rawValue: 0), domain: UInt64 = 0,
     flags: UInt64 = 0, address: UInt64 = 0

@@ -25,7 +25,9 @@ extension Calgary {
 
     /// Finds the Rio table as a kernel does.
     ///
-    /// - Parameter nodeLimit: More scalability nodes than this are refused.
+    /// - Parameters:
+    ///   - memory: Physical memory with the first MiB.
+    ///   - nodeLimit: More scalability nodes than this are refused.
     /// - Returns: The table, and its first byte's address.
     /// - Throws: ``RioTableError`` when there is none, or none that can be used.
     /// - Complexity: At most one look at each of the area's 64 Ki offsets.
@@ -70,9 +72,11 @@ extension Calgary {
     /// Leaves a Rio table in memory, as firmware does.
     ///
     /// - Parameters:
+    ///   - table: What is stored, as its ``RioTable/bytes``.
+    ///   - memory: Memory that takes the segment, the list and the table.
     ///   - base: The area's first byte: a multiple of 16 below 1 MiB.
-    ///   - blocks: Offsets of the list's blocks, ascending from ``firstBlock`` on; the table follows
-    ///     the last one, and none ends in the next.
+    ///   - blocks: Offsets of the list's blocks, ascending from ``firstBlock`` on; the table
+    ///     follows the last one, and none ends in the next.
     /// - Precondition: RAM holds the segment word, and the area up to the table's end.
     public static func store(
       _ table: RioTable, to memory: FlatMemory, at base: PhysicalAddress = usualBase,

@@ -3,8 +3,11 @@ extension Calgary {
   public enum HostBridgeWindow {
     /// MEM_1: half-open; `nil` when it is empty.
     ///
-    /// - Parameter last: MEM_1_SIZE, which holds the last address. Linux takes 0 for the end of the
-    ///   first MiB.
+    /// - Parameters:
+    ///   - low: The lower half of the first address.
+    ///   - high: Its upper half.
+    ///   - last: MEM_1_SIZE, which holds the last address. Linux takes 0 for the end of the first
+    ///     MiB.
     public static func memory1(low: UInt32, high: UInt32, last: UInt32) -> Range<IOVA>? {
       window(first: join(high, low), last: last == 0 ? 0xf_ffff : UInt64(last))
     }

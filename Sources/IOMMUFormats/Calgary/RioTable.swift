@@ -180,8 +180,10 @@ extension Calgary.RioTable {
 
   /// Reads a table out of the bytes from its header on.
   ///
-  /// - Parameter nodeLimit: More scalability nodes than this are refused, as by a kernel that has
-  ///   no room for them.
+  /// - Parameters:
+  ///   - bytes: The table, and whatever follows it.
+  ///   - nodeLimit: More scalability nodes than this are refused, as by a kernel that has no room
+  ///     for them.
   /// - Throws: ``RioTableError``.
   public init(bytes: [UInt8], nodeLimit: Int = 64) throws(Calgary.RioTableError) {
     guard bytes.count >= Self.headerByteCount else {

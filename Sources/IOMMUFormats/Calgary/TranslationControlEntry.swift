@@ -68,7 +68,10 @@ extension Calgary.TranslationControlEntry {
   ///
   /// What the entries were before does not matter. Each store is atomic by itself.
   ///
-  /// - Parameter address: Where the first page's entry lies: table + 8 · (IOVA >> 12).
+  /// - Parameters:
+  ///   - count: Pages; 0 stores nothing.
+  ///   - memory: Memory that holds the table.
+  ///   - address: Where the first page's entry lies: table + 8 · (IOVA >> 12).
   /// - Precondition: `address` is 8-byte aligned, and all entries lie in one RAM range.
   /// - Complexity: O(`count`), with one check for all of them.
   public func storeRun(ofPages count: Int, to memory: FlatMemory, at address: PhysicalAddress) {

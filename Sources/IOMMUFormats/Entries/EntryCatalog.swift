@@ -80,7 +80,10 @@ extension EntryCatalog {
 
     /// Hands the entry of these words over, with the variant that decides what its bits mean.
     ///
-    /// - Parameter words: The entry as its manual numbers the bits, in quadwords, low first.
+    /// - Parameters:
+    ///   - words: The entry as its manual numbers the bits, in quadwords, low first.
+    ///   - circumstances: What is known of the unit beside the entry; makes the variant.
+    ///   - visitor: Called once; its answer is returned.
     /// - Precondition: There are as many words as ``type`` has quadwords; of a type of 32 bits the
     ///   upper half is zero.
     public func visit<Visitor: EntryVisitor>(

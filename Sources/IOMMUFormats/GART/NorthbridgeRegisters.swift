@@ -23,7 +23,12 @@ extension GART.ApertureControl {
     [gartEn, gartSize, disGartCpu, disGartIo, disGartTblWlkPrb, .reserved(7...31)]
   }
 
-  /// - Parameter order: 0 to 7; the aperture is 32 MiB << order.
+  /// - Parameters:
+  ///   - isEnabled: GartEn: the aperture is translated, for whoever is not shut out.
+  ///   - order: 0 to 7; the aperture is 32 MiB << order.
+  ///   - blocksCPU: DisGartCpu: the CPU's accesses to the aperture stay as they are.
+  ///   - blocksIO: DisGartIo: devices' accesses to the aperture stay as they are.
+  ///   - walksWithoutProbes: DisGartTblWlkPrb: table walks do not look into CPU caches.
   public init(
     isEnabled: Bool, order: Int, blocksCPU: Bool = false, blocksIO: Bool = false,
     walksWithoutProbes: Bool = false

@@ -159,7 +159,12 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
 
   /// Stores quadwords in a row, each `step` more than the one before; each by itself atomic.
   ///
-  /// - Parameter isBigEndian: The byte order of all of them.
+  /// - Parameters:
+  ///   - first: The quadword at `address`.
+  ///   - step: What each adds to the one before, modulo 2^64.
+  ///   - count: Quadwords; 0 stores nothing.
+  ///   - isBigEndian: The byte order of all of them.
+  ///   - address: Where the first one lies.
   /// - Precondition: `address` is 8-byte aligned, and all of them lie in one RAM range.
   @inlinable
   public func storeSeries(

@@ -120,7 +120,9 @@ extension PCI.ClassRevision {
 
   public static func fields(_: OnlyVariant) -> [BitField] { [revision, code] }
 
-  /// - Parameter classCode: Base class, subclass and interface, 24 bits: 0x01_0601 for AHCI.
+  /// - Parameters:
+  ///   - classCode: Base class, subclass and interface, 24 bits: 0x01_0601 for AHCI.
+  ///   - revision: The vendor's revision of the device.
   /// - Precondition: `classCode` has 24 bits.
   public init(classCode: UInt32, revision: UInt8 = 0) {
     self.init(rawValue: 0)

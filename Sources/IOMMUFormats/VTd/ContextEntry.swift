@@ -56,7 +56,9 @@ extension VTd.ContextEntry {
   /// A present entry that translates through second-stage tables.
   ///
   /// - Parameters:
+  ///   - secondStageTable: The uppermost table's first byte.
   ///   - levels: Levels of the table, 3 to 5.
+  ///   - domainID: DID: the number by which caches tell translations of domains apart.
   /// - Precondition: `secondStageTable` is 4 KiB aligned.
   public init(secondStageTable: PhysicalAddress, levels: Int, domainID: UInt16) {
     precondition(

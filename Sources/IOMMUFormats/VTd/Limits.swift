@@ -72,6 +72,8 @@ extension VTd {
     /// The limits that a unit's capability registers state.
     ///
     /// - Parameters:
+    ///   - capability: CAP_REG.
+    ///   - extendedCapability: ECAP_REG.
     ///   - hostAddressWidth: Where the DMAR table says it. Without it the width is taken to be that
     ///     of the unit's guest addresses, at most 52 (*assumed*; so it is in QEMU and in clients).
     ///   - majorVersion: From VER_REG.

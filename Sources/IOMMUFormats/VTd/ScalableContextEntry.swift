@@ -43,7 +43,9 @@ extension VTd.ScalableContextEntry {
   /// A present entry.
   ///
   /// - Parameters:
+  ///   - pasidDirectory: The directory's first byte.
   ///   - directorySizeCode: PDTS: the directory has 2^(code + 7) entries; 0 to 7.
+  ///   - requesterPASID: RID_PASID: what requests without PASID are translated as.
   /// - Precondition: `pasidDirectory` is 4 KiB aligned.
   public init(
     pasidDirectory: PhysicalAddress, directorySizeCode: UInt64 = 0,

@@ -150,6 +150,8 @@ extension Translator {
   /// Translates a batch of requests of one kind, with what `cache` knows of the upper levels.
   ///
   /// - Parameters:
+  ///   - addresses: The first byte of each request.
+  ///   - access: What all of them want.
   ///   - answers: As many as addresses.
   ///   - cache: Not used by a thread that translates through another table meanwhile.
   @inlinable

@@ -32,9 +32,11 @@ public struct CalgaryFirmware {
   }
 
   /// - Parameters:
+  ///   - model: What all chips are.
   ///   - chassis: The chips of each chassis, one or two; the first is the one with the
   ///     compatibility bus.
   ///   - version: The Rio table's.
+  ///   - options: What all chips do where nobody has published it.
   public init(
     model: Calgary.Chip.Model, chassis: [[Chip]], version: Calgary.RioTable.Version = .three,
     options: CalgaryOptions = CalgaryOptions()

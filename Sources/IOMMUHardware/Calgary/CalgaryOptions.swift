@@ -105,7 +105,10 @@ extension CalgaryOptions {
     /// Whether an empty TCE is remembered too.
     public var keepsEmptyEntries: Bool
 
-    /// - Parameter setCount: A power of two.
+    /// - Parameters:
+    ///   - setCount: A power of two.
+    ///   - wayCount: Entries in a set, at least 1.
+    ///   - keepsEmptyEntries: Whether an empty TCE is remembered too.
     public init(setCount: Int, wayCount: Int, keepsEmptyEntries: Bool = false) {
       precondition(setCount > 0 && setCount & (setCount - 1) == 0, "sets come in powers of two")
       precondition(wayCount > 0, "a set has at least one way")

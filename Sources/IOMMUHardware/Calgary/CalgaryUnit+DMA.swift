@@ -177,7 +177,10 @@ extension CalgaryUnit: DMAPort {
 
   /// A device writes memory; what fails changes nothing.
   ///
-  /// - Parameter bytes: As many as the request has.
+  /// - Parameters:
+  ///   - bytes: As many as the request has.
+  ///   - request: A write: where the bytes go, and who sends them.
+  ///   - memory: The memory that is written, where the tables are too.
   /// - Returns: The first failure's completion, or that all went well.
   public func write(
     _ bytes: [UInt8], _ request: DMARequest, to memory: FlatMemory

@@ -13,6 +13,8 @@ public protocol DMAPort: AnyObject {
   /// A mapped piece is as long as the answer says, an interrupt message or a fault lasts to the end
   /// of its 4 KiB page. A fault that hardware records is recorded when the call returns.
   ///
-  /// - Parameter memory: The machine's memory, where the unit's tables are.
+  /// - Parameters:
+  ///   - request: Who asks, for which bytes, to read or to write.
+  ///   - memory: The machine's memory, where the unit's tables are.
   func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation?
 }

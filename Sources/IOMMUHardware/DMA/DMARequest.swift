@@ -11,7 +11,12 @@ public struct DMARequest: Hashable, Sendable {
   public var byteCount: UInt64
   public var access: Access
 
-  /// - Parameter byteCount: At least 1.
+  /// - Parameters:
+  ///   - access: Whether the device reads or writes.
+  ///   - requester: The device that sends it.
+  ///   - pasid: The PASID prefix; `nil` for a request without.
+  ///   - address: The first byte.
+  ///   - byteCount: At least 1.
   public init(
     _ access: Access, by requester: Requester, pasid: PASID? = nil, at address: IOVA,
     byteCount: UInt64 = 1

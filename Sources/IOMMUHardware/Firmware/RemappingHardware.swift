@@ -29,7 +29,9 @@ public struct RemappingHardware: Sendable {
   /// Scopes whose paths lead nowhere, in the order of the table. They match no device.
   public private(set) var unresolved: [Unresolved] = []
 
-  /// - Parameter topologies: One for each segment; segments that only the table knows are empty.
+  /// - Parameters:
+  ///   - table: The DMAR table, whose scopes are looked up.
+  ///   - topologies: One for each segment; segments that only the table knows are empty.
   public init(_ table: VTd.DMAR, topologies: [PCI.Topology]) {
     self.topologies = Dictionary(topologies.map { ($0.segment, $0) }) { first, _ in first }
     for structure in table.structures {

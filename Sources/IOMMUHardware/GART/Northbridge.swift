@@ -55,7 +55,9 @@ public struct Northbridge: Sendable {
 
   /// A northbridge after power-on.
   ///
-  /// - Parameter function: Its function 3.
+  /// - Parameters:
+  ///   - function: Its function 3.
+  ///   - model: What it is, where northbridges differ.
   public init(function: Requester, model: Model = Model()) {
     self.function = function
     self.model = model

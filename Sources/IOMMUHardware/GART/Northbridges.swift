@@ -41,7 +41,10 @@ public final class Northbridges {
 
   /// Northbridges at 00:18.3, 00:19.3 and so on, after power-on.
   ///
-  /// - Parameter nodeCount: 1 to 8.
+  /// - Parameters:
+  ///   - nodeCount: 1 to 8.
+  ///   - model: What all of them are.
+  ///   - topology: All other functions of the machine.
   public convenience init(
     nodeCount: Int, model: Northbridge.Model = Northbridge.Model(),
     topology: PCI.Topology = PCI.Topology()
@@ -60,7 +63,10 @@ public final class Northbridges {
 
   /// Puts a register of one node to what firmware left.
   ///
-  /// - Parameter offset: A multiple of four inside the configuration space.
+  /// - Parameters:
+  ///   - value: What the register holds then; reserved bits stay zero.
+  ///   - node: The index of a node, from 0.
+  ///   - offset: A multiple of four inside the configuration space.
   public func load(_ value: UInt32, node: Int, at offset: UInt64) {
     nodes[node].load(value, at: Int(offset))
   }
@@ -86,7 +92,10 @@ public final class Northbridges {
 
   /// A configuration read of any width and alignment, little-endian; ones where no function is.
   ///
-  /// - Parameter byteCount: 0 to 8.
+  /// - Parameters:
+  ///   - function: Bus, device and function.
+  ///   - offset: Of the first byte, in the configuration space.
+  ///   - byteCount: 0 to 8.
   public func readConfiguration(_ function: Requester, at offset: Int, byteCount: Int = 4)
     -> UInt64
   {
@@ -103,7 +112,11 @@ public final class Northbridges {
 
   /// A configuration write of any width and alignment, little-endian; nothing where no function is.
   ///
-  /// - Parameter byteCount: 0 to 8.
+  /// - Parameters:
+  ///   - value: The bytes, the first one lowest; those above `byteCount` do not count.
+  ///   - function: Bus, device and function.
+  ///   - offset: Of the first byte, in the configuration space.
+  ///   - byteCount: 0 to 8.
   public func writeConfiguration(
     _ value: UInt64, to function: Requester, at offset: Int, byteCount: Int = 4
   ) {
@@ -131,8 +144,12 @@ public final class Northbridges {
   /// the same aperture and table.
   ///
   /// - Parameters:
+  ///   - address: The first byte, as it is on the bus.
   ///   - byteCount: At least 1; the answer ends with the page.
+  ///   - access: Whether it reads or writes.
+  ///   - initiator: Who makes the access.
   ///   - node: The node by which the access enters; `nil` as assumed above.
+  ///   - memory: Memory that holds the table.
   public func translate(
     _ address: IOVA, byteCount: UInt64, access: Access,
     by initiator: Northbridge.Initiator = .device, enteringAt node: Int? = nil,

@@ -4,6 +4,7 @@ extension PCI.ConfigurationSpace {
   /// Appends a capability to the list from offset 0x34.
   ///
   /// - Parameters:
+  ///   - id: Which capability it is.
   ///   - body: Doublewords after the first two bytes of ID and pointer: the upper half of the first
   ///     one is taken, the others follow whole.
   /// - Returns: Where it lies.
@@ -27,7 +28,10 @@ extension PCI.ConfigurationSpace {
 
   /// Appends an extended capability.
   ///
-  /// - Parameter body: Doublewords after the header.
+  /// - Parameters:
+  ///   - id: Which capability it is.
+  ///   - version: The version in its header, 4 bits.
+  ///   - body: Doublewords after the header.
   /// - Returns: Where it lies.
   /// - Precondition: the space has 4 KiB, and room.
   @discardableResult
@@ -55,6 +59,7 @@ extension PCI.ConfigurationSpace {
   /// Makes the function a physical function with `count` virtual functions.
   ///
   /// - Parameters:
+  ///   - count: Initial, total and present virtual functions.
   ///   - firstOffset: What the first virtual function's requester is above this one's.
   ///   - stride: From one virtual function's requester to the next.
   public mutating func addVirtualFunctions(count: UInt16, firstOffset: UInt16, stride: UInt16) {

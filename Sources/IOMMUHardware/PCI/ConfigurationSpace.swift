@@ -17,7 +17,11 @@ extension PCI {
     private var lastExtendedCapability: Int?
 
     /// - Parameters:
+    ///   - vendorID: The number that the PCI-SIG has given the vendor.
+    ///   - deviceID: The vendor's number for the device.
     ///   - classCode: Base class, subclass and interface, 24 bits.
+    ///   - revision: The vendor's revision of the device.
+    ///   - layout: Whether the header is an endpoint's or a bridge's.
     ///   - isExpress: Whether the space has 4 KiB; ``addExpressCapability(_:)`` says what the
     ///     function is.
     public init(

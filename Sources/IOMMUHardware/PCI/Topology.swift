@@ -104,7 +104,14 @@ extension PCI {
 
     /// Adds an endpoint.
     ///
-    /// - Parameter portType: `nil` for conventional PCI, with 256 bytes of configuration space.
+    /// - Parameters:
+    ///   - device: 0 to 31.
+    ///   - function: 0 to 7.
+    ///   - bus: Where it sits.
+    ///   - vendorID: The vendor; by default that of virtio devices.
+    ///   - deviceID: The vendor's number for the device; by default a virtio network card's.
+    ///   - classCode: Base class, subclass and interface, 24 bits.
+    ///   - portType: `nil` for conventional PCI, with 256 bytes of configuration space.
     @discardableResult
     public mutating func addEndpoint(
       device: UInt8, function: UInt8 = 0, on bus: Bus, vendorID: UInt16 = 0x1af4,
@@ -118,7 +125,13 @@ extension PCI {
 
     /// Adds a bridge, a port of a switch, or a root port.
     ///
-    /// - Parameter portType: `nil` for a bridge between two conventional buses.
+    /// - Parameters:
+    ///   - portType: `nil` for a bridge between two conventional buses.
+    ///   - device: 0 to 31.
+    ///   - function: 0 to 7.
+    ///   - bus: The bus above it.
+    ///   - vendorID: The vendor; by default that of QEMU's bridges.
+    ///   - deviceID: The vendor's number for the device; by default a QEMU root port's.
     /// - Returns: The bus below it. It has no number before ``assignBusNumbers()``.
     @discardableResult
     public mutating func addBridge(

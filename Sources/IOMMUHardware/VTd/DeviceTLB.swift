@@ -6,7 +6,9 @@ import IOMMUFormats
 public protocol DeviceTLB: AnyObject, Sendable {
   /// Drops translations of a range of pages.
   ///
-  /// - Parameter pasid: `nil` for requests without PASID.
+  /// - Parameters:
+  ///   - range: The pages, as the descriptor codes them.
+  ///   - target: Whether those without PASID are meant, those of one PASID, or those of all PASIDs.
   func invalidate(_ range: VTd.DeviceTLBRange, of target: DeviceTLBTarget)
     -> DeviceTLBInvalidationResult
 

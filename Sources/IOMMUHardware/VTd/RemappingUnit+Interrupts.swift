@@ -18,7 +18,9 @@ extension RemappingUnit {
   /// Specification: Intel VT-d 5.1.
   ///
   /// - Parameters:
+  ///   - request: Address and data of the store.
   ///   - byteCount: Bytes that are stored. With remapping on, anything but four is no interrupt.
+  ///   - requester: The device, or the I/O APIC or HPET by its source-id.
   public func remap(
     _ request: VTd.InterruptRequest, byteCount: Int = 4, from requester: Requester
   ) -> InterruptOutcome {

@@ -37,8 +37,12 @@ public final class RemappingUnit: @unchecked Sendable {
 
   /// A unit after a cold reset.
   ///
-  /// - Parameter deliver: Called with each interrupt that the unit raises, on the thread that caused
-  ///   it, after the unit's registers show it.
+  /// - Parameters:
+  ///   - configuration: What the unit is: its capability registers, and choices that the manual
+  ///     leaves open.
+  ///   - memory: The machine's memory, where tables and queues are.
+  ///   - deliver: Called with each interrupt that the unit raises, on the thread that caused it,
+  ///     after the unit's registers show it.
   /// - Throws: When the capability registers contradict themselves or ask for what is not here.
   public init(
     _ configuration: RemappingUnitConfiguration, memory: FlatMemory,

@@ -144,7 +144,12 @@ extension VTd {
 extension MachineFile.Unit {
   /// A remapping unit as its registers stand; nothing is checked. `nil`s are what nobody knows.
   ///
-  /// - Parameter hostAddressWidth: In bits, 32 to 52.
+  /// - Parameters:
+  ///   - base: Physical address of the unit's registers.
+  ///   - hostAddressWidth: In bits, 32 to 52.
+  ///   - hasTransientMappings: Whether bit 62 of a leaf is the TM bit of revisions before 4.0.
+  ///   - segment: The PCI segment group.
+  ///   - registers: What registers hold, by their offsets in bytes.
   /// - Precondition: the width is not negative.
   public static func vtd(
     base: PhysicalAddress, hostAddressWidth: Int? = nil, hasTransientMappings: Bool? = nil,

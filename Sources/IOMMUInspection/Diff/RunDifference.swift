@@ -79,7 +79,10 @@ extension RunDifference: Encodable {
 extension RunDifference {
   /// What differs between two lists of runs, each ascending by IOVA and without overlaps.
   ///
-  /// - Parameter unknown: Addresses of which one of the lists says nothing: they do not differ.
+  /// - Parameters:
+  ///   - before: The older list.
+  ///   - after: The newer one.
+  ///   - unknown: Addresses, half-open, of which one of the lists says nothing: they do not differ.
   /// - Returns: Maximal ranges, ascending.
   /// - Complexity: O(runs of both, and pieces × unknown ranges).
   public static func between(

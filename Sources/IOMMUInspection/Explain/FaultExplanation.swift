@@ -128,7 +128,10 @@ extension FaultExplanation {
 
   /// Writes the explanation as a paragraph of lines, of 80 columns where words allow.
   ///
-  /// - Parameter told: The line at which causes were told first: the same are not told again.
+  /// - Parameters:
+  ///   - out: Where the lines go, each with its newline.
+  ///   - ink: Colours, or none.
+  ///   - told: The line at which causes were told first: the same are not told again.
   public func write(
     to out: inout some TextOutputStream, ink: Ink = .none, told: inout [String: Int]
   ) {

@@ -28,6 +28,7 @@ public struct TableSearch: Sendable {
   /// Searches all of memory.
   ///
   /// - Parameters:
+  ///   - memory: A machine's memory, as much as is stored of it.
   ///   - crashKernel: Where the capture kernel lives, if that is known.
   ///   - progress: Called now and then.
   /// - Complexity: O(bytes of memory that are stored), and one walk of the tables of each candidate.
@@ -54,7 +55,9 @@ public struct TableSearch: Sendable {
   /// Of two kernels' tables with the same device one alone is in force. Where nothing says whose they
   /// are, both are used: they may be of two units.
   ///
-  /// - Parameter hints: What somebody knows of the units besides.
+  /// - Parameters:
+  ///   - memory: The memory that was searched.
+  ///   - hints: What somebody knows of the units besides.
   public func selection(
     in memory: some PhysicalMemory, _ hints: TableHints = TableHints()
   ) -> TableSelection {

@@ -41,6 +41,9 @@ public struct DumpReport: Sendable {
   /// Reads everything that the page will say.
   ///
   /// - Parameters:
+  ///   - title: The heading of the page, as plain text.
+  ///   - machine: The units and memory map that the page tells of.
+  ///   - memory: Memory that holds the tables.
   ///   - rule: What the Rule says of it; `nil` where nobody knows the crash kernel's memory.
   ///   - sources: What was looked at, and by what.
   ///   - notices: What is doubtful of it: a dump that was cut off, tables that were guessed.

@@ -37,7 +37,9 @@ public final class CalgaryMachine: CalgaryPlatform {
 
   /// - Parameters:
   ///   - firmware: Its Rio table is left in memory, when RAM is there.
-  ///   - allocate: Takes bytes and a name, and gives zeroed memory below 4 GiB, aligned to its size.
+  ///   - memory: The machine's memory, which the chips' tables lie in.
+  ///   - allocate: Takes bytes and a name, and gives zeroed memory below 4 GiB, aligned to its
+  ///     size.
   public init(
     _ firmware: CalgaryFirmware, memory: FlatMemory,
     allocate: @escaping (UInt64, String) throws(SetUpError) -> PhysicalAddress

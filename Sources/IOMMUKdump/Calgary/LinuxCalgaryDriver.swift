@@ -312,6 +312,8 @@ public final class LinuxCalgaryDriver {
   /// - Parameters:
   ///   - physical: The first byte.
   ///   - byteCount: May be 0 at a place inside a page, which then takes that page.
+  ///   - permissions: What the device may do there.
+  ///   - index: Which of the driver's buses, and so which table.
   /// - Returns: The number the device uses; `nil` when no run of entries is free, or none is needed.
   public func map(
     _ physical: PhysicalAddress, byteCount: UInt64, permissions: Permissions, on index: Int

@@ -23,7 +23,10 @@ public final class RemappingPlatform {
 
   /// A machine with one unit above all its devices.
   ///
-  /// - Parameter requesters: The devices there are.
+  /// - Parameters:
+  ///   - configuration: What the unit is.
+  ///   - memory: The machine's memory, where tables and queues are.
+  ///   - requesters: The devices there are.
   /// - Throws: ``SetUpError/remappingUnit(_:)`` for a unit that cannot be,
   ///   ``SetUpError/noRoomForBridge(on:to:)`` for more devices than have a place.
   public init(

@@ -40,9 +40,13 @@ public final class VTdCaptureKernel {
   /// Finds the unit through firmware's table. Changes nothing yet.
   ///
   /// - Parameters:
+  ///   - strategy: What the kernel does with the unit.
   ///   - device: One that the unit stands above.
+  ///   - platform: The I/O side of the machine, as the old kernel left it.
+  ///   - memory: The machine's memory, with the old kernel's tables.
   ///   - crashKernel: All the memory that this kernel owns.
   ///   - levels: Levels of its second-stage tables.
+  ///   - flushes: Whether the unit is told to forget what it has cached of the old tables.
   /// - Throws: when firmware's table names no unit, or the memory is too small for a root table.
   public init(
     _ strategy: Strategy, of device: Device, on platform: RemappingPlatform, memory: FlatMemory,
@@ -116,7 +120,10 @@ public final class VTdCaptureKernel {
   ///
   /// The first one of a device ends what the old kernel had mapped for it.
   ///
-  /// - Parameter page: The page, or `nil` for any that is free.
+  /// - Parameters:
+  ///   - device: Whose driver asks.
+  ///   - direction: Which way data moves: decides what the device may do to the page.
+  ///   - page: The page, 4 KiB aligned; `nil` for any that is free.
   public func map(
     for device: Device, direction: DMADirection, page: PhysicalAddress? = nil
   ) throws(MappingFailure) -> MappedBuffer {

@@ -119,6 +119,8 @@ extension Translator {
   /// still be read until the call returns, as hardware may until it is told to drain requests.
   ///
   /// - Parameters:
+  ///   - addresses: The first byte of each request.
+  ///   - access: What all of them want.
   ///   - answers: As many as addresses.
   @inlinable
   public func translate(

@@ -21,6 +21,7 @@ extension VTd {
     /// - Parameters:
     ///   - levels: 4 or 5.
     ///   - isNested: Addresses in entries are guest addresses.
+    ///   - limits: What the unit allows in entries.
     public init(levels: Int, isNested: Bool = false, limits: VTd.Limits) {
       precondition(4...5 ~= levels, "a first-stage table has four or five levels")
       func mask(_ level: Int, leaf: Bool) -> UInt64 {

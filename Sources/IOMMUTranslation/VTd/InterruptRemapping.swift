@@ -77,7 +77,10 @@ extension VTd {
 
     /// What an entry says of a request from `requester`.
     ///
-    /// - Parameter entry: `nil` when it cannot be read.
+    /// - Parameters:
+    ///   - entry: `nil` when it cannot be read.
+    ///   - index: The number of the entry in its table; answers and faults name it.
+    ///   - requester: Who sent the request; the entry may admit some only.
     public func decide(
       _ entry: VTd.InterruptRemappingEntry?, index: UInt16, from requester: Requester
     ) -> InterruptDecision {

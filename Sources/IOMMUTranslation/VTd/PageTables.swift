@@ -8,9 +8,13 @@ public protocol PageTables {
   /// The page of `address`, or why there is none; permissions are not judged.
   ///
   /// - Parameters:
+  ///   - address: Any byte of the page, as requests name it.
   ///   - operation: Which fault a second stage of legacy mode gives, and what the first of two
   ///     stages is judged for before the second is asked; `nil` judges nothing.
   ///   - writes: D is set in the leaf of a page that may be written.
+  ///   - memory: Memory that holds the tables.
+  ///   - marker: Sets accessed and dirty bits, where the tables want them.
+  ///   - observer: Shown every entry read.
   ///   - start: From the uppermost table, the table in which the walk of `address` begins: what a
   ///     paging-structure cache knows. Not called for an address that the tables do not translate.
   func page(

@@ -23,8 +23,12 @@ extension VTd.Resolver {
   ///
   /// Reads two entries, shown to `observer` in ``VTd/pasidDirectory`` and ``VTd/pasidTable``.
   ///
-  /// - Parameter pasid: Below the context's ``VTd/ScalableContextEntry/pasidLimit``, as
-  ///   ``addressSpace(of:admittedBy:)`` returns it.
+  /// - Parameters:
+  ///   - pasid: Below the context's ``VTd/ScalableContextEntry/pasidLimit``, as
+  ///     ``addressSpace(of:admittedBy:)`` returns it.
+  ///   - context: The device's context entry, from ``context(of:in:observer:)``.
+  ///   - memory: Memory that holds directory and table.
+  ///   - observer: Shown both entries.
   public func pasidEntry(
     of pasid: PASID, in context: VTd.ScalableContextEntry, memory: some PhysicalMemory,
     observer: inout some WalkObserver
@@ -72,6 +76,7 @@ extension VTd.Resolver {
   /// The tables of a request and the rules that it is judged by.
   ///
   /// - Parameters:
+  ///   - request: Its kind, PASID, privilege and execute bit count; its address does not.
   ///   - context: From ``context(of:in:observer:)``.
   ///   - entry: From ``pasidEntry(of:in:memory:observer:)``; `nil` in legacy mode.
   /// - Precondition: a scalable context comes with an entry; both have passed the checks of a
@@ -197,8 +202,12 @@ extension VTd.Resolver {
   /// Translates an untranslated or a translated request, all from memory, up to the end of its page.
   ///
   /// - Parameters:
+  ///   - request: Untranslated or translated.
   ///   - byteCount: At least 1.
-  ///   - marker: ``AtomicMarks`` for a live machine, ``NoMarks`` for a dump.
+  ///   - memory: Memory that holds the tables.
+  ///   - marker: Sets accessed and dirty bits: `AtomicMarks` for a live machine, `NoMarks` for a
+  ///     dump.
+  ///   - observer: Shown every entry read.
   /// - Precondition: translation requests have ``completion(of:in:marker:observer:)``, and page
   ///   requests end with ``route(of:in:observer:)``.
   public func translate(

@@ -46,6 +46,9 @@ extension VTd.SecondStageFormat {
   /// - Parameters:
   ///   - range: Half-open; both ends at multiples of 4 KiB.
   ///   - iova: A multiple of 4 KiB.
+  ///   - permissions: What requests may do to each page.
+  ///   - root: The uppermost table, of ``levels`` levels.
+  ///   - memory: RAM that holds the tables, and takes the new ones.
   ///   - allocateTable: Gives a page of zeros for a new table, or `nil` when there is none left. It
   ///     is asked when a table is missing, from the root down, in ascending order of address.
   /// - Throws: ``TableMappingError``.
@@ -83,7 +86,12 @@ extension VTd.SecondStageFormat {
   /// The table whose entries of `level` are for `iova`; made, with those above it, where it is
   /// missing.
   ///
-  /// - Parameter allocateTable: As for ``map(_:at:_:root:in:allocateTable:)``.
+  /// - Parameters:
+  ///   - level: 1 to ``levels``; the uppermost one is the root itself.
+  ///   - iova: Any address below the table's reach.
+  ///   - root: The uppermost table, of ``levels`` levels.
+  ///   - memory: RAM that holds the tables, and takes the new ones.
+  ///   - allocateTable: As for ``map(_:at:_:root:in:allocateTable:)``.
   /// - Throws: ``TableMappingError/noPageForTable(_:)``.
   /// - Precondition: The root and the tables that hang below it lie in RAM.
   public func table(

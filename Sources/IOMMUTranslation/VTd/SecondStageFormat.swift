@@ -18,7 +18,10 @@ extension VTd {
     @usableFromInline let reservedInLowPointers: UInt64
     @usableFromInline let reservedInHighPointers: UInt64
 
-    /// - Parameter levels: 3 to 5.
+    /// - Parameters:
+    ///   - levels: 3 to 5.
+    ///   - limits: What the unit allows in entries.
+    ///   - usesIOPermissions: RTADDR_REG.SSIRWE: IR and IW say what devices may do.
     public init(levels: Int, limits: VTd.Limits, usesIOPermissions: Bool = false) {
       precondition(3...5 ~= levels, "a second-stage table has three to five levels")
       func mask(_ level: Int, leaf: Bool) -> UInt64 {

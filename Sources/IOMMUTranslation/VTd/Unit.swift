@@ -76,7 +76,11 @@ extension VTd {
     ///
     /// Reads two entries in legacy mode, four in scalable mode.
     ///
-    /// - Parameter pasid: What the requests carry; `nil` for requests without PASID.
+    /// - Parameters:
+    ///   - requester: The device.
+    ///   - pasid: What the requests carry; `nil` for requests without PASID.
+    ///   - memory: Memory that holds the tables.
+    ///   - observer: Shown every entry read.
     public func resolve(
       _ requester: Requester, pasid: PASID? = nil, in memory: some PhysicalMemory,
       observer: inout some WalkObserver

@@ -57,6 +57,7 @@ extension VTd.DMAR {
   /// should not have written. Bytes after the table's stated length are not looked at.
   ///
   /// - Parameters:
+  ///   - bytes: The table from its signature on.
   ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
   /// - Throws: ``ParsingError`` with the offset of the first byte that makes no sense.
   /// - Complexity: O(bytes).

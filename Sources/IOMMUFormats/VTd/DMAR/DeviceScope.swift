@@ -97,9 +97,12 @@ extension VTd.DMAR {
     var furtherSteps: [PathStep]
 
     /// - Parameters:
+    ///   - type: What the scope names: an endpoint, a bridge, or a thing with a source-id.
     ///   - enumerationID: The I/O APIC's id in the MADT, the HPET's number, or the number of the
     ///     ANDD structure; 0 for PCI devices.
+    ///   - flags: Empty but inside a SIDP.
     ///   - startBus: Where the path starts; of a source-id, for types 4 and 5, its bus.
+    ///   - path: The steps from `startBus` on, one through each bridge; the last is to the device.
     /// - Precondition: `path` has 1 to 124 steps of legal numbers.
     public init(
       _ type: ScopeType, enumerationID: UInt8 = 0, flags: ScopeFlags = [], startBus: UInt8 = 0,

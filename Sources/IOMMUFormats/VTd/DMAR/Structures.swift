@@ -8,9 +8,12 @@ extension VTd.DMAR {
     public var scopes: [DeviceScope]
 
     /// - Parameters:
+    ///   - base: Physical address of the unit's registers.
+    ///   - segment: The PCI segment group.
     ///   - includesAllPCI: The unit owns every PCI device of its segment that is listed nowhere
     ///     else; it is the last one of the segment, and its scopes are I/O APICs and HPETs.
     ///   - pageCountLog2: The registers take this power of two of pages, 0 to 15.
+    ///   - scopes: The devices that the unit stands above.
     public init(
       base: PhysicalAddress, segment: UInt16 = 0, includesAllPCI: Bool = false,
       pageCountLog2: Int = 0, scopes: [DeviceScope] = []
@@ -49,6 +52,8 @@ extension VTd.DMAR {
 
     /// - Parameters:
     ///   - memory: Half-open, multiples of 4 KiB.
+    ///   - segment: The PCI segment group.
+    ///   - scopes: The devices that use the memory.
     /// - Precondition: it is not empty.
     public init(_ memory: Range<PhysicalAddress>, segment: UInt16 = 0, scopes: [DeviceScope]) {
       precondition(!memory.isEmpty, "a reserved memory region holds at least a page")
@@ -135,7 +140,9 @@ extension VTd.DMAR {
     /// The name with the zero that ends it, and what may follow that.
     var nameBytes: [UInt8]
 
-    /// - Parameter name: An absolute name, such as `\_SB.I2C0`.
+    /// - Parameters:
+    ///   - number: What device scopes of type 5 call the device.
+    ///   - name: An absolute name, such as `\_SB.I2C0`.
     public init(number: UInt8, name: String) {
       header = StructureHeader(type: .namespaceDevice)
       header[StructureHeader.acpiDevice] = UInt64(number)

@@ -34,7 +34,11 @@ extension VTd.WaitDescriptor {
 
   static var pd: BitField { BitField(7...7, "PD") }
 
-  /// - Parameter status: What to store where; `nil` for no store.
+  /// - Parameters:
+  ///   - status: What to store where; `nil` for no store.
+  ///   - interrupts: IF: raise the completion event.
+  ///   - isFence: FN: descriptors after this one start when it is done.
+  ///   - drainsPageRequests: PD: page requests that arrived before are in their queue.
   /// - Precondition: the address is a multiple of four.
   public init(
     status: (address: PhysicalAddress, data: UInt32)? = nil, interrupts: Bool = false,

@@ -109,8 +109,13 @@ extension VTd.InterruptRemappingEntry {
   /// A present entry that delivers interrupts to a processor.
   ///
   /// - Parameters:
+  ///   - vector: V: what the processor gets.
   ///   - destination: An APIC id, or a set of them when `isLogical`.
   ///   - usesExtendedMode: EIME; without it an APIC id has eight bits.
+  ///   - deliveryMode: DLM: how the processor takes the interrupt.
+  ///   - isLogical: DM: the destination is a set of processors.
+  ///   - isLevelTriggered: TM: the interrupt stands until it is acknowledged.
+  ///   - hasRedirectionHint: RH: of several destinations one is enough.
   /// - Precondition: `destination` has eight bits without `usesExtendedMode`.
   public init(
     vector: UInt8, destination: UInt32, usesExtendedMode: Bool,
@@ -147,7 +152,9 @@ extension VTd.InterruptRemappingEntry {
 
   /// The same entry, for one requester only.
   ///
-  /// - Parameter ignoredFunctionBits: SQ: none, bit 2, bits 2:1 or bits 2:0, as 0 to 3.
+  /// - Parameters:
+  ///   - requester: SID: the one whose requests the entry admits, but for the ignored bits.
+  ///   - ignoredFunctionBits: SQ: none, bit 2, bits 2:1 or bits 2:0, as 0 to 3.
   public func admitting(_ requester: Requester, ignoredFunctionBits: Int = 0) -> Self {
     var entry = self
     entry[Self.sid] = UInt64(requester.rawValue)

@@ -38,8 +38,11 @@ extension VTd.RedirectionEntry {
 
   /// A remappable entry that is not masked.
   ///
-  /// - Parameter vector: What the I/O APIC compares with the end-of-interrupt message; the
-  ///   processor gets the remapping entry's vector.
+  /// - Parameters:
+  ///   - index: The entry of the remapping table.
+  ///   - vector: What the I/O APIC compares with the end-of-interrupt message; the processor gets
+  ///     the remapping entry's vector.
+  ///   - isLevelTriggered: TM: the interrupt stands until it is acknowledged.
   public init(index: UInt16, vector: UInt8, isLevelTriggered: Bool = false) {
     self.init(rawValue: 0)
     self[Self.vectorField] = UInt64(vector)

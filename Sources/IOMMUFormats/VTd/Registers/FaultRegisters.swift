@@ -116,8 +116,13 @@ extension VTd.FaultRecord {
 
   /// A record with F set.
   ///
-  /// - Parameter information: The page address of a DMA request (bits 11:0 are dropped), or for an
-  ///   interrupt its index at bit 48.
+  /// - Parameters:
+  ///   - reason: FR: the number of the fault.
+  ///   - requester: SID: who sent the request.
+  ///   - information: The page address of a DMA request (bits 11:0 are dropped), or for an
+  ///     interrupt its index at bit 48.
+  ///   - kind: T1 and T2: what the request wanted.
+  ///   - addressType: AT: the kind of address the request carried.
   public init(
     reason: VTd.FaultReason, requester: Requester, information: UInt64, kind: RequestKind,
     addressType: AddressType = .untranslated

@@ -64,7 +64,9 @@ extension VTd.PageRequestQueueAddress {
     [.readWrite(pqs), .reserved(3...11), .readWrite(pqa)]
   }
 
-  /// - Parameter sizeCode: PQS; the queue has 2^PQS pages.
+  /// - Parameters:
+  ///   - queue: The queue's first byte.
+  ///   - sizeCode: PQS; the queue has 2^PQS pages.
   /// - Precondition: `queue` is 4 KiB aligned and `sizeCode` below 8.
   public init(queue: PhysicalAddress, sizeCode: Int) {
     precondition(queue.isAligned(to: 4096), "a page request queue lies at a multiple of 4 KiB")

@@ -182,7 +182,10 @@ extension VTd.InterruptTableAddress {
     [.readWrite(s), .reserved(4...10), .readWrite(eime), .readWrite(irta)]
   }
 
-  /// - Parameter sizeCode: S; the table has 2^(S+1) entries.
+  /// - Parameters:
+  ///   - table: The table's first byte.
+  ///   - sizeCode: S; the table has 2^(S+1) entries.
+  ///   - usesExtendedMode: EIME: destinations are x2APIC ids of 32 bits.
   /// - Precondition: `table` is 4 KiB aligned and `sizeCode` below 16.
   public init(table: PhysicalAddress, sizeCode: Int, usesExtendedMode: Bool = false) {
     precondition(table.isAligned(to: 4096), "an interrupt table lies at a multiple of 4 KiB")

@@ -33,7 +33,9 @@ public final class TranslationPort: DMAPort {
   /// Translates an untranslated or a translated request up to the end of its page, and records the
   /// fault when there is one to record.
   ///
-  /// - Parameter byteCount: At least 1.
+  /// - Parameters:
+  ///   - request: Who asks, for which address, to do what.
+  ///   - byteCount: At least 1.
   /// - Precondition: `request` is not a translation or page request; those have
   ///   ``completeTranslationRequest(_:)`` and ``submitPageRequest(_:)``.
   public func translate(_ request: VTd.Request, byteCount: UInt64 = 1) -> Translation {
@@ -119,7 +121,11 @@ public final class TranslationPort: DMAPort {
   /// with ``Translator``, the upper levels of a 2 MiB region may be read once for all that
   /// a call asks of it.
   ///
-  /// - Parameter answers: As many as addresses.
+  /// - Parameters:
+  ///   - addresses: The first byte of each request.
+  ///   - access: What all of them want.
+  ///   - requester: The device that sends them.
+  ///   - answers: As many as addresses.
   public func translate(
     _ addresses: Span<IOVA>, _ access: Access, of requester: Requester,
     into answers: inout MutableSpan<PackedTranslation>

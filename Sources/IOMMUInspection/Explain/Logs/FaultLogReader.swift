@@ -60,7 +60,9 @@ public struct FaultLogReader: Sendable {
 
   /// Reads one line, without its newline.
   ///
-  /// - Parameter startsLine: `false` for another piece of the line that was read last.
+  /// - Parameters:
+  ///   - line: Its bytes; what is no UTF-8 is no error.
+  ///   - startsLine: `false` for another piece of the line that was read last.
   public mutating func read(
     utf8 line: some RandomAccessCollection<UInt8>, startsLine: Bool = true
   ) {
