@@ -24,8 +24,9 @@ extension MachineFile {
 
   /// Writes a machine down; reading it back gives an equal machine.
   ///
-  /// Only what a ``Machine`` holds is listed; tables of firmware are written down in the file. A Calgary chip comes back with all its four bridges,
-  /// those that it did not have as `nil`; an empty window comes back as the empty one at 0.
+  /// Only what a `Machine` holds is listed; tables of firmware are written down in the file. A
+  /// Calgary chip comes back with all its four bridges, those that it did not have as `nil`; an
+  /// empty window comes back as the empty one at 0.
   ///
   /// - Precondition: registers can hold it: units of kinds that machine files have, a MEM_1 window
   ///   that ends at 4 GiB at most, VT-d limits that the capability registers can state, or in which

@@ -3,7 +3,7 @@ import IOMMUFormats
 extension EntryCatalog.Kind {
   /// The kind of this name or alias; upper and lower case are the same.
   ///
-  /// - Throws: ``DecodeError/unknownKind(_:)``, which says what comes near.
+  /// - Throws: `DecodeError.unknownKind`, which says what comes near.
   public init(named text: String) throws(DecodeError) {
     guard let kind = EntryCatalog.kind(named: text) else { throw .unknownKind(text) }
     self = kind

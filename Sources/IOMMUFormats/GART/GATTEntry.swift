@@ -27,7 +27,7 @@ extension GART.GATTEntry {
 
   /// A valid, coherent entry for the page that `page` lies in.
   ///
-  /// - Precondition: `page` is below 1 TiB. ``wrapping(page:)`` is the encoding without the check.
+  /// - Precondition: `page` is below 1 TiB. `wrapping(page:)` is the encoding without the check.
   public init(page: PhysicalAddress) {
     precondition(page.rawValue < GART.physicalLimit, "a GATT entry names pages below 1 TiB")
     self = Self.wrapping(page: page)

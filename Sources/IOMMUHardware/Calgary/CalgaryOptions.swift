@@ -129,7 +129,7 @@ extension CalgaryOptions {
 
   public enum TableReads: Sendable, Hashable {
     case coherent
-    /// A store shows once its cache line is flushed; see ``CalgaryUnit/holdLine(containing:in:)``.
+    /// A store shows once its cache line is flushed; see `CalgaryUnit.holdLine`.
     case afterLineFlush
   }
 

@@ -4,7 +4,7 @@ import IOMMUTranslation
 /// Function 3 of an AMD northbridge, alive: GART registers in configuration space, a TLB, and a log
 /// of one walk error.
 ///
-/// Software reaches it by configuration accesses only, devices and the CPU by ``translate``.
+/// Software reaches it by configuration accesses only, devices and the CPU by `translate`.
 /// Register behaviour: 0x90, 0x94 and 0x98 keep what is written, reserved bits read as zero
 /// (*assumed*); 0x9c starts a flush and keeps the sticky walk error; the machine check registers
 /// keep what is written. Power-on values are zero (*assumed*).

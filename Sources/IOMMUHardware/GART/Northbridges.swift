@@ -3,9 +3,10 @@ import IOMMUTranslation
 
 /// The northbridges of one machine, one for each node, and the rest of its PCI functions.
 ///
-/// A kernel reaches them by configuration accesses, devices and the CPU through ``translate``;
-/// nothing else goes between them. One object, because kernels and devices act on the same
-/// hardware; ``nodes`` is a value that can be kept and put back.
+/// A kernel reaches them by configuration accesses, devices and the CPU through
+/// ``translate(_:byteCount:access:by:enteringAt:in:)``; nothing else goes between them. One object,
+/// because kernels and devices act on the same hardware; ``nodes`` is a value that can be kept and
+/// put back.
 public final class Northbridges {
   /// Node 0 first.
   public private(set) var nodes: [Northbridge]

@@ -124,7 +124,7 @@ public struct LogTime: Sendable, Hashable {
 
 /// Some words of memory that a kernel has printed.
 public struct LoggedWords: Sendable, Hashable {
-  /// What they are: `DTE`, `CMD`, or an entry of ``EntryCatalog``.
+  /// What they are: `DTE`, `CMD`, or an entry of `EntryCatalog`.
   public var name: String
   public var words: [UInt64]
 }

@@ -36,7 +36,7 @@ public struct ToldWalk: Sendable {
 
   /// Follows a request for the rest of the page that `iova` lies in.
   ///
-  /// - Throws: ``UnservedSegment`` when no unit is known to serve the device's PCI segment.
+  /// - Throws: `UnservedSegment` when no unit is known to serve the device's PCI segment.
   public init(
     _ device: PCI.Function, pasid: PASID? = nil, _ iova: IOVA, access: Access, machine: Machine,
     in memory: some PhysicalMemory

@@ -4,8 +4,8 @@ import IOMMUTranslation
 /// A kdump kernel that knows VT-d: it finds a unit that another kernel has left on.
 ///
 /// The Rule wants none of this (``KdumpKernel`` is what it wants); it is what kernels do today. Two
-/// steps: ``takeOver(whileOff:)``, when the kernel's IOMMU code runs, and ``map(for:direction:)``,
-/// when a driver uses its device for the first time.
+/// steps: ``takeOver(whileOff:)``, when the kernel's IOMMU code runs, and
+/// ``map(for:direction:page:)``, when a driver uses its device for the first time.
 public final class VTdCaptureKernel {
   /// What the kernel does with the unit.
   public enum Strategy: String, Sendable, CaseIterable {

@@ -16,13 +16,13 @@ extension VTd {
   ///    PASID. To be asked for every request, also on a hit.
   /// 4. ``pasidEntry(of:in:memory:observer:)``: PASID directory and table entries, checked; scalable
   ///    mode only. *PASID cache.*
-  /// 5. ``route(of:through:entry:)``: the tables and the rules, as a ``DeviceHandle/Route``.
+  /// 5. ``route(of:through:entry:)``: the tables and the rules, as a `DeviceHandle.Route`.
   /// 6. The page: `page(of:from:…)` of ``VTd/SecondStageTable``, ``VTd/FirstStageTable`` or
-  ///    ``VTd/NestedTables``, from the root or from a ``WalkStart`` that a *paging-structure cache*
-  ///    remembers; ``WalkObserver/descend(to:for:through:)`` says what to remember.
-  /// 7. ``MappedPage/translation(of:byteCount:for:under:)``: permissions and the interrupt range.
+  ///    ``VTd/NestedTables``, from the root or from a `WalkStart` that a *paging-structure cache*
+  ///    remembers; `WalkObserver.descend` says what to remember.
+  /// 7. `MappedPage.translation`: permissions and the interrupt range.
   ///    *IOTLB*: a hit takes this step with the page that it remembers, and walks again only for a
-  ///    write to a page that is not ``MappedPage/isDirty``.
+  ///    write to a page that is not `MappedPage.isDirty`.
   public struct Resolver: Sendable {
     public let unit: VTd.Unit
 

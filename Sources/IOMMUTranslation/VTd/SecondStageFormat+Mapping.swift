@@ -51,7 +51,7 @@ extension VTd.SecondStageFormat {
   ///   - memory: RAM that holds the tables, and takes the new ones.
   ///   - allocateTable: Gives a page of zeros for a new table, or `nil` when there is none left. It
   ///     is asked when a table is missing, from the root down, in ascending order of address.
-  /// - Throws: ``TableMappingError``.
+  /// - Throws: `TableMappingError`.
   /// - Precondition: The root and the tables that hang below it lie in RAM.
   /// - Complexity: O(pages), with one way down from the root for each 2 MiB.
   ///
@@ -92,7 +92,7 @@ extension VTd.SecondStageFormat {
   ///   - root: The uppermost table, of ``levels`` levels.
   ///   - memory: RAM that holds the tables, and takes the new ones.
   ///   - allocateTable: As for ``map(_:at:_:root:in:allocateTable:)``.
-  /// - Throws: ``TableMappingError/noPageForTable(_:)``.
+  /// - Throws: `TableMappingError.noPageForTable`.
   /// - Precondition: The root and the tables that hang below it lie in RAM.
   public func table(
     ofLevel level: Int, for iova: IOVA, root: PhysicalAddress, in memory: FlatMemory,

@@ -118,7 +118,7 @@ public final class TranslationPort: DMAPort {
   /// counts as one hit or one miss. Which pages stay in a full IOTLB depends on the order, and may be
   /// others. Registers and invalidations reach the port before the first request, and not again until
   /// the call returns; in a transaction all answers hold until its end or the next translation. As
-  /// with ``Translator``, the upper levels of a 2 MiB region may be read once for all that
+  /// with `Translator`, the upper levels of a 2 MiB region may be read once for all that
   /// a call asks of it.
   ///
   /// - Parameters:

@@ -7,7 +7,7 @@ import IOMMUTranslation
 /// read of one message never comes from another: a message ends where the next of any kind begins. A
 /// line that tells of a fault and is not understood is kept as one, never passed over.
 ///
-/// - Complexity: O(bytes); a line is looked at up to ``LogLine/byteCountLimit`` around what marks it.
+/// - Complexity: O(bytes); a line is looked at up to `LogLine.byteCountLimit` around what marks it.
 public struct FaultLogReader: Sendable {
   /// Distinct faults, in the order of their first lines.
   public private(set) var faults: [LoggedFault] = []
