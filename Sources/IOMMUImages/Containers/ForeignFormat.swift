@@ -26,6 +26,18 @@ struct ForeignFormat {
       ?? (isText(file) ? text : nil)
   }
 
+  /// The foreign format with its mark in the first bytes of a stream.
+  static func marked(_ head: [UInt8]) -> ForeignFormat? {
+    (all + traces).first { format in
+      let start = Int(format.offset)
+      return head.count >= start + format.mark.count
+        && head[start...].starts(with: format.mark)
+    }
+  }
+
+  /// Bytes that hold every mark.
+  static let markByteCount = 512
+
   /// No mark is the beginning of another.
   ///
   /// Sources: magic(5) for what file(1) knows; for memory formats the programs that write them, which
@@ -125,6 +137,23 @@ struct ForeignFormat {
     archive(Array("ustar".utf8), at: 257, "tar", "tar -x"),
     archive(Array("!<arch>\n".utf8), "ar", "ar x"),
     archive(Array("070701".utf8), "cpio", "cpio -i"),
+  ]
+
+  // MARK: Traces
+
+  private static func trace(_ mark: [UInt8], _ name: String, _ command: String) -> ForeignFormat {
+    ForeignFormat(mark, name, "write it out as text with '\(command)'")
+  }
+
+  /// Recordings of events that their own programs write out as text.
+  private static let traces = [
+    trace(
+      [0x17, 0x08, 0x44] + Array("tracing".utf8), "a recording of trace-cmd", "trace-cmd report -i"),
+    trace(Array("PERFILE2".utf8), "a recording of perf", "perf script -i"),
+    // A record without an event, and the format's own number.
+    trace(
+      [UInt8](repeating: 0xff, count: 8) + [0xb4, 0x29, 0xa4, 0x0a, 0xcb, 0x77, 0xb1, 0xf2],
+      "a recording of QEMU's simple trace backend", "scripts/simpletrace.py"),
   ]
 
   // MARK: Text
