@@ -240,7 +240,8 @@ enum MergeExercise {
         {"shard":\(shard),"shards":\(isWhole ? Int64(count) : shards),"configuration":{"iotlb":"64",\
         "policy":"lru","levels":\(levels),"addressWidth":\(width),"pageSize":"4k","prefetch":true,\
         "hitLatencyNs":2,"readLatencyNs":60},"counts":{\(counts),"usefulPrefetches":\(number()),\
-        "entriesRead":[\(levelCounts)]},"skippedLines":\(number()),\
+        "entriesRead":[\(levelCounts)]},"skippedLines":\(number()),"trace":{"passedOver":\(number()),\
+        "failedMappings":0,"lostEvents":\(number()),"lossNotices":0,"cutLists":0},\
         "sweep":[\(sweep.joined(separator: ","))]}
         """.utf8)
     }

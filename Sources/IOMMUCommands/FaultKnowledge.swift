@@ -41,23 +41,36 @@ package struct FaultKnowledge: ParsableArguments {
     var parser = DMATraceParser()
     var line = 0
     var eventCount = 0
-    var badCount = 0
+    var bad: (count: Int, line: Int, reason: DMATraceError)?
     try DMATraceFile(path: path).forEachLine { bytes, _, _ in
       line += 1
-      do {
-        for event in try parser.events(in: bytes) {
-          guard
-            let noted = MappingHistory.Event(
-              event, of: bytes, line: line, dialect: parser.dialect ?? .table)
-          else { continue }
-          eventCount += 1
-          history.note(noted)
-        }
+      let events: [DMATraceEvent]
+      do throws(DMATraceError) {
+        events = try parser.events(in: bytes)
       } catch {
-        badCount += 1
+        bad = bad.map { ($0.count + 1, $0.line, $0.reason) } ?? (1, line, error)
+        return
+      }
+      for event in events {
+        guard
+          let noted = MappingHistory.Event(
+            event, of: bytes, line: line, dialect: parser.dialect ?? .table)
+        else { continue }
+        eventCount += 1
+        history.note(noted)
       }
     }
-    if badCount > 0 { warn("\(path): \(badCount) lines are no events and were passed over") }
+    if let bad {
+      warn(
+        "\(path): line \(bad.line): \(bad.reason)"
+          + (bad.count == 1 ? "; it is left out" : "; it and \(bad.count - 1) more are left out"))
+    }
+    if parser.tally.lossNotices > 0 {
+      let count = parser.tally.lostEvents
+      warn(
+        "\(path): \(count > 0 ? "\(grouped(count)) " : "")events were lost; there may have been more "
+          + "about a number than these")
+    }
     guard eventCount > 0 else {
       throw InputError("\(path): no mapping in it; give it the trace events iommu and dma")
     }

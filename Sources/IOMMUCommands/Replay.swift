@@ -11,23 +11,27 @@ package struct Replay: ParsableCommand {
     abstract: "Replay a DMA trace against an IOTLB and paging-structure caches of any geometry.",
     discussion: """
       A trace is a table 'requester,iova,bytes,r|w|u' (commas or tabs; u for an unmap; a fifth \
-      column may say 4k, 2m or 1g), a log of QEMU's vtd_* trace events, or Linux's ftrace text \
-      of iommu:map, iommu:unmap and dma:*. What is mapped there is taken to be used once, and \
-      what is unmapped to be invalidated.
+      column may say 4k, 2m or 1g), a log of QEMU's vtd_* trace events, or Linux's events iommu:map, \
+      iommu:unmap and dma:* as the file trace, trace-cmd report or perf script have them. What is \
+      mapped there is taken to be used once, and what is unmapped to be invalidated. Lines that are \
+      no such events are passed over and counted. Standard input (-) and pipes are read, and files \
+      of gzip, xz, zstd and bzip2 are unpacked.
 
       A cache is 64 (fully associative) or 64x4 (sets of four). With --sweep every size is \
       replayed in one pass. Shards are pieces of the file; their JSON results are added up by \
       --merge.
 
-      Exits 0, or 2 for a trace that cannot be read.
+      Exits 0; 1 when lines look like events and are not understood, unless --skip-bad says that they \
+      may be left out; 2 for a trace that cannot be read.
 
       Example: iommu replay Examples/dma-trace/qemu.log --iotlb 64x4 --policy plru
       """)
 
-  @Argument(help: "The trace; with --merge, the JSON results of all shards.")
+  @Argument(
+    help: "The trace, or - for standard input; with --merge, the JSON results of all shards.")
   package var files: [String]
 
-  @Option(help: "How the trace is written: auto, table, qemu or ftrace.")
+  @Option(help: "How the trace is written: auto, table, qemu, or ftrace for all of Linux's.")
   package var traceFormat = TraceFormatArgument.auto
 
   @Option(
@@ -95,7 +99,7 @@ package struct Replay: ParsableCommand {
   @Flag(help: "Add up the results of all shards.")
   package var merge = false
 
-  @Flag(help: "Pass over lines that cannot be read, and count them.")
+  @Flag(help: "Leave out lines that are not understood, and count them.")
   package var skipBad = false
 
   @Option(help: "How to print the result: text, json or csv.")
@@ -133,16 +137,19 @@ package struct Replay: ParsableCommand {
 
   package func run() throws {
     var screen = StandardOutput()
-    try report(to: &screen)
+    try report(to: &screen).exit()
   }
 
-  package func report(to out: inout some TextOutputStream) throws {
+  /// - Returns: Whether every line that looks like an event was understood, or may be left out.
+  @discardableResult
+  package func report(to out: inout some TextOutputStream) throws -> Answer {
     let result = try readingInput {
       if let plot { try OutputFile.refuse([plot], over: files) }
       return try merge ? merged() : replayed()
     }
     try result.write(format, to: &out)
-    guard let plot else { return }
+    let answer = Answer(merge || skipBad || result.skippedLines == 0)
+    guard let plot else { return answer }
     var svg = ""
     result.plot.write(to: &svg)
     try readingInput {
@@ -150,6 +157,7 @@ package struct Replay: ParsableCommand {
       try file.write(Array(svg.utf8))
       try file.commit()
     }
+    return answer
   }
 
   private func merged() throws -> ReplayResult {
@@ -172,6 +180,13 @@ package struct Replay: ParsableCommand {
     try player.play(
       files[0], shard: shard?.shard, warmUpByteCount: Int(clamping: warmUp),
       skipsBadLines: skipBad)
+    if let bad = player.firstBadLine, !skipBad {
+      warn(
+        "\(bad.place(in: files[0])): \(bad.reason)"
+          + (player.skippedLines == 1
+            ? "; it is left out" : "; it and \(grouped(player.skippedLines - 1)) more are left out")
+      )
+    }
     // A shard of a short trace may be empty; a whole trace without a request is the wrong file.
     guard shard != nil || player.replay.counts.requests > 0 else {
       throw InputError(
@@ -185,6 +200,8 @@ package struct Replay: ParsableCommand {
         pageSize: pageSize.rawValue, prefetch: prefetch, hitLatencyNs: hitLatency,
         readLatencyNs: readLatency),
       counts: player.replay.counts, skippedLines: player.skippedLines,
+      firstSkipped: player.firstBadLine.map { .init(line: $0.line, offset: $0.offset) },
+      trace: player.tally,
       sweep: player.sweep?.results.map {
         ReplayResult.SweepPoint(
           entries: $0.geometry.entries, ways: $0.geometry.ways,
@@ -207,9 +224,24 @@ extension DecodingError {
 
 /// Feeds a trace's events to a replay and, where there is one, to a sweep.
 package struct TracePlayer {
+  /// A line that looks like an event and is not understood.
+  package struct BadLine {
+    /// From 1; `nil` in a piece of a trace that does not begin with its first line.
+    package var line: Int?
+    /// Of its first byte.
+    package var offset: Int
+    package var reason: String
+
+    package func place(in path: String) -> String {
+      "\(path): \(line.map { "line \($0)" } ?? "byte \(offset)")"
+    }
+  }
+
   package var replay: TraceReplay
   package var sweep: ReplaySweep?
+  /// Lines that look like events and are not understood.
   package var skippedLines = 0
+  package var firstBadLine: BadLine?
   private var parser: DMATraceParser
   /// Pages that requests may still touch, each of which is looked up: some for a trace, and more with
   /// every line. A line may ask for 64 GiB, page by page.
@@ -224,6 +256,13 @@ package struct TracePlayer {
     parser = DMATraceParser(dialect: dialect)
   }
 
+  /// What the trace has beside its events.
+  package var tally: DMATraceTally { parser.tally }
+
+  /// Plays a trace, or a piece of one.
+  ///
+  /// - Parameter skipsBadLines: A table's bad lines are passed over as those of a log are, and what asks
+  ///   for too much.
   package mutating func play(
     _ path: String, shard: DMATraceFile.Shard?, warmUpByteCount: Int, skipsBadLines: Bool
   ) throws {
@@ -240,19 +279,37 @@ package struct TracePlayer {
         replay.resetCounts()
         sweep?.resetCounts()
         skippedLines = 0
+        firstBadLine = nil
+        parser.tally = DMATraceTally()
       }
       pagesLeft += Self.linePageAllowance
-      do {
-        for event in try parser.events(in: bytes) {
+      func isBad(_ error: DMATraceError, _ mayBePassedOver: Bool) throws {
+        let bad = BadLine(line: isWhole ? line : nil, offset: offset, reason: "\(error)")
+        guard mayBePassedOver || skipsBadLines else {
+          throw InputError("\(bad.place(in: path)): \(error); --skip-bad passes over such lines")
+        }
+        skippedLines += 1
+        firstBadLine = firstBadLine ?? bad
+      }
+      let events: [DMATraceEvent]
+      do throws(DMATraceError) {
+        events = try parser.events(in: bytes)
+      } catch {
+        // A log is of more than its reader knows; a table is written for it.
+        return try isBad(error, parser.dialect != .table)
+      }
+      do throws(DMATraceError) {
+        for event in events {
           try spend(on: event)
           take(event)
         }
       } catch {
-        guard skipsBadLines else {
-          let place = isWhole ? "line \(line)" : "byte \(offset)"
-          throw InputError("\(path): \(place): \(error); --skip-bad passes over such lines")
-        }
-        skippedLines += 1
+        try isBad(error, false)
+      }
+      guard replay.sourceCount < TraceReplay.sourceLimit else {
+        throw InputError(
+          "\(path): more than \(grouped(TraceReplay.sourceLimit)) devices and domains; is it of one "
+            + "machine?")
       }
     }
   }

@@ -17,6 +17,14 @@ package struct ReplayResult: Codable, Equatable {
     var readLatencyNs: Double
   }
 
+  /// Where the first line is that looks like an event and is not understood.
+  struct Place: Codable, Equatable {
+    /// From 1; `nil` in a shard that does not begin with the trace's first line.
+    var line: Int?
+    /// Of its first byte.
+    var offset: Int
+  }
+
   struct SweepPoint: Codable, Equatable {
     var entries: Int
     var ways: Int
@@ -32,7 +40,11 @@ package struct ReplayResult: Codable, Equatable {
   var shards: Int?
   var configuration: Configuration
   var counts: ReplayCounts
+  /// Lines that look like events and are not understood.
   var skippedLines: Int
+  var firstSkipped: Place?
+  /// What the trace has beside its events.
+  var trace: DMATraceTally
   /// Empty without a sweep.
   var sweep: [SweepPoint]
 
@@ -57,10 +69,12 @@ package struct ReplayResult: Codable, Equatable {
     let all =
       [
         counts.requests, counts.lookups, counts.hits, counts.faults, counts.invalidations,
-        counts.prefetches, counts.usefulPrefetches, skippedLines,
+        counts.prefetches, counts.usefulPrefetches, skippedLines, trace.passedOver,
+        trace.failedMappings, trace.lossNotices, trace.cutLists,
       ] + counts.entriesRead + sweep.flatMap { [$0.lookups, $0.hits] }
     let isSound =
-      all.allSatisfy(isCount) && counts.hits <= counts.lookups && counts.entriesRead.count == 5
+      all.allSatisfy(isCount) && trace.lostEvents >= 0 && counts.hits <= counts.lookups
+      && counts.entriesRead.count == 5
       && 3...5 ~= configuration.levels && 12...57 ~= configuration.addressWidth
       && [configuration.hitLatencyNs, configuration.readLatencyNs].allSatisfy {
         $0 >= 0 && $0.isFinite
@@ -108,6 +122,10 @@ package struct ReplayResult: Codable, Equatable {
     for (file, result) in results.dropFirst() {
       merged.counts = merged.counts + result.counts
       merged.skippedLines += result.skippedLines
+      merged.trace = merged.trace + result.trace
+      if let place = result.firstSkipped, place.offset < merged.firstSkipped?.offset ?? .max {
+        merged.firstSkipped = place
+      }
       for index in merged.sweep.indices {
         merged.sweep[index].lookups += result.sweep[index].lookups
         merged.sweep[index].hits += result.sweep[index].hits
@@ -140,24 +158,61 @@ package struct ReplayResult: Codable, Equatable {
     }
     out.write(
       "iotlb,policy,requests,lookups,hits,misses,faults,invalidations,prefetches,"
-        + "useful_prefetches,read_l1,read_l2,read_l3,read_l4,read_l5,latency_ns,skipped_lines\n")
+        + "useful_prefetches,read_l1,read_l2,read_l3,read_l4,read_l5,latency_ns,skipped_lines,"
+        + "passed_over_lines,failed_mappings,lost_events\n")
     let numbers =
       [
         counts.requests, counts.lookups, counts.hits, counts.misses, counts.faults,
         counts.invalidations, counts.prefetches, counts.usefulPrefetches,
       ] + counts.entriesRead
-    out.write(
-      "\(configuration.iotlb),\(configuration.policy),"
-        + numbers.map(String.init).joined(separator: ",")
-        + ",\(fixed(latencyNs, digits: 0)),\(skippedLines)\n")
+    let remarks = [
+      skippedLines, trace.passedOver, trace.failedMappings, trace.lostEvents,
+    ]
+    let columns =
+      [configuration.iotlb, configuration.policy] + numbers.map { "\($0)" }
+      + [fixed(latencyNs, digits: 0)] + remarks.map { "\($0)" }
+    out.write(columns.joined(separator: ",") + "\n")
+  }
+
+  /// What the numbers leave out, a sentence each.
+  private var remarks: [String] {
+    var remarks: [String] = []
+    if trace.lostEvents > 0 {
+      remarks.append(
+        groupedCount(trace.lostEvents, "event") + (trace.lostEvents == 1 ? " was" : " were")
+          + " lost")
+    }
+    if trace.lossNotices > 0, trace.lostEvents == 0 {
+      remarks.append("events were lost; the trace does not say how many")
+    }
+    if trace.cutLists > 0 {
+      remarks.append(
+        groupedCount(trace.cutLists, "list")
+          + " of pages cut short by the kernel: what lies behind is "
+          + "missing")
+    }
+    if trace.failedMappings > 0 {
+      remarks.append(
+        groupedCount(trace.failedMappings, "mapping") + " failed, and nothing was mapped")
+    }
+    if skippedLines > 0 {
+      let place = firstSkipped.map { $0.line.map { "line \($0)" } ?? "byte \($0.offset)" }
+      remarks.append(
+        groupedCount(skippedLines, "line") + " not understood and left out"
+          + (place.map { "; the first is \($0)" } ?? ""))
+    }
+    if trace.passedOver > 0 {
+      remarks.append(groupedCount(trace.passedOver, "other line") + " passed over")
+    }
+    return remarks
   }
 
   private func writeText(to out: inout some TextOutputStream) {
-    let skipped = skippedLines == 0 ? "" : ", \(grouped(skippedLines)) lines skipped"
     out.write(
       "\(grouped(counts.requests)) requests, \(grouped(counts.lookups)) pages looked up, "
         + "\(grouped(counts.invalidations)) invalidations, \(grouped(counts.faults)) beyond "
-        + "\(configuration.addressWidth) bits\(skipped)\n")
+        + "\(configuration.addressWidth) bits\n")
+    for remark in remarks { out.write("\(remark)\n") }
     guard sweep.isEmpty else {
       out.write("\n   entries  ways        hits      misses  hit rate\n")
       for point in sweep {

@@ -17,3 +17,8 @@ func grouped(_ number: some BinaryInteger) -> String {
   }
   return String(digits)
 }
+
+/// `1 line`, `2,048 lines`.
+func groupedCount(_ count: Int, _ noun: String) -> String {
+  "\(grouped(count)) \(noun)" + (count == 1 ? "" : "s")
+}

@@ -65,6 +65,15 @@ import Testing
     #expect(page.contains(output))
   }
 
+  @Test func `a packed trace from a pipe is replayed as the documentation says`() throws {
+    let page = try Examples.text("\(Examples.directory)/../docs/replay.md")
+    let line = "gzip -c Examples/dma-trace/qemu.log | iommu replay - --iotlb 1024"
+    #expect(page.contains("$ \(line)\n"))
+    let (status, output) = HelpTests.run(line)
+    #expect(status == 0)
+    #expect(output == Self.output([Examples.path("dma-trace", "qemu.log"), "--iotlb", "1024"]))
+  }
+
   @Test func `a trace without a request is the wrong file`() throws {
     try Self.withFiles(["empty.csv": ""]) { directory in
       #expect(Self.output(["\(directory)/empty.csv"]).contains("empty.csv: no DMA request in it"))
@@ -85,7 +94,9 @@ import Testing
       // Pages of 1 GiB are 65 to a line.
       #expect(
         Self.output([path, "--page-size", "1g"]).hasPrefix("65 requests, 4,097 pages looked up"))
-      #expect(Self.output([path, "--skip-bad"]).contains(", 64 lines skipped\n"))
+      #expect(
+        Self.output([path, "--skip-bad"]).contains(
+          "\n64 lines not understood and left out; the first is line 2\n"))
     }
   }
 
@@ -95,7 +106,137 @@ import Testing
       let path = "\(directory)/trace.csv"
       let error = #expect(throws: InputError.self) { try Self.run([path]) }
       #expect(error?.text.hasPrefix("\(path): line 8: 'n' is no hexadecimal digit") == true)
-      #expect(Self.output([path, "--skip-bad"]).contains(", 1 lines skipped\n"))
+      #expect(
+        Self.output([path, "--skip-bad"]).contains(
+          "\n1 line not understood and left out; the first is line 8\n"))
+    }
+  }
+
+  /// Forms in which people have traces; addresses and names are made up.
+  @Test(arguments: [
+    // trace-cmd report, with its headers: two devices are two domains.
+    (
+      """
+      version = 6
+      cpus=2
+                    dd-2312  [001] 12345.678910: dma_map_page:         0000:01:00.0 dir=FROM_DEVICE dma_addr=fff36000 size=4096 phys_addr=1164d8000 attrs=
+                    dd-2312  [001] 12345.678911: dma_map_page:         0000:02:00.0 dir=FROM_DEVICE dma_addr=fff36000 size=4096 phys_addr=1164d8000 attrs=
+                    dd-2312  [001] 12345.678912: dma_map_page:         0000:01:00.0 dir=FROM_DEVICE dma_addr=fff36000 size=4096 phys_addr=1164d8000 attrs=
+      """,
+      """
+      3 requests, 3 pages looked up, 0 invalidations, 0 beyond 48 bits
+      IOTLB 64 lru: 1 hits (33.33 %), 2 misses
+
+      """
+    ),
+    // perf script.
+    (
+      """
+                  dd  2312 [001] 12345.678901:                  iommu:map: IOMMU: iova=0x00000000fff36000 - 0x00000000fff37000 paddr=0x00000001164d8000 size=4096
+                  dd  2312 [001] 12345.678920:                iommu:unmap: IOMMU: iova=0x00000000fff36000 - 0x00000000fff37000 size=4096 unmapped_size=4096
+                  dd  2312 [001] 12345.678930:                  iommu:map: IOMMU: iova=0x00000000fff36000 - 0x00000000fff37000 paddr=0x00000001164d8000 size=4096
+      """,
+      """
+      2 requests, 2 pages looked up, 1 invalidations, 0 beyond 48 bits
+      IOTLB 64 lru: 0 hits (0.00 %), 2 misses
+
+      """
+    ),
+    // A reader of trace_pipe that was too slow.
+    (
+      """
+      # tracer: nop
+                    dd-2312  [001] ..... 12345.678901: map: IOMMU: iova=0x00000000fff36000 - 0x00000000fff37000 paddr=0x00000001164d8000 size=4096
+      CPU:1 [LOST 1234 EVENTS]
+                    dd-2312  [001] ..... 12345.678920: unmap: IOMMU: iova=0x00000000fff36000 - 0x00000000fff37000 size=4096 unmapped_size=4096
+      """,
+      """
+      1 requests, 1 pages looked up, 1 invalidations, 0 beyond 48 bits
+      1,234 events were lost
+      IOTLB 64 lru: 0 hits (0.00 %), 1 misses
+
+      """
+    ),
+    // Failed mappings are no faults.
+    (
+      """
+      dd-1 [000] ..... 1.000000: dma_map_phys: 0000:01:00.0 dir=TO_DEVICE dma_addr=ffffffffffffffff size=4096 phys_addr=5000 attrs=
+      dd-1 [000] ..... 1.000001: dma_map_phys: 0000:01:00.0 dir=TO_DEVICE dma_addr=1000 size=4096 phys_addr=5000 attrs=
+      CPU:0 [LOST EVENTS]
+      """,
+      """
+      1 requests, 1 pages looked up, 0 invalidations, 0 beyond 48 bits
+      events were lost; the trace does not say how many
+      1 mapping failed, and nothing was mapped
+      IOTLB 64 lru: 0 hits (0.00 %), 1 misses
+
+      """
+    ),
+    // QEMU's invalidations with a PASID.
+    (
+      """
+      vtd_iotlb_page_update IOTLB page update sid 0x18 iova 0xffffe000 slpte 0x1234003 domain 0x1
+      vtd_dmar_translate dev 00:03.00 iova 0xffffe000 -> gpa 0x1234000 mask 0xfff
+      vtd_inv_desc_iotlb_pasid_pages iotlb invalidate domain 0x1 addr 0xffffe000 mask 0x0 pasid 0x0
+      vtd_dmar_translate dev 00:03.00 iova 0xffffe000 -> gpa 0x1234000 mask 0xfff
+      """,
+      """
+      2 requests, 2 pages looked up, 1 invalidations, 0 beyond 48 bits
+      IOTLB 64 lru: 0 hits (0.00 %), 2 misses
+
+      """
+    ),
+    // QEMU's log with other messages in it.
+    (
+      """
+      char device redirected to /dev/pts/3 (label serial0)
+      236498@1676271757.075075:vtd_dmar_translate dev 0b:00.00 iova 0xffffe000 -> gpa 0x1234000 mask 0xfff
+      2023-01-01T00:00:00.075174Z qemu-system-x86_64: vtd_iommu_translate: detected translation failure (dev=0b:00:00, iova=0x1187a9000)
+      236498@1676271757.075077:vtd_dmar_translate dev 0b:00.00 iova 0xffffe000 -> gpa 0x1234000 mask 0xfff
+      """,
+      """
+      2 requests, 2 pages looked up, 0 invalidations, 0 beyond 48 bits
+      2 other lines passed over
+      IOTLB 64 lru: 1 hits (50.00 %), 1 misses
+
+      """
+    ),
+  ])
+  func `traces are read as people have them`(trace: String, start: String) throws {
+    try Self.withFiles(["trace.txt": trace + "\n"]) { directory in
+      let output = Self.output(["\(directory)/trace.txt", "--iotlb", "64"])
+      #expect(output.hasPrefix(start), "\(output)")
+    }
+  }
+
+  @Test func `an event that is not understood is counted and told, and fails the command`() throws {
+    let head = "dd-1 [000] ..... 1.000000: "
+    let trace = """
+      \(head)map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096
+      \(head)map_range: IOMMU: iova=0x1000 size=4096
+      \(head)map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096
+      \(head)map: IOMMU: iova=0x
+
+      """
+    try Self.withFiles(["trace.txt": trace]) { directory in
+      var screen = ""
+      let command = try Replay.parse(["\(directory)/trace.txt"])
+      #expect(try command.report(to: &screen) == .no)
+      #expect(
+        screen.hasPrefix(
+          """
+          2 requests, 2 pages looked up, 0 invalidations, 0 beyond 48 bits
+          2 lines not understood and left out; the first is line 2
+          IOTLB 64x4 lru: 1 hits
+          """), "\(screen)")
+      let tolerant = try Replay.parse(["\(directory)/trace.txt", "--skip-bad"])
+      #expect(try tolerant.report(to: &screen) == .yes)
+      let json = try Self.run(["\(directory)/trace.txt", "--format", "json"])
+      #expect(json.contains("\"skippedLines\" : 2"))
+      #expect(json.contains("\"line\" : 2"))
+      let second = try Self.run(["\(directory)/trace.txt", "--shard", "2/2", "--format", "json"])
+      #expect(second.contains("\"offset\" : 233"))
+      #expect(!second.contains("\"line\""))
     }
   }
 

@@ -67,13 +67,18 @@ package struct ReplayCounts: Hashable, Sendable, Codable {
 
 /// Names a page of one source in 64 bits: 17 of the source, 2 of the size, 45 of the page number.
 struct TranslationKey {
+  /// Sources that have numbers of their own.
+  static let sourceLimit = 1 << 17
+
   private var sources: [UInt64: UInt64] = [:]
+
+  /// Sources that were seen.
+  var sourceCount: Int { sources.count }
 
   /// A small number for a source; sources are counted as they come.
   mutating func number(of source: UInt64) -> UInt64 {
     if let number = sources[source] { return number }
-    // There are 2^16 requesters, 2^16 domains and one more; the last ones share a number.
-    let number = min(UInt64(sources.count), 1 << 17 - 1)
+    let number = min(UInt64(sources.count), UInt64(Self.sourceLimit) - 1)
     sources[source] = number
     return number
   }
@@ -151,6 +156,12 @@ package struct TraceReplay {
         (2...options.levels).map { _ in CacheModel(geometry) }
       } ?? []
   }
+
+  /// Devices and domains whose translations are told apart; those beyond would share theirs.
+  package static var sourceLimit: Int { TranslationKey.sourceLimit }
+
+  /// Devices and domains that were seen.
+  package var sourceCount: Int { keys.sourceCount }
 
   /// One request: a lookup for each page that it touches.
   ///

@@ -22,6 +22,8 @@ package enum DMATraceEvent: Sendable, Hashable {
   package enum Source: Sendable, Hashable {
     case device(PCI.Function)
     case domain(UInt16)
+    /// A device that is not on PCI; they are counted from 0 as they come.
+    case other(Int)
     /// The trace does not tell.
     case all
 
@@ -31,6 +33,7 @@ package enum DMATraceEvent: Sendable, Hashable {
       case .device(let device): UInt64(device.segment) << 16 | UInt64(device.requester.rawValue)
       case .domain(let domain): 1 << 48 | UInt64(domain)
       case .all: 2 << 48
+      case .other(let index): 3 << 48 | UInt64(index)
       }
     }
   }
@@ -40,22 +43,81 @@ package enum DMATraceEvent: Sendable, Hashable {
 package enum DMATraceDialect: String, Sendable, CaseIterable {
   /// `requester,iova,bytes,r|w|u[,page size]`, with commas or tabs.
   case table
-  /// QEMU's `vtd_*` trace events, as its log or `trace-events` writes them.
+  /// QEMU's `vtd_*` trace events, in its log or in the output of a tracer.
   case qemu
-  /// Linux's `iommu:map`, `iommu:unmap` and `dma:*`, as `trace` and `trace_pipe` write them.
+  /// Linux's `iommu:*` and `dma:*`, as the files `trace` and `trace_pipe`, `trace-cmd report` and
+  /// `perf script` write them.
   case ftrace
 
   /// The dialect of a trace that has this line; `nil` for one that any may have.
   package init?(of line: ArraySlice<UInt8>) {
-    var scanner = LineScanner(line)
-    guard let first = scanner.peek, first != UInt8(ascii: "#") else { return nil }
-    if scanner.skip(past: ":vtd_") || LineScanner(line).hasPrefix("vtd_") {
+    if DMATraceLine(ofQEMU: line) != nil {
       self = .qemu
-    } else if LineScanner(line).contains(": IOMMU: iova=") || LineScanner(line).contains(": dma_") {
+    } else if DMATraceLine(ofLinux: line) != nil {
       self = .ftrace
-    } else {
+    } else if Self.isRow(line) {
       self = .table
+    } else {
+      return nil
     }
+  }
+
+  /// Three columns or more, without blanks inside of them, of which the first may name a device.
+  private static func isRow(_ line: ArraySlice<UInt8>) -> Bool {
+    var separators = 0
+    var hasText = false
+    var isBehindText = false
+    for byte in line {
+      switch byte {
+      case UInt8(ascii: ","), 9:
+        separators += 1
+        (hasText, isBehindText) = (false, false)
+      case UInt8(ascii: " "), 13: isBehindText = hasText
+      default:
+        let mayBeDevice = "-.:_".utf8.contains(byte) || isLetterOrDigit(byte)
+        guard !isBehindText, separators > 0 || mayBeDevice else { return false }
+        hasText = true
+      }
+    }
+    return separators >= 2
+  }
+}
+
+private func isLetterOrDigit(_ byte: UInt8) -> Bool {
+  switch byte {
+  case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+    UInt8(ascii: "A")...UInt8(ascii: "Z"):
+    true
+  default: false
+  }
+}
+
+/// What a trace has beside its events, by lines.
+package struct DMATraceTally: Sendable, Hashable, Codable {
+  /// Lines that are no events, and events that no cache sees.
+  package var passedOver = 0
+  /// Mappings that the kernel could not make; nothing was mapped.
+  package var failedMappings = 0
+  /// Events that the kernel or the tracer says were lost, where it says how many.
+  package var lostEvents = 0
+  /// Notices that events were lost, with their number or without.
+  package var lossNotices = 0
+  /// Lists of pages that the kernel cut: what lies behind the cut is not in the trace.
+  package var cutLists = 0
+
+  package init() {}
+
+  package static func + (left: Self, right: Self) -> Self {
+    var sum = left
+    sum.passedOver += right.passedOver
+    sum.failedMappings += right.failedMappings
+    // A trace may claim that any number was lost.
+    sum.lostEvents =
+      right.lostEvents.addingReportingOverflow(left.lostEvents).overflow
+      ? .max : left.lostEvents + right.lostEvents
+    sum.lossNotices += right.lossNotices
+    sum.cutLists += right.cutLists
+    return sum
   }
 }
 

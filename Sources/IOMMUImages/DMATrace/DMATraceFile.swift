@@ -1,6 +1,6 @@
 import IOMMUFormats
 
-/// A trace in a file, read by lines, whole or a part of it.
+/// A trace in a file, a pipe or standard input (`-`), read by lines, whole or a part of it.
 package struct DMATraceFile {
   package let path: String
 
@@ -33,14 +33,21 @@ package struct DMATraceFile {
   ///   - warmUpByteCount: So many bytes before the shard are read too.
   ///   - body: Gets a line without its newline, where it begins in the file, and whether it is part
   ///     of the warm-up.
-  /// - Throws: ``ImageError`` when the file cannot be read or a line is longer than 1 MiB; what
-  ///   `body` throws.
+  /// - Throws: ``ImageError`` when the file cannot be read or unpacked, a line is longer than 1 MiB, or a
+  ///   part is wanted of what has no size; what `body` throws.
   package func forEachLine(
     of shard: Shard = Shard(index: 1, count: 1), warmUpByteCount: Int = 0,
     _ body: (ArraySlice<UInt8>, _ offset: Int, _ isWarmUp: Bool) throws -> Void
   ) throws {
-    let file = try InputFile(path: path)
-    let size = file.byteCount
+    var stream = try ByteStream(path: path)
+    let isWhole = shard.count == 1
+    guard isWhole || stream.byteCount != nil else {
+      throw ImageError(
+        file: stream.name, found: "is no plain file, so it has no pieces of a length",
+        remedy: "unpack it to a file first, or replay it whole")
+    }
+    // Files of the kernel say that they have no bytes: what is read whole is read to its end.
+    let size = isWhole ? Int.max : stream.byteCount ?? 0
     func boundary(_ index: Int) -> Int {
       // In whole steps first: a product of both may not fit.
       size / shard.count * index + size % shard.count * index / shard.count
@@ -50,14 +57,16 @@ package struct DMATraceFile {
     var offset = max(0, start - warmUpByteCount)
     // A line that begins before the first byte belongs to somebody else.
     var skipsLine = offset > 0
-    if skipsLine { offset -= 1 }
+    if skipsLine {
+      offset -= 1
+      try stream.seek(to: offset)
+    }
     // What was read and belongs to a line that has not ended; begins at `offset`.
     var buffer: [UInt8] = []
     buffer.reserveCapacity(Self.lineByteCountLimit)
     while offset < end {
       let room = Self.lineByteCountLimit - buffer.count
-      let got = try file.append(
-        atMost: room, at: UInt64(offset + buffer.count), to: &buffer)
+      let got = try stream.append(atMost: room, to: &buffer)
       var begin = 0
       while begin < buffer.count, offset + begin < end {
         let newline = buffer.span.firstIndex(of: UInt8(ascii: "\n"), from: begin)
@@ -73,7 +82,7 @@ package struct DMATraceFile {
       if got == 0 || offset + begin >= end { return }
       guard begin > 0 || buffer.count < Self.lineByteCountLimit else {
         throw ImageError(
-          file: path, offset: UInt64(offset), found: "a line of more than 1 MiB",
+          file: stream.name, offset: UInt64(offset), found: "a line of more than 1 MiB",
           remedy: "is it a trace at all?")
       }
       buffer.removeFirst(min(begin, buffer.count))

@@ -118,6 +118,25 @@ struct LineScanner {
     return copy.skip(past: key) ? copy.decimal() : nil
   }
 
+  /// A number behind `key`: in hexadecimal behind 0x, else in decimal.
+  func number(after key: StaticString) -> UInt64? {
+    var copy = self
+    guard copy.skip(past: key) else { return nil }
+    return copy.hasPrefix("0x") ? copy.hexadecimal() : copy.decimal()
+  }
+
+  /// What stands before the first `KEY=`, without the blanks around it; `nil` when that is nothing.
+  func textBeforeKeys() -> ArraySlice<UInt8>? {
+    let rest = bytes[position...]
+    guard let equals = rest.firstIndex(of: UInt8(ascii: "=")),
+      let blank = rest[..<equals].lastIndex(of: UInt8(ascii: " "))
+    else { return nil }
+    var text = rest[..<blank]
+    while text.last == UInt8(ascii: " ") { text.removeLast() }
+    while text.first == UInt8(ascii: " ") { text.removeFirst() }
+    return text.isEmpty ? nil : text
+  }
+
   /// The numbers of `{0x1,0x2}` behind `key`.
   func list(after key: StaticString) -> [UInt64]? {
     var copy = self

@@ -53,4 +53,94 @@ import Testing
       }
     }
   }
+
+  /// "line 1\nline 2\n" as the programs pack it, twice in a row, with zeros behind; bytes of gzip 1.12,
+  /// xz 5.4.1, zstd 1.5.4 and bzip2 1.0.8.
+  static let packed: [(name: String, bytes: [UInt8])] = [
+    (
+      "gzip",
+      [
+        0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xcb, 0xc9, 0xcc, 0x4b,
+        0x55, 0x30, 0xe4, 0xca, 0x01, 0x51, 0x46, 0x5c, 0x00, 0x01, 0xb4, 0x3d, 0x85, 0x0e,
+        0x00, 0x00, 0x00,
+      ]
+    ),
+    (
+      "xz",
+      [
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x04, 0xe6, 0xd6, 0xb4, 0x46, 0x02, 0x00,
+        0x21, 0x01, 0x16, 0x00, 0x00, 0x00, 0x74, 0x2f, 0xe5, 0xa3, 0x01, 0x00, 0x0d, 0x6c,
+        0x69, 0x6e, 0x65, 0x20, 0x31, 0x0a, 0x6c, 0x69, 0x6e, 0x65, 0x20, 0x32, 0x0a, 0x00,
+        0x00, 0x00, 0x0e, 0xa2, 0xba, 0xc9, 0x13, 0xde, 0x27, 0xf0, 0x00, 0x01, 0x26, 0x0e,
+        0x08, 0x1b, 0xe0, 0x04, 0x1f, 0xb6, 0xf3, 0x7d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x04,
+        0x59, 0x5a,
+      ]
+    ),
+    (
+      "zstd",
+      [
+        0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x58, 0x71, 0x00, 0x00, 0x6c, 0x69, 0x6e, 0x65, 0x20,
+        0x31, 0x0a, 0x6c, 0x69, 0x6e, 0x65, 0x20, 0x32, 0x0a, 0x2e, 0xc8, 0x46, 0xb4,
+      ]
+    ),
+    (
+      "bzip2",
+      [
+        0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, 0x31, 0x88, 0x21, 0x68,
+        0x00, 0x00, 0x05, 0x59, 0x00, 0x00, 0x10, 0x40, 0x00, 0x30, 0x00, 0x02, 0x25, 0x20,
+        0x00, 0x31, 0x0c, 0x08, 0x12, 0x86, 0x46, 0x89, 0x31, 0x90, 0x87, 0x10, 0xf1, 0x77,
+        0x24, 0x53, 0x85, 0x09, 0x03, 0x18, 0x82, 0x16, 0x80,
+      ]
+    ),
+  ]
+
+  @Test(arguments: packed.map(\.name))
+  func `a packed trace is unpacked, member after member`(name: String) throws {
+    let bytes = try #require(Self.packed.first { $0.name == name }).bytes
+    let directory = TemporaryDirectory()
+    let whole = Shard(index: 1, count: 1)
+    let path = directory.file("trace", bytes + bytes + [UInt8](repeating: 0, count: 8))
+    #expect(try Self.lines(path, whole).own == ["line 1", "line 2", "line 1", "line 2"])
+    let cut = directory.file("cut", bytes.dropLast(6))
+    let error = #expect(throws: ImageError.self) { try Self.lines(cut, whole) }
+    #expect(error?.description.contains("the \(name) file is cut off behind byte") == true)
+    var damaged = bytes
+    for index in 20..<bytes.count { damaged[index] ^= 0x55 }
+    let broken = directory.file("damaged", damaged)
+    let damage = #expect(throws: ImageError.self) { try Self.lines(broken, whole) }
+    #expect(damage?.description.contains("the \(name) file is damaged behind byte") == true)
+    let piece = #expect(throws: ImageError.self) { try Self.lines(path, Shard(index: 1, count: 2)) }
+    #expect(piece?.description.contains("is no plain file, so it has no pieces") == true)
+  }
+
+  typealias Shard = DMATraceFile.Shard
+
+  @Test func `a pipe is read to its end`() throws {
+    var ends: [Int32] = [0, 0]
+    #expect(pipe(&ends) == 0)
+    let text = "line 1\nline 2"
+    #expect(write(ends[1], text, text.utf8.count) == text.utf8.count)
+    close(ends[1])
+    defer { close(ends[0]) }
+    #expect(
+      try Self.lines("/dev/fd/\(ends[0])", Shard(index: 1, count: 1)).own == ["line 1", "line 2"])
+  }
+
+  @Test(
+    arguments: [
+      (
+        [0x17, 0x08, 0x44] + Array("tracing6".utf8), "a recording of trace-cmd", "trace-cmd report"
+      ),
+      (Array("PERFILE2".utf8), "a recording of perf", "perf script"),
+      ([0x04, 0x22, 0x4d, 0x18], "lz4-compressed", "unlz4"),
+    ] as [([UInt8], String, String)])
+  func `a trace that is no text is named, with the way to one`(
+    bytes: [UInt8], name: String, command: String
+  ) {
+    let directory = TemporaryDirectory()
+    let path = directory.file("trace.dat", bytes)
+    let error = #expect(throws: ImageError.self) { try Self.lines(path, Shard(index: 1, count: 1)) }
+    #expect(error?.description.contains("trace.dat: is \(name); ") == true)
+    #expect(error?.description.contains(command) == true)
+  }
 }
