@@ -37,6 +37,7 @@ package struct FaultKnowledge: ParsableArguments {
   }
 
   private func history(of faults: [LoggedFault], path: String) throws -> MappingHistory {
+    let name = ByteStream.name(of: path)
     var history = MappingHistory(faults)
     var parser = DMATraceParser()
     var line = 0
@@ -62,17 +63,17 @@ package struct FaultKnowledge: ParsableArguments {
     }
     if let bad {
       warn(
-        "\(path): line \(bad.line): \(bad.reason)"
+        "\(name): line \(bad.line): \(bad.reason)"
           + (bad.count == 1 ? "; it is left out" : "; it and \(bad.count - 1) more are left out"))
     }
     if parser.tally.lossNotices > 0 {
       let count = parser.tally.lostEvents
       warn(
-        "\(path): \(count > 0 ? "\(grouped(count)) " : "")events were lost; there may have been more "
+        "\(name): \(count > 0 ? "\(grouped(count)) " : "")events were lost; there may have been more "
           + "about a number than these")
     }
     guard eventCount > 0 else {
-      throw InputError("\(path): no mapping in it; give it the trace events iommu and dma")
+      throw InputError("\(name): no mapping in it; give it the trace events iommu and dma")
     }
     return history
   }

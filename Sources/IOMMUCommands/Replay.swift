@@ -180,9 +180,10 @@ package struct Replay: ParsableCommand {
     try player.play(
       files[0], shard: shard?.shard, warmUpByteCount: Int(clamping: warmUp),
       skipsBadLines: skipBad)
+    let name = ByteStream.name(of: files[0])
     if let bad = player.firstBadLine, !skipBad {
       warn(
-        "\(bad.place(in: files[0])): \(bad.reason)"
+        "\(bad.place(in: name)): \(bad.reason)"
           + (player.skippedLines == 1
             ? "; it is left out" : "; it and \(grouped(player.skippedLines - 1)) more are left out")
       )
@@ -190,7 +191,7 @@ package struct Replay: ParsableCommand {
     // A shard of a short trace may be empty; a whole trace without a request is the wrong file.
     guard shard != nil || player.replay.counts.requests > 0 else {
       throw InputError(
-        "\(files[0]): no DMA request in it; see 'iommu replay --help' for the traces that are read")
+        "\(name): no DMA request in it; see 'iommu replay --help' for the traces that are read")
     }
     return ReplayResult(
       shard: shard?.index, shards: shard?.count,
@@ -266,6 +267,7 @@ package struct TracePlayer {
   package mutating func play(
     _ path: String, shard: DMATraceFile.Shard?, warmUpByteCount: Int, skipsBadLines: Bool
   ) throws {
+    let name = ByteStream.name(of: path)
     var line = 0
     var isWarm = true
     let isWhole = shard == nil || shard?.index == 1
@@ -286,7 +288,7 @@ package struct TracePlayer {
       func isBad(_ error: DMATraceError, _ mayBePassedOver: Bool) throws {
         let bad = BadLine(line: isWhole ? line : nil, offset: offset, reason: "\(error)")
         guard mayBePassedOver || skipsBadLines else {
-          throw InputError("\(bad.place(in: path)): \(error); --skip-bad passes over such lines")
+          throw InputError("\(bad.place(in: name)): \(error); --skip-bad passes over such lines")
         }
         skippedLines += 1
         firstBadLine = firstBadLine ?? bad
@@ -308,7 +310,7 @@ package struct TracePlayer {
       }
       guard replay.sourceCount < TraceReplay.sourceLimit else {
         throw InputError(
-          "\(path): more than \(grouped(TraceReplay.sourceLimit)) devices and domains; is it of one "
+          "\(name): more than \(grouped(TraceReplay.sourceLimit)) devices and domains; is it of one "
             + "machine?")
       }
     }

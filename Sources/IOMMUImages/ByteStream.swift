@@ -27,12 +27,17 @@ package struct ByteStream: ~Copyable {
   /// Bytes of the file that are read at once, and that a mark is looked for in.
   private static let pieceByteCount = 65_536
 
+  /// What the bytes behind a path are called.
+  package static func name(of path: String) -> String {
+    path == standardInputPath ? "standard input" : path
+  }
+
   /// - Parameter path: Of a file or a pipe; `-` is standard input.
   /// - Throws: ``ImageError`` with the system's words, for a directory, and for what is packed in a way
   ///   that is not read, or whose library is not installed.
   package init(path: String) throws(ImageError) {
     let isStandardInput = path == Self.standardInputPath
-    name = isStandardInput ? "standard input" : path
+    name = Self.name(of: path)
     descriptor = isStandardInput ? STDIN_FILENO : openFile(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw .system(name, "cannot be opened", errno) }
     let status = fileStatus(of: descriptor) ?? stat()
