@@ -220,11 +220,27 @@ extension Document: Codable {
     image = try container.decodeIfPresent(String.self, forKey: .image)
     images = try container.decodeIfPresent([String].self, forKey: .images)
     units = try container.decode([Unit].self, forKey: .units)
-    ram = try container.decodeIfPresent([[Number]].self, forKey: .ram)
-    crashKernel = try container.decodeIfPresent([[Number]].self, forKey: .crashKernel)
+    ram = try Self.pairs(in: container, .ram)
+    crashKernel = try Self.pairs(in: container, .crashKernel)
     firmware = [:]
     for key in UnitRecords.firmwareKeys {
       firmware[key] = try container.decodeIfPresent(Firmware.self, forKey: Key(key))
+    }
+  }
+
+  /// Ranges; what is not written as one says how ranges are written.
+  private static func pairs(
+    in container: KeyedDecodingContainer<Key>, _ key: Key
+  ) throws -> [[Number]]? {
+    do {
+      return try container.decodeIfPresent([[Number]].self, forKey: key)
+    } catch DecodingError.typeMismatch(_, let context) {
+      throw DecodingError.dataCorrupted(
+        DecodingError.Context(
+          codingPath: context.codingPath,
+          debugDescription: foundKind(context.debugDescription)
+            + "; ranges are a list of pairs, first byte and one past the last: "
+            + #"[["0x2000000", "0xa000000"]]"#))
     }
   }
 
@@ -285,13 +301,45 @@ extension ImageError {
       self.init(
         file: file, place: jsonPath(context.codingPath + [key]), found: "is missing",
         remedy: "add it")
-    case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
+    case .typeMismatch(let type, let context), .valueNotFound(let type, let context):
+      let place = jsonPath(context.codingPath)
+      let found = foundKind(context.debugDescription)
+      self.init(
+        file: file, place: place ?? "the whole file",
+        found: "\(found), where \(kindText(type)) belongs")
+    case .dataCorrupted(let context):
       self.init(
         file: file, place: jsonPath(context.codingPath), found: context.debugDescription)
     @unknown default:
       self.init(file: file, found: "cannot be read as JSON: \(error)")
     }
   }
+}
+
+/// What JSON calls a type of ours.
+private func kindText(_ type: any Any.Type) -> String {
+  let name = "\(type)"
+  switch name {
+  case "String": return "a string"
+  case "Bool": return "true or false"
+  case _ where name.hasPrefix("Array"): return "a list"
+  case _ where name.hasPrefix("Dictionary"): return "an object"
+  case _ where type is any Numeric.Type: return "a number"
+  default: return "another kind of value"
+  }
+}
+
+/// What the decoder found instead, out of its own sentence.
+private func foundKind(_ sentence: String) -> String {
+  for (mark, kind) in [
+    ("found null", "null"), ("null value", "null"), ("found a string", "a string"),
+    ("found a number", "a number"), ("found number", "a number"), ("found bool", "true or false"),
+    ("found a bool", "true or false"), ("found an array", "a list"),
+    ("found a dictionary", "an object"),
+  ] where sentence.contains(mark) {
+    return kind
+  }
+  return "a value of another kind"
 }
 
 /// `units[1].registers["0x90"]`; `nil` for the whole file.

@@ -186,6 +186,27 @@ import Testing
       message("\"units\": [], \(ram), \"crash_kernel\": \(json)").hasPrefix("m.json: \(expected)"))
   }
 
+  @Test(arguments: [
+    (
+      #""units": [], "crash_kernel": ["0x2000000", "0xa000000"]"#,
+      "crash_kernel[0]: a string; ranges are a list of pairs, first byte and one past the last: "
+        + #"[["0x2000000", "0xa000000"]]"#
+    ),
+    (#""units": [], "ram": "4G""#, "ram: a string; ranges are a list of pairs"),
+    (#""units": [], "ram": [[null, 5]]"#, "ram[0][0]: "),
+    (#""units": {}"#, "units: an object, where a list belongs"),
+    (#""units": [], "name": 5"#, "name: a number, where a string belongs"),
+    (
+      #""units": [{"kind": "intel-vtd", "base": "0xfed90000", "registers": [1]}]"#,
+      "units[0].registers: a list, where an object belongs"
+    ),
+  ])
+  func `a value of the wrong kind is told in our words`(json: String, expected: String) {
+    let text = message(json)
+    #expect(text.hasPrefix("m.json: \(expected)"), "\(text)")
+    #expect(!text.contains("decode") && !text.contains("Array<"))
+  }
+
   @Test func `a crash kernel may span touching RAM ranges, or lie anywhere when RAM is not known`()
     throws
   {
