@@ -29,9 +29,12 @@ public struct Machine: Sendable {
     units.compactMap { $0.as(kind) }
   }
 
-  /// What reaches the address that it names, past all units or because there is none.
+  /// What reaches the address that it names, past all units or because there is none; each once, however
+  /// many nodes of one GART say it.
   package var passages: [Passage] {
-    units.isEmpty ? [Passage(.all)] : units.flatMap { $0.model.passages }
+    guard !units.isEmpty else { return [Passage(.all)] }
+    var seen: Set<Passage> = []
+    return units.flatMap { $0.model.passages }.filter { seen.insert($0).inserted }
   }
 
   /// Finds out how a requester's DMA is translated. Reads at most four entries of each unit.

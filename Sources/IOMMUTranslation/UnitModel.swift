@@ -160,7 +160,9 @@ extension Passage.Devices: CustomStringConvertible {
         ? "bus " + hexadecimal(buses.lowerBound, digits: 2)
         : "buses \(hexadecimal(buses.lowerBound, digits: 2)) to "
           + hexadecimal(buses.upperBound, digits: 2)
-    case .behindUnit(let base): "devices of the unit at \(base)"
+    case .behindUnit(let base):
+      base.rawValue == 0
+        ? "devices of a unit of unknown place" : "devices of the unit at \(base)"
     }
   }
 }

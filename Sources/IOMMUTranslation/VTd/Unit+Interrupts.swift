@@ -30,7 +30,7 @@ extension VTd.Unit {
 
   package var interrupts: InterruptPassage {
     guard let status else {
-      return .unknown("whether the unit at \(base) remaps interrupts is not known: GSTS_REG is not")
+      return .unknown("whether \(sentenceName) remaps interrupts is not known: GSTS_REG is not")
     }
     // A table address that nobody knows has EIME or has not: where both answers are one, it is known.
     let answers = (interruptTableAddress.map { [$0] } ?? VTd.InterruptTableAddress.bothModes).map {
@@ -39,7 +39,7 @@ extension VTd.Unit {
     return answers.allSatisfy { $0 == answers[0] }
       ? answers[0]
       : .unknown(
-        "whether the unit at \(base) lets interrupts in the compatibility format pass is not known: "
+        "whether \(sentenceName) lets interrupts in the compatibility format pass is not known: "
           + "IRTA_REG is not, and with EIME it does not")
   }
 
@@ -48,7 +48,7 @@ extension VTd.Unit {
     guard case .decided(.blocked(let fault)) = remapping.locate(.compatible) else {
       return remapping.isEnabled ? .passesCompatibilityFormat : .notRemapped
     }
-    let unit = "the unit at \(base) "
+    let unit = "\(sentenceName) "
     switch fault.reason {
     case .interruptRemappingRequired:
       return .blocks(
@@ -66,8 +66,8 @@ extension VTd.Unit {
   package var unknownInterruptTable: String? {
     guard interruptRemapping == nil else { return nil }
     return status == nil
-      ? "GSTS_REG of the unit at \(base) is not"
-      : "the unit at \(base) remaps interrupts, and IRTA_REG is not"
+      ? "GSTS_REG of \(sentenceName) is not"
+      : "\(sentenceName) remaps interrupts, and IRTA_REG is not"
   }
 
   package var mayPostInterrupts: Bool { limits.features.contains(.postedInterrupts) }

@@ -38,6 +38,12 @@ extension VTd.Unit: UnitModel {
 
   package var passages: [Passage] { translates ? [] : [Passage(.behindUnit(base))] }
 
+  /// `the unit at 0xfed90000`; by its table where nobody knows the unit's place.
+  package var sentenceName: String {
+    base.rawValue == 0
+      ? "the unit of the root table at \(rootTableAddress.rootTable)" : "the unit at \(base)"
+  }
+
   /// A device without a context entry.
   package var blocksDevices: Bool { translates }
 
