@@ -33,7 +33,7 @@ package struct Hexdump: ParsableCommand {
   @Flag(help: "Show 64-bit words, as entries are read, instead of bytes.")
   package var quadwords = false
 
-  @Option(help: "How to print it: text or json (the annotated entries).")
+  @Option(help: "How to print it: text or json; with --annotate the entries that are not zero.")
   package var format = ReportFormat.text
 
   @OptionGroup package var screen: ScreenOptions
@@ -41,8 +41,9 @@ package struct Hexdump: ParsableCommand {
   package init() {}
 
   package func validate() throws {
-    if format == .json, !annotate {
-      throw ValidationError("--format json lists table entries: it goes with --annotate")
+    if annotate, quadwords, format == .json {
+      throw ValidationError(
+        "--annotate --format json has the words of each entry: leave --quadwords out")
     }
   }
 
@@ -56,7 +57,13 @@ package struct Hexdump: ParsableCommand {
     let style = HexdumpStyle(showsQuadwords: quadwords, ink: ink)
     guard annotate else {
       return try image.files.read { memory in
-        for range in ranges(or: memory.backedRanges) {
+        let ranges = ranges(or: memory.backedRanges)
+        guard format == .text else {
+          IOMMUInspection.Hexdump.writeJSON(
+            ranges, of: memory, showsQuadwords: quadwords, to: &out)
+          return .yes
+        }
+        for range in ranges {
           IOMMUInspection.Hexdump.write(range, of: memory, style: style, to: &out)
         }
         return .yes

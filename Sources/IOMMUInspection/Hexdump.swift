@@ -28,6 +28,37 @@ public enum Hexdump {
     style: HexdumpStyle = HexdumpStyle(), to out: inout some TextOutputStream
   ) {
     var writer = LineWriter(notes: notes, style: style)
+    let isAnythingShown = show(range, of: memory, by: &writer, to: &out)
+    if isAnythingShown { writer.offset(range.upperBound.rawValue) }
+    writer.flush(to: &out)
+  }
+
+  /// Writes several ranges as one JSON array: an object for each page or part of one, for each run of
+  /// zeros, and for each run that is not there.
+  ///
+  /// - Parameter showsQuadwords: 64-bit words, as entries are read, instead of bytes.
+  public static func writeJSON(
+    _ ranges: [Range<PhysicalAddress>], of memory: some PhysicalMemory,
+    showsQuadwords: Bool = false,
+    to out: inout some TextOutputStream
+  ) {
+    var writer = PieceWriter(showsQuadwords: showsQuadwords)
+    out.write("[")
+    for range in ranges {
+      _ = show(range, of: memory, by: &writer, to: &out)
+      writer.endZeros()
+      writer.flush(to: &out)
+    }
+    out.write("\n]\n")
+  }
+
+  /// Hands a range out piece by piece.
+  ///
+  /// - Returns: Whether any byte of it answers.
+  private static func show(
+    _ range: Range<PhysicalAddress>, of memory: some PhysicalMemory,
+    by writer: inout some HexdumpWriter, to out: inout some TextOutputStream
+  ) -> Bool {
     var buffer = [UInt8](repeating: 0, count: chunkByteCount)
     let backed = memory.backedRanges
     let stored = memory.storedRanges
@@ -37,6 +68,7 @@ public enum Hexdump {
     var position = range.lowerBound.rawValue
     var gapStart: UInt64?
     var isAnythingShown = false
+    var looks = Self.gapLookLimit
 
     while position < end {
       while next < backed.count, backed[next].upperBound.rawValue <= position { next += 1 }
@@ -65,7 +97,7 @@ public enum Hexdump {
         continue
       }
       if let start = gapStart {
-        writer.gap(start..<position)
+        writer.gaps(Self.gaps(in: start..<position, of: memory, looks: &looks))
         gapStart = nil
       }
       writer.chunk(buffer.span.extracting(..<count), at: position)
@@ -79,13 +111,40 @@ public enum Hexdump {
       let zeroEnd = min(
         end, next < backed.count ? backed[next].upperBound.rawValue : position,
         nextStored < stored.count ? stored[nextStored].lowerBound.rawValue : .max)
-      if zeroEnd > position, writer.isSqueezingZeros {
-        position += writer.silentByteCount(of: zeroEnd - position)
-      }
+      if zeroEnd > position { position += writer.passOverZeros(zeroEnd - position) }
     }
-    if let start = gapStart { writer.gap(start..<end) }
-    if isAnythingShown { writer.offset(end) }
-    writer.flush(to: &out)
+    if let start = gapStart {
+      writer.gaps(Self.gaps(in: start..<end, of: memory, looks: &looks))
+    }
+    return isAnythingShown
+  }
+
+  /// Pages of gaps that are asked one by one why they are not there.
+  static let gapLookLimit: UInt64 = 1 << 20
+
+  /// A gap in pieces of one reason each; whole and without a reason where it has more pages than may
+  /// still be looked at.
+  private static func gaps(
+    in range: Range<UInt64>, of memory: some PhysicalMemory, looks: inout UInt64
+  ) -> [(range: Range<UInt64>, presence: Presence)] {
+    let pageCount = (range.upperBound - 1) >> 12 - range.lowerBound >> 12 + 1
+    guard pageCount <= looks else { return [(range, .absent)] }
+    looks -= pageCount
+    var pieces: [(range: Range<UInt64>, presence: Presence)] = []
+    var start = range.lowerBound
+    while start < range.upperBound {
+      let last = min(start | 4095, range.upperBound - 1)
+      let found = memory.presence(of: PhysicalAddress(start))
+      // Its first byte may answer where others of the page do not.
+      let presence = found.isReadable ? .absent : found
+      if let before = pieces.last, before.presence == presence {
+        pieces[pieces.count - 1].range = before.range.lowerBound..<last + 1
+      } else {
+        pieces.append((start..<last + 1, presence))
+      }
+      start = last + 1
+    }
+    return pieces
   }
 
   /// Reads until there are `wanted` bytes or memory does not answer, so that only the last line of a
@@ -131,8 +190,115 @@ struct NoNotes: LineNotes {
   func notes(at _: UInt64, byteCount _: Int) -> [(offset: Int, text: String)] { [] }
 }
 
+/// What memory is written as.
+private protocol HexdumpWriter {
+  /// Bytes that answer, those of one call in a row.
+  mutating func chunk(_ bytes: Span<UInt8>, at start: UInt64)
+  /// Ranges that are not there, and why.
+  mutating func gaps(_ gaps: [(range: Range<UInt64>, presence: Presence)])
+  /// How many of so many zeros that follow need not be handed out.
+  mutating func passOverZeros(_ byteCount: UInt64) -> UInt64
+  /// Hands over what was written so far.
+  mutating func flush(to out: inout some TextOutputStream)
+}
+
+/// Memory as objects of a JSON array.
+private struct PieceWriter: HexdumpWriter {
+  let showsQuadwords: Bool
+  private var text = ""
+  private var isFirst = true
+  /// The run of zeros that may go on.
+  private var zeros: Range<UInt64>?
+
+  init(showsQuadwords: Bool) { self.showsQuadwords = showsQuadwords }
+
+  mutating func flush(to out: inout some TextOutputStream) {
+    out.write(text)
+    text = ""
+  }
+
+  mutating func chunk(_ bytes: Span<UInt8>, at start: UInt64) {
+    var offset = 0
+    while offset < bytes.count {
+      let place = start + UInt64(offset)
+      let count = min(bytes.count - offset, Int(4096 - place & 4095))
+      let page = bytes.extracting(offset..<offset + count)
+      offset += count
+      if isZero(page) {
+        addZeros(place..<place + UInt64(count))
+      } else {
+        endZeros()
+        add(place..<place + UInt64(count), showsQuadwords ? words(of: page) : hex(of: page))
+      }
+    }
+  }
+
+  mutating func gaps(_ gaps: [(range: Range<UInt64>, presence: Presence)]) {
+    endZeros()
+    // Sentences of ours: nothing in them has to be escaped.
+    for (range, presence) in gaps { add(range, "\"missing\" : \"\(presence.whereabouts)\"") }
+  }
+
+  mutating func passOverZeros(_ byteCount: UInt64) -> UInt64 {
+    guard let zeros else { return 0 }
+    addZeros(zeros.upperBound..<zeros.upperBound + byteCount)
+    return byteCount
+  }
+
+  private mutating func addZeros(_ range: Range<UInt64>) {
+    if let before = zeros, before.upperBound == range.lowerBound {
+      zeros = before.lowerBound..<range.upperBound
+    } else {
+      endZeros()
+      zeros = range
+    }
+  }
+
+  mutating func endZeros() {
+    guard let range = zeros else { return }
+    zeros = nil
+    add(range, "\"zero\" : true")
+  }
+
+  private mutating func add(_ range: Range<UInt64>, _ content: String) {
+    text += isFirst ? "\n" : ",\n"
+    isFirst = false
+    text += "  {\"address\" : \"\(hexadecimal(range.lowerBound))\", "
+    text += "\"bytes\" : \"\(hexadecimal(range.upperBound - range.lowerBound))\", \(content)}"
+  }
+
+  private func isZero(_ bytes: Span<UInt8>) -> Bool {
+    for index in bytes.indices where bytes[index] != 0 { return false }
+    return true
+  }
+
+  private func hex(of bytes: Span<UInt8>) -> String {
+    var digits: [UInt8] = []
+    digits.reserveCapacity(bytes.count * 2)
+    for index in bytes.indices {
+      digits.append(hexadecimalCharacter(bytes[index] >> 4))
+      digits.append(hexadecimalCharacter(bytes[index] & 15))
+    }
+    return "\"hex\" : \"\(String(decoding: digits, as: UTF8.self))\""
+  }
+
+  private func words(of bytes: Span<UInt8>) -> String {
+    let words = stride(from: 0, to: bytes.count, by: 8).map { start in
+      let places = start..<min(start + 8, bytes.count)
+      let word = places.reversed().reduce(0) { $0 << 8 | UInt64(bytes[$1]) }
+      return "\"0x" + hexadecimal(word, digits: 2 * places.count) + "\""
+    }
+    return "\"words\" : [" + words.joined(separator: ", ") + "]"
+  }
+}
+
+/// The character of one hexadecimal digit.
+private func hexadecimalCharacter(_ value: UInt8) -> UInt8 {
+  value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+}
+
 /// Lines of a hexdump in the making.
-private struct LineWriter<Notes: LineNotes> {
+private struct LineWriter<Notes: LineNotes>: HexdumpWriter {
   let notes: Notes
   let style: HexdumpStyle
   var text: [UInt8] = []
@@ -147,12 +313,11 @@ private struct LineWriter<Notes: LineNotes> {
     text.reserveCapacity(Hexdump.chunkByteCount * 6)
   }
 
-  /// The last line was of zeros, and so was the one before it.
-  var isSqueezingZeros: Bool { isSqueezing && previous.map { $0 == (0, 0) } ?? false }
-
-  /// Bytes of whole lines in a run of zeros about which there is nothing to say: an entry that ends
-  /// behind the run may begin in its last lines.
-  func silentByteCount(of byteCount: UInt64) -> UInt64 {
+  /// Bytes of whole lines in a run of zeros about which there is nothing to say, where the last line was
+  /// of zeros and so was the one before it: an entry that ends behind the run may begin in its last
+  /// lines.
+  func passOverZeros(_ byteCount: UInt64) -> UInt64 {
+    guard isSqueezing, let previous, previous == (0, 0) else { return 0 }
     let tail: UInt64 = 256
     return byteCount < tail ? 0 : (byteCount - tail) & ~UInt64(Hexdump.lineByteCount - 1)
   }
@@ -163,10 +328,15 @@ private struct LineWriter<Notes: LineNotes> {
     text.removeAll(keepingCapacity: true)
   }
 
-  /// Says that a range is not there. The line after it is shown whatever the line before it was.
-  mutating func gap(_ range: Range<UInt64>) {
-    let words = "(\(hexadecimal(range.lowerBound))..<\(hexadecimal(range.upperBound)) "
-    text += Array((words + "is not in this image)\n").utf8)
+  /// Says which ranges are not there, and why. The line after them is shown whatever the line before
+  /// them was.
+  mutating func gaps(_ gaps: [(range: Range<UInt64>, presence: Presence)]) {
+    for (range, presence) in gaps {
+      let why = presence == .absent ? "not in this image" : presence.description
+      let words =
+        "(\(hexadecimal(range.lowerBound))..<\(hexadecimal(range.upperBound)) is \(why))\n"
+      text += Array(words.utf8)
+    }
     previous = nil
     isSqueezing = false
   }
@@ -245,8 +415,8 @@ private struct LineWriter<Notes: LineNotes> {
       if index % 8 == 0 { text.append(UInt8(ascii: " ")) }
       text.append(UInt8(ascii: " "))
       if index < line.count {
-        text.append(Self.digit(line[index] >> 4))
-        text.append(Self.digit(line[index] & 15))
+        text.append(hexadecimalCharacter(line[index] >> 4))
+        text.append(hexadecimalCharacter(line[index] & 15))
       } else {
         text.append(UInt8(ascii: " "))
         text.append(UInt8(ascii: " "))
@@ -296,7 +466,7 @@ private struct LineWriter<Notes: LineNotes> {
   /// Eight digits, and more from 4 GiB on.
   private mutating func appendOffset(_ offset: UInt64) {
     for index in stride(from: Self.digitCount(offset) - 1, through: 0, by: -1) {
-      text.append(Self.digit(UInt8(truncatingIfNeeded: offset >> UInt64(4 * index)) & 15))
+      text.append(hexadecimalCharacter(UInt8(truncatingIfNeeded: offset >> UInt64(4 * index)) & 15))
     }
   }
 
@@ -316,9 +486,5 @@ private struct LineWriter<Notes: LineNotes> {
 
   private static func digitCount(_ offset: UInt64) -> Int {
     max(8, (UInt64.bitWidth - offset.leadingZeroBitCount + 3) / 4)
-  }
-
-  private static func digit(_ value: UInt8) -> UInt8 {
-    value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
   }
 }

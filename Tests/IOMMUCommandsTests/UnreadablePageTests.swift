@@ -48,6 +48,11 @@ import Testing
       #expect(lines.last?.contains("no table") == true)
     }
     #expect(text.isEmpty)
+    // A page is shown as what it is, and is no hole of the dump.
+    let shown = thrown { _ = try Hexdump.parse([path, "6a04000+4K"]).report(to: &text) }
+    #expect(shown.count == 1)
+    #expect(text == "(0x6a04000..<0x6a05000 is damaged in the dump)\n")
+    text = ""
     // find has its answer on standard output; its reason is thrown.
     let lines = thrown { _ = try Find.parse([path]).report(to: &text) }
     #expect(lines.count == 1 && lines[0].contains("zlib data"))

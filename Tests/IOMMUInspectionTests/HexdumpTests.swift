@@ -115,6 +115,80 @@ import Testing
         """)
   }
 
+  /// Some pages of a dump, and why the others are not there.
+  private struct Explained: PhysicalMemory {
+    let truth: PatchyMemory
+    let reasons: [UInt64: Presence]
+    func quadword(at address: PhysicalAddress) -> UInt64? { truth.quadword(at: address) }
+    func doubleword(at address: PhysicalAddress) -> UInt32? { truth.doubleword(at: address) }
+    func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+      truth.read(at: address, into: buffer)
+    }
+    func presence(of address: PhysicalAddress) -> Presence {
+      reasons[address.rawValue & ~0xfff] ?? .absent
+    }
+    var backedRanges: [Range<PhysicalAddress>] { truth.backedRanges }
+  }
+
+  private static let explained = Explained(
+    truth: PatchyMemory(patches: [(0x4000, Array(0..<16))]),
+    reasons: [
+      0x1000: .excluded, 0x2000: .excluded, 0x3000: .locked(package: "liblzo2-2"), 0x5000: .damaged,
+      0x4000: .cutOff,
+    ])
+
+  @Test func `a page that is not there is told with the reason`() {
+    #expect(
+      dump(Self.explained, 0x800..<0x7000) == """
+        (0x800..<0x1000 is not in this image)
+        (0x1000..<0x3000 is left out of the dump)
+        (0x3000..<0x4000 is packed, and what unpacks it is not installed (liblzo2-2))
+        00004000  00 01 02 03 04 05 06 07  08 09 0a 0b 0c 0d 0e 0f  |................|
+        (0x4010..<0x5000 is lost with the end of the dump)
+        (0x5000..<0x6000 is damaged in the dump)
+        (0x6000..<0x7000 is not in this image)
+        00007000
+
+        """)
+  }
+
+  @Test func `as JSON there are pages, runs of zeros, and what is missing`() throws {
+    func json(_ ranges: [Range<UInt64>], of memory: some PhysicalMemory, words: Bool = false)
+      -> String
+    {
+      var text = ""
+      Hexdump.writeJSON(ranges.map { addresses($0) }, of: memory, showsQuadwords: words, to: &text)
+      return text
+    }
+    #expect(
+      json([0x3ff0..<0x4008, 0x5000..<0x5001], of: Self.explained) == """
+        [
+          {"address" : "0x3ff0", "bytes" : "0x10", "missing" : "packed, and what unpacks it is not installed (liblzo2-2)"},
+          {"address" : "0x4000", "bytes" : "0x8", "hex" : "0001020304050607"},
+          {"address" : "0x5000", "bytes" : "0x1", "missing" : "damaged in the dump"}
+        ]
+
+        """)
+    #expect(
+      json([0x4000..<0x400a], of: Self.explained, words: true) == """
+        [
+          {"address" : "0x4000", "bytes" : "0xa", "words" : ["0x0706050403020100", "0x0908"]}
+        ]
+
+        """)
+    let zeros = PatchyMemory(patches: [(0x1000, [UInt8](repeating: 0, count: 0x2800) + [7])])
+    #expect(
+      json([0x1000..<0x4000], of: zeros) == """
+        [
+          {"address" : "0x1000", "bytes" : "0x2000", "zero" : true},
+          {"address" : "0x3000", "bytes" : "0x801", "hex" : "\(String(repeating: "00", count: 0x800))07"},
+          {"address" : "0x3801", "bytes" : "0x7ff", "missing" : "not in this dump"}
+        ]
+
+        """)
+    #expect(json([], of: zeros) == "[\n]\n")
+  }
+
   @Test func `gigabytes of zeros are four lines`() throws {
     // Says that it holds 4 GiB of zeros; a real image does not copy them from anywhere either.
     struct Zeros: PhysicalMemory {
