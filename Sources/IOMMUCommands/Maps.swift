@@ -86,9 +86,12 @@ package struct Maps: ParsableCommand {
         let layout = DomainTranslationStruct(
           report, layout: format == .debugfs ? .linux6_1 : .linux6_12)
         guard !layout.isEmpty else {
+          // A table that the dump lacks is none that the machine has not.
+          let unknown = Blindness(report.gaps).byWeight.prefix(8).map(\.text)
           throw InputError(
-            "\(image.files.image): no VT-d page table to show in the kernel's layout; use --format text"
-          )
+            lines: (unknown.isEmpty
+              ? ["no VT-d page table to show in the kernel's layout"] : unknown)
+              .map { "\(image.files.image): \($0); --format text has what is known" })
         }
         blindness = layout.write(of: memory, to: &out)
         for gap in blindness.byWeight.prefix(8) { warn(gap.text) }

@@ -89,13 +89,17 @@ extension TableGap {
     }
   }
 
+  /// What the table is: `context table`, `table of level 3`.
+  public var tableText: String {
+    switch place {
+    case .upper(let kind): "\(kind)"
+    case .level(let level): "table of level \(level)"
+    }
+  }
+
   /// Why it is not known: `the context table at 0x6ab8000 is not in this dump`.
   public var causeText: String {
-    let table =
-      switch place {
-      case .upper(let kind): "\(kind)"
-      case .level(let level): "table of level \(level)"
-      }
+    let table = tableText
     return switch cause {
     case .absent: "the \(table) at \(address) is \(presence.whereabouts)"
     case .loop(let loop) where loop.table == loop.target:

@@ -108,12 +108,28 @@ public struct ReachReport: Sendable, Encodable {
     self.ways = ways
     self.blindness = blindness
     if target.byteCount <= 1 {
-      tables = annotator.entries(at: target.lowerBound, in: memory).map(\.text)
+      tables =
+        annotator.entries(at: target.lowerBound, in: memory).map(\.text)
+        + Self.missing(at: target.lowerBound, blindness.gaps)
     } else {
       let inside = annotator.regions.filter { $0.range.overlaps(target) }.map(\.start).sorted()
       tables =
         inside.first.map { ["\(countText(inside.count, "table")), the first at \($0)"] } ?? []
     }
+  }
+
+  /// The tables that an address is a part of and that memory does not hold, each once.
+  private static func missing(at address: PhysicalAddress, _ gaps: [TableGap]) -> [String] {
+    var texts: [String] = []
+    for gap in gaps where gap.cause == .absent {
+      // From the first byte that is not there to the end of its page it is the same table.
+      guard gap.address <= address, gap.address.rawValue | 4095 >= address.rawValue else {
+        continue
+      }
+      let text = "part of a \(gap.tableText), and \(gap.presence.whereabouts)"
+      if !texts.contains(text) { texts.append(text) }
+    }
+    return texts
   }
 
   /// The address, or the range.
