@@ -50,7 +50,7 @@ package struct Bench: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Draw the cost over 2 MiB of leaf tables and more, as many as --span allows.",
-      valueName: "file.svg"))
+      valueName: "file.svg"), completion: .file())
   package var plot: String?
 
   package init() {}
@@ -93,7 +93,7 @@ package struct Bench: ParsableCommand {
     out.write("table,page_size,footprint_bytes,pattern,method,threads,ns,translations_per_second\n")
     for row in rows {
       out.write(
-        "\"\(row.table)\",\(row.pageSize),\(row.footprintBytes),\(row.pattern),\"\(row.method)\","
+        "\"\(row.table)\",\(sizeText(row.pageByteCount)),\(row.footprintBytes),\(row.pattern),\"\(row.method)\","
           + "\(row.threads),\(fixed(row.nanoseconds, digits: 3)),"
           + "\(fixed(row.translationsPerSecond, digits: 0))\n")
     }

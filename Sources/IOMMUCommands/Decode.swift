@@ -32,7 +32,7 @@ package struct Decode: ParsableCommand {
     help: """
       The value as the manual numbers its bits; for 128-bit entries two quadwords, low first. \
       For dmar, the table's file.
-      """)
+      """, completion: .file())
   package var words: [String]
 
   @Option(
@@ -54,6 +54,14 @@ package struct Decode: ParsableCommand {
   package var format = ReportFormat.text
 
   package init() {}
+
+  package func validate() throws {
+    if ignoreChecksum, FirmwareTableKind(named: kind) == nil {
+      throw ValidationError(
+        "--ignore-checksum is about tables of firmware, and '\(kind.visible)' is an entry: leave it out"
+      )
+    }
+  }
 
   package func run() throws {
     var screen = StandardOutput()

@@ -21,15 +21,16 @@ package struct Diff: ParsableCommand {
       --machine Examples/vtd-crash/machine.json
       """)
 
-  @Argument(help: "The earlier dump.")
+  @Argument(help: "The earlier dump.", completion: .file())
   package var before: String
 
-  @Argument(help: "The later dump.")
+  @Argument(help: "The later dump.", completion: .file())
   package var after: String
 
   @OptionGroup package var source: TableSource
 
-  @Option(help: "The later dump's machine file. Default: the same as --machine.")
+  @Option(
+    help: "The later dump's machine file. Default: the same as --machine.", completion: .file())
   package var machineAfter: String?
 
   @Option(

@@ -35,14 +35,14 @@ package struct Explain: ParsableCommand {
     help: ArgumentHelp(
       "The log, and the dump whose tables explain it, in either order; both may be left out. Without a "
         + "log, or with -, standard input is read.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   package var files: [String] = []
 
   @Option(
     name: .customLong("part"),
     help: ArgumentHelp(
       "Another file of a dump that 'makedumpfile --split' made. May be repeated.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   package var parts: [String] = []
 
   @OptionGroup package var source: TableSource
@@ -59,10 +59,17 @@ package struct Explain: ParsableCommand {
 
   package init() {}
 
+  package func validate() throws {
+    if forms, !files.isEmpty {
+      throw ValidationError(
+        "--forms lists what is read, of no log and no dump: leave the files out")
+    }
+  }
+
   package func run() throws {
     if forms {
       var (out, _) = screen.open()
-      Self.printForms(to: &out)
+      try Self.printForms(format, to: &out)
       return
     }
     let (log, image) = try ExplainedFiles(files).inOrder
@@ -81,7 +88,15 @@ package struct Explain: ParsableCommand {
   }
 
   /// Prints an example of each form that is read.
-  private static func printForms(to out: inout some TextOutputStream) {
+  package static func printForms(
+    _ format: ReportFormat, to out: inout some TextOutputStream
+  ) throws {
+    guard format == .text else {
+      let forms = LogReaders.examples.map {
+        LogFormJSON(unit: $0.unit, writer: $0.example.writer, text: $0.example.text)
+      }
+      return try writeJSON(forms, to: &out)
+    }
     var heading = ""
     for (unit, example) in LogReaders.examples {
       if heading != "\(unit), \(example.writer)" {
@@ -108,6 +123,13 @@ package struct Explain: ParsableCommand {
         against: source.machine(of: memory, path: image), in: memory, to: &out, ink: ink)
     }
   }
+}
+
+/// A form of faults that is read.
+private struct LogFormJSON: Encodable {
+  var unit: String
+  var writer: String
+  var text: String
 }
 
 /// Which of the files that were named is the log, and which the dump.
@@ -176,8 +198,8 @@ extension FaultLogReader {
       guard descriptor >= 0 else {
         throw InputError("\(path): cannot be opened: \(String(cString: strerror(errno)))")
       }
-    } else if isatty(STDIN_FILENO) == 1 {
-      complain("reading a log from the terminal; Ctrl-D ends it")
+    } else {
+      tellWaiting(for: "a log")
     }
     defer { if descriptor != STDIN_FILENO { close(descriptor) } }
     try forEachLine(of: descriptor, name: log.name, cuttingLongLines: true) { line, number in

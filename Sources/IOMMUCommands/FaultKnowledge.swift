@@ -9,20 +9,20 @@ package struct FaultKnowledge: ParsableArguments {
     help: ArgumentHelp(
       "The DMAR table, or a directory with it, such as /sys/firmware/acpi/tables: says what firmware "
         + "calls a device.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   package var dmar: String?
 
   @Option(
     help: ArgumentHelp(
       "/proc/iomem of the machine, or a copy: says what is at a number, taken as a physical address.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   package var iomem: String?
 
   @Option(
     help: ArgumentHelp(
       "A trace of mappings, as 'iommu replay' reads it: says who mapped and unmapped a number before "
         + "the fault.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   package var trace: String?
 
   package init() {}

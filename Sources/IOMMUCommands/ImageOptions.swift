@@ -33,14 +33,15 @@ package struct ImageFiles: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
       "The memory: an ELF core, a kdump-compressed dump, either flattened, a LiME or AVML dump, a "
-        + ".vmem or .vmss file, a Xen dump-core, raw bytes, or a directory with one of them."))
+        + ".vmem or .vmss file, a Xen dump-core, raw bytes, or a directory with one of them."),
+    completion: .file())
   package var image: String
 
   @Option(
     name: .customLong("part"),
     help: ArgumentHelp(
       "Another file of a dump that 'makedumpfile --split' made. May be repeated.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   package var parts: [String] = []
 
   package init() {}
@@ -107,7 +108,9 @@ extension ApertureHint {
 
 /// Where the tables of an image are: tables that somebody names, a machine file, or what a search finds.
 package struct TableSource: ParsableArguments {
-  @Option(help: "The machine file: which units there are and what their registers hold.")
+  @Option(
+    help: "The machine file: which units there are and what their registers hold.",
+    completion: .file())
   package var machine: String?
 
   @Option(
@@ -131,6 +134,11 @@ package struct TableSource: ParsableArguments {
   package init() {}
 
   package func validate() throws {
+    if aperture != nil, machine != nil, roots.isEmpty {
+      throw ValidationError(
+        "--aperture is about a GATT that is found or named, and the machine file says where its is: "
+          + "leave one of them out, or name the table with --root gatt:ADDRESS")
+    }
     let bases = roots.compactMap(\.unitBase)
     if let twice = Set(bases).first(where: { base in bases.count { $0 == base } > 1 }) {
       throw ValidationError("--root: the unit at \(twice) has one table; name one for each unit")

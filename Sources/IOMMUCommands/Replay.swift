@@ -28,7 +28,8 @@ package struct Replay: ParsableCommand {
       """)
 
   @Argument(
-    help: "The trace, or - for standard input; with --merge, the JSON results of all shards.")
+    help: "The trace, or - for standard input; with --merge, the JSON results of all shards.",
+    completion: .file())
   package var files: [String]
 
   @Option(help: "How the trace is written: auto, table, qemu, or ftrace for all of Linux's.")
@@ -82,7 +83,8 @@ package struct Replay: ParsableCommand {
     transform: { try SweepArgument($0) })
   package var sweep: SweepArgument?
 
-  @Option(help: ArgumentHelp("Draw the sweep's hit rates.", valueName: "file.svg"))
+  @Option(
+    help: ArgumentHelp("Draw the sweep's hit rates.", valueName: "file.svg"), completion: .file())
   package var plot: String?
 
   @Option(

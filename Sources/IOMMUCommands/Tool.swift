@@ -29,9 +29,12 @@ public struct Tool: ParsableCommand {
   public static func run() -> Never {
     // A file that grows too large is an error to its writer, and nothing else.
     signal(SIGXFSZ, SIG_IGN)
+    occupyStandardDescriptors()
     Leftovers.watchSignals()
     do {
-      try refuseSigns(in: Array(CommandLine.arguments.dropFirst()))
+      let arguments = Array(CommandLine.arguments.dropFirst())
+      try refuseSigns(in: arguments)
+      try refuseUnknownCommands(in: arguments)
       var command = try parseAsRoot()
       try command.run()
       StandardOutput.finish()
@@ -41,7 +44,7 @@ public struct Tool: ParsableCommand {
       Glibc.exit(2)
     } catch {
       let code = exitCode(for: error)
-      let text = fullMessage(for: error)
+      let text = wrappingUsage(fullMessage(for: error))
       if code == .success {
         var out = StandardOutput()
         if !text.isEmpty { out.write(text + "\n") }
@@ -51,6 +54,17 @@ public struct Tool: ParsableCommand {
       Glibc.exit(code.rawValue)
     }
     Glibc.exit(0)
+  }
+}
+
+/// Puts something where standard input, output or errors are closed, so that no dump is opened in their
+/// place: reading from it, or writing to it, fails as it did before.
+private func occupyStandardDescriptors() {
+  for (descriptor, mode) in [
+    (STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY),
+  ] where fcntl(descriptor, F_GETFD) < 0 && errno == EBADF {
+    // The lowest that is free is this one: those below are taken by now.
+    _ = open("/dev/null", mode)
   }
 }
 
@@ -179,12 +193,73 @@ package func warn(_ text: String) { complain("warning: \(text)") }
 /// A line on standard error, or several.
 func complain(_ text: String) { say(text, prefix: "iommu: ") }
 
-/// Lines on standard error.
+/// Says on a terminal what a command waits for there.
+func tellWaiting(for what: String) {
+  guard isatty(STDIN_FILENO) == 1 else { return }
+  complain("reading \(what) from the terminal; Ctrl-D ends it")
+}
+
+/// Lines on standard error, broken at blanks where a terminal would break them anywhere.
 private func say(_ text: String, prefix: String = "") {
+  let width = terminalWidth(of: STDERR_FILENO)
   for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
-    let line = Array("\(prefix)\(line.visible)\n".utf8)
-    _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    let shown = prefix + line.visible
+    for part in width.map({ wrapped(shown, to: $0) }) ?? [shown] {
+      let bytes = Array("\(part)\n".utf8)
+      _ = bytes.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    }
   }
+}
+
+/// The columns of a terminal; `nil` for what is none.
+private func terminalWidth(of descriptor: Int32) -> Int? {
+  guard isatty(descriptor) == 1 else { return nil }
+  var size = winsize()
+  guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+  return max(40, Int(size.ws_col))
+}
+
+extension Tool {
+  /// A message of the parser with its usage line in lines of 80 columns: options stay whole.
+  static func wrappingUsage(_ text: String) -> String {
+    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    return lines.flatMap { line -> [String] in
+      let isUsage = line.hasPrefix("USAGE: ") || line.hasPrefix("Usage: ")
+      return isUsage && line.count > 80 ? usageLines(line) : [String(line)]
+    }.joined(separator: "\n")
+  }
+
+  private static func usageLines(_ line: Substring) -> [String] {
+    var units: [String] = []
+    var depth = 0
+    for word in line.split(separator: " ") {
+      // What stands in brackets is one option with its value.
+      if depth > 0 {
+        units[units.count - 1] += " \(word)"
+      } else {
+        units.append(String(word))
+      }
+      depth += word.count { $0 == "[" } - word.count { $0 == "]" }
+    }
+    var lines: [String] = []
+    var current = ""
+    for unit in units {
+      if !current.isEmpty, current.count + 1 + unit.count > 80 {
+        lines.append(current)
+        current = "        "
+      }
+      current += (current.isEmpty || current.last == " " ? "" : " ") + unit
+    }
+    return lines + [current]
+  }
+}
+
+/// A line in lines of so many columns, broken at blanks, those behind the first further in.
+func wrapped(_ line: String, to width: Int) -> [String] {
+  let margin = String(line.prefix { $0 == " " })
+  let lines = String(line.dropFirst(margin.count))
+    .lines(of: width - margin.count, later: width - margin.count - 2)
+  return lines.enumerated().map { margin + ($0.offset == 0 ? "" : "  ") + $0.element }
 }
 
 /// How a command prints its result.

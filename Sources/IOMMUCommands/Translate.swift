@@ -34,6 +34,7 @@ package struct Translate: ParsableCommand {
   package func run() throws {
     try image.read { memory, machine in
       var answers = RequestAnswers(machine: machine, memory: memory, format: format)
+      tellWaiting(for: "requests, such as '00:1f.2 fffff000 r',")
       var output: [UInt8] = []
       try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in
         try answers.answer(line, number: number, into: &output)

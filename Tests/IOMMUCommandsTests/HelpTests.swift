@@ -13,7 +13,7 @@ import Testing
 
   static func help(_ name: String, columns: Int) -> String {
     let command = Tool.configuration.subcommands.first { $0._commandName == name }!
-    return Tool.helpMessage(for: command, columns: columns)
+    return Tool.wrappingUsage(Tool.helpMessage(for: command, columns: columns))
   }
 
   /// The `iommu` that was built with these tests: it lies beside them.
@@ -71,6 +71,18 @@ import Testing
     }
     let golden = try Examples.text(path)
     #expect(text + "\n" == golden, "IOMMU_RECORD=1 writes \(path) anew")
+  }
+
+  /// A word may be longer, as the examples' lines are, which are pasted into a shell.
+  @Test func `every help fits on a screen of 80 columns`() {
+    func check(_ command: any ParsableCommand.Type) {
+      let text = Tool.wrappingUsage(Tool.helpMessage(for: command, columns: 80))
+      for line in text.split(separator: "\n") {
+        #expect(line.count <= 80 || !line.dropFirst(4).contains(" "), "\(command): \(line)")
+      }
+      for subcommand in command.configuration.subcommands { check(subcommand) }
+    }
+    check(Tool.self)
   }
 
   @Test(arguments: ["bash", "zsh", "fish"])

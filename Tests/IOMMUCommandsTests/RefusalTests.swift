@@ -67,6 +67,14 @@ import Testing
     ("replay x --read-latency inf", "a latency is a number of nanoseconds, such as 2.5"),
     ("conform gart x --caches on --cache-sets 3x4", "a cache is SETSxWAYS, such as 8x4"),
     ("conform calgary x --show all", "a whole number from 0 to 1000000 is expected"),
+    ("maps IMAGE --machine x --aperture c0000000", "the machine file says where its is"),
+    ("explain IMAGE --forms", "--forms lists what is read, of no log and no dump"),
+    ("decode tce 1 --ignore-checksum", "is about tables of firmware, and 'tce' is an entry"),
+    ("find IMAGE --measure --all", "--measure lists no candidates"),
+    ("find IMAGE --measure --crash-kernel 160M@336M", "--measure lists no candidates"),
+    ("hexdump IMAGE --annotate --quadwords --format json", "leave --quadwords out"),
+    ("walk IMAGE ffefd000 00:03.0", "a requester's number alone has 0x in front"),
+    ("walk IMAGE 0xffefd000 00:03.0", "a requester's number has 16 bits"),
     ("decode ss-pte 1 --host-address-width 99", "a whole number from 32 to 52 is expected"),
   ]
 

@@ -23,10 +23,12 @@ public struct Command {
   /// - Parameters:
   ///   - input: What it reads from standard input.
   ///   - shell: A line of shell before the tool's start, such as `ulimit -f 16`.
+  ///   - redirections: Where its input or output goes instead, such as `>/dev/full`.
   public static func run(
-    _ arguments: [String], input: String = "", shell: String = ":"
+    _ arguments: [String], input: String = "", shell: String = ":", redirections: String = ""
   ) throws -> Command {
-    let process = try started(arguments, input: input, shell: shell)
+    let process = try started(
+      arguments, input: input, shell: shell, redirections: redirections)
     process.process.waitUntilExit()
     return process.finish()
   }
@@ -47,7 +49,7 @@ public struct Command {
 
   /// Starts the tool.
   public static func started(
-    _ arguments: [String], input: String = "", shell: String = ":"
+    _ arguments: [String], input: String = "", shell: String = ":", redirections: String = ""
   ) throws -> Started {
     let scratch = TemporaryDirectory()
     let process = Process()
@@ -56,7 +58,7 @@ public struct Command {
       [
         "-c",
         "\(shell); exec \"$0\" \"$@\" <\"\(scratch.path("input"))\" "
-          + ">\"\(scratch.path("output"))\" 2>\"\(scratch.path("errors"))\"",
+          + ">\"\(scratch.path("output"))\" 2>\"\(scratch.path("errors"))\" \(redirections)",
         path ?? "iommu",
       ] + arguments
     _ = scratch.file("input", Array(input.utf8))

@@ -20,7 +20,7 @@ package struct RecordingOptions: ParsableArguments {
   /// Whether the modelled hardware has its caches.
   package enum Caches: String, ExpressibleByArgument, CaseIterable { case off, on }
 
-  @Argument(help: "Directories with traces.")
+  @Argument(help: "Directories with traces.", completion: .directory)
   package var directories: [String]
 
   @Option(

@@ -47,6 +47,7 @@ package struct ConformVTd: ParsableCommand {
     try readingInput {
       let lines = try CaseLines(caches: caches, format: format)
       var output = StandardOutput()
+      tellWaiting(for: "cases, a JSON object a line,")
       try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in
         guard let answer = try lines.answer(line, number: number) else { return }
         output.write(answer)

@@ -232,7 +232,7 @@ extension LoggedWords {
 
 extension String {
   /// The text in lines of at most so many columns, broken at blanks; a longer word stays whole.
-  func lines(of width: Int, later: Int) -> [String] {
+  package func lines(of width: Int, later: Int) -> [String] {
     var lines: [String] = []
     var line = ""
     for word in split(separator: " ", omittingEmptySubsequences: false) {

@@ -1,0 +1,95 @@
+import ArgumentParser
+import IOMMUTestSupport
+import Testing
+
+@testable import IOMMUCommands
+
+/// Words that stand where a command has to.
+@Suite struct UnknownCommandTests {
+  @Test(arguments: [
+    ("fnd dump", "'fnd' is no command of 'iommu'; did you mean 'find'?"),
+    ("help fnd", "'fnd' is no command of 'iommu'; did you mean 'find'?"),
+    ("wlak IMAGE 00:03.0 1000", "'wlak' is no command of 'iommu'; did you mean 'walk'?"),
+    ("map IMAGE", "did you mean 'maps'?"),
+    ("Verify IMAGE", "did you mean 'verify'?"),
+    ("trans", "did you mean 'translate'?"),
+    ("image inf x", "'inf' is no command of 'iommu image'; did you mean 'info'?"),
+    ("conform vdt", "'vdt' is no command of 'iommu conform'; did you mean 'vtd'?"),
+    ("image x", "'x' is no command of 'iommu image'; there are info, convert"),
+    ("vtop 1000", "'vtop' is no command of 'iommu'; there are play, build, find, walk,"),
+    ("IMAGE 00:03.0", "but a file: a command comes first, such as 'iommu find /"),
+  ])
+  func `a command that there is not is refused with one that there is`(
+    line: String, text: String
+  ) throws {
+    let words = line.split(separator: " ")
+      .map { $0 == "IMAGE" ? Examples.path("vtd-crash", "image.elf") : String($0) }
+    let error = #expect(throws: ValidationError.self) {
+      try Tool.refuseUnknownCommands(in: words)
+    }
+    #expect(try #require(error).message.contains(text), "\(error?.message ?? "")")
+  }
+
+  @Test(arguments: [
+    "", "--help", "--mode vtd", "find x", "help", "help find", "help find x", "image",
+    "image --help",
+    "image info x", "help image info", "conform vtd", "--version", "-h",
+  ])
+  func `what is a command line passes`(line: String) throws {
+    try Tool.refuseUnknownCommands(in: line.split(separator: " ").map(String.init))
+  }
+
+  @Test(arguments: [
+    ("find", "find", 0), ("fnd", "find", 1), ("wlak", "walk", 1), ("", "who", 3),
+    ("diff", "find", 3),
+    ("kitten", "sitting", 3),
+  ])
+  func `a slip of the finger is one step`(first: String, second: String, distance: Int) {
+    #expect(Tool.editDistance(first, second) == distance)
+    #expect(Tool.editDistance(second, first) == distance)
+  }
+
+  @Test(.enabled(if: Command.path != nil))
+  func `the tool itself refuses with status 64`() throws {
+    let command = try Command.run(["fnd", "dump"])
+    #expect(command.status == 64)
+    #expect(
+      command.errors.hasPrefix("Error: 'fnd' is no command of 'iommu'; did you mean 'find'?\n"))
+    #expect(command.output.isEmpty)
+  }
+
+  // MARK: Where text goes
+
+  @Test(
+    .enabled(if: Command.path != nil),
+    arguments: [["--help"], ["help", "find"], ["--version"], []])
+  func `a full disk is no success`(arguments: [String]) throws {
+    let command = try Command.run(arguments, redirections: ">/dev/full")
+    #expect(command.status == 2)
+    #expect(command.errors == "iommu: standard output: No space left on device\n")
+  }
+
+  @Test(.enabled(if: Command.path != nil))
+  func `a dump is never taken for standard input, output or errors`() throws {
+    let image = Examples.path("vtd-crash", "image.elf")
+    let source = ["--machine", Examples.path("vtd-crash", "machine.json")]
+    let closed = try Command.run(
+      ["translate", image] + source, redirections: "<&-")
+    #expect(closed.status == 2)
+    #expect(closed.errors == "iommu: standard input: Bad file descriptor\n")
+    let mute = try Command.run(["find", image], redirections: ">&-")
+    #expect(mute.status == 2)
+    #expect(mute.errors == "iommu: standard output: Bad file descriptor\n")
+    // Warnings that nobody hears change nothing.
+    let deaf = try Command.run(["maps", image, "--format", "summary"], redirections: "2>&-")
+    #expect(deaf.status == 0)
+  }
+
+  @Test func `long lines break at blanks on a terminal`() {
+    #expect(wrapped("iommu: one two three", to: 12) == ["iommu: one", "  two three"])
+    #expect(
+      wrapped("  See 'iommu --help' for more", to: 20) == ["  See 'iommu --help'", "    for more"])
+    #expect(wrapped("", to: 80) == [""])
+    #expect(wrapped("a/path/that/has/no/blank x", to: 10) == ["a/path/that/has/no/blank", "  x"])
+  }
+}
