@@ -6,7 +6,6 @@ import IOMMUTranslation
 
 /// Builds tables without a crash.
 package struct Build: ParsableCommand {
-  package enum Format: String, ExpressibleByArgument, CaseIterable { case text, json }
   package enum ImageFormat: String, ExpressibleByArgument, CaseIterable { case elf, raw }
 
   package static let configuration = CommandConfiguration(
@@ -36,13 +35,16 @@ package struct Build: ParsableCommand {
   @Option(help: "The image: elf, or raw from physical address 0.")
   package var image = ImageFormat.elf
 
-  @Option(help: ArgumentHelp("Where to write both files.", valueName: "dir"))
+  @Option(
+    help: ArgumentHelp("Where to write both files.", valueName: "dir"), completion: .directory)
   package var output: String
 
   @Option(help: "How to print what was done: text or json.")
   package var format = ReportFormat.text
 
   package init() {}
+
+  package func validate() throws { try machine.refuseForeignOptions(mode) }
 
   package func run() throws {
     var screen = StandardOutput()

@@ -21,8 +21,8 @@ package struct MachineOptions: ParsableArguments {
   package var crashKernel: [CrashKernelParameter] = []
 
   @Option(
-    help: "Pages of the identity map, where the hardware has several sizes: largest or smallest.")
-  package var pageSize = PageSizePolicy.largest
+    help: "VT-d: pages of the identity map, largest or smallest. Default: largest.")
+  package var pageSize: PageSizePolicy?
 
   @Option(
     help: ArgumentHelp(
@@ -34,13 +34,28 @@ package struct MachineOptions: ParsableArguments {
   @Option(
     help: "VT-d: levels of the second-stage tables, 3 to 5. Default: 4.",
     transform: { try Notation.count($0, in: 3...5) })
-  package var levels = 4
+  package var levels: Int?
 
   /// The proposal's own.
   private static let defaultCrashKernel = CrashKernelParameter(
     .range(PhysicalAddress(16 << 20)..<PhysicalAddress(144 << 20)), text: "128M@16M")
 
   package init() {}
+
+  /// Refuses options about hardware that none of the machines has.
+  ///
+  /// - Parameter mode: The one case; `nil` for all of them.
+  func refuseForeignOptions(_ mode: TranslationMode?) throws {
+    guard let mode else { return }
+    for (option, isGiven, owner) in [
+      ("--tce-table", tceTable != nil, TranslationMode.calgary),
+      ("--levels", levels != nil, .vtd), ("--page-size", pageSize != nil, .vtd),
+    ] where isGiven && owner != mode {
+      throw ValidationError(
+        "\(option) is about \(owner.title), and --mode \(mode.rawValue) has none; leave it out, or give "
+          + "--mode \(owner.rawValue)")
+    }
+  }
 
   private static func tableSize(_ text: String) throws(NotationError) -> Calgary.TableSize {
     let byteCount = try Notation.size(text)
@@ -58,7 +73,8 @@ package struct MachineOptions: ParsableArguments {
     let request = try CrashKernelRequest(parameters, ramByteCount: byteCount)
     let map = try MemoryMap(ram: ram, crashKernel: try request.ranges(in: ram))
     return MachineConfiguration(
-      mode: mode, map: map, pageSize: pageSize,
-      calgary: CalgaryConfiguration(tableSize: tceTable), vtd: VTdConfiguration(levels: levels))
+      mode: mode, map: map, pageSize: pageSize ?? .largest,
+      calgary: CalgaryConfiguration(tableSize: tceTable),
+      vtd: VTdConfiguration(levels: levels ?? 4))
   }
 }

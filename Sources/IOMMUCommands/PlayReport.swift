@@ -4,12 +4,12 @@ import IOMMUTranslation
 
 /// What `iommu play` prints.
 struct PlayReport {
-  var results: [PlayResult]
+  var results: [PlayResult] = []
+  /// Cases that were not played, and why.
+  var leftOut: [(mode: TranslationMode, reason: String)] = []
 
-  private static let header = [
-    "case", "Rule", "tables", "entries", "bytes", "of entries", "of bytes", "pages", "of space",
-    "time", "leftover DMA", "kdump I/O", "verdict",
-  ]
+  /// The first screen is read in any terminal.
+  private static let width = 80
 
   func writeText(to out: inout some TextOutputStream) {
     guard let first = results.first else { return }
@@ -20,43 +20,20 @@ struct PlayReport {
     let crash = map.crashKernel.map {
       "\(sizeText($0.byteCount)) at \(sizeText($0.lowerBound.rawValue))"
     }.joined(separator: ", ")
-    print("Kdump IO Rule: \(sizeText(bought)) of RAM, crash kernel \(crash)", to: &out)
+    write("Kdump IO Rule: \(sizeText(bought)) of RAM, crash kernel \(crash)", to: &out)
     let devices = first.configuration.devices.map { "\($0.name) \($0.requester)" }
-    print("devices: " + devices.joined(separator: ", "), to: &out)
-    print("", to: &out)
-
-    var rows = [Self.header]
-    for result in results {
-      rows.append(
-        [result.configuration.mode.title, "with"] + cost(result.with.setUp) + outcome(result.with))
-      rows.append(["", "without"] + Array(repeating: "", count: 8) + outcome(result.without))
-    }
-    let widths = Self.header.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-    let numbers = 2...9
-    for row in rows {
-      let cells = row.enumerated().map { column, text in
-        let fill = String(repeating: " ", count: widths[column] - text.count)
-        return numbers.contains(column) ? fill + text : text + fill
-      }
-      var line = cells.joined(separator: "  ")
-      while line.last == " " { line.removeLast() }
-      print(line, to: &out)
-    }
-    print("", to: &out)
-    print(
-      "entries, bytes, pages: in each table. time: all tables. Outcomes are judged by the bytes:",
-      to: &out)
-    for outcome in Outcome.allCases where isPresent(outcome) {
-      let name = outcome.rawValue + String(repeating: " ", count: 6 - outcome.rawValue.count)
-      print("  \(name) \(outcome.meaning)", to: &out)
-    }
+    write("devices: " + devices.joined(separator: ", "), to: &out)
+    for (mode, reason) in leftOut { write("left out: \(mode.title): \(reason)", to: &out) }
+    out.write("\n")
+    writeOutcomes(to: &out)
+    writeCosts(to: &out)
     for result in results {
       for verdict in result.with.verdicts
       where verdict.outcome == .broken && !verdict.rule.isBrokenByDesign {
         for finding in verdict.findings.prefix(3) {
           let subject = finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" }
           let device = subject.map { " \($0):" } ?? ""
-          print(
+          write(
             "\(result.configuration.mode.title): \(verdict.rule):\(device) \(finding.text)",
             to: &out)
         }
@@ -66,10 +43,73 @@ struct PlayReport {
       result.with.verdicts.contains { $0.rule == .exposure && $0.outcome == .broken }
     }
     if !exposed.isEmpty {
-      print(
+      write(
         "The price (R13): before the crash, devices can write the crash kernel: "
           + exposed.map(\.configuration.mode.title).joined(separator: ", "), to: &out)
     }
+  }
+
+  private func write(_ line: String, to out: inout some TextOutputStream) {
+    for part in wrapped(line, to: Self.width) { out.write(part + "\n") }
+  }
+
+  /// What became of each access, with the Rule and without it.
+  private func writeOutcomes(to out: inout some TextOutputStream) {
+    func table(_ cell: ([String]) -> [String]) -> TextTable {
+      var table = TextTable(header: ["case", "Rule", "leftover DMA", "kdump I/O", "verdict"])
+      for result in results {
+        for (name, rule, report) in [
+          (result.configuration.mode.title, "with", result.with), ("", "without", result.without),
+        ] {
+          table.rows.append([
+            [name], [rule], cell(counts(report.counts(of: .leftover))),
+            cell(counts(report.counts(of: .kdump))), [report.ruleHolds ? "works" : "fails"],
+          ])
+        }
+      }
+      return table
+    }
+    let wide = table { [$0.joined(separator: ", ")] }
+    (wide.width <= Self.width ? wide : table { $0 }).write(to: &out)
+    out.write("\nOutcomes are judged by the bytes:\n")
+    for outcome in Outcome.allCases where isPresent(outcome) {
+      let name = outcome.rawValue + String(repeating: " ", count: 6 - outcome.rawValue.count)
+      write("  \(name) \(outcome.meaning)", to: &out)
+    }
+    out.write("\n")
+  }
+
+  /// What the identity map of the crash kernel took.
+  private func writeCosts(to out: inout some TextOutputStream) {
+    var table = TextTable(
+      header: ["case", "tables", "entries", "bytes", "pages", "space", "time"], numbers: 1...6)
+    var others: [String] = []
+    for result in results {
+      let name = result.configuration.mode.title
+      guard let setUp = result.with.setUp, let first = setUp.tables.first else {
+        others.append(name)
+        continue
+      }
+      let isSame = Set(setUp.tables.map(\.identityEntryCount)).count == 1
+      table.rows.append([
+        [name], ["\(setUp.tables.count)"],
+        [(isSame ? grouped(first.identityEntryCount) : "differ") + " " + first.entryName]
+          + (first.entryCount.map { ["of " + grouped($0)] } ?? []),
+        [sizeText(first.identityEntryByteCount)]
+          + (first.tableByteCount.map { ["of " + sizeText($0)] } ?? []),
+        [grouped(first.reservedPageCount)], [percentage(first.shareOfSpace)],
+        [milliseconds(setUp.duration)],
+      ])
+    }
+    if !table.rows.isEmpty {
+      write(
+        "What the Rule takes: entries, bytes, pages and space in each table, time in all", to: &out)
+      table.write(to: &out)
+    }
+    if !others.isEmpty {
+      write(others.joined(separator: ", ") + ": nothing, no table stands in the way", to: &out)
+    }
+    out.write("\n")
   }
 
   private func isPresent(_ outcome: Outcome) -> Bool {
@@ -78,40 +118,59 @@ struct PlayReport {
     }
   }
 
-  /// Columns `tables` to `time`.
-  private func cost(_ setUp: SetUpReport?) -> [String] {
-    guard let setUp, let table = setUp.tables.first else {
-      return ["none"] + Array(repeating: "-", count: 7)
-    }
-    let entries = Set(setUp.tables.map(\.identityEntryCount)).count == 1
-    return [
-      "\(setUp.tables.count)",
-      (entries ? grouped(table.identityEntryCount) : "differ") + " " + table.entryName,
-      sizeText(table.identityEntryByteCount),
-      table.entryCount.map { grouped($0) } ?? "-",
-      table.tableByteCount.map { sizeText($0) } ?? "-",
-      grouped(table.reservedPageCount),
-      percentage(table.shareOfSpace),
-      milliseconds(setUp.duration),
-    ]
-  }
-
-  /// Columns `leftover DMA` to `verdict`.
-  private func outcome(_ report: CrashReport) -> [String] {
-    [
-      counts(report.counts(of: .leftover)), counts(report.counts(of: .kdump)),
-      report.ruleHolds ? "works" : "fails",
-    ]
-  }
-
-  private func counts(_ counts: OutcomeCounts) -> String {
+  private func counts(_ counts: OutcomeCounts) -> [String] {
     Outcome.allCases.filter { counts[$0] > 0 }
-      .map { "\(counts[$0])/\(counts.total) \($0.rawValue)" }.joined(separator: ", ")
+      .map { "\(counts[$0])/\(counts.total) \($0.rawValue)" }
   }
 
   // MARK: JSON
 
-  var json: PlayJSON { PlayJSON(cases: results.map(CaseJSON.init)) }
+  var json: PlayJSON {
+    PlayJSON(
+      cases: results.map(CaseJSON.init),
+      leftOut: leftOut.map { PlayJSON.LeftOut(mode: $0.mode.rawValue, reason: $0.reason) })
+  }
+}
+
+/// Rows of cells in columns, each as wide as its longest line; a cell may have several lines.
+struct TextTable {
+  /// Each row's cells, each cell's lines.
+  var rows: [[[String]]] = []
+  private let header: [String]
+  /// Columns whose texts end at the same place.
+  private let numbers: ClosedRange<Int>?
+
+  init(header: [String], numbers: ClosedRange<Int>? = nil) {
+    self.header = header
+    self.numbers = numbers
+  }
+
+  private var widths: [Int] {
+    header.indices.map { column in
+      rows.reduce(header[column].count) { width, row in
+        row[column].reduce(width) { max($0, $1.count) }
+      }
+    }
+  }
+
+  /// Columns of the longest line there can be.
+  var width: Int { widths.reduce(0) { $0 + $1 + 2 } - 2 }
+
+  func write(to out: inout some TextOutputStream) {
+    let widths = widths
+    for row in [header.map { [$0] }] + rows {
+      for index in 0..<row.reduce(1, { max($0, $1.count) }) {
+        let cells = row.enumerated().map { column, lines in
+          let text = index < lines.count ? lines[index] : ""
+          let fill = String(repeating: " ", count: widths[column] - text.count)
+          return numbers?.contains(column) == true ? fill + text : text + fill
+        }
+        var line = cells.joined(separator: "  ")
+        while line.last == " " { line.removeLast() }
+        out.write(line + "\n")
+      }
+    }
+  }
 }
 
 /// `3.125 %`, without zeros at the end.
@@ -131,7 +190,20 @@ func milliseconds(_ duration: Duration) -> String {
   return "\(hundredths / 100).\(fraction) ms"
 }
 
-struct PlayJSON: Encodable { var cases: [CaseJSON] }
+struct PlayJSON: Encodable {
+  struct LeftOut: Encodable {
+    var mode: String
+    var reason: String
+  }
+
+  var cases: [CaseJSON]
+  var leftOut: [LeftOut]
+
+  enum CodingKeys: String, CodingKey {
+    case cases
+    case leftOut = "left_out"
+  }
+}
 
 struct CaseJSON: Encodable {
   var mode: String
@@ -182,12 +254,12 @@ struct CrashJSON: Encodable {
     var entry: String
     var identityEntries: UInt64
     var writtenEntries: UInt64
-    var identityBytes: UInt64
+    var identityBytes: String
     var newTablePages: UInt64
     var reservedPages: UInt64
     var tableEntries: UInt64?
-    var tableBytes: UInt64?
-    var spaceBytes: UInt64
+    var tableBytes: String?
+    var spaceBytes: String
     var shareOfSpace: Double
     enum CodingKeys: String, CodingKey {
       case table, entry
@@ -213,7 +285,7 @@ struct CrashJSON: Encodable {
     var requester: String
     var access: String?
     var iova: String
-    var bytes: UInt64
+    var bytes: String
     var physical: [[String]]
     var changedBytes: Int
     var fault: String?
@@ -257,10 +329,11 @@ struct CrashJSON: Encodable {
         tables: setUp.tables.map {
           Table(
             table: "\($0.table)", entry: $0.entryName, identityEntries: $0.identityEntryCount,
-            writtenEntries: $0.writtenEntryCount, identityBytes: $0.identityEntryByteCount,
+            writtenEntries: $0.writtenEntryCount,
+            identityBytes: hexadecimal($0.identityEntryByteCount),
             newTablePages: $0.newTablePageCount, reservedPages: $0.reservedPageCount,
-            tableEntries: $0.entryCount, tableBytes: $0.tableByteCount,
-            spaceBytes: $0.spaceByteCount, shareOfSpace: $0.shareOfSpace)
+            tableEntries: $0.entryCount, tableBytes: $0.tableByteCount.map { hexadecimal($0) },
+            spaceBytes: hexadecimal($0.spaceByteCount), shareOfSpace: $0.shareOfSpace)
         }, nanoseconds: seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
     }
     func counts(_ owner: CrashAccess.Owner) -> [String: Int] {
@@ -284,7 +357,7 @@ struct CrashJSON: Encodable {
       AccessJSON(
         owner: access.owner.rawValue, requester: "\(access.device.requester)",
         access: access.record?.access.description, iova: "\(access.iova.lowerBound)",
-        bytes: access.iova.byteCount,
+        bytes: hexadecimal(access.iova.byteCount),
         physical: (access.record?.hits ?? []).compactMap { hit in
           hit.physical.map { ["\($0.lowerBound)", "\($0.upperBound)"] }
         },

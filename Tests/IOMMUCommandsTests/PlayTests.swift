@@ -10,40 +10,112 @@ import Testing
 @testable import IOMMUCommands
 
 @Suite struct PlayTests {
-  func play(_ arguments: String...) throws -> (holds: Bool, text: String) {
+  func play(_ arguments: String...) throws -> (answer: Answer, text: String) {
     let command = try Play.parse(arguments)
     var screen = ""
-    let holds = try command.report(to: &screen)
-    return (holds, screen)
+    let answer = try command.report(to: &screen)
+    return (answer, screen)
   }
 
   @Test func `the default machine shows the proposal's own numbers`() throws {
-    let (holds, text) = try play("--mode", "calgary")
-    #expect(holds)
-    let row = try #require(text.split(separator: "\n").first { $0.hasPrefix("IBM Calgary") })
-    let numbers = [
-      "32,768 TCE", "256 KiB", "1,048,576", "8 MiB", "3.125 %", "45/45 OWN", "24/24 OWN",
-    ]
-    for number in numbers {
-      #expect(row.contains(number))
+    let (answer, text) = try play("--mode", "calgary")
+    #expect(answer == .yes)
+    let rows = text.split(separator: "\n")
+    #expect(rows.contains("IBM Calgary  with     45/45 OWN     24/24 OWN    works"))
+    #expect(rows.contains("             without  45/45 OWN     24/24 BLK-F  fails"))
+    let index = try #require(rows.lastIndex { $0.hasPrefix("IBM Calgary") })
+    #expect(
+      rows[index].prefixMatch(
+        of: /IBM Calgary       3    32,768 TCE   256 KiB  32,768  3.125 %  +\d+\.\d\d ms/) != nil)
+    #expect(rows[index + 1] == "                     of 1,048,576  of 8 MiB")
+  }
+
+  @Test func `the first screen is the one that README shows, within 80 columns`() throws {
+    let (answer, text) = try play()
+    #expect(answer == .yes)
+    func withoutTimes(_ text: some StringProtocol) -> String {
+      String(text).replacing(#/ +\d+\.\d\d ms/#, with: " TIME").replacing(#/ +time/#, with: " TIME")
     }
-    #expect(text.contains("without"))
-    #expect(text.contains("45/45 OWN     24/24 BLK-F  fails"))
+    let shown = try #require(
+      Repository.text("README.md").split(separator: "```\n$ make run\n").last?
+        .split(separator: "\n```\n").first)
+    let played = withoutTimes(text).split(separator: "\n")
+    #expect(played == withoutTimes(shown).split(separator: "\n"))
+    for line in text.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+  }
+
+  @Test func `a case that cannot be played is left out and told why`() throws {
+    let arguments = ["--ram", "8G", "--crash-kernel", "256M@5G"]
+    let (answer, text) = try play(
+      arguments[0], arguments[1], arguments[2], arguments[3])
+    // The 32-bit controller reaches nothing up there.
+    #expect(answer == .no)
+    let lines = text.split(separator: "\n")
+    let reason = try #require(lines.firstIndex { $0.hasPrefix("left out: IBM Calgary: ") })
+    #expect(lines[reason].contains("crash kernel 0x140000000..<0x150000000"))
+    #expect(lines.contains { $0.hasPrefix("Intel VT-d  with ") })
+    #expect(!lines.contains { $0.hasPrefix("IBM Calgary  with ") })
+    for line in lines { #expect(line.count <= 80, "\(line)") }
+    let (_, json) = try play(
+      arguments[0], arguments[1], arguments[2], arguments[3], "--format", "json")
+    #expect(json.contains("\"left_out\" : [\n    {\n      \"mode\" : \"calgary\","))
+    // Alone it is an error.
+    #expect(throws: InputError.self) {
+      try play("--mode", "calgary", arguments[0], arguments[1], arguments[2], arguments[3])
+    }
+  }
+
+  @Test func `cases that were left out leave the answer open`() throws {
+    let (answer, text) = try play("--tce-table", "256K")
+    #expect(answer == .unknown)
+    #expect(text.contains("\nleft out: IBM Calgary: "))
+  }
+
+  @Test func `cells with many outcomes take several lines rather than a wide one`() {
+    var table = TextTable(header: ["case", "entries"], numbers: 1...1)
+    table.rows = [[["a"], ["1 TCE", "of 1,024"]], [["longer"], ["2"]]]
+    var text = ""
+    table.write(to: &text)
+    #expect(
+      text == """
+        case     entries
+        a          1 TCE
+                of 1,024
+        longer         2
+
+        """)
+    #expect(table.width == 16)
+  }
+
+  @Test(arguments: [
+    (["play", "--mode", "vtd", "--tce-table", "64K"], "--tce-table is about IBM Calgary"),
+    (["play", "--mode", "calgary", "--levels", "3"], "--levels is about Intel VT-d"),
+    (["play", "--mode", "gart", "--page-size", "smallest"], "--page-size is about Intel VT-d"),
+    (
+      ["build", "--mode", "nommu", "--output", "x", "--levels", "4"],
+      "--levels is about Intel VT-d, and --mode nommu has none; leave it out, or give --mode vtd"
+    ),
+  ])
+  func `options of other hardware are refused`(arguments: [String], text: String) throws {
+    let error = #expect(throws: (any Error).self) { try Tool.parseAsRoot(arguments) }
+    let message = Tool.message(for: try #require(error))
+    #expect(message.contains(text), "\(message)")
+    #expect(Tool.exitCode(for: try #require(error)).rawValue == 64)
   }
 
   @Test(arguments: TranslationMode.allCases)
   func `each case can be played alone, and as JSON`(mode: TranslationMode) throws {
-    let (holds, text) = try play("--mode", mode.rawValue, "--format", "json", "--ram", "256M")
-    #expect(holds)
+    let (answer, text) = try play("--mode", mode.rawValue, "--format", "json", "--ram", "256M")
+    #expect(answer == .yes)
     #expect(text.contains("\"mode\" : \"\(mode.rawValue)\""))
     #expect(text.contains("\"rule\" : \"R13\""))
     #expect(text.hasSuffix("}\n"))
   }
 
   @Test func `a crash kernel out of a device's reach fails without being an error`() throws {
-    let (holds, text) = try play(
+    let (answer, text) = try play(
       "--mode", "nommu", "--ram", "8G", "--crash-kernel", "128M@6G")
-    #expect(!holds)
+    #expect(answer == .no)
     #expect(text.contains("16/24 OWN, 8/24 NOMAP"))
     #expect(
       text.contains(
@@ -51,10 +123,11 @@ import Testing
   }
 
   @Test(arguments: [
-    ["--tce-table", "256K"], ["--crash-kernel", "128M@6G"], ["--crash-kernel", "3G"],
+    ["--tce-table", "256K", "--mode", "calgary"], ["--crash-kernel", "128M@6G"],
+    ["--crash-kernel", "3G"],
     ["--crash-kernel", "4G-:128M", "--ram", "2G"], ["--crash-kernel", "72M,low"],
     ["--crash-kernel", "128M,high", "--crash-kernel", "128M@16M"], ["--ram", "1M"],
-    ["--ram", "8G", "--crash-kernel", "128M@6G"],
+    ["--ram", "8G", "--crash-kernel", "128M@6G", "--mode", "calgary"],
   ])
   func `what cannot be set up is one line, and nothing is written`(arguments: [String]) throws {
     let directory = TemporaryDirectory()
@@ -72,7 +145,7 @@ import Testing
     let small = ["--ram", "256M", "--crash-kernel", "16M@32M", "--output", directory.path]
     let command = try Play.parse(small)
     var screen = ""
-    #expect(try command.report(to: &screen))
+    #expect(try command.report(to: &screen) == .yes)
     #expect(
       directory.files == [
         "calgary.elf", "calgary.json", "gart.elf", "gart.json", "nommu.elf", "nommu.json",
