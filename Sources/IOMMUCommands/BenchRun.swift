@@ -5,9 +5,9 @@ import IOMMUTranslation
 import IOMMUWorkloads
 
 /// One measurement of `iommu bench`.
-struct BenchRow: Encodable {
+struct BenchRow {
   var table: String
-  var pageSize: String
+  var pageByteCount: UInt64
   /// Bytes of leaf entries that the addresses reach.
   var footprintBytes: UInt64
   var pattern: String
@@ -16,6 +16,27 @@ struct BenchRow: Encodable {
   /// Of CPU time with one thread; of time on the wall, divided by all translations, with several.
   var nanoseconds: Double
   var translationsPerSecond: Double
+}
+
+extension BenchRow: Encodable {
+  enum CodingKeys: String, CodingKey {
+    case table, pattern, method, threads, nanoseconds
+    case pageByteCount = "page_bytes"
+    case footprintBytes = "footprint_bytes"
+    case translationsPerSecond = "translations_per_second"
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(table, forKey: .table)
+    try container.encode(hexadecimal(pageByteCount), forKey: .pageByteCount)
+    try container.encode(hexadecimal(footprintBytes), forKey: .footprintBytes)
+    try container.encode(pattern, forKey: .pattern)
+    try container.encode(method, forKey: .method)
+    try container.encode(threads, forKey: .threads)
+    try container.encode(nanoseconds, forKey: .nanoseconds)
+    try container.encode(translationsPerSecond, forKey: .translationsPerSecond)
+  }
 }
 
 /// Measures translations over tables made for it.
@@ -99,7 +120,7 @@ struct BenchRun {
   ) -> BenchRow {
     let reached = pattern == .hot ? UInt64(4096) : span
     return BenchRow(
-      table: kind.title, pageSize: sizeText(1 << UInt64(kind.pageSizeLog2)),
+      table: kind.title, pageByteCount: 1 << UInt64(kind.pageSizeLog2),
       footprintBytes: max(8, kind.leafByteCount(span: reached)), pattern: pattern.rawValue,
       method: method, threads: threads, nanoseconds: nanoseconds,
       translationsPerSecond: 1e9 / nanoseconds)

@@ -41,6 +41,14 @@ package struct Find: ParsableCommand {
 
   package init() {}
 
+  package func validate() throws {
+    guard measure else { return }
+    guard !all, crash.crashKernel.isEmpty else {
+      throw ValidationError(
+        "--measure lists no candidates: leave --all and --crash-kernel out, or --measure")
+    }
+  }
+
   package func run() throws {
     var (out, ink) = screen.open()
     try report(to: &out, ink: ink).exit()
@@ -49,7 +57,11 @@ package struct Find: ParsableCommand {
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
     try files.read { memory in
       if measure {
-        SearchMeasurement(memory).write(to: &out)
+        let measurement = SearchMeasurement(memory)
+        switch format {
+        case .text: measurement.write(to: &out)
+        case .json: try writeJSON(measurement, to: &out)
+        }
         return .yes
       }
       let crashKernel = try crash.named(on: nil, in: memory)

@@ -17,7 +17,7 @@ package struct DumpArguments: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
       "The dump, or a directory with it; the files of a split one in any order.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   package var files: [String]
 
   /// The files that are read.
@@ -104,7 +104,7 @@ package struct ImageConvert: ParsableCommand {
 
   @Option(
     name: [.customShort("o"), .long],
-    help: ArgumentHelp("The file to write.", valueName: "file"))
+    help: ArgumentHelp("The file to write.", valueName: "file"), completion: .file())
   package var output: String
 
   @Option(help: "How to print what was done: text or json.")
@@ -127,7 +127,7 @@ package struct ImageConvert: ParsableCommand {
     for warning in result.warnings { warn("\(output): \(warning)") }
     let json = ImageConvertJSON(
       file: output, format: to.rawValue, bytes: hexadecimal(result.byteCount),
-      fileBytes: hexadecimal(result.fileByteCount), warnings: result.warnings)
+      fileBytes: result.fileByteCount, warnings: result.warnings)
     switch format {
     case .text:
       print(
@@ -144,7 +144,7 @@ private struct ImageConvertJSON: Encodable {
   var file: String
   var format: String
   var bytes: String
-  var fileBytes: String
+  var fileBytes: UInt64
   var warnings: [String]
 
   enum CodingKeys: String, CodingKey {

@@ -52,9 +52,10 @@ struct ImageInfoReport: Encodable {
   var missing: [Missing]
   /// For people, a line for each of `missing`.
   private let missingText: [String]
+  private let pageByteCount: UInt64
   var dumpLevel: Int32?
   var fileBytes: UInt64?
-  var pageBytes: UInt64
+  var pageBytes: String
   var storedPages: UInt64
   var zeroPages: UInt64
   var excludedPages: UInt64?
@@ -97,7 +98,8 @@ struct ImageInfoReport: Encodable {
     }
     dumpLevel = summary.dumpLevel
     fileBytes = summary.fileByteCount
-    pageBytes = summary.pageByteCount
+    pageByteCount = summary.pageByteCount
+    pageBytes = hexadecimal(pageByteCount)
     storedPages = pages(summary.storedByteCount)
     zeroPages = pages(summary.zeroByteCount)
     excludedPages = summary.excludedByteCount.map(pages)
@@ -124,7 +126,7 @@ struct ImageInfoReport: Encodable {
     for text in missingText { line("incomplete", text) }
     if let dumpLevel { line("dump level", "\(dumpLevel)") }
     if let fileBytes { line("file size", "\(grouped(fileBytes)) bytes") }
-    line("page size", "\(grouped(pageBytes)) bytes")
+    line("page size", "\(grouped(pageByteCount)) bytes")
     line("stored", "\(grouped(storedPages)) pages")
     line("zero", "\(grouped(zeroPages)) pages")
     if let excludedPages { line("excluded", "\(grouped(excludedPages)) pages") }

@@ -140,7 +140,7 @@ package struct ReplayResult: Codable, Equatable {
 
   package func write(_ format: TableFormat, to out: inout some TextOutputStream) throws {
     switch format {
-    case .json: try writeJSON(self, to: &out)
+    case .json: try writeJSON(self, keys: .convertToSnakeCase, to: &out)
     case .csv: writeCSV(to: &out)
     case .text: writeText(to: &out)
     }
@@ -259,7 +259,9 @@ package struct ReplayResult: Codable, Equatable {
 extension ReplayResult {
   /// Reads what a replay has written.
   package init(json: [UInt8]) throws {
-    self = try JSONDecoder().decode(Self.self, from: Data(json))
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    self = try decoder.decode(Self.self, from: Data(json))
   }
 }
 

@@ -23,7 +23,9 @@ package struct Report: ParsableCommand {
 
   @OptionGroup package var image: ImageOptions
 
-  @Option(name: .shortAndLong, help: ArgumentHelp("Where to write it.", valueName: "file"))
+  @Option(
+    name: .shortAndLong, help: ArgumentHelp("Where to write it.", valueName: "file"),
+    completion: .file())
   package var output: String
 
   @OptionGroup package var crash: CrashKernelOptions
@@ -33,12 +35,21 @@ package struct Report: ParsableCommand {
   @Option(help: "The report's title. Default: the image's name.")
   package var title: String?
 
+  @Option(
+    help: "What to print when the file is written: text is nothing, json what the report says.")
+  package var format = ReportFormat.text
+
   package init() {}
 
   package func run() throws {
+    var screen = StandardOutput()
+    try report(to: &screen).exit()
+  }
+
+  package func report(to out: inout some TextOutputStream) throws -> Answer {
     try readingInput { try OutputFile.refuse([output], over: image.inputPaths) }
     // A report of a dump with pages that cannot be read is none: the file appears after the last look.
-    let (page, file, isUnknown) = try image.files.read { memory in
+    let (page, file, told) = try image.files.read { memory -> (String, OutputFile, DumpReport) in
       let (found, notices) = try image.source.told(of: memory, path: image.files.image)
       notices.forEach(warn)
       let machine = try crash.placing(found, in: memory)
@@ -46,13 +57,17 @@ package struct Report: ParsableCommand {
       var page = ""
       let report = try report(memory, machine, memory.warnings + notices)
       report.write(to: &page)
-      return (page, file, report.blindness.hidesUnit || report.blindness.isCut)
+      return (page, file, report)
     }
     try readingInput {
       try file.write(Array(page.utf8))
       try file.commit()
     }
-    try (isUnknown ? Answer.unknown : .yes).exit()
+    if format == .json {
+      try writeJSON(
+        WrittenReport(file: output, fileBytes: page.utf8.count, report: told), to: &out)
+    }
+    return told.blindness.hidesUnit || told.blindness.isCut ? .unknown : .yes
   }
 
   private func report(
@@ -67,5 +82,17 @@ package struct Report: ParsableCommand {
         + (image.source.machine.map { ["machine file: \($0)"] } ?? [])
         + ["written by iommu \(Tool.configuration.version)"],
       notices: notices)
+  }
+}
+
+/// What `iommu report` wrote, and what it says.
+private struct WrittenReport: Encodable {
+  var file: String
+  var fileBytes: Int
+  var report: DumpReport
+
+  enum CodingKeys: String, CodingKey {
+    case file, report
+    case fileBytes = "file_bytes"
   }
 }

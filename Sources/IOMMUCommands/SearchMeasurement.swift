@@ -47,11 +47,23 @@ struct SearchMeasurement {
   }
 
   func write(to out: inout some TextOutputStream) {
-    func hundredths(_ value: Double) -> Double { (value * 100).rounded() / 100 }
     out.write("image           \(grouped(byteCount)) bytes\n")
-    out.write("search          \(hundredths(searchRate / 1e9)) GB/s\n")
-    out.write("streaming read  \(hundredths(readRate / 1e9)) GB/s (sum \(hexadecimal(checksum)))\n")
-    out.write("ratio           \(hundredths(ratio))\n")
+    out.write("search          \(Self.threeDigits(searchRate / 1e9)) GB/s\n")
+    out.write(
+      "streaming read  \(Self.threeDigits(readRate / 1e9)) GB/s (sum \(hexadecimal(checksum)))\n")
+    out.write("ratio           \(Self.threeDigits(ratio))\n")
+  }
+
+  /// Two digits behind the point, and more for what is so small that two would be zeros.
+  static func threeDigits(_ value: Double) -> String {
+    guard value > 0, value < 0.1 else { return fixed(value, digits: 2) }
+    var digits = 3
+    var least = 0.01
+    while value < least, digits < 12 {
+      digits += 1
+      least /= 10
+    }
+    return fixed(value, digits: digits + 1)
   }
 
   /// Adds up all quadwords, in four sums that do not wait for each other.
@@ -76,5 +88,21 @@ struct SearchMeasurement {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+  }
+}
+
+extension SearchMeasurement: Encodable {
+  enum CodingKeys: String, CodingKey {
+    case bytes, ratio
+    case searchRate = "search_bytes_per_second"
+    case readRate = "read_bytes_per_second"
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(hexadecimal(byteCount), forKey: .bytes)
+    try container.encode(searchRate, forKey: .searchRate)
+    try container.encode(readRate, forKey: .readRate)
+    try container.encode(ratio, forKey: .ratio)
   }
 }

@@ -187,6 +187,99 @@ import Testing
     #expect(other.contains("machine file: "))
   }
 
+  /// The example without one of its pages.
+  private func image(without page: UInt64, in directory: TemporaryDirectory) -> String {
+    var bytes = Repository.bytes("Examples/vtd-crash/image.elf")
+    func number(_ offset: Int, _ count: Int) -> UInt64 {
+      bytes[offset..<offset + count].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+    for header in stride(from: 64, to: 64 + 56 * Int(number(56, 2)), by: 56)
+    where number(header, 4) == 1 {
+      let start = number(header + 24, 8)
+      // PT_NULL: nobody looks at it.
+      if start..<start + number(header + 40, 8) ~= page {
+        bytes.replaceSubrange(header..<header + 4, with: [0, 0, 0, 0])
+      }
+    }
+    return directory.file("lacking.elf", bytes)
+  }
+
+  @Test func `the kernel's layout has no tables where the root is absent, and says so`() throws {
+    let directory = TemporaryDirectory()
+    let path = image(without: 0x6a0_4000, in: directory)
+    var screen = ""
+    let error = #expect(throws: InputError.self) {
+      try Maps.parse([path, "--format", "debugfs"] + Self.source).report(to: &screen)
+    }
+    #expect(
+      error?.text
+        == "\(path): all devices: unknown, the root table at 0x6a04000 is not in this dump; "
+        + "--format text has what is known")
+    #expect(screen.isEmpty)
+  }
+
+  @Test(
+    arguments: [
+      (0x6a0_4008, "part of a root table"), (0x753_8010, "part of a table of level 3"),
+    ] as [(UInt64, String)])
+  func `a page of a table that the dump lacks is a part of one all the same`(
+    address: UInt64, text: String
+  ) throws {
+    let directory = TemporaryDirectory()
+    let path = image(without: address, in: directory)
+    var screen = ""
+    _ = try Who.parse([path, hexadecimal(address)] + Self.source).report(to: &screen)
+    #expect(
+      screen.hasPrefix("\(hexadecimal(address)) is \(text), and not in this dump\n"), "\(screen)")
+  }
+
+  @Test func `nodes of one GART let the same addresses pass once`() throws {
+    var screen = ""
+    _ = try Who.parse([
+      Examples.path("gart", "image.elf"), "1000", "--machine",
+      Examples.path("gart", "machine.json"),
+    ]).report(to: &screen)
+    let lines = screen.split(separator: "\n")
+    #expect(lines.count { $0.hasPrefix("any device  not translated") } == 1)
+  }
+
+  @Test func `a report as JSON is what its page says`() throws {
+    let directory = TemporaryDirectory()
+    let path = directory.path + "/report.html"
+    var screen = ""
+    let command = try Report.parse(
+      [Self.image, "--output", path, "--crash-kernel", "160M@336M", "--format", "json"]
+        + Self.source)
+    #expect(try command.report(to: &screen) == .yes)
+    for part in [
+      "\"file\" : \"\(path)\"", "\"file_bytes\" : \(directory.contents("report.html").count)",
+      "\"conclusion\" : \"broken\"", "\"heading\" : ", "\"interrupts\" : ", "\"0x15000000\"",
+    ] {
+      #expect(screen.contains(part), "\(part)")
+    }
+    screen = ""
+    _ = try Report.parse([Self.image, "--output", path] + Self.source).report(to: &screen)
+    #expect(screen.isEmpty)
+  }
+
+  @Test func `a hexdump as JSON has pages, zeros and holes`() throws {
+    var screen = ""
+    try Hexdump.parse([Self.image, "6a03ff8+16", "7663000+4K", "--format", "json"])
+      .report(to: &screen)
+    #expect(screen.hasPrefix("[\n  {\"address\" : \"0x6a03ff8\", \"bytes\" : "))
+    #expect(screen.contains("\"0x6a04000\", \"bytes\" : \"0x8\", \"hex\" : \"0190ab0600000000\"}"))
+    screen = ""
+    try Hexdump.parse([Self.image, "6a04000+12", "--format", "json", "--quadwords"])
+      .report(to: &screen)
+    #expect(
+      screen == """
+        [
+          {"address" : "0x6a04000", "bytes" : "0xc", "words" : ["0x0000000006ab9001", "0x00000000"]}
+        ]
+
+        """)
+  }
+
   @Test func `a machine file of another dump is doubted`() throws {
     let memory = try MemoryImage(path: Self.image)
     func doubts(_ root: UInt64) -> [String] {

@@ -4,7 +4,7 @@ import IOMMUTranslation
 
 /// All that is known of a dump's tables on one page of HTML, which needs nothing else: no network,
 /// no script.
-public struct DumpReport: Sendable {
+public struct DumpReport: Sendable, Encodable {
   /// A finding with the walk that shows it.
   private struct ShownFinding {
     var rule: RuleID
@@ -89,6 +89,26 @@ public struct DumpReport: Sendable {
     writeWalks(to: &out)
     out.write("<footer>Made by <code>iommu report</code>. Addresses are hexadecimal; ranges are ")
     out.write("half-open.</footer>\n</main>\n</body>\n</html>\n")
+  }
+
+  // MARK: JSON
+
+  enum CodingKeys: String, CodingKey {
+    case title, sources, notices, units, maps, rule, interrupts
+    case crashKernel = "crash_kernel"
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(title, forKey: .title)
+    try container.encode(sources, forKey: .sources)
+    try container.encode(notices, forKey: .notices)
+    try container.encode(machine.units.map(\.words.text), forKey: .units)
+    try container.encode(
+      machine.crashKernel.map { ["\($0.lowerBound)", "\($0.upperBound)"] }, forKey: .crashKernel)
+    try container.encode(summary, forKey: .maps)
+    try container.encodeIfPresent(rule, forKey: .rule)
+    try container.encode(interrupts, forKey: .interrupts)
   }
 
   // MARK: Sections
