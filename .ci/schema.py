@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Checks what every command prints with --format json against docs/schema.json.
 
-Usage: schema.py TOOL WORKDIR. One line per command; exits 1 when any output breaks the schema, when the
-schema or docs/json.md lacks a command, or has one that there is not.
+Usage: schema.py TOOL WORKDIR [ORACLE]. One line per command; exits 1 when any output breaks the schema, when
+the schema or docs/json.md lacks a command, or has one that there is not. ORACLE has dumps of real machines.
 """
+import glob
 import json
+import os
 import re
 import subprocess
 import sys
@@ -64,6 +66,16 @@ lacking = [name for name in commands if f"`{name.replace('-', ' ')}`" not in tex
            and f"`{name.replace('-', ' ')} " not in text]
 check("docs/json.md describes every command", not lacking, lacking)
 
+# A schema that takes anything would pass all that follows.
+candidates = json.loads(subprocess.run([tool, "find", "Examples/vtd-crash/image.elf", "--format", "json"],
+                                       check=True, capture_output=True, text=True).stdout)
+takers = [name for name in commands if jsonschema.Draft202012Validator(
+    {"$ref": f"#/$defs/iommu-{name}", "$defs": schema["$defs"]}).is_valid(candidates)]
+candidates[0]["misspelt"] = 1
+check("what find prints is what no other command prints", takers == ["find"] and not jsonschema.
+      Draft202012Validator({"$ref": "#/$defs/iommu-find", "$defs": schema["$defs"]}).is_valid(candidates),
+      takers)
+
 vtd = ["Examples/vtd-crash/image.elf", "--machine", "Examples/vtd-crash/machine.json"]
 calgary = ["Examples/calgary/image.elf", "--machine", "Examples/calgary/machine.json"]
 gart = ["Examples/gart/image.elf", "--machine", "Examples/gart/machine.json"]
@@ -95,6 +107,18 @@ for number, page in enumerate((0x6a04000, 0x7538000)):
 
 images = [vtd, calgary, gart, *built.values(), vtd[:1], calgary[:1],
           *([path, *vtd[1:]] for path in lacking)]
+for path in sorted(glob.glob(f"{sys.argv[3]}/linux-*/*/*machine*.json")) if len(sys.argv) > 3 else []:
+    with open(path) as file:
+        machine = json.load(file)
+    for name in [*filter(None, [machine.get("image")]), *machine.get("images", [])][:1]:
+        source = [os.path.join(os.path.dirname(path), name), "--machine", path]
+        if not os.path.exists(source[0]):
+            continue
+        validate(["find", source[0]])
+        for how in (["--format", "json"], ["--format", "summary-json"], ["--interrupts"]):
+            validate(["maps", *source, *how])
+        validate(["verify", *source, "--crash-kernel", "160M@336M"])
+        validate(["walk", *source, "00:03.0", "ffefd000"])
 for image in images:
     validate(["find", image[0], "--all"])
     validate(["maps", *image])

@@ -232,7 +232,7 @@ import Testing
       let tolerant = try Replay.parse(["\(directory)/trace.txt", "--skip-bad"])
       #expect(try tolerant.report(to: &screen) == .yes)
       let json = try Self.run(["\(directory)/trace.txt", "--format", "json"])
-      #expect(json.contains("\"skippedLines\" : 2"))
+      #expect(json.contains("\"skipped_lines\" : 2"))
       #expect(json.contains("\"line\" : 2"))
       let second = try Self.run(["\(directory)/trace.txt", "--shard", "2/2", "--format", "json"])
       #expect(second.contains("\"offset\" : 233"))

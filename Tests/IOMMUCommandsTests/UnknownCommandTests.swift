@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import IOMMUTestSupport
 import Testing
 
@@ -83,6 +84,40 @@ import Testing
     // Warnings that nobody hears change nothing.
     let deaf = try Command.run(["maps", image, "--format", "summary"], redirections: "2>&-")
     #expect(deaf.status == 0)
+  }
+
+  @Test(.enabled(if: Command.path != nil))
+  func `a terminal is told what is waited for, in lines that fit`() throws {
+    let terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY)
+    try #require(terminal >= 0)
+    defer { close(terminal) }
+    // TIOCSPTLCK and TIOCGPTN, which Glibc's module lacks: unlocks the other end, and says its number.
+    var (isLocked, number) = (Int32(0), UInt32(0))
+    try #require(ioctl(terminal, 0x4004_5431, &isLocked) == 0)
+    try #require(ioctl(terminal, 0x8004_5430, &number) == 0)
+    let name = "/dev/pts/\(number)"
+    // A terminal is one as long as somebody has it open.
+    let other = open(name, O_RDWR | O_NOCTTY)
+    defer { close(other) }
+    var size = winsize(ws_row: 24, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0)
+    #expect(ioctl(terminal, UInt(TIOCSWINSZ), &size) == 0)
+    // What is typed is the end of all input.
+    #expect(write(terminal, "\u{4}", 1) == 1)
+    let command = try Command.run(
+      ["translate", Examples.path("vtd-crash", "image.elf")], redirections: "<\(name) 2>\(name)")
+    #expect(command.status == 0)
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    let count = read(terminal, &bytes, bytes.count)
+    let said = String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+    #expect(
+      said.contains(
+        "iommu: warning: no machine file: taking the VT-d root table\r\n  at 0x6a04000, score 100\r\n"
+      ),
+      "\(said)")
+    #expect(
+      said.contains(
+        "iommu: reading requests, such as '00:1f.2 fffff000 r', from\r\n  the terminal;"),
+      "\(said)")
   }
 
   @Test func `long lines break at blanks on a terminal`() {
