@@ -38,6 +38,9 @@ public struct DumpReport: Sendable, Encodable {
   /// Findings listed for one rule, each with its walk; more are counted.
   private static let findingLimit = 100
 
+  /// Of these, how many are not folded.
+  private static let shownFindingLimit = 8
+
   /// Reads everything that the page will say.
   ///
   /// - Parameters:
@@ -170,48 +173,65 @@ public struct DumpReport: Sendable, Encodable {
     out.write(rule.conclusion == .holds ? ", as far as a dump can show" : "")
     out.write("</span>\n<div class=\"rules\">\n")
     for verdict in rule.verdicts {
-      let (kind, text) =
+      // A mark for those who see no colours, or print without them.
+      let (kind, mark, text) =
         switch verdict.outcome {
-        case .holds: ("holds", "holds")
-        case .broken where verdict.rule.isBrokenByDesign: ("design", "broken by design")
-        case .broken: ("broken", "broken")
-        case .unknown: ("unknown", "unknown")
-        case .notApplicable: ("none", "not applicable")
+        case .holds: ("holds", "✓", "holds")
+        case .broken where verdict.rule.isBrokenByDesign: ("design", "!", "broken by design")
+        case .broken: ("broken", "✗", "broken")
+        case .unknown: ("unknown", "?", "unknown")
+        case .notApplicable: ("none", "–", "not applicable")
         }
       out.write("<div class=\"rule \(kind)\"><b>\(verdict.rule)</b><div>")
-      out.write("\(escaped(verdict.rule.statement))<i>\(text)</i></div></div>\n")
+      out.write("\(escaped(verdict.rule.statement))<i><b>\(mark)</b>\(text)</i></div></div>\n")
     }
     out.write("</div>\n")
   }
 
+  /// Rule by rule: the first findings, the rest folded, and how many there are.
   private func writeFindings(to out: inout some TextOutputStream) {
-    guard !findings.isEmpty else { return }
-    out.write("<h2 id=\"findings\">Findings</h2>\n<div class=\"card\"><ol class=\"findings\">\n")
+    guard let rule, !findings.isEmpty else { return }
     // Devices with the same trouble are one finding; each has its own walk.
-    var indices = Dictionary(grouping: findings.indices) { findings[$0].trouble }
-    for shown in findings {
-      guard let same = indices.removeValue(forKey: shown.trouble) else { continue }
-      let isUnknown = shown.finding.kind == .unknown
-      out.write("<li\(isUnknown ? " class=\"unknown\"" : "")><b>\(shown.rule)</b> ")
-      out.write(escaped(shown.finding.text))
-      let subjects = same.compactMap { index in
-        findings[index].finding.subject.map { subject in
-          findings[index].walk == nil
-            ? " <code>\(escaped(subject))</code>"
-            : " <a class=\"mono\" href=\"#walk-\(index + 1)\">\(escaped(subject))</a>"
-        }
-      }
-      out.write((subjects.isEmpty ? "" : ":") + subjects.joined() + "</li>\n")
-    }
-    out.write("</ol>\n")
-    for verdict in rule?.verdicts ?? [] where !verdict.rule.isBrokenByDesign {
+    let same = Dictionary(grouping: findings.indices) { findings[$0].trouble }
+    out.write("<h2 id=\"findings\">Findings</h2>\n<div class=\"card\">\n")
+    for verdict in rule.verdicts where !verdict.rule.isBrokenByDesign && !verdict.findings.isEmpty {
+      let troubles = findings.indices.filter { findings[$0].rule == verdict.rule }
+        .compactMap { same[findings[$0].trouble]?.first == $0 ? same[findings[$0].trouble] : nil }
+      let count = "\(verdict.findings.count)\(verdict.isTruncated ? " and more" : "")"
+      let noun = verdict.findings.count == 1 && !verdict.isTruncated ? "finding" : "findings"
+      out.write("<h3>\(verdict.rule): \(escaped(verdict.rule.statement)) ")
+      out.write("<span class=\"count\">\(count) \(noun)</span></h3>\n<ol class=\"findings\">\n")
+      for trouble in troubles.prefix(Self.shownFindingLimit) { writeTrouble(trouble, to: &out) }
+      out.write("</ol>\n")
+      let folded = troubles.dropFirst(Self.shownFindingLimit)
       let left = verdict.findings.count - Self.findingLimit
-      guard left > 0 else { continue }
-      out.write(
-        "<p class=\"note\">\(verdict.rule): \(left) \(verdict.isTruncated ? "and more " : "")")
-      out.write("further findings, <code>iommu verify</code> has them.</p>\n")
+      guard !folded.isEmpty || left > 0 else { continue }
+      out.write("<details><summary>the rest</summary>\n")
+      out.write("<ol class=\"findings\" start=\"\(Self.shownFindingLimit + 1)\">\n")
+      for trouble in folded { writeTrouble(trouble, to: &out) }
+      out.write("</ol>\n")
+      if left > 0 {
+        out.write("<p class=\"note\">\(left) \(verdict.isTruncated ? "and more " : "")further ")
+        out.write("findings: <code>iommu verify</code></p>\n")
+      }
+      out.write("</details>\n")
     }
     out.write("</div>\n")
+  }
+
+  /// One line for all devices with the same trouble, by their places in `findings`.
+  private func writeTrouble(_ same: [Int], to out: inout some TextOutputStream) {
+    let shown = findings[same[0]]
+    out.write("<li\(shown.finding.kind == .unknown ? " class=\"unknown\"" : "")>")
+    out.write(escaped(shown.finding.text))
+    let subjects = same.compactMap { index in
+      findings[index].finding.subject.map { subject in
+        findings[index].walk == nil
+          ? " <code>\(escaped(subject))</code>"
+          : " <a class=\"mono\" href=\"#walk-\(index + 1)\">\(escaped(subject))</a>"
+      }
+    }
+    out.write((subjects.isEmpty ? "" : ":") + subjects.joined() + "</li>\n")
   }
 
   private func writeDrawings(to out: inout some TextOutputStream) {

@@ -49,8 +49,12 @@ let reportStyle = """
   .rule{display:flex;gap:10px;background:var(--card);border:1px solid var(--line);border-left-width:4px;\
   border-radius:8px;padding:8px 12px;font-size:13px;line-height:1.4}
   .rule b{min-width:30px}.rule i{display:block;font-style:normal;color:var(--soft)}
+  .rule i b{min-width:0;margin-right:5px}
   .holds{border-left-color:var(--good)}.broken{border-left-color:var(--bad)}
-  .design{border-left-color:var(--warn)}.unknown{border-left-style:dashed}
+  .design{border-left-color:var(--warn)}.rule.unknown{border-left-style:dashed}
+  .rule.none{border-left-style:dotted}
+  .rule.broken i{color:var(--bad);font-weight:600}.rule.unknown i{color:var(--ink);font-weight:600}
+  .rule.holds i b{color:var(--good)}.rule.design i b{color:var(--warn)}
   .verdict{display:inline-block;padding:3px 12px;border-radius:99px;color:#fff;font-weight:600;\
   margin:0 0 14px}
   .verdict.unknown{background:var(--warn)}.findings li.unknown{color:var(--soft)}
@@ -68,16 +72,22 @@ let reportStyle = """
   pre{margin:8px 0;white-space:pre-wrap;overflow-wrap:anywhere}
   .bad{color:var(--bad)}.good{color:var(--good)} a{color:var(--rw)}
   ol.findings{padding-left:22px;margin:0}ol.findings li{margin:0 0 8px}
+  .card h3{font-size:14px;margin:14px 0 6px}.count{font-weight:400;color:var(--soft)}.card h3:first-child{margin-top:0}
+  .card details{border:0;padding:0;margin:0}
   svg{display:block;width:100%;height:auto;min-width:760px}
   svg text{fill:var(--soft);font:11px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
   svg text.name{fill:var(--ink)}
   .rw{fill:var(--rw)}.ro{fill:var(--r)}.wo{fill:var(--w)}.mix{fill:var(--mix)}
-  .lane{fill:var(--shade)}.crash{fill:var(--crash);opacity:.18}.edge{stroke:var(--crash);\
+  .lane{fill:var(--shade)}.tick{fill:var(--line)}.crash{fill:var(--crash);opacity:.18}.edge{stroke:var(--crash);\
   stroke-width:1;stroke-dasharray:3 3}.ram{fill:var(--shade);stroke:var(--line)}.tbl{fill:var(--ink)}
   .key{display:flex;flex-wrap:wrap;gap:16px;margin:10px 0 0;color:var(--soft);font-size:12px}
   .key i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;\
   vertical-align:-1px}
   footer{margin-top:56px;color:var(--soft);font-size:13px}
-  @media print{body{background:#fff}details{break-inside:avoid}}
+  /* Paper has all of it: nothing scrolls, nothing stays folded. */
+  @media print{body{background:#fff;font-size:12px}main{max-width:none;padding:0}svg{min-width:0}\
+  code,pre,td.n,.mono{font-size:10px}td{padding:1px 10px 1px 0}.card{overflow:visible}\
+  h2,h3,h2+p,summary{break-after:avoid}tr,li,.fact,.rule,svg{break-inside:avoid}\
+  ::details-content{content-visibility:visible;block-size:auto}}
 
   """

@@ -35,15 +35,23 @@ struct SpaceDrawing {
     }
     let axis = AddressAxis(
       drawn.flatMap { $0.runs.map { closed($0.iova) } }, start: Self.left, width: lineWidth)
-    let height = Double(drawn.count) * (Self.laneHeight + 6) + 30
+    let labels = Self.labels(of: axis.windows)
+    let top = 10 + Self.labelHeight * Double((labels.map(\.row).max() ?? 0) + 1)
+    let height = top + Double(drawn.count) * (Self.laneHeight + 6) + 8
     open(height, "I/O address space: a lane for each device", to: &out)
-    for window in axis.windows {
-      rectangle("lane", window.x, 22, window.width, height - 26, to: &out)
-      text("", window.x, 12, Self.label(window.range.lowerBound, width: window.width), to: &out)
+    for (window, label) in zip(axis.windows, labels) {
+      rectangle(
+        "lane", window.x, top, window.width, height - top - 4, title: label.title, to: &out)
+      let base = 12 + Self.labelHeight * Double(label.row)
+      // From a label that is not in the lowest row down to its window.
+      if base + Self.labelHeight < top {
+        rectangle("tick", window.x, base + 3, 1, top - base - 3, to: &out)
+      }
+      text("", label.x, base, label.text, to: &out)
     }
-    crashNumbers(axis, height: height, to: &out)
+    crashNumbers(axis, top: top, height: height, to: &out)
     for (index, map) in drawn.enumerated() {
-      let y = 26 + Double(index) * (Self.laneHeight + 6)
+      let y = top + 4 + Double(index) * (Self.laneHeight + 6)
       let more = others[map.table.name].map { " +\($0)" } ?? ""
       text("name", 0, y + 13, map.table.name + more, to: &out)
       var lane = Lane(start: Self.left, width: lineWidth)
@@ -68,11 +76,11 @@ struct SpaceDrawing {
 
   /// The crash kernel's numbers, where the line has them.
   private func crashNumbers(
-    _ axis: AddressAxis, height: Double, to out: inout some TextOutputStream
+    _ axis: AddressAxis, top: Double, height: Double, to out: inout some TextOutputStream
   ) {
     for range in crashKernel where !range.isEmpty {
       for span in axis.spans(of: closed(range)) {
-        rectangle("crash", span.x, 22, max(2, span.width), height - 26, to: &out)
+        rectangle("crash", span.x, top, max(2, span.width), height - top - 4, to: &out)
       }
     }
   }
@@ -145,11 +153,32 @@ struct SpaceDrawing {
     range.lowerBound.rawValue...max(range.lowerBound.rawValue, range.upperBound.rawValue &- 1)
   }
 
-  /// An address, cut where its window has no room for it.
-  private static func label(_ address: UInt64, width: Double) -> String {
-    let text = hexadecimal(address)
-    let room = max(4, Int((width + 10) / 6.7))
-    return text.count <= room ? text : text.prefix(room - 1) + "…"
+  private static let labelHeight = 14.0
+  /// The advance of one character of the labels' font.
+  private static let letterWidth = 6.7
+
+  private struct Label {
+    var text: String
+    /// The whole window, for whoever points at it.
+    var title: String
+    var x: Double
+    /// From the top.
+    var row: Int
+  }
+
+  /// Where each window's first address is written: whole, inside of the drawing, and beside no other.
+  private static func labels(of windows: [AddressAxis.Window]) -> [Label] {
+    // Where the last label of each row ends.
+    var ends: [Double] = []
+    return windows.map { window in
+      let text = hexadecimal(window.range.lowerBound)
+      let x = min(window.x, width - letterWidth * Double(text.count))
+      let row = ends.firstIndex { $0 + letterWidth < x } ?? ends.count
+      if row == ends.count { ends.append(0) }
+      ends[row] = x + letterWidth * Double(text.count)
+      return Label(
+        text: text, title: "\(text) to \(hexadecimal(window.range.upperBound))", x: x, row: row)
+    }
   }
 
   private func open(_ height: Double, _ title: String, to out: inout some TextOutputStream) {
@@ -160,11 +189,12 @@ struct SpaceDrawing {
 
   private func rectangle(
     _ kind: String, _ x: Double, _ y: Double, _ width: Double, _ height: Double,
-    to out: inout some TextOutputStream
+    title: String? = nil, to out: inout some TextOutputStream
   ) {
     out.write(
       "<rect class=\"\(kind)\" x=\"\(decimal(x))\" y=\"\(decimal(y))\" "
-        + "width=\"\(decimal(width))\" height=\"\(decimal(height))\"/>\n")
+        + "width=\"\(decimal(width))\" height=\"\(decimal(height))\"")
+    out.write(title.map { "><title>\(escaped($0))</title></rect>\n" } ?? "/>\n")
   }
 
   private func text(
