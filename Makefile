@@ -8,13 +8,27 @@ SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/S
           $(wildcard Benchmarks/*/*.swift) .ci/dmar-tables
 
 .PHONY: run build test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
-  format docs install clean
+  format docs install uninstall clean
 
 run: build
 	@$(IOMMU)
 
+# With the Swift and C++ runtimes inside where the machine has them as archives: the tool then runs where
+# there is nothing but libc. The toolchain's own linker says nothing of what Foundation calls.
 build:
-	@$(SWIFT) build --configuration release --product iommu
+	@mkdir -p .build/archives
+	@$(SWIFT) build --configuration release --product iommu $(call static_runtime)
+static_runtime = $(shell swift=$$($(SWIFT) -print-target-info \
+    | sed -n 's/.*"runtimeResourcePath": "\(.*\)".*/\1/p'); \
+  cplusplus=$$(clang -print-file-name=libstdc++.a); \
+  if [ -f "$${swift}_static/linux/libswiftCore.a" ]; then \
+    echo --static-swift-stdlib; \
+    [ ! -x "$$swift/../../bin/ld.lld" ] || echo -Xswiftc -use-ld=lld; \
+    if [ -f "$$cplusplus" ]; then \
+      ln -sf "$$cplusplus" .build/archives; \
+      echo -Xlinker -L$(CURDIR)/.build/archives -Xswiftc -Xclang-linker -Xswiftc -static-libgcc; \
+    fi; \
+  fi)
 
 # Ends with the tests that failed. All that tests print, and messages of the tool are a part of it, is
 # in TEST_LOG.
@@ -104,24 +118,34 @@ lint:
 format:
 	$(SWIFT) format --in-place --recursive --parallel $(SOURCES)
 
-# The reference of every public symbol, for a web server: .build/docs.
+# The reference of every public symbol of the libraries, for a web server: .build/docs. A warning ends it.
 docs:
-	$(SWIFT) package dump-symbol-graph --minimum-access-level public
+	@$(SWIFT) package dump-symbol-graph --minimum-access-level public > /dev/null
+	@rm -rf .build/symbols && mkdir .build/symbols
+	@graphs=$$($(SWIFT) build --show-bin-path)/../symbolgraph; \
+	for library in $$(sed -n 's/^    \.library(name: "\([A-Za-z]*\)".*/\1/p' Package.swift); do \
+	  cp $$graphs/$$library.symbols.json $$graphs/$$library@*.symbols.json .build/symbols 2>/dev/null || :; \
+	done
 	docc convert --fallback-display-name swift-iommu --fallback-bundle-identifier swift-iommu \
-	  --additional-symbol-graph-dir "$$($(SWIFT) build --show-bin-path)/../symbolgraph" \
-	  --output-path .build/docs
+	  --additional-symbol-graph-dir .build/symbols --warnings-as-errors --output-path .build/docs
 
 # The tool, its manual pages (written by python3 from its own help) and completions.
-SHARE = $(DESTDIR)$(PREFIX)/share
+SHARE       = $(DESTDIR)$(PREFIX)/share
+MAN         = $(SHARE)/man/man1
+COMPLETIONS = bash:$(SHARE)/bash-completion/completions/iommu zsh:$(SHARE)/zsh/site-functions/_iommu \
+  fish:$(SHARE)/fish/vendor_completions.d/iommu.fish
 install: build
-	install -D -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/iommu
-	python3 docs/manpages.py $(IOMMU) .build/man
-	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
-	  $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	install -m 644 .build/man/*.1 $(SHARE)/man/man1
-	$(IOMMU) --generate-completion-script bash > $(SHARE)/bash-completion/completions/iommu
-	$(IOMMU) --generate-completion-script zsh > $(SHARE)/zsh/site-functions/_iommu
-	$(IOMMU) --generate-completion-script fish > $(SHARE)/fish/vendor_completions.d/iommu.fish
+	install -D -s -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/iommu
+	rm -rf .build/man && python3 docs/manpages.py $(IOMMU) .build/man
+	install -d $(MAN) && install -m 644 .build/man/*.1 $(MAN)
+	@for completion in $(COMPLETIONS); do \
+	  $(IOMMU) --generate-completion-script $${completion%%:*} > .build/completion \
+	    && install -v -D -m 644 .build/completion $${completion#*:} || exit 1; \
+	done
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/iommu $(MAN)/iommu.1 $(MAN)/iommu-*.1 \
+	  $(foreach completion,$(COMPLETIONS),$(lastword $(subst :, ,$(completion))))
 
 clean:
 	rm -rf .build Benchmarks/.build out

@@ -15,7 +15,7 @@ tool=$PWD/.build/release/iommu
 # Builds the tool when it is older than its sources.
 build_tool() {
   if [ ! -x "$tool" ] || [ -n "$(find Package.swift Sources -newer "$tool" -print -quit)" ]; then
-    swift build --configuration release --product iommu
+    make --silent build
   fi
 }
 

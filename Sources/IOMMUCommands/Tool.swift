@@ -32,6 +32,11 @@ public struct Tool: ParsableCommand {
     occupyStandardDescriptors()
     Leftovers.watchSignals()
     do {
+      // The runtime reads them from there; without it there is not even the program's name.
+      guard !CommandLine.arguments.isEmpty else {
+        throw InputError(
+          "no arguments can be read: /proc is not mounted; 'mount -t proc proc /proc' does it")
+      }
       let arguments = Array(CommandLine.arguments.dropFirst())
       try refuseSigns(in: arguments)
       try refuseUnknownCommands(in: arguments)
