@@ -151,13 +151,15 @@ validate(["explain", "Examples/logs/dmesg.txt", "--dmar", "Examples/logs/dmar.bi
           "Examples/logs/iomem.txt", "--trace", "Examples/logs/trace.txt"])
 help_text = subprocess.run([tool, "decode", "--help"], capture_output=True, text=True).stdout
 for kind in re.findall(r"^  ([a-z0-9-]+): ", help_text, re.MULTILINE):
-    if kind != "dmar":
+    if kind not in ("dmar", "ivrs", "iort"):
         for words in (["0x1234567"], ["0x1234567", "0x89"], ["1", "2", "3", "4"],
                       ["1", "2", "3", "4", "5", "6", "7", "8"]):
             done = subprocess.run([tool, "decode", kind, *words], capture_output=True)
             if done.returncode < 2:
                 validate(["decode", kind, *words])
 validate(["decode", "dmar", "Examples/logs/dmar.bin"])
+for kind in ("ivrs", "iort"):
+    validate(["decode", kind, f"Fuzz/Seeds/dmar/{kind}"])
 for target in ("raw", "elf", "kdump", "flattened"):
     validate(["image", "convert", vtd[0], "--to", target, "--output", f"{work}/converted.{target}"])
     validate(["image", "info", f"{work}/converted.{target}"])

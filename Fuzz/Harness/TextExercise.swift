@@ -8,11 +8,26 @@ import IOMMUInspection
 import IOMMUTestSupport
 import IOMMUTranslation
 
-/// Reads bytes as a DMAR table, describes it, and asks it about devices.
+/// Reads bytes as a firmware table, describes it, and asks a DMAR table about devices.
 enum DMARExercise {
   static func run(_ bytes: [UInt8]) {
     _ = try? VTd.DMAR(parsing: bytes)
     guard bytes.count >= 8 else { return }
+    if let report = (try? AMDVi.IVRS(parsing: bytes, ignoringChecksum: true))
+      .map({ FirmwareTableReport($0) })
+    {
+      return check(report)
+    }
+    if let report = (try? ACPI.IORT(parsing: bytes, ignoringChecksum: true))
+      .map({ FirmwareTableReport($0) })
+    {
+      return check(report)
+    }
+    if let reading = try? VTd.DMAR.Reading(bytes, ignoringChecksum: true) {
+      let report = DMARReport(reading)
+      Output.check(encoded: report)
+      require(reading.damage == nil || !report.isWellFormed, "damage is a complaint")
+    }
     // Signature and length that make it past the first look.
     var bytes = bytes
     bytes.replaceSubrange(0..<4, with: Array("DMAR".utf8))
@@ -34,6 +49,13 @@ enum DMARExercise {
       again?.placedStructures.map(\.offset) == table.placedStructures.map(\.offset),
       "a table that is written has its structures where they were")
     ask(RemappingHardware(table, topologies: [topology]))
+  }
+
+  private static func check(_ report: FirmwareTableReport) {
+    var text = ""
+    report.write(to: &text)
+    Output.check(text: text)
+    Output.check(encoded: report)
   }
 
   /// Bus 0 with a root port 1c.0 and an endpoint 2.0; behind the port a bridge to PCI with a card.

@@ -10,12 +10,16 @@ package struct Decode: ParsableCommand {
       \(EntryCatalog.groups.map(list).joined(separator: "\n\n"))
 
       Firmware:
-        \(FirmwareTableKind.summary)
+        \(FirmwareTableKind.allCases.map(\.summary).joined(separator: "\n  "))
+
+      A table's file is binary, or text of acpidump, iasl, xxd, hexdump or od; one file may hold several \
+      tables, and a directory is looked into. - is standard input.
 
       Example: iommu decode context 0x123456001 0x10202
       Example: iommu decode dmar /sys/firmware/acpi/tables/DMAR
 
-      Exits 0 when the entry is well formed, 1 when a reserved bit is set.
+      Exits 0 when the entry is well formed, 1 when a reserved bit is set, or when a table breaks a rule \
+      or can be read in part only.
       """)
 
   private static func list(_ group: EntryCatalog.Group) -> String {
@@ -25,13 +29,13 @@ package struct Decode: ParsableCommand {
 
   @Argument(
     help: "What it is, such as tce, gatt, context, ss-pte or irte.",
-    completion: .list(EntryCatalog.all.map(\.name) + [FirmwareTableKind.dmar.rawValue]))
+    completion: .list(EntryCatalog.all.map(\.name) + FirmwareTableKind.allCases.map(\.rawValue)))
   package var kind: String
 
   @Argument(
     help: """
       The value as the manual numbers its bits; for 128-bit entries two quadwords, low first. \
-      For dmar, the table's file.
+      For dmar, ivrs and iort, the table's file.
       """, completion: .file())
   package var words: [String]
 
@@ -47,7 +51,7 @@ package struct Decode: ParsableCommand {
     help: "VT-d: destinations of interrupts have 32 bits, by EIME of IRTA_REG, or 8.")
   package var eime: Bool?
 
-  @Flag(help: "dmar: read a table although the sum of its bytes is not zero.")
+  @Flag(help: "Tables: read one although the sum of its bytes is not zero.")
   package var ignoreChecksum = false
 
   @Option(help: "How to print it: text or json.")

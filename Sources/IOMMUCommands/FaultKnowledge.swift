@@ -14,6 +14,11 @@ package struct FaultKnowledge: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      "The IVRS table, likewise: that of AMD-Vi.", valueName: "file"))
+  package var ivrs: String?
+
+  @Option(
+    help: ArgumentHelp(
       "/proc/iomem of the machine, or a copy: says what is at a number, taken as a physical address.",
       valueName: "file"), completion: .file())
   package var iomem: String?
@@ -30,7 +35,8 @@ package struct FaultKnowledge: ParsableArguments {
   /// Reads all of it.
   func context(for faults: [LoggedFault]) throws -> FaultContext {
     var context = FaultContext()
-    context.firmware = try dmar.map { try DMARFile(path: $0).table() }
+    context.firmware = try dmar.map { try FirmwareFile(path: $0).dmar() }
+    context.ivrs = try ivrs.map { try FirmwareFile(path: $0).ivrs() }
     context.resources = try iomem.map { try ResourceMapFile.read($0) }
     context.history = try trace.map { try history(of: faults, path: $0) }
     return context
@@ -113,20 +119,34 @@ extension MappingHistory.Event {
   }
 }
 
-/// The DMAR table in a file, or in a directory of ACPI tables.
-struct DMARFile {
+/// A table of firmware in a file, or in a directory of ACPI tables.
+struct FirmwareFile {
   let path: String
 
-  /// No firmware writes a larger one.
-  private static let byteCountLimit = 1 << 20
+  /// - Throws: ``InputError`` when there is none, or it is damaged.
+  func dmar() throws -> VTd.DMAR {
+    do {
+      return try VTd.DMAR(parsing: bytes(of: .dmar))
+    } catch let error as VTd.DMAR.ParsingError {
+      throw InputError("\(ByteStream.name(of: path)): \(error)")
+    }
+  }
 
   /// - Throws: ``InputError`` when there is none, or it is damaged.
-  func table() throws -> VTd.DMAR {
-    let bytes = try FirmwareTableFile.read(path, signature: "DMAR", atMost: Self.byteCountLimit)
+  func ivrs() throws -> AMDVi.IVRS {
     do {
-      return try VTd.DMAR(parsing: bytes)
-    } catch {
-      throw InputError("\(path): \(error)")
+      let table = try AMDVi.IVRS(parsing: bytes(of: .ivrs))
+      if let damage = table.damage.first {
+        throw InputError("\(ByteStream.name(of: path)): \(damage)")
+      }
+      return table
+    } catch let error as ACPI.TableError {
+      throw InputError("\(ByteStream.name(of: path)): \(error)")
     }
+  }
+
+  private func bytes(of kind: FirmwareTableKind) throws -> [UInt8] {
+    try FirmwareTableFile.read(
+      path, signature: kind.signature, atMost: FirmwareTableKind.byteCountLimit)
   }
 }

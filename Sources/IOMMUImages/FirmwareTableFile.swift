@@ -1,23 +1,36 @@
+import IOMMUFormats
+
 /// A table of firmware in a file of its own, as `/sys/firmware/acpi/tables` and acpidump have them.
 package enum FirmwareTableFile {
-  /// The whole file.
-  ///
-  /// - Throws: ``ImageError`` when the file cannot be read or has more than `limit` bytes.
-  package static func read(_ path: String, atMost limit: Int) throws(ImageError) -> [UInt8] {
-    try InputFile(path: path).contents(atMost: limit, remedy: "is it a firmware table at all?")
-  }
+  private static let remedy = "is it a firmware table at all?"
 
-  /// The file, or, of a directory, the one file in it that begins with a signature.
+  /// The bytes of a table with a signature.
   ///
-  /// - Throws: ``ImageError`` also when the directory has none, or several.
+  /// A file may hold the table as it is or as text of a dump, alone or among others; a directory is
+  /// looked into; `-` is standard input. A file of something else is given as it is, for its reader to
+  /// complain.
+  ///
+  /// - Throws: ``ImageError`` when nothing can be read, when there are more bytes than `limit`, when a
+  ///   text or a directory has no such table, and when it has several.
   package static func read(
     _ path: String, signature: String, atMost limit: Int
   ) throws(ImageError) -> [UInt8] {
-    guard let names = directoryEntries(path) else { return try read(path, atMost: limit) }
+    guard let names = directoryEntries(path) else {
+      // An acpidump has every table of a machine, as text.
+      var stream = try ByteStream(path: path)
+      let bytes = try stream.contents(atMost: 64 << 20, remedy: remedy)
+      let table = try table(of: signature, in: bytes, name: stream.name)
+      guard table.count <= limit else {
+        throw ImageError(
+          file: stream.name, found: "has more than \(limit) bytes", remedy: remedy)
+      }
+      return table
+    }
     var found: [[UInt8]] = []
     for name in names.sorted() {
       // What cannot be read, or is too large, is another table.
-      guard let bytes = try? read("\(path)/\(name)", atMost: limit),
+      guard let file = try? InputFile(path: "\(path)/\(name)"),
+        let bytes = try? file.contents(atMost: limit, remedy: remedy),
         bytes.starts(with: signature.utf8), !found.contains(bytes)
       else { continue }
       found.append(bytes)
@@ -33,5 +46,87 @@ package enum FirmwareTableFile {
         remedy: "read it as root, or name a file")
     }
     return bytes
+  }
+
+  /// The table with a signature among the bytes of a file.
+  static func table(
+    of signature: String, in bytes: [UInt8], name: String
+  ) throws(ImageError) -> [UInt8] {
+    // Text first: acpidump's begins with the signature as well.
+    guard InputKind.isText(Array(bytes.prefix(InputKind.headByteCount))), !bytes.isEmpty else {
+      if bytes.starts(with: signature.utf8) { return bytes }
+      return tables(behindEachOther: bytes).first { $0.starts(with: signature.utf8) }.map {
+        Array($0)
+      }
+        ?? bytes
+    }
+    let dump = HexDumpText(bytes)
+    if let gap = dump.gap {
+      throw ImageError(
+        file: name, place: "line \(gap.line)",
+        found: "offset \(hexadecimal(gap.offset)) where \(hexadecimal(gap.expected)) should follow",
+        remedy: "the text is cut or damaged, copy it again")
+    }
+    var found: [[UInt8]] = []
+    for piece in dump.pieces
+    where piece.bytes.starts(with: signature.utf8) && !found.contains(piece.bytes) {
+      found.append(piece.bytes)
+    }
+    guard found.count <= 1 else {
+      throw ImageError(
+        file: name, found: "has \(found.count) different \(signature) tables",
+        remedy: "'acpixtract -s\(signature)' writes each to a file")
+    }
+    if let table = found.first { return table }
+    let others = dump.pieces.compactMap { signatureText($0.bytes) }
+    guard others.isEmpty else {
+      throw ImageError(
+        file: name, found: "has no \(signature) table, but \(others.joined(separator: ", "))",
+        remedy: "is it of another machine?")
+    }
+    throw textError(bytes, signature, name, hasDump: !dump.pieces.isEmpty)
+  }
+
+  /// Why a text has no table, and what makes one of it.
+  private static func textError(
+    _ bytes: [UInt8], _ signature: String, _ name: String, hasDump: Bool
+  ) -> ImageError {
+    if bytes.firstRange(of: Array("Signature : ".utf8)) != nil {
+      return ImageError(
+        file: name, found: "is a text of iasl without raw data",
+        remedy: "'iasl FILE' makes a binary table of it, FILE.aml; or "
+          + "'acpixtract -s\(signature)' takes it out of an acpidump")
+    }
+    return ImageError(
+      file: name,
+      found: hasDump
+        ? "is a text with bytes that are no firmware table"
+        : "is a text, and no dump of a firmware table",
+      remedy: "'xxd -r' makes bytes of a dump, 'acpixtract -s\(signature)' takes a table out of an "
+        + "acpidump; the table itself is /sys/firmware/acpi/tables/\(signature)")
+  }
+
+  /// Four capital letters or digits at the start of a table.
+  private static func signatureText(_ bytes: [UInt8]) -> String? {
+    let start = bytes.prefix(4)
+    let isSignature = start.allSatisfy {
+      UInt8(ascii: "A")...UInt8(ascii: "Z") ~= $0 || UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0
+    }
+    return start.count == 4 && isSignature ? String(decoding: start, as: UTF8.self) : nil
+  }
+
+  /// Tables of which each begins where the one before ends, by their lengths.
+  private static func tables(behindEachOther bytes: [UInt8]) -> [ArraySlice<UInt8>] {
+    var tables: [ArraySlice<UInt8>] = []
+    var start = 0
+    while bytes.count - start >= ACPI.TableHeader.byteCount,
+      signatureText(Array(bytes[start..<start + 4])) != nil
+    {
+      let length = (0..<4).reduce(0) { $0 | Int(bytes[start + 4 + $1]) << (8 * $1) }
+      guard length >= ACPI.TableHeader.byteCount else { break }
+      tables.append(bytes[start..<min(start + length, bytes.count)])
+      start += min(length, bytes.count - start)
+    }
+    return tables
   }
 }

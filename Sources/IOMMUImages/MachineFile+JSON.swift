@@ -397,7 +397,8 @@ extension MachineFile {
         firmware[key] = FirmwareTable(
           path: relative,
           bytes: try FirmwareTableFile.read(
-            Self.resolve(relative, beside: path), atMost: Self.firmwareLimit))
+            Self.resolve(relative, beside: path), signature: key.uppercased(),
+            atMost: Self.firmwareLimit))
       }
     }
   }

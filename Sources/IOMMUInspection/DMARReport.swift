@@ -54,27 +54,45 @@ package struct DMARReport: Sendable, Encodable {
   /// The manual's names of the flags that are set.
   package var flags: [String]
   package var structures: [Structure]
-  /// What firmware should not have written; empty for a good table.
+  /// What is worth knowing and no fault of the table.
+  package var notes: [String]
+  /// What firmware should not have written, and what could not be read; empty for a good table.
   package var violations: [String]
 
-  /// No rule of the manual is broken.
+  /// No rule of the manual is broken, and all was read.
   package var isWellFormed: Bool { violations.isEmpty }
 
   enum CodingKeys: String, CodingKey {
-    case name, specification, revision, checksum, flags, structures, violations
+    case name, specification, revision, checksum, flags, structures, notes, violations
     case byteCount = "bytes"
     case oemID = "oem_id"
     case oemTableID = "oem_table_id"
     case hostAddressWidth = "host_address_width"
   }
 
+  /// A table that is whole.
   package init(_ table: VTd.DMAR) {
     let bytes = table.bytes
-    byteCount = bytes.count
-    revision = Int(table.header.revision)
-    checksum = "0x" + hexadecimal(bytes[9], digits: 2)
-    oemID = Self.text(table.header.oemID)
-    oemTableID = Self.text(table.header.oemTableID)
+    self.init(
+      table, FirmwareTableHeading(table.header, byteCount: bytes.count, checksum: bytes[9]),
+      damage: [])
+  }
+
+  /// A table as far as it could be read.
+  package init(_ reading: VTd.DMAR.Reading) {
+    self.init(
+      reading.table,
+      FirmwareTableHeading(
+        reading.table.header, byteCount: reading.byteCount, checksum: reading.checksum),
+      damage: reading.damage.map { ["\($0)"] } ?? [])
+  }
+
+  private init(_ table: VTd.DMAR, _ heading: FirmwareTableHeading, damage: [String]) {
+    byteCount = heading.byteCount
+    revision = heading.revision
+    checksum = heading.checksum
+    oemID = heading.oemID
+    oemTableID = heading.oemTableID
     hostAddressWidth = table.platform.hostAddressWidth
     flags = [
       table.platform.remapsInterrupts ? "INTR_REMAP" : nil,
@@ -82,13 +100,8 @@ package struct DMARReport: Sendable, Encodable {
       table.platform.optsIntoDMAProtection ? "DMA_CTRL_PLATFORM_OPT_IN" : nil,
     ].compactMap { $0 }
     structures = table.placedStructures.map { Structure($0.structure, at: $0.offset) }
-    violations = table.findings.map(\.description)
-  }
-
-  /// An identifier without the padding at its end.
-  private static func text(_ bytes: [UInt8]) -> String {
-    let text = bytes.map { 0x20...0x7e ~= $0 ? String(UnicodeScalar($0)) : "." }.joined()
-    return text.withoutTrailingSpaces
+    notes = table.notes.map(\.description)
+    violations = table.findings.map(\.description) + damage
   }
 
   /// Writes the whole description: heading, a line per structure and scope, complaints.
@@ -109,8 +122,7 @@ package struct DMARReport: Sendable, Encodable {
         out.write("byte \(place)          \(scope.text)\n")
       }
     }
-    if !violations.isEmpty { out.write("\n") }
-    for violation in violations { out.write("\(violation)\n") }
+    writeRemarks(notes: notes, violations: violations, to: &out)
   }
 }
 

@@ -61,22 +61,272 @@ import Testing
     #expect(result.text.contains("unit at 0xfed90000"))
   }
 
-  @Test func `a complaint fails the command`() throws {
-    let file = TableFile(changing: [9: 0x2c, 8: 3])
+  @Test func `a later revision is a note and no complaint`() throws {
+    let file = TableFile(changing: [9: 0x2d, 8: 2])
     let result = try run(["dmar", file.path])
-    #expect(!result.isWellFormed)
-    #expect(result.text.hasSuffix("\nat byte 0x8: revision 3, and 1 is known\n"))
+    #expect(result.isWellFormed)
+    #expect(
+      result.text.hasSuffix(
+        "\nnote: at byte 0x8: revision 2; what revision 1 has is read, and what is newer is skipped\n"
+      ))
+    let json = try run(["dmar", file.path, "--format", "json"]).text
+    #expect(json.contains("\"notes\" : [\n    \"at byte 0x8: revision 2;"))
   }
 
-  @Test func `a file that is none is an error`() throws {
+  @Test func `a complaint fails the command`() throws {
+    let file = TableFile(changing: [9: 0x2f, 8: 0])
+    let result = try run(["dmar", file.path])
+    #expect(!result.isWellFormed)
+    #expect(result.text.hasSuffix("\nat byte 0x8: revision 0, and the first is 1\n"))
+  }
+
+  /// A unit, a unit whose second scope has an odd length, and what may have been meant to follow.
+  @Test func `what is good of a damaged table stands before the complaint`() throws {
+    let damaged = TemporaryDirectory()
+    let bytes: [UInt8] =
+      Array("DMAR".utf8) + [112, 0, 0, 0, 1, 0] + Array("EXAMPLVTDTABLE".utf8)
+      + [1, 0, 0, 0] + Array("TEST".utf8) + [1, 0, 0, 0, 0x26, 0]
+      + [UInt8](repeating: 0, count: 10)
+      + [0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0, 1, 8, 0, 0, 0, 0, 2, 0]
+      + [0, 0, 32, 0, 1, 0, 0, 0, 0, 0x10, 0xd9, 0xfe, 0, 0, 0, 0]
+      + [3, 8, 0, 0, 2, 0xf0, 0x1f, 0, 4, 9, 0, 0, 0, 0xf0, 0xf, 0]
+      + [UInt8](repeating: 0, count: 8)
+    let path = damaged.file("dmar.bin", bytes)
+    let result = try run(["dmar", path, "--ignore-checksum"])
+    #expect(!result.isWellFormed)
+    #expect(
+      result.text == """
+        DMAR  (Intel VT-d 8.1)
+        bytes     112, revision 1, checksum 0x00
+        made by   EXAMPL, VTDTABLE
+        platform  host addresses of 39 bits
+
+        byte  48  DRHD  24 bytes: unit at 0xfed90000, 4 KiB of registers, segment 0
+        byte  64          endpoint 00:02.0
+        byte  72  DRHD  24 bytes: unit at 0xfed91000, 4 KiB of registers, segment 0, all PCI devices that are listed nowhere else
+        byte  88          I/O APIC 2 at f0:1f.0
+
+        at byte 0x60: device scope with a length of 9 bytes, and it has 6 and 2 for each step of its path; the firmware or the copy is broken
+
+        """)
+    let json = try run(["dmar", path, "--ignore-checksum", "--format", "json"]).text
+    #expect(json.contains("\"at byte 0x60: device scope with a length of 9 bytes"))
+    let cut = damaged.file("cut.bin", Array(bytes.prefix(100)))
+    let short = try run(["dmar", cut])
+    #expect(!short.isWellFormed)
+    #expect(short.text.contains("byte  64          endpoint 00:02.0\n"))
+    #expect(
+      short.text.hasSuffix(
+        "\nat byte 0x4: a length of 112 bytes, and only 100 are there; the table is cut off, copy it "
+          + "again\n"))
+  }
+
+  /// One table in every form in which people have it, as those programs print it.
+  @Test(arguments: [
+    (
+      "acpidump",
+      """
+      APIC @ 0x0000000000000000
+          0000: 41 50 49 43 24 00 00 00 01 00 45 58 41 4D 50 4C  APIC$.....EXAMPL
+          0010: 54 41 42 4C 45 20 20 20 01 00 00 00 54 45 53 54  TABLE   ....TEST
+          0020: 01 00 00 00                                      ....
+
+      DMAR @ 0x0000000000000000
+          0000: 44 4D 41 52 40 00 00 00 01 2E 45 58 41 4D 50 4C  DMAR@.....EXAMPL
+          0010: 56 54 44 54 41 42 4C 45 01 00 00 00 54 45 53 54  VTDTABLE....TEST
+          0020: 01 00 00 00 26 00 00 00 00 00 00 00 00 00 00 00  ....&...........
+          0030: 00 00 10 00 01 00 00 00 00 00 D9 FE 00 00 00 00  ................
+
+      """
+    ),
+    (
+      "xxd",
+      """
+      00000000: 444d 4152 4000 0000 012e 4558 414d 504c  DMAR@.....EXAMPL
+      00000010: 5654 4454 4142 4c45 0100 0000 5445 5354  VTDTABLE....TEST
+      00000020: 0100 0000 2600 0000 0000 0000 0000 0000  ....&...........
+      00000030: 0000 1000 0100 0000 0000 d9fe 0000 0000  ................
+      """
+    ),
+    (
+      "hexdump -C, in a mail",
+      """
+      here it is:
+      > 00000000  44 4d 41 52 40 00 00 00  01 2e 45 58 41 4d 50 4c  |DMAR@.....EXAMPL|
+      > 00000010  56 54 44 54 41 42 4c 45  01 00 00 00 54 45 53 54  |VTDTABLE....TEST|
+      > 00000020  01 00 00 00 26 00 00 00  00 00 00 00 00 00 00 00  |....&...........|
+      > 00000030  00 00 10 00 01 00 00 00  00 00 d9 fe 00 00 00 00  |................|
+      > 00000040
+      """
+    ),
+    (
+      "hexdump",
+      """
+      0000000 4d44 5241 0040 0000 2e01 5845 4d41 4c50
+      0000010 5456 5444 4241 454c 0001 0000 4554 5453
+      0000020 0001 0000 0026 0000 0000 0000 0000 0000
+      0000030 0000 0010 0001 0000 0000 fed9 0000 0000
+      0000040
+      """
+    ),
+    (
+      "od -t x1",
+      """
+      0000000 44 4d 41 52 40 00 00 00 01 2e 45 58 41 4d 50 4c
+      0000020 56 54 44 54 41 42 4c 45 01 00 00 00 54 45 53 54
+      0000040 01 00 00 00 26 00 00 00 00 00 00 00 00 00 00 00
+      0000060 00 00 10 00 01 00 00 00 00 00 d9 fe 00 00 00 00
+      0000100
+      """
+    ),
+    (
+      "iasl -d",
+      """
+      /*
+       * Disassembly of dmar.dat
+       * Format: [HexOffset DecimalOffset ByteLength]  FieldName : FieldValue
+       */
+      [000h 0000   4]                    Signature : "DMAR"    [DMA Remapping table]
+      [004h 0004   4]                 Table Length : 00000040
+
+      Raw Table Data: Length 64 (0x40)
+
+          0000: 44 4D 41 52 40 00 00 00 01 2E 45 58 41 4D 50 4C  // DMAR@.....EXAMPL
+          0010: 56 54 44 54 41 42 4C 45 01 00 00 00 54 45 53 54  // VTDTABLE....TEST
+          0020: 01 00 00 00 26 00 00 00 00 00 00 00 00 00 00 00  // ....&...........
+          0030: 00 00 10 00 01 00 00 00 00 00 D9 FE 00 00 00 00  // ................
+      """
+    ),
+    (
+      "xxd -p",
+      """
+      444d415240000000012e4558414d504c5654445441424c4501000000544553540100
+      00002600000000000000000000000000100001000000 0000d9fe00000000
+      """
+    ),
+    (
+      "xxd -i",
+      """
+      unsigned char dmar[] = {
+        0x44, 0x4d, 0x41, 0x52, 0x40, 0x00, 0x00, 0x00, 0x01, 0x2e, 0x45, 0x58,
+        0x41, 0x4d, 0x50, 0x4c, 0x56, 0x54, 0x44, 0x54, 0x41, 0x42, 0x4c, 0x45,
+        0x01, 0x00, 0x00, 0x00, 0x54, 0x45, 0x53, 0x54, 0x01, 0x00, 0x00, 0x00,
+        0x26, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x10, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0xd9, 0xfe,
+        0x00, 0x00, 0x00, 0x00
+      };
+      """
+    ),
+  ])
+  func `a table is read from its text`(form: String, text: String) throws {
+    let directory = TemporaryDirectory()
+    let file = TableFile()
+    let whole = try run(["dmar", file.path])
+    #expect(try run(["dmar", directory.file("dmar.txt", text)]).text == whole.text, "\(form)")
+  }
+
+  @Test(arguments: [
+    (
+      "APIC @ 0x0\n    0000: 41 50 49 43 24 00 00 00 01 00 45 58 41 4D 50 4C  APIC$.....EXAMPL\n",
+      "has no DMAR table, but APIC"
+    ),
+    (
+      "[000h 0000   4]                    Signature : \"DMAR\"    [DMA Remapping table]\n",
+      "is a text of iasl without raw data; 'iasl FILE' makes a binary table of it"
+    ),
+    ("ACPI: DMAR 0x00000000BA82D000 0000A8 (v01 INTEL  EDK2)\n", "acpixtract -sDMAR"),
+    (
+      "00000000: 444d 4152 4000 0000 012e 4558 414d 504c\n"
+        + "00000020: 0100 0000 2600 0000 0000 0000 0000 0000\n",
+      "line 2: offset 0x20 where 0x10 should follow; the text is cut or damaged, copy it again"
+    ),
+  ])
+  func `a text without the table is refused with the way out`(text: String, found: String) {
+    let directory = TemporaryDirectory()
+    let error = #expect(throws: InputError.self) {
+      try run(["dmar", directory.file("dmar.txt", text)])
+    }
+    #expect(error?.text.contains(found) == true, "\(error?.text ?? "")")
+  }
+
+  @Test func `a table is read from standard input, and from a packed file`() {
+    let path = TableFile()
+    for line in [
+      "cat \(path.path) | iommu decode dmar -", "gzip -c \(path.path) | iommu decode dmar -",
+    ] {
+      let (status, output) = HelpTests.run(line)
+      #expect(status == 0)
+      #expect(output.contains("byte 48  DRHD  16 bytes: unit at 0xfed90000"))
+    }
+  }
+
+  @Test func `a directory is looked into, and what is no table is an error`() throws {
+    let file = TableFile()
+    let directory = file.path.split(separator: "/").dropLast().joined(separator: "/")
+    #expect(try run(["dmar", "/\(directory)"]).text == run(["dmar", file.path]).text)
     #expect(
       throws: InputError(
-        "/tmp: is a directory, not a regular file; copy its contents to a file and name that")
+        "/\(directory): has no file that begins with 'IVRS'; read it as root, or name a file")
     ) {
-      try run(["dmar", "/tmp"])
+      try run(["ivrs", "/\(directory)"])
     }
     #expect(throws: InputError("'dmar' takes the table's file, and 2 words were given")) {
       try run(["dmar", "a", "b"])
     }
   }
+
+  /// QEMU's of its machine `virt`, and one of a unit with a range, an I/O APIC and memory.
+  @Test func `tables of AMD-Vi and of Arm are taken apart`() throws {
+    let directory = TemporaryDirectory()
+    let ivrs = directory.file("ivrs.txt", Self.ivrs)
+    #expect(
+      try run(["ivrs", ivrs]).text == """
+        IVRS  (AMD IOMMU 5.2)
+        bytes     120, revision 2, checksum 0xca
+        made by   AMD, AmdTable
+        platform  physical addresses of 48 bits, virtual ones of 64, EFRSup
+
+        byte  48  IVHD 10h  40 bytes: unit 00:00.2 at 0xfd300000, capability at 0x40, segment 0, IotlbSup, Coherent, PPRSup, XTSup, NXSup, GTSup, IASup, GASup
+        byte  72    from 00:00.3
+        byte  76    to ff:1f.7
+        byte  80    I/O APIC 33 is 00:14.0
+        byte  88  IVMD 22h  32 bytes: memory 0x7e000000 to 0x7e0fffff, 1 MiB, of 03:00.0 to 03:1f.7, segment 0, Unity, IR, IW
+
+        """)
+    let json = try run(["ivrs", ivrs, "--format", "json"]).text
+    #expect(json.contains("\"iommu_base_address\" : \"0xfd300000\""))
+    #expect(json.contains("\"handle\" : \"0x21\""))
+    let iort = directory.file("iort.txt", Self.iort)
+    let result = try run(["iort", iort])
+    #expect(result.isWellFormed)
+    #expect(
+      result.text == """
+        IORT  (Arm DEN 0049)
+        bytes     236, revision 3, checksum 0x57
+        made by   BOCHS, BXPC
+        platform  3 nodes
+
+        byte  48  ITS group  24 bytes: ITS 0
+        byte  72  SMMUv3  88 bytes: SMMUv3 at 0x9050000, COHACC Override
+        byte 140    0x0 to 0xffff are 0x0 to 0xffff of the ITS group at byte 48
+        byte 160  root complex  76 bytes: PCI segment 0, CPM, DACS
+        byte 196    0x0 to 0xff are 0x0 to 0xff of the SMMUv3 at byte 72
+        byte 216    0x100 to 0xffff are 0x100 to 0xffff of the ITS group at byte 48
+
+        """)
+  }
+
+  static let ivrs = """
+    495652537800000002ca414d44202020416d645461626c6501000000414d44200100000041302000
+    000000000000000010b0280002004000000030fd00000000000000006f8f04800303000004ffff00
+    4800000021a00001220720000003ff0300000000000000000000007e000000000000100000000000
+    """
+  static let iort = """
+    494f5254ec0000000357424f43485320425850432020202001000000425850430100000003000000
+    30000000000000000018000100000000000000000000000001000000000000000458000401000000
+    0100000044000000000005090000000001000000000000000000000000000000000000006a000000
+    6b0000006d0000006c000000000000000000000000000000ffff0000000000003000000000000000
+    024c0003020000000200000024000000010000000000000300000000000000004000000000000000
+    ff00000000000000480000000000000000010000fffe0000000100003000000000000000
+    """
 }

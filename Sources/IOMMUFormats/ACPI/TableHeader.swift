@@ -86,13 +86,18 @@ extension ACPI {
       guard sum == 0 || ignoringChecksum else {
         throw .checksum(stated: bytes[9], right: bytes[9] &- sum)
       }
-      var header = TableHeader(revision: bytes[8], oemID: "", oemTableID: "", creatorID: "")
-      header.oemID = Array(bytes[10..<16])
-      header.oemTableID = Array(bytes[16..<24])
-      header.oemRevision = reader.integer(at: 24, as: UInt32.self)
-      header.creatorID = Array(bytes[28..<32])
-      header.creatorRevision = reader.integer(at: 32, as: UInt32.self)
-      return (header, length)
+      return (TableHeader(fieldsOf: bytes), length)
+    }
+
+    /// What 36 bytes say; nothing is checked.
+    init(fieldsOf bytes: [UInt8]) {
+      let reader = LittleEndianBytes(bytes)
+      revision = bytes[8]
+      oemID = Array(bytes[10..<16])
+      oemTableID = Array(bytes[16..<24])
+      oemRevision = reader.integer(at: 24, as: UInt32.self)
+      creatorID = Array(bytes[28..<32])
+      creatorRevision = reader.integer(at: 32, as: UInt32.self)
     }
 
     /// The whole table: this header, then `body`, with length and checksum as they must be.

@@ -5,6 +5,8 @@ import IOMMUTranslation
 public struct FaultContext: Sendable {
   /// Firmware's table of VT-d units.
   public var firmware: VTd.DMAR?
+  /// Firmware's table of AMD-Vi units.
+  public var ivrs: AMDVi.IVRS?
   /// What lies where in physical memory.
   public var resources: ResourceMap?
   /// What a trace says of the numbers of faults.
@@ -17,6 +19,7 @@ public struct FaultContext: Sendable {
   public func complete(_ explanation: inout FaultExplanation) {
     let record = explanation.fault.record
     if let firmware { explanation.hints += firmware.hints(on: record) }
+    if let ivrs { explanation.hints += ivrs.hints(on: record) }
     if let resources {
       // The kernel's list knows more than a machine's ranges of RAM.
       explanation.hints.removeAll { $0.hasPrefix(FaultExplanation.isRAM) }

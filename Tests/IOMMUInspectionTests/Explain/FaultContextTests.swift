@@ -206,4 +206,48 @@ import Testing
     #expect(explanation.history.count == 6)
     #expect(explanation.history[4] == "mapped 0x1000, 8.999994 s before (line 7)")
   }
+
+  /// A unit 00:00.2 with 00:00.3 to ff:1f.7 behind it, I/O APIC 33 as 00:14.0, 03:00.0 also as the number
+  /// that 03:00.1 to 03:1f.7 send with, and memory of those.
+  static let ivrs: [UInt8] = {
+    let entries: [UInt8] =
+      [3, 3, 0, 0, 4, 0xff, 0xff, 0] + [0x48, 0, 0, 0, 0x21, 0xa0, 0, 1]
+      + [0x43, 1, 3, 0, 0, 0, 3, 0, 4, 0xff, 3, 0]
+    let unit: [UInt8] =
+      [0x10, 0, 52, 0, 2, 0, 0x40, 0, 0, 0, 0x30, 0xfd] + [UInt8](repeating: 0, count: 12)
+    let memory: [UInt8] =
+      [0x22, 7, 32, 0, 0, 3, 0xff, 3] + [UInt8](repeating: 0, count: 8)
+      + [0, 0, 0, 0x7e, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0]
+    return ACPI.TableHeader(
+      revision: 2, oemID: "EXAMPL", oemTableID: "TABLE", creatorID: "TEST"
+    ).table(signature: "IVRS", body: [UInt8](repeating: 0, count: 12) + unit + entries + memory)
+  }()
+
+  @Test(
+    arguments: [
+      (
+        "00:14.0", "0x1000",
+        ["firmware: 00:14.0 is I/O APIC 33, behind the unit 00:00.2 at 0xfd300000"]
+      ),
+      (
+        "03:00.0", "0x7e000040",
+        [
+          "firmware: requests of 03:00.1 to 03:1f.7 carry this number, behind the unit 00:00.2 at "
+            + "0xfd300000",
+          "the number lies in 0x7e000000..<0x7e100000, which firmware reserves for this device (IVMD): "
+            + "it has to stay mapped to itself",
+        ]
+      ),
+      ("05:00.0", "0x1000", ["firmware: 05:00.0 is behind the unit 00:00.2 at 0xfd300000"]),
+      ("00:00.0", "0x1000", ["firmware lists 00:00.0 behind no unit"]),
+    ] as [(String, String, [String])])
+  func `the table of AMD-Vi units says who a device is`(
+    device: String, iova: String, expected: [String]
+  ) throws {
+    let table = try AMDVi.IVRS(parsing: Self.ivrs)
+    let hints = try hints(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=\(device) domain=0x0001 address=\(iova) flags=0x0020]"
+    ) { $0.ivrs = table }
+    #expect(expected.allSatisfy(hints.contains), "\(hints)")
+  }
 }

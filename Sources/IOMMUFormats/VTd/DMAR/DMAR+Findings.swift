@@ -1,13 +1,6 @@
 extension VTd.DMAR {
   /// Something that the manual does not allow in a table that can be read all the same.
-  public struct Finding: Sendable, Hashable, CustomStringConvertible {
-    /// Bytes from the table's start.
-    public var offset: Int
-    /// What is wrong, in a sentence.
-    public var text: String
-
-    public var description: String { "at byte \(hexadecimal(offset)): \(text)" }
-  }
+  public typealias Finding = ACPI.Finding
 
   /// What firmware should not have written, in the order of the table; empty for a good one.
   ///
@@ -72,10 +65,16 @@ extension VTd.DMAR {
       })
   }
 
+  /// The last revision that the manual has.
+  public static let knownRevision: UInt8 = 1
+
+  /// What is worth knowing of a table and no fault of it.
+  public var notes: [Finding] { header.notes(knownRevision: Self.knownRevision) }
+
   private var headerFindings: [Finding] {
     var findings: [Finding] = []
-    if header.revision != 1 {
-      findings.append(Finding(offset: 8, text: "revision \(header.revision), and 1 is known"))
+    if header.revision == 0 {
+      findings.append(Finding(offset: 8, text: "revision 0, and the first is 1"))
     }
     if platform.optsOutOfX2APIC, !platform.remapsInterrupts {
       findings.append(Finding(offset: 37, text: "X2APIC_OPT_OUT without INTR_REMAP"))

@@ -57,30 +57,68 @@ extension VTd.DMAR {
   /// should not have written. Bytes after the table's stated length are not looked at.
   ///
   /// - Parameters:
-  ///   - bytes: The table from its signature on.
   ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
   /// - Throws: ``ParsingError`` with the offset of the first byte that makes no sense.
   /// - Complexity: O(bytes).
   public init(parsing bytes: [UInt8], ignoringChecksum: Bool = false) throws(ParsingError) {
-    let byteCount: Int
-    do {
-      (header, byteCount) = try ACPI.TableHeader.parse(
-        bytes, signature: Self.signature, ignoringChecksum: ignoringChecksum)
-    } catch {
-      throw .table(error)
-    }
-    guard byteCount >= Self.headerByteCount else { throw .headerCutOff(byteCount: byteCount) }
-    let reader = LittleEndianBytes(bytes)
-    platform = Platform(
-      rawValue: reader.integer(at: Self.platformOffset, as: UInt64.self))
-    reserved = reader.integer(at: 44, as: UInt32.self)
-    structures = []
-    var offset = Self.headerByteCount
-    while offset < byteCount {
-      let structure = try StructureReader(reader, at: offset, end: byteCount)
-      structures.append(try structure.structure())
-      // At least four: so the loop ends.
-      offset += structure.byteCount
+    let reading = try Reading(bytes, ignoringChecksum: ignoringChecksum)
+    if let damage = reading.damage { throw damage }
+    self = reading.table
+  }
+
+  /// A table as far as its bytes make sense, and what ends it.
+  public struct Reading: Sendable {
+    /// What was read before the ``damage``: the structures, and of a damaged one the scopes.
+    public let table: VTd.DMAR
+    /// The first bytes that make no sense; `nil` for a table that is whole.
+    public let damage: ParsingError?
+    /// Bytes that the header states.
+    public let byteCount: Int
+    /// The header's checksum.
+    public let checksum: UInt8
+
+    /// Reads what can be read.
+    ///
+    /// - Parameters:
+    ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
+    /// - Throws: ``ParsingError`` when not even the header can be read.
+    /// - Complexity: O(bytes).
+    public init(_ bytes: [UInt8], ignoringChecksum: Bool = false) throws(ParsingError) {
+      let extent: ACPI.TableExtent
+      do {
+        extent = try ACPI.TableExtent(
+          bytes, signature: VTd.DMAR.signature, ignoringChecksum: ignoringChecksum)
+      } catch {
+        throw .table(error)
+      }
+      guard extent.end >= VTd.DMAR.headerByteCount else {
+        throw extent.cut.map { .table($0) } ?? .headerCutOff(byteCount: extent.end)
+      }
+      byteCount = extent.statedByteCount
+      checksum = extent.checksum
+      let reader = LittleEndianBytes(bytes)
+      var table = VTd.DMAR(
+        header: extent.header,
+        platform: Platform(
+          rawValue: reader.integer(at: VTd.DMAR.platformOffset, as: UInt64.self)),
+        structures: [])
+      table.reserved = reader.integer(at: 44, as: UInt32.self)
+      var damage: ParsingError?
+      var offset = VTd.DMAR.headerByteCount
+      do throws(ParsingError) {
+        while offset < extent.end, damage == nil {
+          var structure = try StructureReader(
+            reader, at: offset, end: extent.end, statedEnd: extent.statedByteCount)
+          table.structures.append(try structure.structure())
+          damage = structure.damage
+          // At least four: so the loop ends.
+          offset += structure.byteCount
+        }
+      } catch {
+        damage = error
+      }
+      self.table = table
+      self.damage = damage ?? extent.cut.map { .table($0) }
     }
   }
 }
@@ -93,12 +131,23 @@ private struct StructureReader {
   let offset: Int
   let type: VTd.DMAR.StructureType
   let byteCount: Int
+  /// What is wrong with its scopes.
+  private(set) var damage: ParsingError?
 
-  init(_ reader: LittleEndianBytes, at offset: Int, end: Int) throws(ParsingError) {
+  /// - Parameters:
+  ///   - end: Where the bytes end.
+  ///   - statedEnd: Where the table should end.
+  init(
+    _ reader: LittleEndianBytes, at offset: Int, end: Int, statedEnd: Int
+  ) throws(ParsingError) {
     self.reader = reader
     self.offset = offset
-    let left = end - offset
-    guard left >= 4 else { throw .structureCutOff(offset: offset, byteCount: left) }
+    let cut = ParsingError.table(
+      .length(stated: UInt32(statedEnd), available: end))
+    let left = statedEnd - offset
+    guard end - offset >= 4 else {
+      throw end < statedEnd ? cut : .structureCutOff(offset: offset, byteCount: left)
+    }
     type = VTd.DMAR.StructureType(rawValue: reader.integer(at: offset, as: UInt16.self))
     byteCount = Int(reader.integer(at: offset + 2, as: UInt16.self))
     let least =
@@ -115,13 +164,15 @@ private struct StructureReader {
     guard byteCount <= left else {
       throw .structureTooLong(offset: offset, type, stated: byteCount, left: left)
     }
+    guard byteCount <= end - offset else { throw cut }
   }
 
   private func address(at place: Int) -> PhysicalAddress {
     PhysicalAddress(reader.integer(at: offset + place, as: UInt64.self))
   }
 
-  func structure() throws(ParsingError) -> VTd.DMAR.Structure {
+  /// The structure, with its scopes up to the first that makes no sense.
+  mutating func structure() throws(ParsingError) -> VTd.DMAR.Structure {
     guard type.rawValue <= VTd.DMAR.StructureType.integratedProperties.rawValue else {
       return .unknown(
         .init(type: type, body: Array(reader.bytes[(offset + 4)..<(offset + byteCount)])))
@@ -133,14 +184,14 @@ private struct StructureReader {
     switch type {
     case .hardwareUnit:
       return .hardwareUnit(
-        .init(header: header, base: address(at: 8), scopes: try scopes(from: 16)))
+        .init(header: header, base: address(at: 8), scopes: scopes(from: 16)))
     case .reservedMemory:
       return .reservedMemory(
         .init(
-          header: header, base: address(at: 8), limit: address(at: 16), scopes: try scopes(from: 24)
+          header: header, base: address(at: 8), limit: address(at: 16), scopes: scopes(from: 24)
         ))
     case .rootPortATS:
-      return .rootPortATS(.init(header: header, scopes: try scopes(from: 8)))
+      return .rootPortATS(.init(header: header, scopes: scopes(from: 8)))
     case .hardwareAffinity:
       guard byteCount == 20 else {
         throw .structureLength(offset: offset, type, stated: byteCount, expected: 20)
@@ -153,23 +204,32 @@ private struct StructureReader {
       return .namespaceDevice(
         .init(header: header, nameBytes: Array(reader.bytes[(offset + 8)..<(offset + byteCount)])))
     case .integratedATC:
-      return .integratedATC(.init(header: header, scopes: try scopes(from: 8)))
+      return .integratedATC(.init(header: header, scopes: scopes(from: 8)))
     default:
-      return .integratedProperties(.init(header: header, scopes: try scopes(from: 8)))
+      return .integratedProperties(.init(header: header, scopes: scopes(from: 8)))
     }
   }
 
   /// The device scopes that fill the structure from byte `start` on.
-  private func scopes(from start: Int) throws(ParsingError) -> [VTd.DMAR.DeviceScope] {
+  private mutating func scopes(from start: Int) -> [VTd.DMAR.DeviceScope] {
     var scopes: [VTd.DMAR.DeviceScope] = []
     var place = offset + start
     let end = offset + byteCount
     while place < end {
       let left = end - place
-      guard left >= 8 else { throw .scopeCutOff(offset: place, byteCount: left) }
+      guard left >= 8 else {
+        damage = .scopeCutOff(offset: place, byteCount: left)
+        break
+      }
       let length = Int(reader.bytes[place + 1])
-      guard length >= 8, length % 2 == 0 else { throw .scopeLength(offset: place, stated: length) }
-      guard length <= left else { throw .scopeTooLong(offset: place, stated: length, left: left) }
+      guard length >= 8, length % 2 == 0 else {
+        damage = .scopeLength(offset: place, stated: length)
+        break
+      }
+      guard length <= left else {
+        damage = .scopeTooLong(offset: place, stated: length, left: left)
+        break
+      }
       scopes.append(
         VTd.DMAR.DeviceScope(
           header: .init(rawValue: reader.integer(at: place, as: UInt64.self)),

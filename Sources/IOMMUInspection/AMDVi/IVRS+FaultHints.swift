@@ -1,0 +1,102 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+// What firmware's table of AMD-Vi units says of a device and of a number.
+
+extension AMDVi.IVRS {
+  /// What the table says of a fault: who its device is, which unit it is behind, and whether its number
+  /// is memory that has to stay mapped.
+  func hints(on record: FaultRecord) -> [String] {
+    guard let device = record.device else { return [] }
+    return hints(on: device) + (record.iova.map { hints(on: $0, of: device) } ?? [])
+  }
+
+  /// Devices that entries of a unit name together: one, or a range.
+  private struct Span {
+    var devices: ClosedRange<UInt16>
+    /// Whose number their requests carry.
+    var source: Requester?
+
+    var text: String {
+      let first = Requester(rawValue: devices.lowerBound)
+      return devices.count == 1
+        ? "\(first)" : "\(first) to \(Requester(rawValue: devices.upperBound))"
+    }
+  }
+
+  private func spans(of block: Block) -> [Span] {
+    var spans: [Span] = []
+    var start: DeviceEntry?
+    for entry in block.entries {
+      let number = entry.deviceID.rawValue
+      switch entry.type {
+      case .all: spans.append(Span(devices: 0...0xffff))
+      case .select, .extendedSelect: spans.append(Span(devices: number...number))
+      case .aliasSelect: spans.append(Span(devices: number...number, source: entry.sourceID))
+      case .rangeStart, .aliasRangeStart, .extendedRangeStart: start = entry
+      case .rangeEnd:
+        if let first = start, first.deviceID.rawValue <= number {
+          spans.append(
+            Span(
+              devices: first.deviceID.rawValue...number,
+              source: first.type.isAlias ? first.sourceID : nil))
+        }
+        start = nil
+      default: break
+      }
+    }
+    return spans
+  }
+
+  private func hints(on device: PCI.Function) -> [String] {
+    let blocks = units.filter { UInt32($0.segment) == device.segment }
+    guard !blocks.isEmpty else {
+      return ["firmware lists no unit for PCI segment \(hexadecimal(device.segment))"]
+    }
+    var hints: [String] = []
+    for block in blocks {
+      let unit = "the unit \(block.deviceID) at \(block.base)"
+      for entry in block.entries where entry.deviceID == device.requester {
+        switch entry.type {
+        case .special:
+          let what = entry.variety == 2 ? ", a timer" : ""
+          hints.append("firmware: \(device) is \(entry.specialName)\(what), behind \(unit)")
+        case .acpiDevice: hints.append("firmware: \(device) is \(entry.acpiName), behind \(unit)")
+        default: break
+        }
+      }
+      let spans = spans(of: block)
+      let carried = spans.filter { $0.source == device.requester }
+      if !carried.isEmpty {
+        hints.append(
+          "firmware: requests of \(listText(carried.prefix(4).map(\.text))) carry this number, behind "
+            + unit)
+      }
+      if hints.isEmpty, spans.contains(where: { $0.devices.contains(device.requester.rawValue) }) {
+        hints.append("firmware: \(device) is behind \(unit)")
+      }
+    }
+    return hints.isEmpty ? ["firmware lists \(device) behind no unit"] : hints
+  }
+
+  private func hints(on iova: IOVA, of device: PCI.Function) -> [String] {
+    blocks.compactMap { block in
+      guard block.type.isMemory, UInt32(block.segment) == device.segment,
+        let memory = block.memory, memory.contains(PhysicalAddress(iova.rawValue))
+      else { return nil }
+      let number = device.requester.rawValue
+      let isOwn =
+        switch block.type {
+        case .memoryOfAll: true
+        case .memoryOfOne: block.deviceID.rawValue == number
+        default: block.deviceID.rawValue <= number && number <= block.lastDeviceID.rawValue
+        }
+      let whose = isOwn ? "this device" : "others"
+      return "the number lies in \(memory.text), which firmware reserves for \(whose) (IVMD)"
+        + (isOwn
+          ? block.isExclusion
+            ? ": it is excluded from translation" : ": it has to stay mapped to itself"
+          : "")
+    }
+  }
+}
