@@ -14,7 +14,7 @@ package struct FaultKnowledge: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "The IVRS table, likewise: that of AMD-Vi.", valueName: "file"))
+      "The IVRS table, likewise: that of AMD-Vi.", valueName: "file"), completion: .file())
   package var ivrs: String?
 
   @Option(
