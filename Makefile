@@ -16,7 +16,6 @@ run: build
 # With the Swift and C++ runtimes inside where the machine has them as archives: the tool then runs where
 # there is nothing but libc. The toolchain's own linker says nothing of what Foundation calls.
 build:
-	@mkdir -p .build/archives
 	@$(SWIFT) build --configuration release --product iommu $(call static_runtime)
 static_runtime = $(shell swift=$$($(SWIFT) -print-target-info \
     | sed -n 's/.*"runtimeResourcePath": "\(.*\)".*/\1/p'); \
@@ -25,7 +24,7 @@ static_runtime = $(shell swift=$$($(SWIFT) -print-target-info \
     echo --static-swift-stdlib; \
     [ ! -x "$$swift/../../bin/ld.lld" ] || echo -Xswiftc -use-ld=lld; \
     if [ -f "$$cplusplus" ]; then \
-      ln -sf "$$cplusplus" .build/archives; \
+      mkdir -p .build/archives && ln -sf "$$cplusplus" .build/archives/libstdc++.a; \
       echo -Xlinker -L$(CURDIR)/.build/archives -Xswiftc -Xclang-linker -Xswiftc -static-libgcc; \
     fi; \
   fi)
