@@ -3,6 +3,9 @@
 
 Each image is cut to the pages of a few tables and converted by `iommu image convert`.
 """
+import bz2
+import gzip
+import lzma
 import json
 import os
 import random
@@ -192,6 +195,15 @@ save("dmar", "iort", bytes.fromhex(
     "01000000000000000000000000000000000000006a0000006b0000006d0000006c000000000000000000000000000000"
     "ffff0000000000003000000000000000024c000302000000020000002400000001000000000000030000000000000000"
     "4000000000000000ff00000000000000480000000000000000010000fffe0000000100003000000000000000"))
+save("dmar", "text", b"""DMAR @ 0x0
+    0000: 44 4D 41 52 24 00 00 00 01 00 46 55 5A 5A 45 44  DMAR$.....FUZZED
+    0010: 54 41 42 4C 45 20 20 20 01 00 00 00 46 55 5A 5A  TABLE   ....FUZZ
+    0020: 01 00 00 00                                      ....
+> 00000000  41 50 49 43 24 00 00 00  01 00 46 55 5a 5a 45 44  |APIC$.....FUZZED|
+*
+0000040 5a46
+{ 0x44, 0x4d }
+""")
 save("dmar", "one-unit", dmar(structure(0, struct.pack("<BBHQ", 1, 0, 0, 0xfed90000))))
 
 save("log", "vtd", b"""DMAR: [DMA Write] Request device [00:03.0] fault addr 7f000000
@@ -213,6 +225,26 @@ kinds = {}
 for line in qemu:
     kinds.setdefault(line.split(b":")[1].split(b" ")[0], []).append(line)
 save("trace", "qemu", b"\x1d" + b"\n".join(line for lines in kinds.values() for line in lines[:4]) + b"\n")
+tracers = b"""# entries-in-buffer/entries-written: 2/12   #P:2
+version = 6
+CPU:1 [LOST 1234 EVENTS]
+CPU:7 [20 EVENTS DROPPED]
+   dd  2312 [001] 12345.678901:   iommu:map: IOMMU: iova=0xfff36000 - 0xfff37000 paddr=0x5000 size=4096
+   dd  2312 [001] 12345.678904: PERF_RECORD_LOST lost 17
+   dd-2312  [001] 12345.678910: dma_map_phys:         fe800000.usb dir=TO_DEVICE dma_addr=ffffffffffffffff size=64 attrs=
+   dd-2312  [001] ..... 1.2: dma_alloc: 0000:01:00.0 dma_addr=1000 size=64 virt_addr=(null) flags=GFP_KERNEL attrs=
+   dd-2312  [001] ..... 1.3: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE [TRUNCATED] dma_addrs={0x1000} sizes={0x40} attrs=
+"""
+save("trace", "tracers", b"\x03" + tracers)
+for name, packed in (("gzip", gzip.compress(tracers, mtime=0)), ("xz", lzma.compress(tracers)), ("bzip2", bz2.compress(tracers))):
+    save("trace", name, b"\x03" + packed)
+save("trace", "pasid", b"""\x03char device redirected
+7@1.1:vtd_reg_dmar_root addr 0x1000 scalable 1
+7@1.2:vtd_iotlb_page_update IOTLB page update sid 0x18 iova 0x1000 slpte 0x5003 domain 0x1
+vtd_dmar_translate dev 00:03.00 iova 0x1000 -> gpa 0x5000 mask 0xfff
+vtd_inv_desc_iotlb_pasid_pages iotlb invalidate domain 0x1 addr 0x1000 mask 0x0 pasid 0x5
+vtd_inv_desc_iotlb_pasid iotlb invalidate domain 0x1 pasid 0x5
+""")
 save("trace", "ftrace", b"\x92" + b"""  kworker/0:1-12 [000] d..1. 3.141: map: IOMMU: iova=0x00000000fffff000 - 0x0000000100000000 paddr=0x1000 size=4096
   nvme-7 [001] ..... 3.2: dma_map_page: nvme 0000:01:00.0 dir=TO_DEVICE dma_addr=fffff000 size=512 phys_addr=1000 attrs=
   nvme-7 [001] ..... 3.3: dma_map_sg: nvme 0000:01:00.0 dir=FROM_DEVICE dma_addrs={0xff000000,0xff001000} sizes={4096,512} attrs=

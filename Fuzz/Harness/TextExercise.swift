@@ -12,6 +12,13 @@ import IOMMUTranslation
 enum DMARExercise {
   static func run(_ bytes: [UInt8]) {
     _ = try? VTd.DMAR(parsing: bytes)
+    do {
+      let table = try FirmwareTableFile.table(of: "DMAR", in: bytes, name: "fuzz")
+      require(
+        table == bytes || table.starts(with: "DMAR".utf8), "what a text has is the table asked for")
+    } catch {
+      require(!"\(error)".isEmpty, "an error says what")
+    }
     guard bytes.count >= 8 else { return }
     if let report = (try? AMDVi.IVRS(parsing: bytes, ignoringChecksum: true))
       .map({ FirmwareTableReport($0) })

@@ -48,8 +48,10 @@ package enum FirmwareTableFile {
     return bytes
   }
 
-  /// The table with a signature among the bytes of a file.
-  static func table(
+  /// The table with a signature among the bytes of a file; bytes that are something else as they are.
+  ///
+  /// - Throws: ``ImageError`` for a text without the table, with several, or with a part missing.
+  package static func table(
     of signature: String, in bytes: [UInt8], name: String
   ) throws(ImageError) -> [UInt8] {
     // Text first: acpidump's begins with the signature as well.

@@ -100,6 +100,22 @@ import Testing
     }
   }
 
+  /// The cache tells 131,072 sources apart; a trace with more is refused, as those beyond would be one.
+  @Test func `so many devices are of no machine`() throws {
+    let trace = (0...131_072).map { number in
+      let segment = String(number >> 13, radix: 16)
+      let bus = String(number >> 5 & 0xff, radix: 16)
+      let device = String(number & 0x1f, radix: 16)
+      return "\(segment):\(bus):\(device).0,0x1000,64,r\n"
+    }.joined()
+    try Self.withFiles(["trace.csv": trace]) { directory in
+      let error = #expect(throws: InputError.self) { try Self.run(["\(directory)/trace.csv"]) }
+      #expect(
+        error?.text.hasSuffix("more than 131,072 devices and domains; is it of one machine?")
+          == true)
+    }
+  }
+
   @Test func `a bad line is named, or passed over and counted`() throws {
     let bad = Self.trace + "00:03.0,nowhere,64,r\n"
     try Self.withFiles(["trace.csv": bad]) { directory in

@@ -164,7 +164,7 @@ extension AMDVi {
       (
         "an interrupt that firmware or an earlier kernel set up, or a driver that is gone; often the "
           + "I/O APIC or the HPET, whose numbers firmware's IVRS table has",
-        "which device has this number (lspci -vt), and /proc/interrupts"
+        "which device has this number (lspci -vt, --ivrs), and /proc/interrupts"
       )
     case .pageFault where hasFlags && event.isPresent && !event.lacksPermission:
       (
