@@ -48,7 +48,15 @@ var tableNames: String {
 
 /// A device.
 @Sendable func device(_ text: String) throws -> PCI.Function {
-  try reading(text) { try Notation.device($0) }
+  try reading(text) { text in
+    do {
+      return try Notation.device(text)
+    } catch {
+      // No requester's number is as large.
+      guard let number = Notation.hexadecimal(utf8: text.utf8), number > 0xffff else { throw error }
+      throw NotationError("this is an address; a device, such as 00:1f.2, comes before it")
+    }
+  }
 }
 
 /// A time.

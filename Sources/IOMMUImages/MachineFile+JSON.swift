@@ -172,6 +172,7 @@ struct Document {
     /// By the keys that the kind has.
     var values: [String: Value]
     var registers: [String: Number]
+    var slips: [String] = []
   }
 
   var version: Number
@@ -183,6 +184,8 @@ struct Document {
   var crashKernel: [[Number]]?
   /// By the keys that tables of firmware have.
   var firmware: [String: Firmware]
+  /// Keys that are not known and look like ones that are.
+  var slips: [String] = []
 
   /// A table of firmware: `"DMAR"`, the path of a file, or `{"bytes": "444d4152…"}`.
   enum Firmware {
@@ -225,6 +228,23 @@ extension Document: Codable {
     firmware = [:]
     for key in UnitRecords.firmwareKeys {
       firmware[key] = try container.decodeIfPresent(Firmware.self, forKey: Key(key))
+    }
+    let keys: [Key] = [.version, .name, .image, .images, .units, .ram, .crashKernel]
+    slips =
+      Self.slips(in: container, of: keys.map(\.stringValue) + UnitRecords.firmwareKeys)
+      + units.flatMap(\.slips)
+  }
+
+  /// Keys of an object that are not known, where one that is known and not there looks like it.
+  fileprivate static func slips(
+    in container: KeyedDecodingContainer<Key>, of known: [String]
+  ) -> [String] {
+    let present = container.allKeys.map(\.stringValue)
+    let lacking = known.filter { !present.contains($0) }
+    return present.filter { !known.contains($0) }.sorted().compactMap { name in
+      guard let meant = likelyName(for: name, among: lacking) else { return nil }
+      let place = jsonPath(container.codingPath + [Key(name)]) ?? name
+      return "\(place): not a key that is known, and passed over; did you mean \"\(meant)\"?"
     }
   }
 
@@ -384,6 +404,7 @@ extension MachineFile {
       path: path, name: document.name ?? path,
       images: (document.image.map { [$0] } ?? []) + (document.images ?? []), units: units,
       ram: ram.sorted { $0.lowerBound < $1.lowerBound }, crashKernel: crash)
+    slips = document.slips
     try checkCrashKernel()
     for (key, table) in document.firmware {
       switch table {
@@ -508,6 +529,8 @@ extension Document.Unit: Codable {
         }
     }
     registers = try container.decode([String: Number].self, forKey: .registers)
+    let keys = UnitRecords.format(of: kind)?.keys.map(\.name) ?? []
+    slips = Document.slips(in: container, of: ["kind", "registers"] + keys)
   }
 
   func encode(to encoder: any Encoder) throws {

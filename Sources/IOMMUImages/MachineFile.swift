@@ -4,7 +4,8 @@ import IOMMUTranslation
 /// A machine file: what a dump cannot say, as JSON that people and programs write.
 ///
 /// Which units the machine has, what their registers hold, where RAM and the crash kernel are. A
-/// register that is not listed is unknown, not zero. Keys that are not known are ignored.
+/// register that is not listed is unknown, not zero. Keys that are not known are
+/// ignored; one that looks like a key that is known, and that the file lacks, is told.
 ///
 /// ```json
 /// {"version": 1, "name": "deb48", "images": ["tables.elf"],
@@ -30,6 +31,8 @@ public struct MachineFile: Sendable, Hashable {
   public var ram: [Range<PhysicalAddress>]
   /// Half-open, multiples of 4 KiB; empty when there is no crash kernel.
   public var crashKernel: [Range<PhysicalAddress>]
+  /// Keys that are not known and look like ones that are, each as a sentence.
+  var slips: [String] = []
   /// What firmware says of units, by the keys that tables of firmware have.
   var firmware: [String: FirmwareTable] = [:]
 
@@ -63,12 +66,13 @@ public struct MachineFile: Sendable, Hashable {
 
   /// What is strange about the machine and no error.
   public var warnings: [String] {
-    UnitRecords.all.flatMap { format in
-      format.warnings(
-        about: units.enumerated().filter { format.kinds.contains($0.element.kind) }
-          .map { ($0.offset, $0.element) },
-        firmware: format.firmwareKey.flatMap { firmware[$0] })
-    }
+    slips.map { "\(path): \($0)" }
+      + UnitRecords.all.flatMap { format in
+        format.warnings(
+          about: units.enumerated().filter { format.kinds.contains($0.element.kind) }
+            .map { ($0.offset, $0.element) },
+          firmware: format.firmwareKey.flatMap { firmware[$0] })
+      }
   }
 
   /// A translation unit as the file describes it: what it is, where it is, and its registers.

@@ -69,27 +69,10 @@ public enum DecodeError: Error, Equatable, CustomStringConvertible {
 
   /// The three names of kinds that take the fewest changes to become `text`, or their aliases do.
   private static func names(nearestTo text: String) -> [String] {
-    // A name is short; whatever follows in a text without end makes no difference.
-    let text = Array(text.utf8.prefix(40))
     let distances = EntryCatalog.all.map { kind in
-      ([kind.name] + kind.aliases).map { changes(from: text, to: Array($0.utf8)) }.min() ?? 0
+      ([kind.name] + kind.aliases).map { editDistance(text, $0) }.min() ?? 0
     }
     let nearest = distances.indices.sorted { (distances[$0], $0) < (distances[$1], $1) }
     return nearest.prefix(3).map { EntryCatalog.all[$0].name }
-  }
-
-  /// Bytes that have to be put in, taken out or replaced.
-  private static func changes(from first: [UInt8], to second: [UInt8]) -> Int {
-    var row = Array(0...second.count)
-    for (index, byte) in first.enumerated() {
-      var diagonal = row[0]
-      row[0] = index + 1
-      for (column, other) in second.enumerated() {
-        let replaced = diagonal + (byte == other ? 0 : 1)
-        diagonal = row[column + 1]
-        row[column + 1] = min(replaced, diagonal + 1, row[column] + 1)
-      }
-    }
-    return row[second.count]
   }
 }

@@ -73,8 +73,13 @@ import Testing
     ("find IMAGE --measure --all", "--measure lists no candidates"),
     ("find IMAGE --measure --crash-kernel 160M@336M", "--measure lists no candidates"),
     ("hexdump IMAGE --annotate --quadwords --format json", "leave --quadwords out"),
-    ("walk IMAGE ffefd000 00:03.0", "a requester's number alone has 0x in front"),
-    ("walk IMAGE 0xffefd000 00:03.0", "a requester's number has 16 bits"),
+    (
+      "walk IMAGE ffefd000 00:03.0",
+      "this is an address; a device, such as 00:1f.2, comes before it"
+    ),
+    (
+      "walk IMAGE 0xffefd000 00:03.0", "this is an address; a device, such as 00:1f.2, comes before"
+    ),
     ("decode ss-pte 1 --host-address-width 99", "a whole number from 32 to 52 is expected"),
   ]
 

@@ -40,16 +40,6 @@ import Testing
     try Tool.refuseUnknownCommands(in: line.split(separator: " ").map(String.init))
   }
 
-  @Test(arguments: [
-    ("find", "find", 0), ("fnd", "find", 1), ("wlak", "walk", 1), ("", "who", 3),
-    ("diff", "find", 3),
-    ("kitten", "sitting", 3),
-  ])
-  func `a slip of the finger is one step`(first: String, second: String, distance: Int) {
-    #expect(Tool.editDistance(first, second) == distance)
-    #expect(Tool.editDistance(second, first) == distance)
-  }
-
   @Test(.enabled(if: Command.path != nil))
   func `the tool itself refuses with status 64`() throws {
     let command = try Command.run(["fnd", "dump"])

@@ -186,6 +186,28 @@ import Testing
       message("\"units\": [], \(ram), \"crash_kernel\": \(json)").hasPrefix("m.json: \(expected)"))
   }
 
+  @Test func `a misspelt key is told, and one of somebody's own is not`() throws {
+    let path = scratch.file(
+      "slips.json",
+      """
+      {"version": 1, "note": "ours", "Ram": [], "crashkernel": [["0x0", "0x1000"]],
+       "units": [{"kind": "intel-vtd", "base": "0xfed90000", "host_adress_width": 39,
+                  "registers": {"0x020": "0x6a04000"}}]}
+      """)
+    #expect(
+      try MachineFile(path: path).warnings.prefix(3) == [
+        "\(path): [\"Ram\"]: not a key that is known, and passed over; did you mean \"ram\"?",
+        "\(path): crashkernel: not a key that is known, and passed over; did you mean \"crash_kernel\"?",
+        "\(path): units[0].host_adress_width: not a key that is known, and passed over; did you mean "
+          + "\"host_address_width\"?",
+      ])
+    // Beside the key that is known a like one is somebody's own.
+    let both = scratch.file(
+      "both.json",
+      #"{"version": 1, "units": [], "crash_kernel": [], "crashkernel": "128M"}"#)
+    #expect(try MachineFile(path: both).warnings.isEmpty)
+  }
+
   @Test(arguments: [
     (
       #""units": [], "crash_kernel": ["0x2000000", "0xa000000"]"#,
