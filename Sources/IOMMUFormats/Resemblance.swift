@@ -22,11 +22,11 @@ package func editDistance(_ first: String, _ second: String) -> Int {
   return old[second.count]
 }
 
-/// The name that somebody meant who wrote `text`: one that is a letter or two away, whatever the case;
-/// `nil` when there is none.
+/// The name that somebody meant who wrote `text`: one that is a letter away, or two of a long one,
+/// whatever the case; `nil` when there is none.
 package func likelyName(for text: String, among names: [String]) -> String? {
   let text = text.lowercased()
   let distances = names.map { (name: $0, distance: editDistance(text, $0)) }
   guard let best = distances.min(by: { $0.distance < $1.distance }) else { return nil }
-  return best.distance <= (text.utf8.count < 4 ? 1 : 2) ? best.name : nil
+  return best.distance <= (text.utf8.count < 6 ? 1 : 2) ? best.name : nil
 }

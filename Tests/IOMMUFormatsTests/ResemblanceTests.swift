@@ -18,7 +18,8 @@ import Testing
 
   @Test(
     arguments: [
-      ("RAM", "ram"), ("crashkernel", "crash_kernel"), ("rm", "ram"), ("memory", nil), ("", nil),
+      ("RAM", "ram"), ("crashkernel", "crash_kernel"), ("rm", "ram"), ("memory", nil),
+      ("note", nil), ("", nil),
       ("x", nil),
     ] as [(String, String?)])
   func `a name is meant when it is near`(text: String, name: String?) {

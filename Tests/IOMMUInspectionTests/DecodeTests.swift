@@ -35,7 +35,7 @@ import Testing
 
   @Test(
     arguments: [
-      ("tcf", "tce, tar and ccr"), ("iret", "root, irte and iqt"),
+      ("tcf", "tce, tar and ccr"), ("iret", "irte, root and ioapic-rte"),
       ("ss_pte", "ss-pte, ss-pde and fs-pte"),
       ("fault-rekord", "frcd, fsts and gatt"),
     ])
