@@ -129,6 +129,9 @@ enum WritersExercise {
       let start = region.start.rawValue & ~0xfff
       let stop = PhysicalAddress(start).advanced(byBytes: 512) ?? PhysicalAddress(.max)
       annotator.writeHexdump(PhysicalAddress(start)..<stop, of: memory, to: &text)
+      var pieces = ""
+      Hexdump.writeJSON([PhysicalAddress(start)..<stop, target], of: memory, to: &pieces)
+      Output.check(json: pieces)
     }
     let difference = MapsDifference(
       before: edited.before.machine, in: edited.before.memory, after: machine, in: memory)
@@ -139,8 +142,10 @@ enum WritersExercise {
     let title = String(decoding: edited.rest.bytes(32), as: UTF8.self)
     var page = ""
     let rule = RuleExercise.evidence(of: machine, &edited.rest).map { RuleReport($0, in: memory) }
-    DumpReport(title: title, machine: machine, in: memory, rule: rule).write(to: &page)
+    let dump = DumpReport(title: title, machine: machine, in: memory, rule: rule)
+    dump.write(to: &page)
     Output.check(markup: page)
+    Output.check(encoded: dump)
   }
 }
 
