@@ -107,8 +107,9 @@ final class StreamUnpacker {
     func function(_ name: String) -> UnsafeMutableRawPointer? { unsafe dlsym(library, name) }
     self.codec = codec
     if codec == .zstd {
-      guard let create = function("ZSTD_createDCtx"), let step = function("ZSTD_decompressStream"),
-        let free = function("ZSTD_freeDCtx"), let isError = function("ZSTD_isError"),
+      guard let create = unsafe function("ZSTD_createDCtx"),
+        let step = unsafe function("ZSTD_decompressStream"),
+        let free = unsafe function("ZSTD_freeDCtx"), let isError = unsafe function("ZSTD_isError"),
         let state = unsafe unsafeBitCast(create, to: ZstdCreate.self)()
       else { return nil }
       unsafe self.state = state
@@ -125,8 +126,8 @@ final class StreamUnpacker {
       default:
         ("BZ2_bzDecompressInit", "BZ2_bzDecompress", "BZ2_bzDecompressInit", "BZ2_bzDecompressEnd")
       }
-    guard let start = function(names.start), let step = function(names.step),
-      let end = function(names.end)
+    guard let start = unsafe function(names.start), let step = unsafe function(names.step),
+      let end = unsafe function(names.end)
     else { return nil }
     let state = UnsafeMutableRawPointer.allocate(
       byteCount: Self.stateByteCount, alignment: 16)
