@@ -49,9 +49,9 @@ enum Output {
 
   private static let tags: Set<String> = [
     "!DOCTYPE", "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p",
-    "div", "b", "i", "span", "ul", "ol", "li", "code", "pre", "a", "table", "tr", "th", "td", "details",
-    "summary", "footer", "svg", "rect", "line", "text", "path", "g", "circle", "polyline", "br",
-    "defs", "pattern", "tspan", "polygon",
+    "div", "b", "i", "span", "ul", "ol", "li", "code", "pre", "a", "table", "tr", "th", "td",
+    "details", "summary", "footer", "svg", "rect", "line", "text", "path", "g", "circle",
+    "polyline", "br", "defs", "pattern", "tspan", "polygon",
   ]
 
   private struct Anything: Decodable {
