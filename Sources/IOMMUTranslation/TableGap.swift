@@ -168,14 +168,24 @@ public struct TablesInForce: Sendable {
   public var clashes: [DomainClash]
   /// Entries above the page tables that stop every request.
   public var damages: [TableDamage]
+  /// More of them, which are not kept.
+  public var omittedDamageCount: Int
 
   /// What is wrong with tables and no single mapping of them, in words.
-  public var wrong: [String] { damages.map(\.text) + clashes.map(\.text) }
+  public var wrong: [String] { damages.map(\.text) + omittedDamageTexts + clashes.map(\.text) }
+
+  /// That there are more damages than are told, where there are.
+  package var omittedDamageTexts: [String] {
+    omittedDamageCount == 0
+      ? [] : ["\(omittedDamageCount) more entries above the page tables stop every request"]
+  }
 
   public init(
     tables: [DMATable] = [], others: [DMATable] = [], gaps: [TableGap] = [],
-    unanswered: [TableGap] = [], clashes: [DomainClash] = [], damages: [TableDamage] = []
+    unanswered: [TableGap] = [], clashes: [DomainClash] = [], damages: [TableDamage] = [],
+    omittedDamageCount: Int = 0
   ) {
+    self.omittedDamageCount = omittedDamageCount
     self.damages = damages
     self.tables = tables
     self.others = others
@@ -263,6 +273,7 @@ extension Machine {
       found += own.tables.map { (index, $0) }
       all.clashes += own.clashes
       all.damages += own.damages
+      all.omittedDamageCount += own.omittedDamageCount
       for gap in own.gaps {
         if let gap = judged(gap, in: memory) {
           all.gaps.append(gap)

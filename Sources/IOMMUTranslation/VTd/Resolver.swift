@@ -1,4 +1,5 @@
 import IOMMUFormats
+import Synchronization
 
 extension VTd {
   /// Finds the way from a request to its page tables, step by step in the manual's order.
@@ -69,6 +70,26 @@ extension VTd {
         ? [false, true].flatMap { isNested in
           (4...5).map { VTd.FirstStageFormat(levels: $0, isNested: isNested, limits: limits) }
         } : []
+    }
+
+    /// The last that were asked for.
+    private static let made = Mutex<[VTd.Resolver]>([])
+    /// Units of one machine that are asked by turns; what is not kept is made again.
+    private static let madeLimit = 8
+
+    /// The resolver of a unit: whoever asks what becomes of one device asks of others too, and to make
+    /// one, from the tables of all fields, takes longer than any walk.
+    static func made(for unit: VTd.Unit) -> VTd.Resolver {
+      var unit = unit
+      unit.scope = nil
+      let known = made.withLock { made in made.first { $0.unit == unit } }
+      if let known { return known }
+      let resolver = VTd.Resolver(unit)
+      made.withLock { made in
+        if made.count >= madeLimit { made.removeFirst() }
+        made.append(resolver)
+      }
+      return resolver
     }
 
     var limits: VTd.Limits { unit.limits }

@@ -66,16 +66,19 @@ extension VTd.Unit {
   package func tables(in memory: some PhysicalMemory) -> TablesInForce {
     guard translates else { return TablesInForce() }
     let upper = upperTables(in: memory)
-    let resolver = VTd.Resolver(self)
+    let resolver = VTd.Resolver.made(for: self)
     let segment = UInt32(segment ?? 0)
     func owner(_ requester: Requester, _ space: PASID? = nil) -> TableOwner {
       .requester(PCI.Function(segment: segment, requester), addressSpace: space)
     }
     var damages: [TableDamage] = []
+    var omittedDamageCount = 0
     func addDamage(_ scope: TableGap.Scope, _ fault: Fault, _ observer: DomainObserver) {
-      guard damages.count < TableDamage.limit, let (kind, address) = observer.last,
-        fault.vtdReason?.isOfDamage == true
-      else { return }
+      guard let (kind, address) = observer.last, fault.vtdReason?.isOfDamage == true else { return }
+      guard damages.count < TableDamage.limit else {
+        omittedDamageCount += 1
+        return
+      }
       damages.append(
         TableDamage(
           scope: scope, segment: segment, kind: kind, entryAddress: address, fault: fault))
@@ -132,7 +135,8 @@ extension VTd.Unit {
       return gap
     }
     return TablesInForce(
-      tables: tables, gaps: gaps, clashes: DomainClash.all(among: tables), damages: damages)
+      tables: tables, gaps: gaps, clashes: DomainClash.all(among: tables), damages: damages,
+      omittedDamageCount: omittedDamageCount)
   }
 }
 
@@ -267,7 +271,7 @@ extension VTd {
       self.unit = unit
       self.memory = memory
       isScalable = unit.rootTableAddress.mode == .scalable
-      resolver = VTd.Resolver(unit)
+      resolver = VTd.Resolver.made(for: unit)
       // Safe: there are fewer than 2^52 pages.
       pagesLeft = isScalable ? 1 << 18 + memory.storedPageBound : 0
       backed = isScalable ? memory.backedRanges : []

@@ -85,7 +85,7 @@ extension VTd {
       _ requester: Requester, pasid: PASID? = nil, in memory: some PhysicalMemory,
       observer: inout some WalkObserver
     ) -> DeviceHandle.Route {
-      VTd.Resolver(self).route(
+      VTd.Resolver.made(for: self).route(
         of: VTd.Request(requester, IOVA(0), pasid: pasid), in: memory, observer: &observer)
     }
   }
