@@ -31,8 +31,7 @@ struct PlayReport {
       for verdict in result.with.verdicts
       where verdict.outcome == .broken && !verdict.rule.isBrokenByDesign {
         for finding in verdict.findings.prefix(3) {
-          let subject = finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" }
-          let device = subject.map { " \($0):" } ?? ""
+          let device = finding.subjectText.map { " \($0):" } ?? ""
           write(
             "\(result.configuration.mode.title): \(verdict.rule):\(device) \(finding.text)",
             to: &out)
@@ -349,8 +348,7 @@ struct CrashJSON: Encodable {
         rule: "\($0.rule)", statement: $0.rule.statement, outcome: $0.outcome.rawValue,
         byDesign: $0.rule.isBrokenByDesign,
         findings: $0.findings.map { finding in
-          (finding.device.map { "\($0): " } ?? finding.owner.map { "\($0): " } ?? "")
-            + finding.text
+          (finding.subjectText.map { "\($0): " } ?? "") + finding.text
         })
     }
     accesses = report.accesses.map { access in

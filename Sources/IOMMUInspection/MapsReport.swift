@@ -64,7 +64,9 @@ public struct MapsReport: Sendable {
     let damages = all.damages.filter { damage in
       device.map { damage.concerns($0) } ?? false
     }
-    self.init(machine, tables, gaps, damages.map(\.text) + clashes.map(\.text))
+    self.init(
+      machine, tables, gaps,
+      damages.map(\.text) + all.omittedDamageTexts + clashes.map(\.text))
   }
 
   /// Hands out the tables one by one with their runs.

@@ -26,11 +26,7 @@ public struct RuleCheck<Memory: PhysicalMemory> {
 
   /// What of the tables is not known; of a table that several share, told as the first one's.
   public var gaps: [TableGap] {
-    var seen: Set<Table> = []
-    let own = survey.tables.filter { table in
-      table.table.map { seen.insert($0.identity).inserted } ?? false
-    }
-    return survey.gaps + own.flatMap { survey.gaps(of: $0) }
+    survey.gaps + survey.distinct.flatMap { survey.gaps(of: $0.table) }
   }
 
   /// All thirteen, in order.

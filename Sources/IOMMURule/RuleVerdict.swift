@@ -10,6 +10,8 @@ public struct RuleFinding: Sendable, Equatable {
   public var device: PCI.Function?
   /// Whose table it is about; `nil` where it is about none.
   public var owner: TableOwner?
+  /// Of whom the same holds, word for word: those that share the table with ``device`` or ``owner``.
+  public var others: [TableOwner]
   public var iova: IOVA?
   /// What a request there would do, where that matters.
   public var access: Access?
@@ -19,11 +21,13 @@ public struct RuleFinding: Sendable, Equatable {
 
   public init(
     kind: Kind = .broken, device: PCI.Function? = nil, owner: TableOwner? = nil,
-    iova: IOVA? = nil, access: Access? = nil, entryAddress: PhysicalAddress? = nil, _ text: String
+    others: [TableOwner] = [], iova: IOVA? = nil, access: Access? = nil,
+    entryAddress: PhysicalAddress? = nil, _ text: String
   ) {
     self.kind = kind
     self.device = device
     self.owner = owner
+    self.others = others
     self.iova = iova
     self.access = access
     self.entryAddress = entryAddress
@@ -31,14 +35,28 @@ public struct RuleFinding: Sendable, Equatable {
   }
 
   /// Part of a table that would tell and is not known.
-  init(gap: TableGap) {
+  ///
+  /// - Parameter others: Who shares the table with the gap's owner.
+  init(gap: TableGap, others: [TableOwner] = []) {
     if case .addresses(let owner, let range) = gap.scope {
       self.init(
-        kind: .unknown, owner: owner, iova: range.lowerBound,
+        kind: .unknown, owner: owner, others: others, iova: range.lowerBound,
         "\(range.text): unknown, \(gap.causeText)")
     } else {
       self.init(kind: .unknown, gap.text)
     }
+  }
+
+  /// Names that a subject has at most.
+  private static let nameLimit = 4
+
+  /// The device, or the table where no single device is meant, with those that share it:
+  /// `00:03.0 and 00:04.0`, `00:00.0 and 65535 more`; `nil` where the finding is about the machine.
+  public var subjectText: String? {
+    guard let first = device.map({ "\($0)" }) ?? owner.map({ "\($0)" }) else { return nil }
+    guard others.count < Self.nameLimit else { return "\(first) and \(others.count) more" }
+    guard let last = others.last else { return first }
+    return ([first] + others.dropLast().map { "\($0)" }).joined(separator: ", ") + " and \(last)"
   }
 }
 
@@ -58,13 +76,18 @@ public struct RuleVerdict: Sendable, Equatable {
 
   public let rule: RuleID
   public private(set) var outcome: Outcome
-  /// What breaks the rule, in the order of devices and tables, then what is not known.
-  public var findings: [RuleFinding] { broken + unknown }
+  /// What breaks the rule, in the order of devices and tables, entries that stop requests after what
+  /// lets them pass; then what is not known.
+  public var findings: [RuleFinding] { broken + stopping + unknown }
   /// There are more findings than were kept.
   public private(set) var isTruncated = false
 
   private var broken: [RuleFinding] = []
+  /// What breaks the rule and translates nothing, which uses up no room of what does.
+  private var stopping: [RuleFinding] = []
   private var unknown: [RuleFinding] = []
+  /// Gaps that have been told: several devices may rest on one.
+  private var gaps: Set<TableGap> = []
 
   /// A rule that nothing is held against yet.
   init(_ rule: RuleID, _ outcome: Outcome = .holds) {
@@ -98,17 +121,31 @@ public struct RuleVerdict: Sendable, Equatable {
     return count < Self.findingLimit
   }
 
-  mutating func add(_ gaps: [TableGap]) {
-    for gap in gaps { add(RuleFinding(gap: gap)) }
+  /// Holds an entry against the rule that stops every request.
+  mutating func add(stopping finding: RuleFinding) {
+    outcome = .broken
+    if stopping.count < Self.findingLimit { stopping.append(finding) } else { isTruncated = true }
+  }
+
+  /// There are more findings, which nobody kept.
+  mutating func truncate() { isTruncated = true }
+
+  /// - Parameter others: Who shares the gaps' table.
+  mutating func add(_ gaps: [TableGap], others: [TableOwner] = []) {
+    for gap in gaps where !self.gaps.contains(gap) {
+      guard hasRoom(for: .unknown) else { return }
+      self.gaps.insert(gap)
+      add(RuleFinding(gap: gap, others: others))
+    }
   }
 
   /// Holds against the rule all that is not known of any table.
   mutating func addGaps(of survey: TableSurvey) {
     add(survey.gaps)
-    for table in survey.tables {
-      guard survey[table.table]?.gaps.isEmpty == false else { continue }
+    for shared in survey.distinct {
+      guard let gaps = survey[shared.table.table]?.gaps, !gaps.isEmpty else { continue }
       guard hasRoom(for: .unknown) else { return }
-      add(survey.gaps(of: table))
+      add(survey.gaps(of: shared.table), others: shared.others)
     }
   }
 }

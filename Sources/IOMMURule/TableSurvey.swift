@@ -5,6 +5,8 @@ import IOMMUTranslation
 struct TableSurvey {
   /// In the order of their owners.
   let tables: [DMATable]
+  /// Each of ``tables`` once, in the order of their first owners; no pass-through devices.
+  let distinct: [SharedTable]
   /// What lies above the page tables and is not known.
   let gaps: [TableGap]
   /// Tables above the page tables where the machine has no memory.
@@ -13,8 +15,17 @@ struct TableSurvey {
   let clashes: [DomainClash]
   /// Entries above the page tables that stop every request.
   let damages: [TableDamage]
+  /// More of them, which are not kept.
+  let omittedDamageCount: Int
   /// One for all tables that are the same mappings: a broken dump may have thousands of them.
   private let findings: [Table: Findings]
+
+  /// A table with all who have it.
+  struct SharedTable {
+    /// As the first owner's.
+    var table: DMATable
+    var others: [TableOwner] = []
+  }
 
   /// What one table has to do with the crash kernel.
   struct Findings {
@@ -50,16 +61,36 @@ struct TableSurvey {
       findings[identity] = Findings(mappings, machine.crashKernel)
     }
     tables = all.tables
+    distinct = Self.distinct(all.tables, by: \.self)
     gaps = all.gaps
     unanswered = all.unanswered
     clashes = all.clashes
     damages = all.damages
+    omittedDamageCount = all.omittedDamageCount
     self.findings = findings
   }
 
   /// What a table has to do with the crash kernel; `nil` for a pass-through device, and for tables that
   /// are none of ``tables``.
   subscript(table: Table?) -> Findings? { table.flatMap { findings[$0.identity] } }
+
+  /// Tables that have something in common once each, with the owners of the others.
+  ///
+  /// - Parameter common: What it is of a table.
+  static func distinct(_ tables: [DMATable], by common: (Table) -> Table) -> [SharedTable] {
+    var indices: [Table: Int] = [:]
+    var distinct: [SharedTable] = []
+    for table in tables {
+      guard let identity = table.table.map(common)?.identity else { continue }
+      if let index = indices[identity] {
+        distinct[index].others.append(table.owner)
+      } else {
+        indices[identity] = distinct.count
+        distinct.append(SharedTable(table: table))
+      }
+    }
+    return distinct
+  }
 
   /// What of a table is not known, told as its owner's.
   func gaps(of table: DMATable) -> [TableGap] {

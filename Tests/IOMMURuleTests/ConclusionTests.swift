@@ -81,7 +81,7 @@ import Testing
       + "permission, or no mapping"
     #expect(
       try dump.check(devices: []).identity().texts
-        == ["00:04.0: " + text, "0001:00:03.0: " + text])
+        == ["00:04.0 and 0001:00:03.0: " + text])
     let named = try dump.check {
       $0.devices = [
         RuleEvidence.Device(PCI.Function(segment: 1, Requester("00:03.0")!)),

@@ -172,6 +172,6 @@ import Testing
       + "time"
     #expect(
       check(try crash(mode, applyingRule: false)).exposure().texts
-        == ["01:01.0: " + text, "02:01.0: " + text, "00:03.0: " + text])
+        == ["01:01.0, 02:01.0 and 00:03.0: " + text])
   }
 }

@@ -165,9 +165,6 @@ extension Range<PhysicalAddress> {
 extension RuleVerdict {
   /// The findings as `subject: text`.
   var texts: [String] {
-    findings.map { finding in
-      let subject = finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" }
-      return (subject.map { "\($0): " } ?? "") + finding.text
-    }
+    findings.map { finding in (finding.subjectText.map { "\($0): " } ?? "") + finding.text }
   }
 }

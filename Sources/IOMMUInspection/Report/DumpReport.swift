@@ -35,6 +35,9 @@ public struct DumpReport: Sendable, Encodable {
   /// Mappings listed for one device; more are counted.
   private static let runLimit = 200
 
+  /// Devices with the same table that a finding names.
+  private static let otherLimit = 8
+
   /// Findings listed for one rule, each with its walk; more are counted.
   private static let findingLimit = 100
 
@@ -229,9 +232,16 @@ public struct DumpReport: Sendable, Encodable {
         findings[index].walk == nil
           ? " <code>\(escaped(subject))</code>"
           : " <a class=\"mono\" href=\"#walk-\(index + 1)\">\(escaped(subject))</a>"
-      }
+      }.map { $0 + othersText(findings[index].finding.others) }
     }
     out.write((subjects.isEmpty ? "" : ":") + subjects.joined() + "</li>\n")
+  }
+
+  /// Those that share a table with a finding's first device; of many, how many.
+  private func othersText(_ others: [TableOwner]) -> String {
+    let shown = others.count > Self.otherLimit ? [] : others
+    return shown.map { " <code>\(escaped("\($0)"))</code>" }.joined()
+      + (others.count > shown.count ? " and \(others.count) more" : "")
   }
 
   private func writeDrawings(to out: inout some TextOutputStream) {

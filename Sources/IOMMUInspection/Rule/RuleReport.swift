@@ -18,6 +18,10 @@ public struct RuleReport: Sendable {
     public var kind: RuleFinding.Kind
     /// The device, or the table where no single device is meant; `nil` where it is the machine.
     public var subject: String?
+    /// The same with those that share the table: `00:00.0 and 65535 more`.
+    public var subjects: String?
+    /// Those that share the table, of whom the same holds.
+    public var others: [TableOwner]
     public var iova: IOVA?
     /// `SS-PTE [0x1ff] at 0x7568ff8, raw 0x0000000007663003`.
     public var entry: String?
@@ -135,6 +139,8 @@ extension RuleReport.Finding {
   ) {
     kind = finding.kind
     subject = (finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" })
+    subjects = finding.subjectText
+    others = finding.others
     iova = finding.iova
     text = finding.text
     entry = finding.entryAddress.map { "entry at \($0)" }
@@ -156,7 +162,7 @@ extension RuleReport.Finding {
   /// `00:03.0 IOVA 0x15000000, SS-PTE …: 1024 of 1024 pages are not mapped to themselves`.
   func line(_ ink: Ink) -> String {
     let place = [iova.map { "IOVA \($0)" }, entry].compactMap { $0 }.joined(separator: ", ")
-    let head = [subject.map { ink.strong($0) }, place.isEmpty ? nil : place].compactMap { $0 }
+    let head = [subjects.map { ink.strong($0) }, place.isEmpty ? nil : place].compactMap { $0 }
     return head.isEmpty ? text : head.joined(separator: " ") + ": " + text
   }
 }
@@ -165,13 +171,21 @@ extension RuleReport: Encodable {
   private struct FindingJSON: Encodable {
     var kind: RuleFinding.Kind
     var device: String?
+    /// How many share the table with the device.
+    var others: Int?
+    /// Which of the lists below has their names.
+    var shared: Int?
     var iova: String?
     var entry: String?
     var text: String
 
-    init(_ finding: Finding) {
+    init(_ finding: Finding, _ lists: inout SharedLists) {
       kind = finding.kind
       device = finding.subject
+      if !finding.others.isEmpty {
+        others = finding.others.count
+        shared = lists.index(of: finding)
+      }
       iova = finding.iova.map { "\($0)" }
       entry = finding.entry
       text = finding.text
@@ -191,17 +205,57 @@ extension RuleReport: Encodable {
       case byDesign = "by_design"
     }
 
-    init(_ verdict: Verdict) {
+    init(_ verdict: Verdict, _ lists: inout SharedLists) {
       rule = "\(verdict.rule)"
       statement = verdict.rule.statement
       outcome = verdict.outcome
       byDesign = verdict.rule.isBrokenByDesign
-      findings = verdict.findings.map { FindingJSON($0) }
+      findings = verdict.findings.map { FindingJSON($0, &lists) }
       truncated = verdict.isTruncated
     }
   }
 
-  enum CodingKeys: String, CodingKey { case conclusion, text, rules, incomplete }
+  /// Who shares a table with its first device: once for all findings, of which thousands may be about
+  /// a table of 65,536 devices.
+  private struct SharedJSON: Encodable {
+    var sharedWith: String?
+    var tables: [TableOwner]
+
+    enum CodingKeys: String, CodingKey {
+      case tables
+      case sharedWith = "shared_with"
+    }
+
+    func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encodeIfPresent(sharedWith, forKey: .sharedWith)
+      try container.encode(tables.map { "\($0)" }, forKey: .tables)
+    }
+  }
+
+  /// The lists that findings refer to, each once.
+  private struct SharedLists {
+    /// What most lists differ in; to look at all of a list for each finding would take too long.
+    private struct Key: Hashable {
+      var subject: String?
+      var count: Int
+    }
+
+    private(set) var lists: [SharedJSON] = []
+    private var indices: [Key: [Int]] = [:]
+
+    mutating func index(of finding: Finding) -> Int {
+      let key = Key(subject: finding.subject, count: finding.others.count)
+      // Findings of one table have one array, which is equal to itself without a look.
+      let known = indices[key, default: []].first { lists[$0].tables == finding.others }
+      if let known { return known }
+      indices[key, default: []].append(lists.count)
+      lists.append(SharedJSON(sharedWith: finding.subject, tables: finding.others))
+      return lists.count - 1
+    }
+  }
+
+  enum CodingKeys: String, CodingKey { case conclusion, text, rules, shared, incomplete }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
@@ -213,7 +267,9 @@ extension RuleReport: Encodable {
       }
     try container.encode(word, forKey: .conclusion)
     try container.encode(conclusionText, forKey: .text)
-    try container.encode(verdicts.map { VerdictJSON($0) }, forKey: .rules)
+    var lists = SharedLists()
+    try container.encode(verdicts.map { VerdictJSON($0, &lists) }, forKey: .rules)
+    try container.encode(lists.lists, forKey: .shared)
     try container.encode(incomplete, forKey: .incomplete)
   }
 }

@@ -29,35 +29,77 @@ extension RuleCheck {
       // Without a unit that translates any device passes, whoever it may be.
       if subjects.isEmpty, survey.gaps.isEmpty, machine.translates { verdict.add(nobodyFinding) }
     }
-    var known: [Table: Reach] = [:]
-    for subject in subjects {
-      if let ambiguity = subject.device.flatMap(ambiguity) {
-        verdict.add(ambiguity)
-        continue
-      }
-      let reach: Reach
-      if case .table(let table) = subject.handle.route {
-        let identity = table.identity
-        reach = known[identity] ?? self.reach(of: subject, in: ranges)
-        known[identity] = reach
-      } else {
-        reach = self.reach(of: subject, in: ranges)
-      }
-      for missing in reach.missing {
+    for group in groups(reaching: ranges) {
+      let subject = group.first
+      switch group.state {
+      case .ambiguous(let text):
         verdict.add(
-          RuleFinding(
-            device: subject.device, owner: subject.device == nil ? subject.owner : nil,
-            iova: missing.first,
-            access: missing.access, text(missing.pageCount, missing.range, missing.why)))
+          RuleFinding(kind: .unknown, device: subject.device, others: group.others, text))
+      case .unserved(let text):
+        verdict.add(RuleFinding(kind: .unknown, text))
+      case .reaches(let reach):
+        for missing in reach.missing {
+          verdict.add(
+            RuleFinding(
+              device: subject.device, owner: subject.device == nil ? subject.owner : nil,
+              others: group.others, iova: missing.first,
+              access: missing.access, text(missing.pageCount, missing.range, missing.why)))
+        }
+        verdict.add(
+          TableMappings(gaps: reach.gaps).told(as: subject.owner).gaps, others: group.others)
       }
-      verdict.add(TableMappings(gaps: reach.gaps).told(as: subject.owner).gaps)
     }
   }
 
+  /// Subjects of whom the same holds: those that share a table, and without one those whose requests
+  /// end alike.
+  private struct Group {
+    enum State: Hashable {
+      case reaches(Reach)
+      /// Nobody knows whose the device is.
+      case ambiguous(String)
+      /// No unit serves its segment; the text names the device.
+      case unserved(String)
+    }
+
+    var first: Subject
+    var others: [TableOwner] = []
+    var state: State
+  }
+
+  private func groups(reaching ranges: [Range<PhysicalAddress>]) -> [Group] {
+    var groups: [Group] = []
+    var tables: [Table: Int] = [:]
+    var states: [Group.State: Int] = [:]
+    for subject in subjects {
+      var table: Table?
+      let state: Group.State
+      if let ambiguity = subject.device.flatMap(ambiguity) {
+        state =
+          ambiguity.device == nil ? .unserved(ambiguity.text) : .ambiguous(ambiguity.text)
+      } else {
+        if case .table(let own) = subject.handle.route { table = own.identity }
+        if let index = table.flatMap({ tables[$0] }) {
+          groups[index].others.append(subject.owner)
+          continue
+        }
+        state = .reaches(reach(of: subject, in: ranges))
+      }
+      // Two tables are two, whatever they say.
+      if table == nil, let index = states[state] {
+        groups[index].others.append(subject.owner)
+        continue
+      }
+      if let table { tables[table] = groups.count } else { states[state] = groups.count }
+      groups.append(Group(first: subject, state: state))
+    }
+    return groups
+  }
+
   /// How far somebody reaches ranges at their own numbers, read and write.
-  private struct Reach {
+  private struct Reach: Hashable {
     /// Pages of a range that are not reached.
-    struct Missing {
+    struct Missing: Hashable {
       var range: Range<PhysicalAddress>
       var pageCount: UInt64
       /// The first, and what becomes of a request to it.

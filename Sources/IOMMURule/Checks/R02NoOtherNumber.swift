@@ -7,15 +7,15 @@ extension RuleCheck {
     // Where nothing translates a number is its address.
     guard machine.translates else { return RuleVerdict(.noOtherNumber, .notApplicable) }
     var verdict = RuleVerdict(.noOtherNumber)
-    for table in survey.tables {
-      guard let runs = survey[table.table]?.strays, !runs.isEmpty else { continue }
+    for shared in survey.distinct {
+      guard let runs = survey[shared.table.table]?.strays, !runs.isEmpty else { continue }
       guard verdict.hasRoom(for: .broken) else { break }
       for run in runs {
         for range in crashKernel(in: run.physicalRange) {
           let numbers = run.numbers(of: range)
           verdict.add(
             RuleFinding(
-              owner: table.owner, iova: numbers.lowerBound,
+              owner: shared.table.owner, others: shared.others, iova: numbers.lowerBound,
               access: run.permissions.contains(.write) ? .write : .read,
               "\(numbers.text) maps to \(range.lowerBound), in the crash kernel"))
         }

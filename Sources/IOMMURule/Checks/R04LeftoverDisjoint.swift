@@ -9,18 +9,18 @@ extension RuleCheck {
   public func leftoverDisjoint() -> RuleVerdict {
     var verdict = RuleVerdict(.leftoverDisjoint)
     guard let leftovers = evidence.leftovers.list else {
-      for table in survey.tables {
-        guard let runs = survey[table.table]?.strays, !runs.isEmpty else { continue }
+      for shared in survey.distinct {
+        guard let runs = survey[shared.table.table]?.strays, !runs.isEmpty else { continue }
         guard verdict.hasRoom(for: .broken) else { break }
         for run in runs {
-          judge(run, of: table.owner, into: &verdict)
+          judge(run, of: shared, into: &verdict)
         }
       }
       verdict.addGaps(of: survey)
       for passer in passers {
         verdict.add(
           RuleFinding(
-            kind: .unknown, device: passer.device, owner: passer.owner,
+            kind: .unknown, device: passer.device, owner: passer.owner, others: passer.others,
             "\(passer.text) passes untranslated: nothing tells where it goes on"))
       }
       return verdict
@@ -44,19 +44,20 @@ extension RuleCheck {
 
   /// Holds against the rule what of a run has to do with the crash kernel.
   private func judge(
-    _ run: MappingRun, of owner: TableOwner, into verdict: inout RuleVerdict
+    _ run: MappingRun, of shared: TableSurvey.SharedTable, into verdict: inout RuleVerdict
   ) {
+    let (owner, others) = (shared.table.owner, shared.others)
     for range in crashKernel(in: run.iova.mapBounds(to: PhysicalAddress.self)) {
       let numbers = range.mapBounds(to: IOVA.self)
       verdict.add(
         RuleFinding(
-          owner: owner, iova: numbers.lowerBound,
+          owner: owner, others: others, iova: numbers.lowerBound,
           "leftover DMA at \(numbers.text) has numbers of the crash kernel"))
     }
     for range in crashKernel(in: run.physicalRange) {
       verdict.add(
         RuleFinding(
-          owner: owner, iova: run.numbers(of: range).lowerBound,
+          owner: owner, others: others, iova: run.numbers(of: range).lowerBound,
           "leftover DMA ends at \(range.text), in the crash kernel"))
     }
   }

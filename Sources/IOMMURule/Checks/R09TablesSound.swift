@@ -20,25 +20,19 @@ extension RuleCheck {
     }
     for damage in survey.damages {
       inspector.verdict.add(
-        RuleFinding(entryAddress: damage.entryAddress, damage.text))
+        stopping: RuleFinding(entryAddress: damage.entryAddress, damage.text))
     }
+    if survey.omittedDamageCount > 0 { inspector.verdict.truncate() }
     for clash in survey.clashes {
       inspector.verdict.add(RuleFinding(owner: clash.tables[1].owner, clash.text))
     }
     inspector.verdict.add(survey.gaps)
-    for unit in machine.units {
-      for extent in unit.model.upperTableExtents(in: memory) {
-        inspector.enter("\(extent.kind)", extent.range, device: extent.device)
-      }
-    }
-    var seen: Set<Table> = []
-    let trees = survey.tables.compactMap { table in
-      // A guest's own tables lie in its memory and are its business.
-      table.table.map { (table.owner, $0.host) }
-    }.filter { seen.insert($0.1.identity).inserted }
+    for unit in machine.units { enterUpperTables(of: unit, with: &inspector) }
+    // A guest's own tables lie in its memory and are its business.
+    let trees = TableSurvey.distinct(survey.tables, by: \.host)
     var shares = EnumerationShares(EnumerationBudget(for: memory), treeCount: trees.count)
-    for (owner, tree) in trees {
-      shares.spend { inspect(tree, of: owner, with: &inspector, budget: &$0) }
+    for tree in trees {
+      shares.spend { inspect(tree, with: &inspector, budget: &$0) }
     }
     if evidence.freedTables == nil {
       inspector.verdict.add(
@@ -47,15 +41,38 @@ extension RuleCheck {
     return inspector.verdict
   }
 
+  /// Looks at where tables above the page tables lie, at each once: all buses may share one.
+  private func enterUpperTables(of unit: TranslationUnit, with inspector: inout TableInspector) {
+    var indices: [UpperPlace: Int] = [:]
+    var places: [(place: UpperPlace, devices: [PCI.Function])] = []
+    for extent in unit.model.upperTableExtents(in: memory) {
+      let place = UpperPlace(kind: "\(extent.kind)", range: extent.range)
+      if let index = indices[place] {
+        if let device = extent.device { places[index].devices.append(device) }
+      } else {
+        indices[place] = places.count
+        places.append((place, extent.device.map { [$0] } ?? []))
+      }
+    }
+    for (place, devices) in places {
+      inspector.enter(
+        place.kind, place.range, device: devices.first,
+        others: devices.dropFirst().map { .requester($0) })
+    }
+  }
+
   private func inspect(
-    _ tree: Table, of owner: TableOwner, with inspector: inout TableInspector,
+    _ shared: TableSurvey.SharedTable, with inspector: inout TableInspector,
     budget: inout EnumerationBudget
   ) {
+    guard let tree = shared.table.table?.host else { return }
+    let owner = shared.table.owner
     let space = tree.space
     inspector.owner = owner
+    inspector.others = shared.others
     inspector.space = space
     func add(_ gap: TableGap) {
-      inspector.verdict.add(RuleFinding(gap: machine.judged(gap, in: memory) ?? gap))
+      inspector.verdict.add([machine.judged(gap, in: memory) ?? gap], others: shared.others)
     }
     func add(
       _ cause: TableGap.Cause, from address: UInt64, byteCount: UInt64, level: Int,
@@ -95,11 +112,18 @@ extension RuleCheck {
   }
 }
 
+/// Where a table above the page tables lies.
+private struct UpperPlace: Hashable {
+  var kind: String
+  var range: Range<PhysicalAddress>
+}
+
 /// Collects what is wrong with tables.
 private struct TableInspector: TableVisitor {
   let crashKernel: [Range<PhysicalAddress>]
   let freed: [Range<PhysicalAddress>]
   var owner: TableOwner?
+  var others: [TableOwner] = []
   var space = IOVASpace(byteCount: 0)
   var verdict = RuleVerdict(.tablesSound)
   /// Entries where no memory answered; whether the dump lacks them remains to be seen.
@@ -115,12 +139,13 @@ private struct TableInspector: TableVisitor {
   /// Looks at where a table lies.
   mutating func enter(
     _ name: String, _ range: Range<PhysicalAddress>, device: PCI.Function? = nil,
-    owner: TableOwner? = nil, iova: IOVA? = nil
+    owner: TableOwner? = nil, others: [TableOwner] = [], iova: IOVA? = nil
   ) {
     func add(_ what: String) {
       verdict.add(
         RuleFinding(
-          device: device, owner: owner, iova: iova, entryAddress: range.lowerBound,
+          device: device, owner: owner, others: others, iova: iova,
+          entryAddress: range.lowerBound,
           "\(name) at \(range.lowerBound) \(what)"))
     }
     if crashKernel.contains(where: { $0.overlaps(range) }) { add("lies in the crash kernel") }
@@ -133,7 +158,7 @@ private struct TableInspector: TableVisitor {
     table start: PhysicalAddress, byteCount: UInt64, level _: Int, address: UInt64
   ) {
     guard let range = Range(start: start, byteCount: byteCount) else { return }
-    enter("table", range, owner: owner, iova: space.iova(address))
+    enter("table", range, owner: owner, others: others, iova: space.iova(address))
   }
 
   mutating func leaf(_: Leaf) {}
@@ -149,8 +174,9 @@ private struct TableInspector: TableVisitor {
 
   mutating func add(_ obstacle: Obstacle, _ what: String) {
     verdict.add(
-      RuleFinding(
-        owner: owner, iova: space.iova(obstacle.address), entryAddress: obstacle.entryAddress,
+      stopping: RuleFinding(
+        owner: owner, others: others, iova: space.iova(obstacle.address),
+        entryAddress: obstacle.entryAddress,
         "entry at \(obstacle.entryAddress), level \(obstacle.level), \(what)"))
   }
 }

@@ -9,16 +9,20 @@ extension RuleCheck {
   /// devices there may be, or of those there are where they are known.
   public func exposure() -> RuleVerdict {
     var verdict = RuleVerdict(.exposure)
-    for table in survey.tables {
-      guard let runs = survey[table.table]?.writable, !runs.isEmpty else { continue }
+    let masks = knownMasks
+    for shared in survey.distinct {
+      guard let runs = survey[shared.table.table]?.writable, !runs.isEmpty else { continue }
       guard verdict.hasRoom(for: .broken) else { break }
-      for run in runs {
-        for range in crashKernel(in: run.physicalRange) {
-          guard let range = addressable(range, of: run, by: table.owner) else { continue }
-          verdict.add(
-            RuleFinding(
-              owner: table.owner, iova: run.numbers(of: range).lowerBound, access: .write,
-              "can write \(range.text), in the crash kernel, at any time"))
+      for (mask, owners) in owners(of: shared, by: masks) {
+        for run in runs {
+          for range in crashKernel(in: run.physicalRange) {
+            guard let range = addressable(range, of: run, mask: mask) else { continue }
+            verdict.add(
+              RuleFinding(
+                owner: owners.first, others: owners.others,
+                iova: run.numbers(of: range).lowerBound, access: .write,
+                "can write \(range.text), in the crash kernel, at any time"))
+          }
         }
       }
     }
@@ -26,7 +30,7 @@ extension RuleCheck {
       for range in passer.ranges {
         verdict.add(
           RuleFinding(
-            device: passer.device, owner: passer.owner, access: .write,
+            device: passer.device, owner: passer.owner, others: passer.others, access: .write,
             "\(passer.text) passes untranslated and can write \(range.text), in the crash kernel, at "
               + "any time"))
       }
@@ -65,13 +69,36 @@ extension RuleCheck {
     }
   }
 
+  /// The address lines of devices where somebody knows them.
+  private var knownMasks: [PCI.Function: UInt64] {
+    Dictionary(
+      (evidence.devices ?? []).compactMap { device in
+        device.dmaMask.map { (device.function, $0) }
+      }, uniquingKeysWith: { first, _ in first })
+  }
+
+  /// The owners of a table, those together of which the same mask is known, or none.
+  private func owners(
+    of shared: TableSurvey.SharedTable, by masks: [PCI.Function: UInt64]
+  ) -> [(mask: UInt64?, owners: (first: TableOwner, others: [TableOwner]))] {
+    guard !masks.isEmpty else { return [(nil, (shared.table.owner, shared.others))] }
+    var groups: [(mask: UInt64?, owners: (first: TableOwner, others: [TableOwner]))] = []
+    for owner in [shared.table.owner] + shared.others {
+      let mask: UInt64? = if case .requester(let device, _) = owner { masks[device] } else { nil }
+      if let index = groups.firstIndex(where: { $0.mask == mask }) {
+        groups[index].owners.others.append(owner)
+      } else {
+        groups.append((mask, (owner, [])))
+      }
+    }
+    return groups
+  }
+
   /// The part of a range that a device has the address lines for, at the numbers of the run.
   private func addressable(
-    _ range: Range<PhysicalAddress>, of run: MappingRun, by owner: TableOwner
+    _ range: Range<PhysicalAddress>, of run: MappingRun, mask: UInt64?
   ) -> Range<PhysicalAddress>? {
-    guard case .requester(let device, _) = owner,
-      let mask = evidence.devices?.first(where: { $0.function == device })?.dmaMask
-    else { return range }
+    guard let mask else { return range }
     let numbers = run.numbers(of: range)
     guard numbers.lowerBound.rawValue <= mask else { return nil }
     let byteCount = min(range.byteCount - 1, mask - numbers.lowerBound.rawValue) + 1
@@ -82,6 +109,8 @@ extension RuleCheck {
   struct Passer {
     var device: PCI.Function?
     var owner: TableOwner?
+    /// Others of whom the same holds.
+    var others: [TableOwner] = []
     /// `DMA of any device`.
     var text: String
     /// The parts of the crash kernel.
@@ -91,6 +120,7 @@ extension RuleCheck {
   /// Everybody who reaches the crash kernel untranslated.
   var passers: [Passer] {
     var passers: [Passer] = []
+    var indices: [Alike: Int] = [:]
     func add(
       _ passing: [Range<UInt64>], device: PCI.Function? = nil, owner: TableOwner? = nil,
       _ text: String, mask: UInt64 = .max
@@ -102,6 +132,12 @@ extension RuleCheck {
               max(addresses.lowerBound, min(addresses.upperBound, mask == .max ? mask : mask + 1))))
       }
       guard !ranges.isEmpty else { return }
+      // Thousands of devices may pass, and all of them alike.
+      if let other = owner ?? device.map({ .requester($0) }) {
+        let alike = Alike(text: text, ranges: ranges)
+        if let index = indices[alike] { return passers[index].others.append(other) }
+        indices[alike] = passers.count
+      }
       passers.append(Passer(device: device, owner: owner, text: text, ranges: ranges))
     }
     let devices = evidence.devices ?? []
@@ -128,6 +164,12 @@ extension RuleCheck {
       add([0 ..< .max], device: device.function, "its DMA", mask: device.dmaMask ?? .max)
     }
     return passers
+  }
+
+  /// What makes what is said of two devices that pass the same.
+  private struct Alike: Hashable {
+    var text: String
+    var ranges: [Range<PhysicalAddress>]
   }
 
   /// A unit says that the device passes.

@@ -76,11 +76,11 @@ private struct Judged {
       }
     }
     let verdict = self[rule]
-    let found = verdict.findings.compactMap { finding -> Number? in
+    let found = verdict.findings.flatMap { finding -> [Number] in
       guard finding.kind == .broken, let owner = finding.owner, let iova = finding.iova else {
-        return nil
+        return []
       }
-      return Number(owner: owner, iova: iova.rawValue)
+      return ([owner] + finding.others).map { Number(owner: $0, iova: iova.rawValue) }
     }
     #expect(Set(found) == expected, "\(rule) of \(name)")
     let passes =
