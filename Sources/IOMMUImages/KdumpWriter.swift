@@ -280,6 +280,9 @@ private struct BitmapWriter<Output: DumpOutput> {
   private var part: UInt64 = 0
   private var bytes = [UInt8](repeating: 0, count: partByteCount)
   private var isEmpty = true
+  /// Parts of which every bit is set; empty until they are needed.
+  private var full: [UInt8] = []
+  private static var fullPartCount: UInt64 { 64 }
 
   init(output: Output, offset: UInt64) {
     self.output = output
@@ -288,11 +291,22 @@ private struct BitmapWriter<Output: DumpOutput> {
 
   /// - Precondition: runs ascend from call to call.
   mutating func set(_ run: Range<UInt64>) throws(ImageError) {
+    let frames = UInt64(8 * Self.partByteCount)
     var frame = run.lowerBound
     while frame < run.upperBound {
-      let index = frame / UInt64(8 * Self.partByteCount)
+      let index = frame / frames
       if index != part { try flush() }
       part = index
+      // A dump may lack terabytes: whole parts are not looked at bit by bit.
+      guard frame % frames != 0 || run.upperBound - frame < frames else {
+        if full.isEmpty {
+          full = [UInt8](repeating: 0xff, count: Self.partByteCount * Int(Self.fullPartCount))
+        }
+        let count = min(Self.fullPartCount, (run.upperBound - frame) / frames)
+        try write(full.span.extracting(first: Self.partByteCount * Int(count)))
+        frame += count * frames
+        continue
+      }
       isEmpty = false
       let byte = Int(frame / 8 - index * UInt64(Self.partByteCount))
       if frame % 8 == 0, run.upperBound - frame >= 8 {
@@ -307,10 +321,12 @@ private struct BitmapWriter<Output: DumpOutput> {
 
   mutating func flush() throws(ImageError) {
     guard !isEmpty else { return }
-    let stream = DumpStream(output, at: offset + part * UInt64(Self.partByteCount))
-    try stream.append(bytes)
-    try stream.flush()
+    try write(bytes.span)
     bytes = [UInt8](repeating: 0, count: Self.partByteCount)
     isEmpty = true
+  }
+
+  private func write(_ bytes: Span<UInt8>) throws(ImageError) {
+    try output.write(bytes, at: offset + part * UInt64(Self.partByteCount))
   }
 }
