@@ -48,6 +48,15 @@ final class ShadowSpace: Sendable {
     regions[index / Self.pagesPerRegion] + UInt64(index % Self.pagesPerRegion) << 12
   }
 
+  /// The number of the page at an address; `nil` for one that is in no region.
+  func index(of address: UInt64) -> Int? {
+    for (number, region) in regions.enumerated()
+    where address >= region && address - region < UInt64(Self.pagesPerRegion) << 12 {
+      return number * Self.pagesPerRegion + Int((address - region) >> 12)
+    }
+    return nil
+  }
+
   subscript(index: Int) -> PageState {
     get { PageState(rawValue: states[index].load()) }
     set { states[index].store(newValue.rawValue) }

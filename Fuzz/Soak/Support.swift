@@ -80,6 +80,17 @@ struct Figures: Sendable {
   /// Accesses to memory inside transactions.
   var accesses = 0
 
+  /// Page requests that a unit took, groups of them that were answered, and those that found no room.
+  var pageRequests = 0
+  var pageGroups = 0
+  var droppedRequests = 0
+  /// Interrupts by what became of them, and entries that software changed.
+  var delivered = 0
+  var posted = 0
+  var blocked = 0
+  var interruptsDuringChange = 0
+  var interruptChanges = 0
+
   var translations: Int { mapped + faults + duringChange + stale }
 
   mutating func add(_ other: Figures) {
@@ -88,6 +99,14 @@ struct Figures: Sendable {
     invalidations += other.invalidations
     queueErrors += other.queueErrors
     faultRecords += other.faultRecords
+    pageRequests += other.pageRequests
+    pageGroups += other.pageGroups
+    droppedRequests += other.droppedRequests
+    delivered += other.delivered
+    posted += other.posted
+    blocked += other.blocked
+    interruptsDuringChange += other.interruptsDuringChange
+    interruptChanges += other.interruptChanges
     mapped += other.mapped
     faults += other.faults
     duringChange += other.duringChange

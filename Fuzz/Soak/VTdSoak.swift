@@ -6,7 +6,8 @@ import IOMMUTranslation
 /// A VT-d machine: a driver that maps, takes back, moves devices and makes mistakes on one thread, and
 /// devices on others.
 ///
-/// Tables lie in 1 to 16 MiB; address space n has the frames of a MiB of its own from 16 MiB on, so that
+/// Devices ask for pages and send interrupts as well, and the driver answers and changes what becomes of
+/// them (VTdRequests.swift). Tables lie in 1 to 16 MiB; address space n has the frames of a MiB of its own from 16 MiB on, so that
 /// a wrong answer shows whose page it is.
 final class VTdMachine: @unchecked Sendable {
   // Sendable: the driver's part is the driver's alone, all else does not change or is a `Word`.
@@ -29,18 +30,20 @@ final class VTdMachine: @unchecked Sendable {
   let mode: Mode
   let memory: FlatMemory
   let unit: RemappingUnit
-  private var spaces: [TableSpace] = []
+  private(set) var spaces: [TableSpace] = []
   let shadows: [ShadowSpace]
   /// Of each device, for requests without PASID and, where there are any, with one: the number of its
   /// address space and 1, and a count of changes in the upper half; 0 while it changes.
   let owners: [Word]
   /// The driver is done.
   let isOver = Word()
-  /// A device's TLB answers late.
-  private let device = SlowDevice()
+  /// Each device as the unit sees it.
+  let devices = (0..<deviceCount).map { _ in SoakDevice() }
+  /// What must become of each interrupt.
+  let interrupts = (0..<interruptCount).map { _ in Word() }
 
   // The driver's own.
-  private var generator: Generator
+  var generator: Generator
   private var pool: PagePool
   private var tail: UInt64 = 0
   private var statusData: UInt32 = 0
@@ -50,7 +53,7 @@ final class VTdMachine: @unchecked Sendable {
   var figures = Figures()
 
   var isScalable: Bool { mode == .scalable }
-  private var hasQueue: Bool { mode == .queue || mode == .scalable }
+  var hasQueue: Bool { mode == .queue || mode == .scalable }
 
   init(_ mode: Mode, seed: UInt64) {
     self.mode = mode
@@ -101,21 +104,21 @@ final class VTdMachine: @unchecked Sendable {
     Requester(bus: UInt8(device & 1), device: UInt8(device), function: 0)
   }
 
-  private func store(_ word: UInt64, _ address: UInt64) {
+  func store(_ word: UInt64, _ address: UInt64) {
     memory.store(word, at: PhysicalAddress(address))
   }
 
   // MARK: The driver
 
-  private func write(_ value: UInt64, _ offset: UInt64, _ byteCount: Int = 4) {
+  func write(_ value: UInt64, _ offset: UInt64, _ byteCount: Int = 4) {
     unit.write(value, at: offset, byteCount: byteCount)
   }
 
-  private func read(_ offset: UInt64, _ byteCount: Int = 4) -> UInt64 {
+  func read(_ offset: UInt64, _ byteCount: Int = 4) -> UInt64 {
     unit.read(offset, byteCount: byteCount)
   }
 
-  private func command(_ bit: UInt64) {
+  func command(_ bit: UInt64) {
     write(read(0x1c) & 0x96ff_ffff | 1 << bit, 0x18)
     expect(read(0x1c) >> bit & 1 == 1, "GCMD bit \(bit) has no effect")
   }
@@ -140,10 +143,10 @@ final class VTdMachine: @unchecked Sendable {
       let directory = cleanTable()
       let pasids = cleanTable()
       store(pasids | 1, directory)
-      // P, DTE, PASIDE; requests without PASID are those of PASID 0.
-      store(directory | 0xd, table + UInt64(requester.deviceFunction & 0x7f) * 32)
+      // P, DTE, PASIDE, PRE; requests without PASID are those of PASID 0.
+      store(directory | 0x1d, table + UInt64(requester.deviceFunction & 0x7f) * 32)
       tablesOfDevices.append(pasids)
-      unit.attach(self.device, to: requester)
+      unit.attach(devices[device], to: requester)
     }
     write(rootTable | (isScalable ? 0x400 : 0), 0x20, 8)
     command(30)
@@ -152,6 +155,7 @@ final class VTdMachine: @unchecked Sendable {
       command(26)
     }
     invalidateEverything()
+    setUpRequests()
     command(31)
     for slot in owners.indices where slot % 2 == 0 || isScalable { move(slot) }
   }
@@ -276,7 +280,7 @@ final class VTdMachine: @unchecked Sendable {
 
   // MARK: The queue
 
-  private func submit(_ words: [UInt64]) {
+  func submit(_ words: [UInt64]) {
     let width: UInt64 = isScalable ? 32 : 16
     for index in 0..<width / 8 {
       store(
@@ -288,7 +292,7 @@ final class VTdMachine: @unchecked Sendable {
   }
 
   /// A wait descriptor behind all of them: when its status word is there, all are done.
-  private func complete() {
+  func complete() {
     if generator.oneIn(200) { submitWrong() }
     statusData &+= 1
     store(0, Self.statusWord)
@@ -309,7 +313,7 @@ final class VTdMachine: @unchecked Sendable {
   private func submitWrong() {
     figures.queueErrors += 1
     if isScalable, generator.oneIn(2) {
-      device.isLate.store(1)
+      devices[0].isLate.store(1)
       submit([3 | UInt64(Self.requester(0).rawValue) << 32, 0])
     } else {
       submit([0xf])
@@ -326,7 +330,7 @@ final class VTdMachine: @unchecked Sendable {
         store(0, Self.queueAddress + head + index * 8)
       }
     }
-    device.isLate.store(0)
+    devices[0].isLate.store(0)
     write(status & 0x70, 0x34)
   }
 
@@ -334,7 +338,11 @@ final class VTdMachine: @unchecked Sendable {
 
   private func map() {
     let space = spaces[generator.below(spaces.count)]
-    let index = generator.below(space.shadow.pageCount)
+    map(generator.below(space.shadow.pageCount), of: space)
+  }
+
+  /// Maps a page that is not mapped, as long as there is a frame for it.
+  func map(_ index: Int, of space: TableSpace) {
     guard space.shadow[index].kind == .unmapped, !space.freeFrames.isEmpty else { return }
     let frame = space.freeFrames.take(&generator)
     let kind = generator.below(8)
@@ -420,6 +428,8 @@ final class VTdMachine: @unchecked Sendable {
       case 7...12: unmap()
       default: map()
       }
+      if isScalable, generator.oneIn(4) { servePageRequests() }
+      if hasQueue, generator.oneIn(8) { changeInterrupt() }
       // Where there are fewer processors than threads, devices have their turn too.
       if generator.oneIn(8) { sched_yield() }
     }
@@ -434,6 +444,7 @@ final class VTdMachine: @unchecked Sendable {
   /// When nothing else goes on: every page of every space is what the shadow says, a fault is recorded
   /// with its own words, and what was an error is none any more.
   func checkAtRest() {
+    checkRequestsAtRest()
     let port = unit.makePort()
     for slot in owners.indices where slot % 2 == 0 || isScalable {
       let shadow = shadows[Int(owners[slot].load() & 0xffff) - 1]
@@ -463,27 +474,19 @@ final class VTdMachine: @unchecked Sendable {
   }
 }
 
-/// A device TLB that answers, or is late.
-private final class SlowDevice: DeviceTLB {
-  let isLate = Word()
-
-  func invalidate(_: VTd.DeviceTLBRange, of _: DeviceTLBTarget) -> DeviceTLBInvalidationResult {
-    isLate.load() == 0 ? .completed : .timedOut
-  }
-
-  func receive(_: PageGroupResponse) {}
-}
-
 /// The devices behind one port, on one thread.
 final class Devices {
-  private let machine: VTdMachine
-  private let port: TranslationPort
-  private var generator: Generator
+  let machine: VTdMachine
+  let port: TranslationPort
+  var generator: Generator
   var figures = Figures()
+  /// Page request groups that no other thread uses.
+  let groups: Range<Int>
 
-  init(_ machine: VTdMachine, port: TranslationPort, seed: UInt64) {
+  init(_ machine: VTdMachine, port: TranslationPort, groups: Range<Int> = 0..<0, seed: UInt64) {
     self.machine = machine
     self.port = port
+    self.groups = groups
     generator = Generator(seed: seed)
   }
 
@@ -494,7 +497,9 @@ final class Devices {
         let slot =
           2 * generator.below(VTdMachine.deviceCount)
           + (machine.isScalable ? generator.below(2) : 0)
-        switch generator.below(16) {
+        switch generator.below(18) {
+        case 16: if machine.hasQueue { sendInterrupt() }
+        case 17: if machine.isScalable, generator.oneIn(8) { askForPages(slot) }
         case 0: if slot % 2 == 0 { batch(slot) }
         case 1: if machine.isScalable { askForTranslation(slot) }
         case 2...5: transact(slot)
@@ -505,7 +510,7 @@ final class Devices {
     }
   }
 
-  private func shadow(_ owner: UInt64) -> ShadowSpace? {
+  func shadow(_ owner: UInt64) -> ShadowSpace? {
     owner == 0 ? nil : machine.shadows[Int(owner & 0xffff) - 1]
   }
 

@@ -43,7 +43,10 @@ struct Soak {
         machine.drive(operations: operations)
         return
       }
-      let devices = Devices(machine, port: machine.unit.makePort(), seed: seeds[index - 1])
+      let share = VTdMachine.groupCount / threads
+      let devices = Devices(
+        machine, port: machine.unit.makePort(), groups: (index - 1) * share..<index * share,
+        seed: seeds[index - 1])
       devices.run()
       let figures = devices.figures
       all.with { $0.add(figures) }
@@ -113,6 +116,10 @@ struct Soak {
       translations   \(figures.translations): \(figures.mapped) mapped, \(figures.faults) faults, \
       \(figures.duringChange) during a change, \(figures.stale) stale before a flush
       accesses       \(figures.accesses) inside transactions
+      page requests  \(figures.pageRequests): \(figures.pageGroups) groups answered by software, \
+      \(figures.droppedRequests) dropped at a full queue
+      interrupts     \(figures.delivered) delivered, \(figures.posted) posted, \(figures.blocked) blocked, \
+      \(figures.interruptsDuringChange) during a change; \(figures.interruptChanges) entries changed
       fault records  \(figures.faultRecords) read and cleared
       memory         \(Usage.peak / 1024) MiB at most; \(firstResident / 1024) MiB after 50 rounds, \
       \(Usage.resident / 1024) MiB at the end
