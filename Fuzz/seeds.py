@@ -139,9 +139,36 @@ def range_header(mark, version, first, last):
 
 
 ones, twos = b"\1" * 64, b"\2" * 128
-save("image", "lime", range_header(b"EMiL", 1, 0x1000, 0x103f) + ones + range_header(b"EMiL", 1, 0x100000, 0x10007f) + twos)
+lime = range_header(b"EMiL", 1, 0x1000, 0x103f) + ones + range_header(b"EMiL", 1, 0x100000, 0x10007f) + twos
+save("image", "lime", lime)
+save("lime", "two-ranges", lime)
+# The second begins inside the first; the third is cut off.
+save("lime", "overlap", range_header(b"EMiL", 1, 0x1000, 0x107f) + twos + range_header(b"EMiL", 1, 0x1040, 0x10bf) + twos
+     + range_header(b"EMiL", 1, 0x2000, 0x2fff) + ones)
 chunks = b"\xff\6\0\0sNaPpY" + b"\1" + struct.pack("<I", 4 + len(twos))[:3] + b"\0\0\0\0" + twos
-save("image", "avml", range_header(b"AVML", 2, 0x1000, 0x107f) + chunks + struct.pack("<Q", len(chunks)))
+avml = range_header(b"AVML", 2, 0x1000, 0x107f) + chunks + struct.pack("<Q", len(chunks))
+save("image", "avml", avml)
+save("avml", "stored", avml)
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def frame(kind, packed, data):
+    mask = (crc32c(data) >> 15 | crc32c(data) << 17) + 0xa282ead8 & 0xffffffff
+    return bytes([kind]) + struct.pack("<I", 4 + len(packed))[:3] + struct.pack("<I", mask) + packed
+
+
+# A frame that is packed, 4 bytes and a copy of 60 of them, one that is stored, and padding between.
+packed = b"\x40\x0cabcd" + bytes([59 << 2 | 2, 4, 0])
+chunks = b"\xff\6\0\0sNaPpY" + frame(0, packed, b"abcd" * 16) + b"\xfe\3\0\0\0\0\0" + frame(1, ones, ones)
+save("avml", "packed", range_header(b"AVML", 2, 0x1000, 0x107f) + chunks + struct.pack("<Q", len(chunks)))
 
 
 def tag(name, indices, value):
@@ -155,7 +182,33 @@ def group(name, start):
 block = bytes([63 | 2 << 6, 6]) + b"Memory" + struct.pack("<QQQ", 0, len(twos), len(twos)) + b"\3\0" + b"\xaa" * 3 + twos
 state = tag(b"align_mask", [0], 0xffff) + tag(b"regionsCount", [], 1) + tag(b"regionPageNum", [0], 0) + tag(b"regionPPN", [0], 0) + tag(
     b"regionSize", [0], 1) + block
-save("image", "vmware", struct.pack("<III", 0xbed2bed2, 8, 2) + group(b"cpu", 172) + group(b"memory", 174) + b"\0\0" + state + b"\0\0")
+groups = struct.pack("<III", 0xbed2bed2, 8, 2) + group(b"cpu", 172) + group(b"memory", 174) + b"\0\0"
+save("image", "vmware", groups + state + b"\0\0")
+save("vmware", "inside", b"\0" + sparse(groups + state + b"\0\0"))
+# Two regions of a file of its own, with the hole below 4 GiB between them.
+state = tag(b"regionsCount", [], 2)
+for number, (guest, place) in enumerate(((0, 0), (0x100000, 4))):
+    state += tag(b"regionPPN", [number], guest) + tag(b"regionPageNum", [number], place) + tag(b"regionSize", [number], 4)
+save("vmware", "beside", bytes([1 | 127 << 1]) + sparse(groups + state + b"\0\0"))
+
+
+def xen(numbers, pages, table=b".xen_pfn"):
+    """What xl dump-core writes: pages and their numbers in sections, the sections' names behind them."""
+    names, places = b"\0", []
+    for name in (b".shstrtab", b".note.Xen", table, b".xen_pages"):
+        places.append(len(names))
+        names += name + b"\0"
+    start = 64 + 64 * 5
+    rows = [(places[0], start, len(names), 0), (places[1], 0, 0, 0), (places[2], start + len(names), 8 * len(numbers), 8),
+            (places[3], start + len(names) + 8 * len(numbers), len(pages), 4096)]
+    header = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 5, 1)
+    sections = bytes(64) + b"".join(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, at, size, 0, 0, 1, entry) for name, at, size, entry in rows)
+    return header + sections + names + struct.pack(f"<{len(numbers)}Q", *numbers) + pages
+
+
+pages = b"".join(bytes([number]) * 64 + bytes(4032) for number in (1, 2, 3, 4))
+save("xen", "four-pages", sparse(xen((0x10, 0x11, 2**64 - 1, 0x100000), pages)))
+save("xen", "paravirtualised", sparse(xen((0x10, 0, 0x11, 0), pages, b".xen_p2m")))
 
 
 # A DMAR table with every structure that there is, and one of a later revision.
@@ -305,6 +358,26 @@ lived = {
                   "pages": 2, "dir": "to_device", "state": "freed", "seq_map": 8, "seq_unmap": 11}]}
 save("conform", "calgary", b"\x15" + files(
     ("trace.jsonl", "\n".join(json.dumps({"seq": n, **event}) for n, event in enumerate(life))), ("truth.json", json.dumps(lived))))
+
+# What is known beside a log: its faults, a list of what lies where, a trace of mappings.
+log = b"""[   12.345678] DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault addr 0xffe00000 [fault reason 0x05] PTE Write access is not set
+[   12.400000] DMAR: [DMA Read] Request device [02:00.0] fault addr 7f583000 [fault reason 06] PTE Read access is not set
+"""
+iomem = b"""00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+00100000-7ffdffff : System RAM
+  01000000-01e0187f : Kernel code
+  15000000-1effffff : Crash kernel
+7ffe0000-7fffffff : reserved
+fec00000-fec003ff : IOAPIC 0
+"""
+ftrace = b"""     kworker/0:1-12    [000] ....    12.340000: map: IOMMU: iova=0x00000000ffe00000 - 0x00000000ffe01000 paddr=0x0000000007600000 size=4096
+     kworker/0:1-12    [000] ....    12.345000: unmap: IOMMU: iova=0x00000000ffe00000 - 0x00000000ffe01000 size=4096 unmapped_size=4096
+"""
+table = b"00:03.0,0xffe00000,4096,w\n02:00.0,0x7f583000,64,r\n00:03.0,0xffe00000,4096,u\n"
+for name, documents in (("ftrace", (log, iomem, ftrace)), ("table", (log, iomem, table)), ("no-trace", (log, iomem, b"")),
+                        ("no-addresses", (log, b"00000000-00000000 : System RAM\n", table))):
+    save("context", name, b"\x1e".join(documents))
 
 # Machines of every kind: which, which seed, how many edits, what is behind them. Few, for `make test`
 # plays all seeds, and the fuzzer finds the other kinds by itself.

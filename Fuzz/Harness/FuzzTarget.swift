@@ -10,6 +10,14 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case flattened
   /// The files of a split dump.
   case split
+  /// A LiME dump after its magic.
+  case lime
+  /// An AVML dump after its magic, with frames of Snappy.
+  case avml
+  /// A core of a Xen guest, as ``SparseBytes``.
+  case xen
+  /// The state of a VMware guest, with its memory inside or beside it.
+  case vmware
   /// Any file: the marks are the fuzzer's to find.
   case image
   /// A machine file.
@@ -18,6 +26,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case dmar
   /// A kernel's log, held against tables.
   case log
+  /// What is known beside a log: a list of what lies where, a trace of mappings.
+  case context
   /// A trace of DMA, replayed.
   case trace
   /// Results of shards, added up.
@@ -51,10 +61,15 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
         Array("makedumpfile\0\0\0\0".utf8) + [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]
       ImageExercise.run(SparseBytes.expanded(input, after: header))
     case .split: SplitExercise.run(input)
+    case .lime: ImageExercise.run([0x45, 0x4d, 0x69, 0x4c] + input.dropFirst(4))
+    case .avml: ImageExercise.run([0x41, 0x56, 0x4d, 0x4c] + input.dropFirst(4))
+    case .xen: XenExercise.run(input)
+    case .vmware: VMwareExercise.run(input)
     case .image: ImageExercise.run(Array(input))
     case .machine: MachineFileExercise.run(Array(input))
     case .dmar: DMARExercise.run(Array(input))
     case .log: LogExercise.run(Array(input))
+    case .context: ContextExercise.run(Array(input))
     case .trace: TraceExercise.run(Array(input))
     case .merge: MergeExercise.run(Array(input))
     case .conform: ConformExercise.run(Array(input))

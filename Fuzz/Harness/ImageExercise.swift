@@ -118,6 +118,52 @@ enum SplitExercise {
   }
 }
 
+/// Opens an ELF core without program headers, whose sections say where a Xen guest's pages lie.
+enum XenExercise {
+  /// The header up to the entry: 64 bits, little-endian, a core of x86-64.
+  private static let mark: [UInt8] =
+    [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1] + [UInt8](repeating: 0, count: 9) + [4, 0, 62, 0, 1, 0, 0, 0]
+  private static let programHeaderCount = 56..<58
+
+  static func run(_ input: UnsafeRawBufferPointer) {
+    var bytes = SparseBytes.expanded(input, after: mark)
+    guard bytes.count >= 64 else { return }
+    bytes.replaceSubrange(programHeaderCount, with: [0, 0])
+    ImageExercise.run(bytes)
+  }
+}
+
+/// Opens the state of a VMware guest: the first byte says whether its memory lies beside it, and how many
+/// blocks of 256 bytes that has; ``SparseBytes`` are the state.
+enum VMwareExercise {
+  nonisolated(unsafe) private static let memory = ScratchFile("guest.vmem")
+  nonisolated(unsafe) private static let state = ScratchFile("guest.vmss")
+  nonisolated(unsafe) private static let alone = ScratchFile("guest.state")
+  private static let mark: [UInt8] = [0xd2, 0xbe, 0xd2, 0xbe]
+
+  static func run(_ input: UnsafeRawBufferPointer) {
+    guard let first = input.first else { return }
+    let bytes = SparseBytes.expanded(input.dropFirst(), after: mark)
+    guard first & 1 == 1 else {
+      alone.fill(bytes)
+      open(alone.path, Array(input))
+      return
+    }
+    state.fill(bytes)
+    let count = 256 * (1 + Int(first >> 1))
+    memory.fill((0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 8) })
+    open(first & 2 == 0 ? memory.path : state.path, Array(input))
+  }
+
+  private static func open(_ path: String, _ bytes: [UInt8]) {
+    do {
+      ImageExercise.look(at: try MemoryImage(path: path), bytes)
+    } catch {
+      require(!"\(error)".isEmpty, "an error says what")
+    }
+  }
+}
+
 /// Reads bytes as a machine file, and what it writes once more.
 enum MachineFileExercise {
   nonisolated(unsafe) private static let input = ScratchFile("machine")

@@ -133,6 +133,67 @@ enum LogExercise {
     }
 }
 
+/// Explains faults with a list of what lies where and a trace of mappings: three documents with 0x1e
+/// between them, the first the log.
+enum ContextExercise {
+  nonisolated(unsafe) private static let resources = ScratchFile("iomem")
+  nonisolated(unsafe) private static let trace = ScratchFile("history")
+
+  static func run(_ bytes: [UInt8]) {
+    let documents = bytes.split(
+      separator: 0x1e, maxSplits: 2, omittingEmptySubsequences: false)
+    guard documents.count == 3 else { return }
+    var reader = FaultLogReader()
+    for line in documents[0].split(
+      separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    {
+      reader.read(utf8: line)
+    }
+    reader.finish()
+    let map = ResourceMap(String(decoding: documents[1], as: UTF8.self))
+    checkNames(map)
+    resources.fill(Array(documents[1]))
+    trace.fill(Array(documents[2]))
+    // What cannot be read is told, and the other is read all the same.
+    for (iomem, history) in [
+      (resources.path, trace.path), (resources.path, nil), (nil, trace.path),
+    ] {
+      var knowledge = FaultKnowledge()
+      (knowledge.dmar, knowledge.iomem, knowledge.trace) = (nil, iomem, history)
+      let context: FaultContext
+      do {
+        context = try knowledge.context(for: reader.faults) {
+          Output.check(text: $0.visible { _ in false })
+        }
+      } catch {
+        require(!"\(error)".isEmpty, "an error says what")
+        continue
+      }
+      for fault in reader.faults.prefix(8) {
+        var explanation = FaultExplanation(fault)
+        context.complete(&explanation)
+        var text = ""
+        explanation.write(to: &text)
+        // Names of a list are written out on their way to people.
+        Output.check(text: text.visible { $0 == "\n" })
+        Output.check(encoded: explanation)
+      }
+      return
+    }
+  }
+
+  /// What lies at a place is what the list says, the widest first.
+  private static func checkNames(_ map: ResourceMap) {
+    for entry in map.entries.prefix(32) {
+      require(!entry.range.isEmpty, "an entry holds a byte")
+      let last = PhysicalAddress(entry.range.upperBound.rawValue - 1)
+      for address in [entry.range.lowerBound, last] {
+        require(map.names(at: address).contains(entry.name), "\(address) lies in \(entry.name)")
+      }
+    }
+  }
+}
+
 /// Replays bytes as a trace of DMA: whole, in shards, and against caches of several sizes.
 enum TraceExercise {
   nonisolated(unsafe) private static let input = ScratchFile("trace")

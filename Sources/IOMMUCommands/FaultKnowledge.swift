@@ -33,16 +33,22 @@ package struct FaultKnowledge: ParsableArguments {
   package init() {}
 
   /// Reads all of it.
-  func context(for faults: [LoggedFault]) throws -> FaultContext {
+  ///
+  /// - Parameter warn: Is told what was passed over.
+  package func context(
+    for faults: [LoggedFault], warn: (String) -> Void = { IOMMUCommands.warn($0) }
+  ) throws -> FaultContext {
     var context = FaultContext()
     context.firmware = try dmar.map { try FirmwareFile(path: $0).dmar() }
     context.ivrs = try ivrs.map { try FirmwareFile(path: $0).ivrs() }
     context.resources = try iomem.map { try ResourceMapFile.read($0) }
-    context.history = try trace.map { try history(of: faults, path: $0) }
+    context.history = try trace.map { try history(of: faults, path: $0, warn) }
     return context
   }
 
-  private func history(of faults: [LoggedFault], path: String) throws -> MappingHistory {
+  private func history(
+    of faults: [LoggedFault], path: String, _ warn: (String) -> Void
+  ) throws -> MappingHistory {
     let name = ByteStream.name(of: path)
     var history = MappingHistory(faults)
     var parser = DMATraceParser()
