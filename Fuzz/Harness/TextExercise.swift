@@ -158,8 +158,9 @@ enum ContextExercise {
     for (iomem, history) in [
       (resources.path, trace.path), (resources.path, nil), (nil, trace.path),
     ] {
-      var knowledge = FaultKnowledge()
-      (knowledge.dmar, knowledge.iomem, knowledge.trace) = (nil, iomem, history)
+      guard let knowledge = try? FaultKnowledge.inFiles(iomem: iomem, trace: history) else {
+        fatalError("two files")
+      }
       let context: FaultContext
       do {
         context = try knowledge.context(for: reader.faults) {

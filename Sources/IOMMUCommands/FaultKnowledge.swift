@@ -32,6 +32,12 @@ package struct FaultKnowledge: ParsableArguments {
 
   package init() {}
 
+  /// What these files say, and nothing else.
+  package static func inFiles(iomem: String?, trace: String?) throws -> FaultKnowledge {
+    try parse(
+      (iomem.map { ["--iomem", $0] } ?? []) + (trace.map { ["--trace", $0] } ?? []))
+  }
+
   /// Reads all of it.
   ///
   /// - Parameter warn: Is told what was passed over.
