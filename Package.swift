@@ -13,6 +13,7 @@ let package = Package(
     .library(name: "IOMMUTranslation", targets: ["IOMMUTranslation"]),
     .library(name: "IOMMUImages", targets: ["IOMMUImages"]),
     .library(name: "IOMMUHardware", targets: ["IOMMUHardware"]),
+    .library(name: "IOMMULinux", targets: ["IOMMULinux"]),
     .library(name: "IOMMURule", targets: ["IOMMURule"]),
     .library(name: "IOMMUKdump", targets: ["IOMMUKdump"]),
     .library(name: "IOMMUInspection", targets: ["IOMMUInspection"]),
@@ -42,13 +43,18 @@ let package = Package(
     .target(
       name: "IOMMURule", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
       swiftSettings: settings + [.strictMemorySafety()]),
+    // What a kernel says of itself in its own memory.
+    .target(
+      name: "IOMMULinux", dependencies: ["IOMMUFormats", "IOMMUImages"],
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 3: kernels and crashes; tables as words for people.
     .target(
       name: "IOMMUKdump",
       dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware", "IOMMURule"],
       swiftSettings: settings + [.strictMemorySafety()]),
     .target(
-      name: "IOMMUInspection", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMURule"],
+      name: "IOMMUInspection",
+      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMULinux", "IOMMURule"],
       swiftSettings: settings + [.strictMemorySafety()]),
     // Recordings of real drivers and units, played against the modelled ones; beside Kdump, whose
     // drivers run along.
@@ -67,8 +73,8 @@ let package = Package(
     .target(
       name: "IOMMUCommands",
       dependencies: [
-        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMURule",
-        "IOMMUKdump", "IOMMUInspection", "IOMMUConformance", "IOMMUWorkloads",
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMULinux", "IOMMUHardware",
+        "IOMMURule", "IOMMUKdump", "IOMMUInspection", "IOMMUConformance", "IOMMUWorkloads",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
@@ -91,6 +97,9 @@ let package = Package(
       name: "IOMMUHardwareTests", dependencies: ["IOMMUHardware", "IOMMUTestSupport"],
       swiftSettings: settings),
     .testTarget(
+      name: "IOMMULinuxTests", dependencies: ["IOMMULinux", "IOMMUTestSupport"],
+      swiftSettings: settings),
+    .testTarget(
       name: "IOMMURuleTests",
       dependencies: ["IOMMURule", "IOMMUKdump", "IOMMUTestSupport"],
       swiftSettings: settings),
@@ -109,8 +118,8 @@ let package = Package(
     .target(
       name: "FuzzHarness",
       dependencies: [
-        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMURule",
-        "IOMMUInspection", "IOMMUConformance", "IOMMUCommands", "IOMMUTestSupport",
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMULinux", "IOMMUHardware",
+        "IOMMURule", "IOMMUInspection", "IOMMUConformance", "IOMMUCommands", "IOMMUTestSupport",
       ],
       path: "Fuzz/Harness", swiftSettings: settings),
     .testTarget(
