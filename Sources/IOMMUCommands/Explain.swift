@@ -14,7 +14,8 @@ package struct Explain: ParsableCommand {
       as kernels, hypervisors and emulators write them; what mail programs do to lines makes no \
       difference. For each: what the device tried, what the unit says, what such faults come from, and \
       what the kernel printed of the tables. With a dump: what the tables say now, which entry stops \
-      the request, what the driver should have written, and where the number is mapped.
+      the request, what the driver should have written, and where the number is mapped. The log may be \
+      the dump's own: it is taken where standard input has nothing, or with --dmesg.
 
       Lines that tell of a fault and are not understood are named. Exits 0 when there are none of them \
       and, with a dump, the tables as they are explain every fault; 1 otherwise: when the tables allow a \
@@ -34,7 +35,7 @@ package struct Explain: ParsableCommand {
   @Argument(
     help: ArgumentHelp(
       "The log, and the dump whose tables explain it, in either order; both may be left out. Without a "
-        + "log, or with -, standard input is read.",
+        + "log, or with -, standard input is read; where it has nothing, the log that is in the dump.",
       valueName: "file"), completion: .file())
   package var files: [String] = []
 
@@ -44,6 +45,11 @@ package struct Explain: ParsableCommand {
       "Another file of a dump that 'makedumpfile --split' made. May be repeated.",
       valueName: "file"), completion: .file())
   package var parts: [String] = []
+
+  @Flag(help: "Take the log that is in the dump.")
+  package var dmesg = false
+
+  @OptionGroup package var kernel: KernelOptions
 
   @OptionGroup package var source: TableSource
 
@@ -72,19 +78,47 @@ package struct Explain: ParsableCommand {
       try Self.printForms(format, to: &out)
       return
     }
-    let (log, image) = try ExplainedFiles(files).inOrder
+    let named = try ExplainedFiles(files).inOrder
+    var log = named.log
+    let image = named.image
     if image == nil, source.machine != nil || !source.roots.isEmpty || !parts.isEmpty {
       throw ValidationError("--machine, --root and --part are about a dump, and none is named")
     }
+    if dmesg {
+      guard image != nil else { throw ValidationError("--dmesg: name the dump whose log it is") }
+      if case .file(let path) = log {
+        throw ValidationError("--dmesg and '\(path)': which of the two logs?")
+      }
+    }
     var reader = FaultLogReader()
-    try readingInput { try reader.read(log: log) }
+    if let image, dmesg || log == .standardInput && isatty(STDIN_FILENO) == 1 {
+      log = .dump(image)
+    } else {
+      try readingInput { try reader.read(log: log) }
+      if let image, log == .standardInput, reader.lineCount == 0 { log = .dump(image) }
+    }
+    if case .dump(let image) = log { try read(dump: image, into: &reader) }
     if reader.suppressedCount > 0 {
       warn(
         "\(log.name): the kernel left out \(reader.suppressedCount) messages; there may have been "
           + "more faults than these")
     }
     var (out, ink) = screen.open()
-    try report(reader, to: &out, ink: ink).exit()
+    try report(reader, of: log.name, to: &out, ink: ink).exit()
+  }
+
+  /// Reads the logs of a dump's kernels, the older one's first.
+  private func read(dump path: String, into reader: inout FaultLogReader) throws {
+    var dump = ImageFiles(image: path)
+    dump.parts = parts
+    var read = FaultLogReader()
+    try dump.read { memory in
+      let logs = try KernelLogs(kernel.kernels(in: memory, path: path))
+      logs.problems.forEach { warn("\(path): \($0)") }
+      for line in logs.logs.flatMap({ $0.lines() }) { read.read(utf8: Array(line.utf8)) }
+    }
+    read.finish()
+    reader = read
   }
 
   /// Prints an example of each form that is read.
@@ -109,12 +143,15 @@ package struct Explain: ParsableCommand {
   }
 
   /// Prints what a log that was read comes to.
+  ///
+  /// - Parameter name: What the log is called; as the command line has it where nothing is said.
   package func report(
-    _ reader: FaultLogReader, to out: inout some TextOutputStream, ink: Ink = .none
+    _ reader: FaultLogReader, of name: String? = nil, to out: inout some TextOutputStream,
+    ink: Ink = .none
   ) throws -> Answer {
     let (log, image) = try ExplainedFiles(files).inOrder
     let context = try readingInput { try knowledge.context(for: reader.faults) }
-    let report = FaultReport(reader, of: log.name, format: format, context: context)
+    let report = FaultReport(reader, of: name ?? log.name, format: format, context: context)
     guard let image else { return try report.report(to: &out, ink: ink) }
     var dump = ImageFiles(image: image)
     dump.parts = parts
@@ -138,11 +175,14 @@ package struct ExplainedFiles {
   package enum Log: Equatable {
     case standardInput
     case file(String)
+    /// The kernel's own log in a dump.
+    case dump(String)
 
     var name: String {
       switch self {
       case .standardInput: "standard input"
       case .file(let path): path
+      case .dump(let path): "the log in \(path)"
       }
     }
   }
