@@ -149,6 +149,13 @@ for image in ([], vtd, [lacking[1], *vtd[1:]]):
     validate(["explain", "-", *image], stdin=log + "DMAR: [DMA Write] Request device [zz\n")
 validate(["explain", "Examples/logs/dmesg.txt", "--dmar", "Examples/logs/dmar.bin", "--iomem",
           "Examples/logs/iomem.txt", "--trace", "Examples/logs/trace.txt"])
+validate(["dmesg", "Examples/vmcore/vmcore.kdump"])
+validate(["vmcore", "Examples/vmcore/vmcore.kdump"])
+validate(["vmcore", "Examples/vmcore/vmcore.kdump", "--iovas"])
+validate(["vmcore", vtd[0]])
+for path in sorted(glob.glob(f"{sys.argv[3]}/../oracle-2/linux-full/*/*.kdump")) if len(sys.argv) > 3 else []:
+    validate(["dmesg", path])
+    validate(["vmcore", path, "--iovas"])
 help_text = subprocess.run([tool, "decode", "--help"], capture_output=True, text=True).stdout
 for kind in re.findall(r"^  ([a-z0-9-]+): ", help_text, re.MULTILINE):
     if kind not in ("dmar", "ivrs", "iort"):

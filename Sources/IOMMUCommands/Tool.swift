@@ -19,6 +19,7 @@ public struct Tool: ParsableCommand {
     subcommands: [
       Play.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self, Verify.self,
       Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self, Image.self,
+      Vmcore.self, Dmesg.self,
       Conform.self, Replay.self, Bench.self,
     ],
     defaultSubcommand: Play.self)
