@@ -402,3 +402,86 @@ for target, heads in (
 # Translation on, a table at 1 MiB, TCEs and DMA; and a GATT for an aperture at 64 MiB.
 choices = b"\0\0\0\0"
 save("calgary", "tables", choices + b"\x02\x02\x80\x05\0" + bytes([0x82, 0x80, 0x05, 0, 7]) + bytes(range(60)))
+
+# A kernel's own words: VMCOREINFO with a log behind it, symbols, types, and logs in each of their buffers.
+KERNEL = 0xffffffff80000000
+
+
+def memory(*parts):
+    """Bytes at places, from 0 on."""
+    data = bytearray(max(place + len(part) for place, part in parts))
+    for place, part in parts:
+        data[place:place + len(part)] = part
+    return sparse(bytes(data))
+
+
+def quads(*words):
+    return struct.pack(f"<{len(words)}Q", *(word & (1 << 64) - 1 for word in words))
+
+
+message = b"DMAR: DRHD: handling fault status reg 2"
+ring = (
+    (0, quads(2, KERNEL + 0x100, KERNEL + 0x200, 5, 4)), (48, quads(8, KERNEL + 0x400)),
+    (0x100, quads(2 << 62 | 4, 0x100, 0x140)), (0x118, quads(1 << 62 | 5, 0x140, 0x180)),
+    (0x200, quads(0, 1234567890) + struct.pack("<HBBI", len(message), 0, 6 << 5, 0x80000000) + b"pci"),
+    (0x258, quads(1, 2234567890) + struct.pack("<HBBI", 4, 1, 3 << 5 | 1, 7)),
+    (0x400, quads(4) + message), (0x440, quads(5) + b"two\n"))
+save("printk", "ring", b"\0" + memory(*ring))
+record = quads(1500000000) + struct.pack("<HHHBB", 40, 5, 18, 0, 4 << 5) + b"firstSUBSYSTEM=pci\0\0\0\0\0\0"
+save("printk", "records", b"\1" + memory(
+    (0, quads(KERNEL + 0x100, 128, 56, 24)), (0x138, record[:40]), (0x138 + 40, bytes(16)),
+    (0x100, quads(2000000000) + struct.pack("<HHHBB", 24, 6, 0, 1, 6 << 5) + b"second\0\0")))
+save("printk", "characters", b"\2" + memory(
+    (0, quads(KERNEL + 0x100, 64, 64 + 30, 50)), (0x100, b"<4>[    1.500000] Calgary: DMA\n"), (0x100 + 44, b"old\n<6>older\n")))
+save("vmcoreinfo", "x86-64", b"""OSRELEASE=6.1.0
+PAGESIZE=4096
+SYMBOL(init_uts_ns)=ffffffff80000600
+OFFSET(uts_namespace.name)=0
+SYMBOL(swapper_pg_dir)=ffffffff80001000
+SYMBOL(_stext)=ffffffff81000000
+SYMBOL(prb)=ffffffff80000000
+NUMBER(phys_base)=0
+NUMBER(pgtable_l5_enabled)=0
+NUMBER(sme_mask)=0
+KERNELOFFSET=3000000
+\0""" + memory(*ring, (0x600 + 2 * 65, b"6.1.0"), (0x1000 + 511 * 8, quads(0x2003)), (0x2000 + 510 * 8, quads(0x83))))
+save("vmcoreinfo", "arm64", b"""OSRELEASE=6.12.0
+PAGESIZE=65536
+SYMBOL(swapper_pg_dir)=ffff800080001000
+SYMBOL(_stext)=ffff800080010000
+NUMBER(VA_BITS)=52
+NUMBER(kimage_voffset)=0xffff800080000000
+NUMBER(PHYS_OFFSET)=0x40000000
+NUMBER(TCR_EL1_T1SZ)=0xc
+\0""" + memory((0x1000, quads(0x2003)), (0x2000, b"OSRELEASE=5\nSYMBOL(_stext)=1\n\0")))
+tokens = [bytes([letter]) if 0x21 <= letter < 0x7f else b"" for letter in range(256)]
+tokens[0xe0], tokens[0xdc] = b"ma", b"_d"
+table, index = b"", b""
+for token in tokens:
+    index += struct.pack("<H", len(table))
+    table += token + b"\0"
+names = b"".join(bytes([len(name)]) + name for name in (b"Acpu_number", b"T_stext", b"Ddrhd\xe0\xdc"))
+for name, head, base, offsets in (
+        ("per-cpu", 2, 0xffffffff81000000, struct.pack("<3i", 0x199e0, -1, -0x1bbfde1)),
+        ("relative", 2, 0xffffffff80ff0000, struct.pack("<3I", 0x199e0, 0x10000, 0x20000)),
+        ("self", 0, 0, struct.pack("<3i", 0, 0x1000000 - 0x3004, 16)),
+        ("absolute", 1, 0, quads(0x199e0, 0xffffffff81000000, 0xffffffff85bbfde0))):
+    save("kallsyms", name, bytes([head]) + memory(
+        (0, quads(3, base)), (0x10, index), (0x400, table), (0x1000, names), (0x3000, offsets)))
+
+
+def btf(types, strings):
+    return struct.pack("<HBBIIIII", 0xeb9f, 1, 0, 24, 0, len(types), len(types), len(strings)) + types + strings
+
+
+words = b"\0list_head\0next\0prev\0a\0b\0device\0"
+own = struct.pack("<3I", 0, 2 << 24, 2)
+own += struct.pack("<9I", 1, 4 << 24 | 2, 16, 11, 1, 0, 16, 1, 64)
+own += struct.pack("<4I", 0, 1 << 24, 4, 32)
+own += struct.pack("<6I", 0, 5 << 24 | 1, 8, 23, 3, 0)
+own += struct.pack("<9I", 25, 1 << 31 | 4 << 24 | 2, 24, 0, 4, 0, 21, 3, 5 << 24 | 64)
+kernel = btf(own, words)
+more = struct.pack("<6I", len(words) + 1, 4 << 24 | 1, 8, len(words) + 3, 2, 0)
+save("btf", "kernel-and-module", struct.pack("<H", len(kernel)) + kernel + btf(more, b"\0m\0b\0"))
+loop = struct.pack("<3I", 21, 8 << 24, 1) + struct.pack("<6I", 25, 4 << 24 | 1, 8, 0, 2, 0)
+save("btf", "itself", struct.pack("<H", len(btf(loop, words))) + btf(loop, words))

@@ -50,6 +50,14 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case calgary
   /// What a hostile guest does to the northbridges of a machine.
   case gart
+  /// VMCOREINFO, and the kernel that it leads to.
+  case vmcoreinfo
+  /// A kernel's table of symbols.
+  case kallsyms
+  /// A kernel's types, and a module's.
+  case btf
+  /// A kernel's log, in each of its buffers.
+  case printk
 
   /// - Precondition: only one run at a time in a process.
   public func run(_ input: UnsafeRawBufferPointer) {
@@ -81,6 +89,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .registers: RegistersExercise.run(input)
     case .calgary: CalgaryExercise.run(input)
     case .gart: GARTExercise.run(input)
+    case .vmcoreinfo: VMCoreInfoExercise.run(Array(input))
+    case .kallsyms: KallsymsExercise.run(Array(input))
+    case .btf: BTFExercise.run(Array(input))
+    case .printk: PrintkExercise.run(Array(input))
     }
   }
 }
