@@ -47,7 +47,7 @@ import Testing
   @Test func `report is not written over the table of firmware that its machine file names`() throws
   {
     try prepare()
-    let table = scratch.file("DMAR", "not read before it is refused")
+    let table = scratch.file("DMAR", "DMAR\u{0}, not read before it is refused")
     let machine = scratch.file(
       "with-table.json", "{\"version\": 1, \"units\": [], \"dmar\": \"DMAR\"}")
     expectRefusal(of: table, over: table) {
