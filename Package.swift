@@ -108,7 +108,9 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "IOMMUInspectionTests",
-      dependencies: ["IOMMUInspection", "IOMMURule", "IOMMUImages", "IOMMUTestSupport"],
+      dependencies: [
+        "IOMMUInspection", "IOMMULinux", "IOMMURule", "IOMMUImages", "IOMMUTestSupport",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "IOMMUConformanceTests",

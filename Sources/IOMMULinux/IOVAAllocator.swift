@@ -57,6 +57,15 @@ public struct IOVAAllocator: Sendable {
   /// Sizes that are kept: 2^0 to 2^5 pages.
   private static let orderCount = 6
 
+  init(
+    granule: UInt64, ranges: [ClosedRange<UInt64>], cached: [Cached] = [], waiting: [Waiting] = []
+  ) {
+    self.granule = granule
+    self.ranges = ranges
+    self.cached = cached
+    self.waiting = waiting
+  }
+
   /// - Returns: `nil` for a domain that has no allocator.
   init?(_ domain: KernelObject, _ kernel: LinuxKernel) throws(KernelReadError) {
     // 1: a cookie for IOVAs; other kinds hold something else in the same place.

@@ -20,6 +20,8 @@ public struct KernelResources: Sendable {
   /// More lines than any machine has.
   private static let lineLimit = 1 << 18
 
+  init(lines: [Line]) { self.lines = lines }
+
   /// Reads the tree behind `iomem_resource`.
   public init(_ kernel: LinuxKernel) throws(KernelReadError) {
     let types = try kernel.types
