@@ -53,12 +53,18 @@ package struct CrashKernelOptions: ParsableArguments {
     return ranges
   }
 
-  /// The machine with its crash kernel: of the options, of the machine file, or of the dump, in that
-  /// order; as it was when none of them knows.
+  /// The machine with its crash kernel: of the options, of the machine file, of the dump's kernel, or of
+  /// holes in the dump's RAM, in that order; as it was when none of them knows.
   func placing(_ machine: Machine, in memory: MemoryImage) throws -> Machine {
     var machine = machine
     let named = try named(on: machine, in: memory)
     if !named.isEmpty { machine.crashKernel = named }
+    if machine.crashKernel.isEmpty {
+      machine.crashKernel = KernelKnowledge.crashKernel(of: memory)
+      if !machine.crashKernel.isEmpty {
+        warn("no --crash-kernel: taking \(Self.listText(machine.crashKernel)), as the kernel says")
+      }
+    }
     if machine.crashKernel.isEmpty {
       machine.crashKernel = Self.holes(in: memory).crashKernel
       if !machine.crashKernel.isEmpty {

@@ -156,8 +156,8 @@ package struct TableSource: ParsableArguments {
     return [machine] + ((try? MachineFile(path: machine))?.firmwarePaths ?? [])
   }
 
-  /// The machine: by `--root`, by `--machine`, or by what is found in memory, in that order; what is
-  /// doubtful goes to standard error.
+  /// The machine: by `--root`, by `--machine`, by what the dump's kernel says of its units, or by what is
+  /// found in memory, in that order; what is doubtful goes to standard error.
   func machine(of memory: MemoryImage, path: String) throws -> Machine {
     let (machine, notices) = try told(of: memory, path: path)
     notices.forEach(warn)
@@ -166,7 +166,9 @@ package struct TableSource: ParsableArguments {
 
   /// The same, with what is to be said of how the machine is known.
   func told(of memory: MemoryImage, path: String) throws -> (machine: Machine, notices: [String]) {
-    guard self.machine != nil || !roots.isEmpty else { return try found(in: memory, path: path) }
+    guard self.machine != nil || !roots.isEmpty else {
+      return try said(in: memory, path: path) ?? found(in: memory, path: path)
+    }
     let (machine, notices) = try named(in: memory, path: path)
     return (machine, notices + machine.doubts(in: memory))
   }
@@ -198,6 +200,24 @@ package struct TableSource: ParsableArguments {
     // Which unit is whose, firmware's table may say.
     let completed = search(memory).completing(units, in: memory)
     return (Machine(name: path, units: completed.units), notices + completed.remarks)
+  }
+
+  /// What the kernel in the dump says of its units; `nil` where it says nothing.
+  private func said(
+    in memory: MemoryImage, path: String
+  ) throws -> (machine: Machine, notices: [String])? {
+    // Whoever says where an aperture is looks for a GATT, which no kernel's list of units has.
+    guard aperture == nil, let known = KernelKnowledge(of: memory, path: path) else { return nil }
+    var machine = known.machine
+    guard !machine.units.isEmpty else { return nil }
+    var notices = known.notices
+    if machine.units.count > 1 {
+      // Which unit is whose, firmware's table may say.
+      let completed = search(memory).completing(machine.units, in: memory)
+      machine.units = completed.units
+      notices += completed.remarks
+    }
+    return (machine, notices + machine.doubts(in: memory))
   }
 
   /// What is found in memory by structure alone, and what that was.

@@ -135,6 +135,29 @@ import Testing
     #expect(throws: (any Error).self) { try Vmcore.parse([Self.dump, "--iovas"]) }
   }
 
+  /// Units, root table and crash kernel are the kernel's own words.
+  @Test func `other commands need no machine file either`() throws {
+    var text = ""
+    let answer = try Walk.parse([Self.dump, "00:03.0", "fffff000"]).report(to: &text)
+    #expect(answer == .yes || answer == .no)
+    #expect(text.contains("0xfff4000"))
+    let knowledge = try #require(
+      KernelKnowledge(of: MemoryImage(path: Self.dump), path: "dump"))
+    #expect(knowledge.machine.units.count == 1)
+    #expect(knowledge.machine.crashKernel.map(\.text) == ["0x3000000..<0xb000000"])
+    #expect(
+      knowledge.notices == [
+        "no machine file: taking the root table at 0xff8e000, as the kernel says of dmar0 at 0xfed90000"
+      ])
+    text = ""
+    // No option says where the crash kernel is, or which tables are in force.
+    #expect(try Verify.parse([Self.dump]).report(to: &text) == .no)
+    #expect(text.contains("R1"))
+    // A kernel without structures says nothing, and a search finds what there is.
+    let bare = try MemoryImage(path: Examples.path("vtd-crash", "image.elf"))
+    #expect(KernelKnowledge(of: bare, path: "bare")?.machine.units.isEmpty == true)
+  }
+
   @Test func `a dump without what is needed is an error that says so`() throws {
     let directory = TemporaryDirectory()
     let page = TinyELF([TinyELF.Load(physical: 0x1000, data: [UInt8](repeating: 1, count: 4096))])

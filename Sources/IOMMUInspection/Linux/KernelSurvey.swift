@@ -324,13 +324,14 @@ extension KernelDevice {
 }
 
 /// The machine that a kernel's units make.
-struct KernelMachine {
-  private(set) var machine = Machine(name: "kernel", units: [])
+package struct KernelMachine {
+  package private(set) var machine = Machine(name: "kernel", units: [])
   /// Units, as ``KernelUnit/address`` has them, whose tables are in ``machine``.
   private(set) var known: Set<UInt64> = []
-  private(set) var unknown: [String] = []
+  /// Units that are left out, and why.
+  package private(set) var unknown: [String] = []
 
-  init(_ state: IOMMUState, in memory: some PhysicalMemory) {
+  package init(_ state: IOMMUState, in memory: some PhysicalMemory) {
     for unit in state.units {
       guard unit.kind == .vtd else {
         if unit.kind != .other {
@@ -378,7 +379,7 @@ struct KernelMachine {
 
 extension KernelUnit {
   /// What people call it.
-  var title: String {
+  package var title: String {
     [name, registerBase.map { "at \($0)" }].compactMap { $0 }.joined(separator: " ")
   }
 }

@@ -1,0 +1,47 @@
+import IOMMUFormats
+import IOMMUImages
+import IOMMUInspection
+import IOMMULinux
+import IOMMUTranslation
+
+/// What the kernels in a dump say of the machine, for commands that nobody has told of it.
+struct KernelKnowledge {
+  /// The units whose tables are in force, and the memory of the crash kernel.
+  private(set) var machine: Machine
+  /// What is to be said of how that is known.
+  private(set) var notices: [String] = []
+
+  /// - Returns: `nil` for a dump without VMCOREINFO in its notes, and for one whose kernels have no
+  ///   structures that can be read. Memory is not looked through for either.
+  init?(of memory: MemoryImage, path: String) {
+    guard memory.vmcoreInfo != nil, let kernels = try? LinuxKernels(in: memory) else { return nil }
+    machine = Machine(name: path, units: [])
+    machine.crashKernel = Self.crashKernel(kernels)
+    // Units have one set of registers: the kernel that came last has written them.
+    let last = kernels.all.last { _ in true }
+    guard let (role, kernel) = last, let state = try? IOMMUState(kernel) else { return }
+    let made = KernelMachine(state, in: memory)
+    // A unit that is left out would pass for one that blocks nothing.
+    guard made.unknown.isEmpty else { return }
+    machine.units = made.machine.units
+    let whose = kernels.all.count > 1 ? "the \(role.rawValue) kernel" : "the kernel"
+    notices = state.units.compactMap { unit in
+      unit.table.map {
+        "no machine file: taking the root table at \($0), as \(whose) says of \(unit.title)"
+      }
+    }
+  }
+
+  /// What a kernel has kept for the one that dumps it: half-open, ascending.
+  static func crashKernel(of memory: MemoryImage) -> [Range<PhysicalAddress>] {
+    guard memory.vmcoreInfo != nil, let kernels = try? LinuxKernels(in: memory) else { return [] }
+    return crashKernel(kernels)
+  }
+
+  private static func crashKernel(_ kernels: LinuxKernels) -> [Range<PhysicalAddress>] {
+    guard let first = kernels[.old] else { return [] }
+    return (try? KernelResources(first))?.ranges(named: "Crash kernel").sorted {
+      $0.lowerBound < $1.lowerBound
+    } ?? []
+  }
+}
