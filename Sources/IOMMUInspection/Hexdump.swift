@@ -36,7 +36,11 @@ public enum Hexdump {
   /// Writes several ranges as one JSON array: an object for each page or part of one, for each run of
   /// zeros, and for each run that is not there.
   ///
-  /// - Parameter showsQuadwords: 64-bit words, as entries are read, instead of bytes.
+  /// - Parameters:
+  ///   - ranges: What is shown, in this order; half-open.
+  ///   - memory: Memory that may lack some of it.
+  ///   - showsQuadwords: 64-bit words, as entries are read, instead of bytes.
+  ///   - out: Gets the array, and a line's end.
   public static func writeJSON(
     _ ranges: [Range<PhysicalAddress>], of memory: some PhysicalMemory,
     showsQuadwords: Bool = false,

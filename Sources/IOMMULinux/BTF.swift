@@ -53,7 +53,7 @@ public struct BTF: Sendable {
   /// More than any kernel has.
   static let byteCountLimit = 1 << 27
 
-  /// Types, `void` not among them; those of ``base`` are not.
+  /// Types, `void` not among them; those of the kernel below a module are not.
   public var count: Int { offsets.count }
 
   /// Reads the types of a kernel.

@@ -18,7 +18,9 @@ extension KernelTypes {
   ///
   /// - Parameters:
   ///   - head: Where the `list_head` is that is in no structure.
-  ///   - path: The member of `name` that the list goes through.
+  ///   - name: The type of the structures.
+  ///   - path: Their member that the list goes through.
+  ///   - paths: Members that the type must have, where several types have the name.
   public func list(
     at head: UInt64, of name: String, through path: String, having paths: [String] = []
   ) throws(KernelReadError) -> KernelCollection<KernelObject> {
@@ -54,7 +56,10 @@ extension KernelTypes {
   ///
   /// A node that cannot be read takes its own branches with it, and no other.
   ///
-  /// - Parameter root: The first node, as `rb_root.rb_node` has it; 0 for an empty tree.
+  /// - Parameters:
+  ///   - root: The first node, as `rb_root.rb_node` has it; 0 for an empty tree.
+  ///   - name: The type of the structures.
+  ///   - path: Their member that the tree goes through.
   public func tree(
     from root: UInt64, of name: String, through path: String
   ) throws(KernelReadError) -> KernelCollection<KernelObject> {

@@ -22,7 +22,9 @@ public struct LinuxKernels {
   /// The kernel of the notes; all memory is looked through for one where they have none. A second one is
   /// looked for in what the first has kept for it.
   ///
-  /// - Parameter progress: Hears of a search: how many bytes of how many are done.
+  /// - Parameters:
+  ///   - image: The dump: its notes, and all memory that it has.
+  ///   - progress: Hears of a search: how many bytes of how many are done.
   /// - Throws: ``KernelReadError`` when there is none that can be read.
   public init(
     in image: MemoryImage, progress: (_ done: UInt64, _ of: UInt64) -> Void = { _, _ in }

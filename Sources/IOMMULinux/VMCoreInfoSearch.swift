@@ -26,7 +26,8 @@ public struct VMCoreInfoSearch: Sendable {
   /// Looks at the beginning of every stored page.
   ///
   /// - Parameters:
-  ///   - ranges: What of memory is looked at; `nil` for all of it.
+  ///   - memory: A dump, or memory that runs.
+  ///   - ranges: What of it is looked at, half-open; `nil` for all of it.
   ///   - limit: Texts after which the search ends: more kernels than that are none.
   ///   - progress: Hears how many bytes of how many are done.
   /// - Complexity: O(*n*) in the pages that are stored within `ranges`; a page that is packed is unpacked.

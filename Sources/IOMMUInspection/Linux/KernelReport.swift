@@ -29,9 +29,12 @@ public struct KernelReport: Sendable {
   /// Reads all that is told of a kernel.
   ///
   /// - Parameters:
+  ///   - kernel: The kernel, whose structures are read now.
+  ///   - role: What it is to the crash.
   ///   - old: The state of the kernel that was there before, for a capture kernel.
   ///   - isOnlyKernel: The dump has no other.
   ///   - listsNumbers: Every range of every allocator goes along in JSON.
+  ///   - memory: The dump, whose tables are held against what the kernel says.
   public init(
     _ kernel: LinuxKernel, role: LinuxKernels.Role, after old: IOMMUState? = nil,
     isOnlyKernel: Bool = true,

@@ -84,8 +84,11 @@ public struct KernelSurvey: Sendable {
   /// Looks at the tables of a kernel's units, and at each domain's numbers.
   ///
   /// - Parameters:
+  ///   - state: What the kernel knows of its units, devices and domains.
+  ///   - role: What it is to the crash.
   ///   - resources: The kernel's map of addresses: windows of PCI buses are no memory for devices.
   ///   - old: The state of the kernel that was there before, for a capture kernel.
+  ///   - memory: The dump with the tables.
   /// - Complexity: O(*n*) in the entries of all tables and the ranges of all allocators.
   public init(
     _ state: IOMMUState, role: LinuxKernels.Role, resources: KernelResources?,

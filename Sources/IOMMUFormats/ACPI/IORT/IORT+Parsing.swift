@@ -5,6 +5,7 @@ extension ACPI.IORT {
   /// read, ``findings`` what firmware should not have written.
   ///
   /// - Parameters:
+  ///   - bytes: The table from its signature on; what follows its end is not looked at.
   ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
   /// - Throws: ``ACPI/TableError`` when not even the header can be read.
   /// - Complexity: O(bytes).

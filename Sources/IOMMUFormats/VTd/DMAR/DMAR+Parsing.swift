@@ -57,6 +57,7 @@ extension VTd.DMAR {
   /// should not have written. Bytes after the table's stated length are not looked at.
   ///
   /// - Parameters:
+  ///   - bytes: The table from its signature on; what follows its end is not looked at.
   ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
   /// - Throws: ``ParsingError`` with the offset of the first byte that makes no sense.
   /// - Complexity: O(bytes).
@@ -80,6 +81,7 @@ extension VTd.DMAR {
     /// Reads what can be read.
     ///
     /// - Parameters:
+    ///   - bytes: The table from its signature on; what follows its end is not looked at.
     ///   - ignoringChecksum: Reads a table whose bytes do not add up to zero.
     /// - Throws: ``ParsingError`` when not even the header can be read.
     /// - Complexity: O(bytes).
