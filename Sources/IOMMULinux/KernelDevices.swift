@@ -4,6 +4,8 @@ import IOMMUFormats
 extension StateReader {
   /// Deeper than bridges behind bridges of any machine.
   private static let busDepthLimit = 64
+  /// More functions, and groups, than any machine has: a segment has 65,536.
+  private static let deviceLimit = 1 << 17
 
   func readDevices() {
     guard let head = head("pci_root_buses") else { return }
@@ -33,6 +35,10 @@ extension StateReader {
       for device in elements(
         "devices of \(subject)", at: devices, of: "pci_dev", through: "bus_list")
       {
+        guard state.devices.count < Self.deviceLimit else {
+          note("devices of \(subject)", .endless("the list", address: devices))
+          break
+        }
         readFunction(device, bus: number, segment: segment)
       }
     }
@@ -269,7 +275,7 @@ extension StateReader {
         }
       }
     }
-    for address in groupAddresses.sorted() { readGroup(at: address) }
+    for address in groupAddresses.sorted().prefix(Self.deviceLimit) { readGroup(at: address) }
     state.groups.sort { $0.number < $1.number }
   }
 
@@ -308,7 +314,7 @@ extension StateReader {
           }
         guard let name else { continue }
         group.devices.append(name)
-        guard known == nil else { continue }
+        guard known == nil, state.devices.count < Self.deviceLimit else { continue }
         var device = KernelDevice(name: name, address: part.address)
         read(part, into: &device)
         state.devices.append(device)

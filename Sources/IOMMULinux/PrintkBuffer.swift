@@ -60,6 +60,7 @@ struct PrintkBuffer {
     var log = PrintkLog(kind: .records)
     var place = first
     var isWrapped = false
+    var room = PrintkLog.letterLimit(memory)
     while place != next || !isWrapped && next < first {
       guard let header = read(place, headerByteCount, &log) else { break }
       let count = UInt64(header.span.integer(UInt16.self, at: length))
@@ -79,6 +80,11 @@ struct PrintkBuffer {
         log.problems.append("the log has a record of \(count) bytes at \(place), which cannot be")
         break
       }
+      guard count <= room else {
+        log.problems.append(PrintkLog.tooMany)
+        break
+      }
+      room -= count
       if let body = read(place + headerByteCount, text + dictionary, &log) {
         let about = Self.about(body.dropFirst(Int(text)))
         log.records.append(
@@ -162,7 +168,8 @@ struct PrintkCharacters {
     var log = PrintkLog(kind: .characters)
     var letters: [UInt8] = []
     var place = (end &- count) & (byteCount - 1)
-    var left = count
+    var left = min(count, PrintkLog.letterLimit(memory))
+    if left < count { log.problems.append(PrintkLog.tooMany) }
     while left > 0 {
       let run = min(left, byteCount - place)
       let (part, error) = memory.prefix(at: buffer &+ place, count: Int(run))

@@ -84,6 +84,16 @@ public struct PrintkLog: Sendable {
 
   /// More than any buffer of the kernel has: `log_buf_len=` takes 2 GiB at most.
   static let byteCountLimit: UInt64 = 1 << 31
+  /// Letters that all messages together may have: no more than the dump has room for, however often its
+  /// page tables lead to the same page.
+  static func letterLimit(_ memory: KernelMemory) -> UInt64 {
+    let (count, overflow) = memory.memory.storedPageCount.multipliedReportingOverflow(by: 4096)
+    return overflow ? byteCountLimit : max(1 << 20, min(count, byteCountLimit))
+  }
+
+  /// What is said where there are more.
+  static let tooMany = "the log has more text than the dump has pages for: the rest is left out"
+
   /// Problems of one kind that are told singly.
   static let problemLimit = 8
 }

@@ -117,23 +117,32 @@ struct PrintkRing {
   /// The messages from the oldest on.
   func log() -> PrintkLog {
     var log = PrintkLog(kind: .ring)
-    let room = UInt64(1) << countLog2
+    let slotCount = UInt64(1) << countLog2
     var count = (head &- tail) & Self.idMask
-    if count >= room {
+    if count >= slotCount {
       log.problems.append(
-        "the log says that it has \(count &+ 1) messages, and has room for \(room): its newest are read"
+        "the log says that it has \(count &+ 1) messages, and has room for \(slotCount): its newest are read"
       )
-      count = room - 1
+      count = slotCount - 1
     }
     var id = (head &- count) & Self.idMask
     var failureCount = 0
+    var room = PrintkLog.letterLimit(memory)
     var lost = 0
     for _ in 0...count {
       do throws(KernelReadError) {
         switch try record(id) {
         case .none: break
         case .lost: lost += 1
-        case .record(let record): log.records.append(record)
+        case .record(let record):
+          // A message without text takes room as well.
+          let size = UInt64(record.text.utf8.count) + 16
+          guard size <= room else {
+            log.problems.append(PrintkLog.tooMany)
+            return log
+          }
+          room -= size
+          log.records.append(record)
         }
       } catch {
         failureCount += 1

@@ -154,6 +154,46 @@ import Testing
     #expect(log.problems.allSatisfy { $0.hasPrefix("a message cannot be read: 0xffffffff81400") })
   }
 
+  /// 2^16 messages of 16 bytes each, where there is room for 1 MiB.
+  @Test func `text is bounded by the pages that there are`() throws {
+    let kernel = Self.kernel(countLog2: 16, byteCountLog2: 17, tail: 0, head: 65_535)
+    var descriptors: [UInt8] = []
+    var infos: [UInt8] = []
+    for id in 0..<65_536 as Range<UInt64> {
+      descriptors += little(2 << 62 | id, 8) + little(3, 8) + little(3, 8)
+      infos += little(id, 8) + [UInt8](repeating: 0, count: 80)
+    }
+    kernel.put(descriptors, at: Self.descriptors)
+    kernel.put(infos, at: Self.infos + 0x20_0000)
+    kernel.put(words: [Self.infos + 0x20_0000], at: Self.ring + 16)
+    // 16 bytes for each, and 1 MiB at least.
+    let log = try PrintkLog(
+      kernel.info, in: KernelMemory(Stored(kernel.memory), tables: KernelPageTables(kernel.info)))
+    #expect(log.records.count == 65_536 && log.problems.isEmpty)
+    // One letter more, in the first message, and the last finds no room.
+    kernel.put(little(2 << 62, 8) + little(0x100, 8) + little(0x118, 8), at: Self.descriptors)
+    kernel.put(little(1, 2), at: Self.infos + 0x20_0000 + 16)
+    kernel.put(little(0, 8) + Array("x".utf8), at: Self.text + 0x100)
+    let cut = try PrintkLog(
+      kernel.info, in: KernelMemory(Stored(kernel.memory), tables: KernelPageTables(kernel.info)))
+    #expect(cut.records.count == 65_535 && cut.records[0].text == "x")
+    #expect(
+      cut.problems == ["the log has more text than the dump has pages for: the rest is left out"])
+  }
+
+  /// The same memory with a page in all.
+  private struct Stored: PhysicalMemory {
+    let base: FlatMemory
+    init(_ base: FlatMemory) { self.base = base }
+    func quadword(at address: PhysicalAddress) -> UInt64? { base.quadword(at: address) }
+    func doubleword(at address: PhysicalAddress) -> UInt32? { base.doubleword(at: address) }
+    func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+      base.read(at: address, into: buffer)
+    }
+    var backedRanges: [Range<PhysicalAddress>] { base.backedRanges }
+    var storedPageCount: UInt64 { 1 }
+  }
+
   @Test func `a ring that cannot be is an error, and one with too many messages is told`() throws {
     let kernel = Self.kernel(countLog2: 40, byteCountLog2: 7, tail: 0, head: 0)
     #expect(
