@@ -2,12 +2,15 @@ import IOMMUFormats
 import IOMMUImages
 import IOMMUInspection
 import IOMMULinux
+import IOMMURule
 import IOMMUTranslation
 
 /// What the kernels in a dump say of the machine, for commands that nobody has told of it.
 struct KernelKnowledge {
   /// The units whose tables are in force, and the memory of the crash kernel.
   private(set) var machine: Machine
+  /// Devices that do DMA behind a unit, with their drivers and masks; `nil` where they cannot all be read.
+  private(set) var devices: [RuleEvidence.Device]?
   /// What is to be said of how that is known.
   private(set) var notices: [String] = []
 
@@ -20,6 +23,19 @@ struct KernelKnowledge {
     // Units have one set of registers: the kernel that came last has written them.
     let last = kernels.all.last { _ in true }
     guard let (role, kernel) = last, let state = try? IOMMUState(kernel) else { return }
+    // A list that is not whole says nothing of those that it lacks.
+    if state.problems.isEmpty {
+      devices = state.devices.filter { $0.group != nil }.compactMap { device in
+        device.requester.map { requester in
+          RuleEvidence.Device(
+            requester,
+            name: [device.shortName, device.driver].compactMap { $0 }.joined(separator: " "),
+            // A driver may have set one of the two only: what is certain is the smaller.
+            dmaMask: device.dmaMask.flatMap { mask in device.coherentDMAMask.map { min(mask, $0) } }
+          )
+        }
+      }
+    }
     let made = KernelMachine(state, in: memory)
     // A unit that is left out would pass for one that blocks nothing.
     guard made.unknown.isEmpty else { return }

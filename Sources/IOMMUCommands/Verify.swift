@@ -16,7 +16,8 @@ package struct Verify: ParsableCommand {
       may still be going on. A rule that nothing on the machine can break is 'not applicable'.
 
       Which devices the kdump kernel needs is nowhere in a dump: without --device every table in force \
-      is judged, and R8 remains unknown where a unit blocks devices that it does not know.
+      is judged. R6 and R8 hold where they hold of every device that the dump's kernel lists, and \
+      remain unknown where there is no such list, or where it has one of which they do not.
 
       R13 is broken by the Rule itself and does not count.
 
@@ -52,9 +53,11 @@ package struct Verify: ParsableCommand {
     try image.read { memory, machine in
       let machine = try crash.placing(machine, in: memory)
       let devices = try needed.devices(on: machine)
-      guard let evidence = RuleEvidence(dump: machine, devices: devices) else {
+      guard var evidence = RuleEvidence(dump: machine, devices: devices) else {
         throw CrashKernelOptions.unknown(in: memory)
       }
+      // Nobody has to say which devices are needed where all are known.
+      evidence.presentDevices = KernelKnowledge(of: memory, path: image.files.image)?.devices
       let rule = RuleReport(evidence, in: memory)
       switch format {
       case .text: rule.write(to: &out, ink: ink)

@@ -85,6 +85,9 @@ public struct RuleEvidence: Sendable {
   public var devices: [Device]?
   /// There are no other devices than ``devices``.
   public var listsAllDevices = false
+  /// Every device of the machine, as its kernel lists them; `nil` where nobody does. Whichever of them the
+  /// kdump kernel needs: what holds of all of them holds.
+  public var presentDevices: [Device]?
   public var allocatorEvents: [AllocatorEvent]?
   public var leftovers: Leftovers
   /// Tables that the primary kernel has given back.

@@ -152,7 +152,10 @@ import Testing
     text = ""
     // No option says where the crash kernel is, or which tables are in force.
     #expect(try Verify.parse([Self.dump]).report(to: &text) == .no)
-    #expect(text.contains("R1"))
+    #expect(text.contains("R1  broken") && text.contains("R6  holds") && text.contains("R8  holds"))
+    #expect(knowledge.devices?.count == 14)
+    #expect(
+      knowledge.devices?.contains { $0.name == "00:03.0 e1000e" && $0.dmaMask == .max } == true)
     // A kernel without structures says nothing, and a search finds what there is.
     let bare = try MemoryImage(path: Examples.path("vtd-crash", "image.elf"))
     #expect(KernelKnowledge(of: bare, path: "bare")?.machine.units.isEmpty == true)

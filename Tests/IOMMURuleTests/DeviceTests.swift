@@ -1,6 +1,7 @@
 import IOMMUFormats
 import IOMMUKdump
 import IOMMURule
+import IOMMUTestSupport
 import IOMMUTranslation
 import Testing
 
@@ -46,6 +47,36 @@ import Testing
 
   @Test func `in a live crash it is unknown of a kdump kernel that needs no device`() throws {
     #expect(check(try crash(.nommu, devices: idleDevices)).fitsMasks().outcome == .unknown)
+  }
+}
+
+/// R6 and R8 where a kernel lists the machine's devices, and nobody says which are needed.
+@Suite struct PresentDevicesTests {
+  private static func check(_ devices: [(String, UInt64?)]?) throws -> RuleCheck<LackingMemory> {
+    try Dump.vtd().check(devices: []) {
+      $0.presentDevices = devices?.map { name, mask in
+        RuleEvidence.Device(PCI.Function(Requester(name)!), name: name + " card", dmaMask: mask)
+      }
+    }
+  }
+
+  @Test func `what holds of all of them holds`() throws {
+    // The crash kernel's last byte is 0x203fff.
+    let check = try Self.check([("00:03.0", 0x3f_ffff), ("00:04.0", 0xffff_ffff)])
+    #expect(check.fitsMasks().outcome == .holds)
+    #expect(check.deviceHasTable().outcome == .holds)
+  }
+
+  @Test func `one of which it does not leaves it open whether that one is needed`() throws {
+    let check = try Self.check([("00:03.0", 0x1f_ffff), ("00:05.0", nil), ("00:04.0", .max)])
+    #expect(
+      check.fitsMasks().texts == [
+        "nobody says which devices the kdump kernel needs, and 00:03.0 card is not known to reach all of "
+          + "the crash kernel, nor is one more device"
+      ])
+    #expect(check.fitsMasks().outcome == .unknown && check.deviceHasTable().outcome == .unknown)
+    #expect(try Self.check([]).deviceHasTable().outcome == .unknown)
+    #expect(try Self.check(nil).fitsMasks().texts == ["no device's DMA mask is known"])
   }
 }
 

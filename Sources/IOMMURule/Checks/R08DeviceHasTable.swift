@@ -8,7 +8,9 @@ extension RuleCheck {
       return RuleVerdict(.deviceHasTable, .notApplicable)
     }
     guard let needed = neededDevices else {
-      return RuleVerdict(.deviceHasTable, RuleFinding(kind: .unknown, unknownNeedsText))
+      return everyDeviceHasTable
+        ? RuleVerdict(.deviceHasTable)
+        : RuleVerdict(.deviceHasTable, RuleFinding(kind: .unknown, unknownNeedsText))
     }
     var verdict = RuleVerdict(.deviceHasTable)
     for device in needed {
@@ -26,6 +28,16 @@ extension RuleCheck {
         RuleFinding(device: device.function, "\(name)has no table: \(fault.meaning)"))
     }
     return verdict
+  }
+
+  /// Whether every device that the machine's kernel lists is let through, whichever of them are needed.
+  private var everyDeviceHasTable: Bool {
+    guard let present = evidence.presentDevices, !present.isEmpty else { return false }
+    return present.allSatisfy { device in
+      guard ambiguity(of: device.function) == nil else { return false }
+      if case .blocked = handle(device).route { return false }
+      return true
+    }
   }
 
   /// What is said where nobody says which devices are needed: who has a table, and who may not.
