@@ -86,20 +86,54 @@ public struct LoggedFault: Sendable {
   public var lines: ClosedRange<Int>
   /// How often it appears.
   public var count = 1
-  /// When the log has it first: microseconds of the log's own clock.
-  public var time: LogTime?
+  /// When the log has it, in the order of its lines; of very many, some that are evenly spread, the first
+  /// and the last.
+  public private(set) var times: [LogTime] = []
   /// What the kernel printed of the tables behind the fault.
   public var tables = LoggedTables()
   /// Words that the kernel printed behind the fault, each with what they are.
   public var words: [LoggedWords] = []
 
+  /// Times that were noted.
+  private var timeCount = 0
+  /// Of so many times one is kept, besides the last.
+  private var timeStride = 1
+
   /// The first line.
   public var line: Int { lines.lowerBound }
+
+  /// When the log has it first: microseconds of the log's own clock.
+  public var time: LogTime? { times.first }
 
   public init(_ record: FaultRecord, lines: ClosedRange<Int>, time: LogTime? = nil) {
     self.record = record
     self.lines = lines
-    self.time = time
+    noteTime(time)
+  }
+
+  /// Times that are kept.
+  static let timeLimit = 1_024
+
+  /// Takes note of when the log has it once more.
+  mutating func noteTime(_ time: LogTime?) {
+    guard let time else { return }
+    // The last one so far may be kept for that only.
+    if timeCount > 0, (timeCount - 1) % timeStride != 0 { times.removeLast() }
+    if times.count == Self.timeLimit {
+      times = stride(from: 0, to: times.count, by: 2).map { times[$0] }
+      timeStride *= 2
+    }
+    times.append(time)
+    timeCount += 1
+  }
+
+  /// Forgets the time that was noted last.
+  mutating func removeLastTime() -> LogTime? {
+    guard let time = times.popLast() else { return nil }
+    // So that the one before stays, whatever comes.
+    timeCount = (times.count - 1) * timeStride + 1
+    if times.isEmpty { timeCount = 0 }
+    return time
   }
 }
 

@@ -25,6 +25,8 @@ public struct FaultLogReader: Sendable {
   public static let limit = 10_000
   /// A message takes so many lines below its mark at most.
   private static let lineLimit = 4
+  /// Bytes before a message that may have its time.
+  private static let stampByteCount = 256
   /// Two readings of one fault are at most so many lines apart.
   private static let joinLimit = 8
 
@@ -84,6 +86,8 @@ public struct FaultLogReader: Sendable {
     let place = first - line.startIndex
     if pending == nil, let last, lastText.elementsEqual(line[first...]) {
       faults[last.index].count = faults[last.index].count.addingClamped(1)
+      let prefix = String(decoding: line[..<first].suffix(Self.stampByteCount), as: UTF8.self)
+      faults[last.index].noteTime(LogTime(before: prefix[...]))
       self.last?.line = lineCount
       if faults[last.index].record.source.isOfVTd { status = nil }
       return nil
@@ -156,7 +160,7 @@ public struct FaultLogReader: Sendable {
         pending = Pending(
           reader: mark.reader,
           message: LogMessage(text: "", prefix: String(prefix)),
-          lines: lineCount...lineCount, time: LogTime(before: prefix, at: text[mark.index...]),
+          lines: lineCount...lineCount, time: LogTime(before: prefix),
           count: Self.repetitions(prefix), isBrokenInWord: true, reading: .nothing)
         goOn(
           String(text[mark.index..<end]),
@@ -252,6 +256,7 @@ public struct FaultLogReader: Sendable {
   ) -> Int? {
     if let index = indices[record] {
       faults[index].count = faults[index].count.addingClamped(count)
+      faults[index].noteTime(time)
       return index
     }
     guard faults.count < Self.limit else {
@@ -272,11 +277,13 @@ public struct FaultLogReader: Sendable {
     if let other = indices[record], other != index {
       // The one that has just come is the one from before.
       faults[index].count -= 1
+      let time = faults[index].removeLastTime()
       if faults[index].count == 0, index == faults.count - 1 {
         indices[faults[index].record] = nil
         faults.removeLast()
       }
       faults[other].count += 1
+      faults[other].noteTime(time)
       last?.index = other
       return
     }
@@ -381,7 +388,9 @@ extension LoggedFault {
 
 extension LogTime {
   /// The time that stands before a message, the last one when there are several.
-  init?(before prefix: Substring, at mark: Substring) {
+  init?(before prefix: Substring) {
+    // Xen counts from its own start.
+    guard !prefix.contains("(XEN)") else { return nil }
     if let at = prefix.utf8.lastIndex(of: UInt8(ascii: "@")),
       let (seconds, fraction) = Self.numbers(prefix[prefix.index(after: at)...])
     {
