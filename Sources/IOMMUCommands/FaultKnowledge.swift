@@ -60,6 +60,7 @@ package struct FaultKnowledge: ParsableArguments {
     var parser = DMATraceParser()
     var line = 0
     var eventCount = 0
+    var lossCount = 0
     var bad: (count: Int, line: Int, reason: DMATraceError)?
     try DMATraceFile(path: path).forEachLine { bytes, _, _ in
       line += 1
@@ -68,15 +69,27 @@ package struct FaultKnowledge: ParsableArguments {
         events = try parser.events(in: bytes)
       } catch {
         bad = bad.map { ($0.count + 1, $0.line, $0.reason) } ?? (1, line, error)
+        // It may have taken anything back.
+        history.noteLoss(line: line)
         return
       }
+      let dialect = parser.dialect ?? .table
+      let call = DMATraceCall(of: bytes, dialect)
       for event in events {
         guard
-          let noted = MappingHistory.Event(
-            event, of: bytes, line: line, dialect: parser.dialect ?? .table)
+          let noted = MappingHistory.Event(event, call, of: bytes, line: line, dialect: dialect)
         else { continue }
         eventCount += 1
         history.note(noted)
+      }
+      if let call, call.kind == .unmapList {
+        eventCount += 1
+        history.note(MappingHistory.Event(unmapping: call, of: bytes, line: line))
+      }
+      if parser.tally.lossNotices > lossCount {
+        lossCount = parser.tally.lossNotices
+        // What was lost before the first event takes nothing back.
+        if eventCount > 0 { history.noteLoss(line: line) }
       }
     }
     if let bad {
@@ -90,6 +103,11 @@ package struct FaultKnowledge: ParsableArguments {
         "\(name): \(count > 0 ? "\(grouped(count)) " : "")events were lost; there may have been more "
           + "about a number than these")
     }
+    if parser.tally.cutLists > 0 {
+      warn(
+        "\(name): \(groupedCount(parser.tally.cutLists, "list")) of pages cut short by the kernel: "
+          + "what lies behind is not in the trace")
+    }
     guard eventCount > 0 else {
       throw InputError("\(name): no mapping in it; give it the trace events iommu and dma")
     }
@@ -99,20 +117,28 @@ package struct FaultKnowledge: ParsableArguments {
 
 extension MappingHistory.Event {
   /// An event of a trace, where it is about numbers; a flush of all tells of none.
+  ///
+  /// - Parameter call: What the line says besides, if it is one of the DMA API.
   init?(
-    _ event: DMATraceEvent, of line: ArraySlice<UInt8>, line number: Int, dialect: DMATraceDialect
+    _ event: DMATraceEvent, _ call: DMATraceCall?, of line: ArraySlice<UInt8>, line number: Int,
+    dialect: DMATraceDialect
   ) {
     let kind: Kind
-    let (source, iova, byteCount): (DMATraceEvent.Source, IOVA, UInt64)
+    var (source, iova, byteCount): (DMATraceEvent.Source, IOVA, UInt64)
     switch event {
-    case .request(let owner, let start, let count, let access, _):
+    case .request(let owner, let start, let count, let access, let pageSizeLog2):
       (source, iova, byteCount) = (owner, start, count)
-      kind =
-        switch dialect {
-        case .ftrace: .mapped
-        case .qemu: .translated
-        case .table: access == .read ? .read : .wrote
+      switch dialect {
+      case .ftrace: kind = call?.kind == .sync ? .synced : .mapped
+      case .qemu:
+        kind = .translated
+        // QEMU translates pages.
+        if let pageSizeLog2 {
+          byteCount = 1 << UInt64(pageSizeLog2)
+          iova = iova.alignedDown(to: byteCount)
         }
+      case .table: kind = access == .read ? .read : .wrote
+      }
     case .invalidate(let owner, let start, let count):
       (source, iova, byteCount) = (owner, start, count)
       kind = dialect == .qemu ? .invalidated : .unmapped
@@ -120,14 +146,39 @@ extension MappingHistory.Event {
     }
     guard byteCount > 0 else { return nil }
     let (last, overflow) = iova.rawValue.addingReportingOverflow(byteCount - 1)
-    var device: PCI.Function?
-    if case .device(let function) = source { device = function }
+    let owner: Owner
+    if let call {
+      owner = call.owner
+    } else if case .device(let function) = source {
+      owner = .device(function)
+    } else {
+      owner = .unknown
+    }
     let stamp = DMATraceStamp(of: line, dialect)
     self.init(
-      kind, iova.rawValue...(overflow ? .max : last), device: device, task: stamp?.task,
+      kind, iova.rawValue...(overflow ? .max : last), of: owner,
+      list: call?.kind == .mapList ? call?.list : nil, task: stamp?.task,
       time: stamp.map {
         LogTime(dialect == .qemu ? .epoch : .kernel, microseconds: $0.microseconds)
       }, line: number)
+  }
+
+  /// The end of a list's mappings, which names no numbers.
+  fileprivate init(unmapping call: DMATraceCall, of line: ArraySlice<UInt8>, line number: Int) {
+    let stamp = DMATraceStamp(of: line, .ftrace)
+    self.init(
+      .unmapped, nil, of: call.owner, list: call.list, task: stamp?.task,
+      time: stamp.map { LogTime(.kernel, microseconds: $0.microseconds) }, line: number)
+  }
+}
+
+extension DMATraceCall {
+  fileprivate var owner: MappingHistory.Event.Owner {
+    device.map { .device($0) } ?? .other(deviceName)
+  }
+
+  fileprivate var list: MappingHistory.List {
+    MappingHistory.List(physicalAddresses, isCut: isCut)
   }
 }
 
