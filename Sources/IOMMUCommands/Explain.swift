@@ -90,6 +90,10 @@ package struct Explain: ParsableCommand {
         throw ValidationError("--dmesg and '\(path)': which of the two logs?")
       }
     }
+    if log == .standardInput, !dmesg, let other = knowledge.ofStandardInput.first {
+      throw ValidationError(
+        "standard input is the log, and '\(other)' would read it too: name a file for one of them")
+    }
     var reader = FaultLogReader()
     if let image, dmesg || log == .standardInput && isatty(STDIN_FILENO) == 1 {
       log = .dump(image)

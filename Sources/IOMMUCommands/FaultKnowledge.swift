@@ -32,6 +32,19 @@ package struct FaultKnowledge: ParsableArguments {
 
   package init() {}
 
+  /// Which of the options read standard input, as they were given.
+  package var ofStandardInput: [String] {
+    [("--dmar", dmar), ("--ivrs", ivrs), ("--iomem", iomem), ("--trace", trace)]
+      .filter { $0.1 == ByteStream.standardInputPath }.map { "\($0.0) -" }
+  }
+
+  package func validate() throws {
+    guard ofStandardInput.count > 1 else { return }
+    throw ValidationError(
+      "\(ofStandardInput.joined(separator: " and ")): standard input is read once; name files for all "
+        + "but one of them")
+  }
+
   /// What these files say, and nothing else.
   package static func inFiles(iomem: String?, trace: String?) throws -> FaultKnowledge {
     try parse(
