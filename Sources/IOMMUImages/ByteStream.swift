@@ -57,9 +57,7 @@ package struct ByteStream: ~Copyable {
         file: name, found: "is packed with \(codec.name), and \(codec.library) is not installed",
         remedy: "install it: apt-get install \(codec.package), or use '\(codec.command)'")
     }
-    if codec == nil, let foreign = ForeignFormat.marked(pending) {
-      throw ImageError(file: name, found: "is \(foreign.name)", remedy: foreign.remedy)
-    }
+    if codec == nil { try Self.refuseForeign(pending, name) }
     if kind == S_IFREG, codec == nil, !isStandardInput {
       byteCount = max(0, Int(status.st_size))
     }
@@ -116,6 +114,7 @@ package struct ByteStream: ~Copyable {
         pending[pendingStart...], isLast: isAtEnd, into: &bytes, atMost: count)
       pendingStart += taken
       let given = bytes.count - before
+      if unpackedCount == 0, given > 0 { try Self.refuseForeign(Array(bytes[before...]), name) }
       unpackedCount += UInt64(given)
       isBetweenMembers = progress == .memberEnded
       switch progress {
@@ -125,6 +124,12 @@ package struct ByteStream: ~Copyable {
       }
       if given > 0 { return given }
     }
+  }
+
+  /// - Throws: ``ImageError`` for first bytes of a format that is known and not read.
+  private static func refuseForeign(_ head: [UInt8], _ name: String) throws(ImageError) {
+    guard let foreign = ForeignFormat.marked(head) else { return }
+    throw ImageError(file: name, found: "is \(foreign.name)", remedy: foreign.remedy)
   }
 
   /// Zeros behind a member fill a block of a tape or a disk.

@@ -62,7 +62,7 @@ package enum FirmwareTableFile {
       }
         ?? bytes
     }
-    let dump = HexDumpText(bytes)
+    let dump = HexDumpText(Array(bytes.dropFirst(ByteOrderMark.byteCount(in: bytes[...]))))
     if let gap = dump.gap {
       throw ImageError(
         file: name, place: "line \(gap.line)",

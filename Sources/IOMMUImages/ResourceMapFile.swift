@@ -11,7 +11,8 @@ package enum ResourceMapFile {
     var stream = try ByteStream(path: path)
     let bytes = try stream.contents(
       atMost: byteCountLimit, remedy: "is it a copy of /proc/iomem at all?")
-    let map = ResourceMap(String(decoding: bytes, as: UTF8.self))
+    let text = bytes.dropFirst(ByteOrderMark.byteCount(in: bytes[...]))
+    let map = ResourceMap(String(decoding: text, as: UTF8.self))
     guard !map.entries.isEmpty else {
       throw ImageError(
         file: stream.name, found: "has no line 'START-LAST : NAME'", remedy: "give it /proc/iomem")

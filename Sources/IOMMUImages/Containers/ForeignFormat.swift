@@ -28,11 +28,11 @@ struct ForeignFormat {
 
   /// The foreign format with its mark in the first bytes of a stream.
   static func marked(_ head: [UInt8]) -> ForeignFormat? {
-    (all + traces).first { format in
+    (all + traces + wideTexts).first { format in
       let start = Int(format.offset)
       return head.count >= start + format.mark.count
         && head[start...].starts(with: format.mark)
-    }
+    } ?? wideText(head)
   }
 
   /// Bytes that hold every mark.
@@ -157,6 +157,30 @@ struct ForeignFormat {
   ]
 
   // MARK: Text
+
+  private static func wideText(_ mark: [UInt8], _ encoding: String) -> ForeignFormat {
+    ForeignFormat(
+      mark, "a text in UTF-16", "'iconv -f \(encoding) -t UTF-8' makes one of it that is read")
+  }
+
+  /// Text of two bytes a letter, as Windows' shell writes it.
+  private static let wideTexts = [
+    wideText([0xff, 0xfe], "UTF-16"), wideText([0xfe, 0xff], "UTF-16"),
+  ]
+
+  /// The same without its mark: letters of which every second byte is 0.
+  private static func wideText(_ head: [UInt8]) -> ForeignFormat? {
+    guard head.count >= 16 else { return nil }
+    func isLetter(_ byte: UInt8) -> Bool { 9...13 ~= byte || 0x20...0x7e ~= byte }
+    let pairs = stride(from: 0, to: min(head.count, 64) - 1, by: 2)
+    if pairs.allSatisfy({ isLetter(head[$0]) && head[$0 + 1] == 0 }) {
+      return wideText([], "UTF-16LE")
+    }
+    if pairs.allSatisfy({ head[$0] == 0 && isLetter(head[$0 + 1]) }) {
+      return wideText([], "UTF-16BE")
+    }
+    return nil
+  }
 
   private static let text = ForeignFormat(
     [], "a text",
