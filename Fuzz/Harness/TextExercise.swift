@@ -332,7 +332,8 @@ enum MergeExercise {
         "policy":"lru","levels":\(levels),"addressWidth":\(width),"pageSize":"4k","prefetch":true,\
         "hitLatencyNs":2,"readLatencyNs":60},"counts":{\(counts),"usefulPrefetches":\(number()),\
         "entriesRead":[\(levelCounts)]},"skippedLines":\(number()),"trace":{"passedOver":\(number()),\
-        "failedMappings":0,"lostEvents":\(number()),"lossNotices":0,"cutLists":0},\
+        "failedMappings":0,"lostEvents":\(number()),"lossNotices":0,"uncountedLosses":0,\
+        "cutLists":0,"unmatchedUnmaps":0,"cutLines":0,"holes":0,"otherEvents":0},\
         "sweep":[\(sweep.joined(separator: ","))]}
         """.utf8)
     }

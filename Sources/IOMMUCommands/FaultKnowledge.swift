@@ -75,32 +75,35 @@ package struct FaultKnowledge: ParsableArguments {
     var eventCount = 0
     var lossCount = 0
     var bad: (count: Int, line: Int, reason: DMATraceError)?
-    try DMATraceFile(path: path).forEachLine { bytes, _, _ in
+    try DMATraceFile(path: path).forEachLine(head: { parser.findDialect(in: $0) }) { text in
       line += 1
-      let events: [DMATraceEvent]
+      var events: [DMATraceEvent]?
       do throws(DMATraceError) {
-        events = try parser.events(in: bytes)
+        events = try parser.events(in: text.bytes, isUnterminated: text.isUnterminated)
       } catch {
         bad = bad.map { ($0.count + 1, $0.line, $0.reason) } ?? (1, line, error)
-        // It may have taken anything back.
-        history.noteLoss(line: line)
-        return
       }
       let dialect = parser.dialect ?? .table
-      let call = DMATraceCall(of: bytes, dialect)
-      for event in events {
+      let call = DMATraceCall(of: text.bytes, dialect)
+      guard events != nil || call?.kind == .unmapList else {
+        // It may have taken anything back.
+        return history.noteLoss(line: line)
+      }
+      // Which of several mappings a list's unmapping takes back is weighed by the history.
+      for event in events ?? [] where call?.kind != .unmapList {
         guard
-          let noted = MappingHistory.Event(event, call, of: bytes, line: line, dialect: dialect)
+          let noted = MappingHistory.Event(
+            event, call, of: text.bytes, line: line, dialect: dialect)
         else { continue }
         eventCount += 1
         history.note(noted)
       }
       if let call, call.kind == .unmapList {
         eventCount += 1
-        history.note(MappingHistory.Event(unmapping: call, of: bytes, line: line))
+        history.note(MappingHistory.Event(unmapping: call, of: text.bytes, line: line))
       }
-      if parser.tally.lossNotices > lossCount {
-        lossCount = parser.tally.lossNotices
+      if parser.tally.gapCount > lossCount {
+        lossCount = parser.tally.gapCount
         // What was lost before the first event takes nothing back.
         if eventCount > 0 { history.noteLoss(line: line) }
       }
@@ -110,11 +113,11 @@ package struct FaultKnowledge: ParsableArguments {
         "\(name): line \(bad.line): \(bad.reason)"
           + (bad.count == 1 ? "; it is left out" : "; it and \(bad.count - 1) more are left out"))
     }
-    if parser.tally.lossNotices > 0 {
-      let count = parser.tally.lostEvents
+    let gaps = parser.tally.gaps
+    if !gaps.isEmpty {
       warn(
-        "\(name): \(count > 0 ? "\(grouped(count)) " : "")events were lost; there may have been more "
-          + "about a number than these")
+        "\(name): \(gaps.joined(separator: "; ")); there may have been more about a number than these"
+      )
     }
     if parser.tally.cutLists > 0 {
       warn(
@@ -155,7 +158,7 @@ extension MappingHistory.Event {
     case .invalidate(let owner, let start, let count):
       (source, iova, byteCount) = (owner, start, count)
       kind = dialect == .qemu ? .invalidated : .unmapped
-    case .invalidateSource, .invalidateAll: return nil
+    case .invalidateUnknown, .invalidateSource, .invalidateAll: return nil
     }
     guard byteCount > 0 else { return nil }
     let (last, overflow) = iova.rawValue.addingReportingOverflow(byteCount - 1)
@@ -171,9 +174,13 @@ extension MappingHistory.Event {
     self.init(
       kind, iova.rawValue...(overflow ? .max : last), of: owner,
       list: call?.kind == .mapList ? call?.list : nil, task: stamp?.task,
-      time: stamp.map {
-        LogTime(dialect == .qemu ? .epoch : .kernel, microseconds: $0.microseconds)
-      }, line: number)
+      time: stamp.flatMap { Self.time(of: $0, dialect) }, line: number)
+  }
+
+  /// `nil` where the time is of no clock that a log has.
+  private static func time(of stamp: DMATraceStamp, _ dialect: DMATraceDialect) -> LogTime? {
+    guard !stamp.isSinceTraceBegan, let microseconds = stamp.microseconds else { return nil }
+    return LogTime(dialect == .qemu ? .epoch : .kernel, microseconds: microseconds)
   }
 
   /// The end of a list's mappings, which names no numbers.
@@ -181,7 +188,7 @@ extension MappingHistory.Event {
     let stamp = DMATraceStamp(of: line, .ftrace)
     self.init(
       .unmapped, nil, of: call.owner, list: call.list, task: stamp?.task,
-      time: stamp.map { LogTime(.kernel, microseconds: $0.microseconds) }, line: number)
+      time: stamp.flatMap { Self.time(of: $0, .ftrace) }, line: number)
   }
 }
 

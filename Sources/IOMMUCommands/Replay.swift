@@ -275,10 +275,11 @@ package struct TracePlayer {
     let isWhole = shard == nil || shard?.index == 1
     try DMATraceFile(path: path).forEachLine(
       of: shard ?? DMATraceFile.Shard(index: 1, count: 1),
-      warmUpByteCount: shard == nil ? 0 : warmUpByteCount
-    ) { bytes, offset, isWarmUp in
+      warmUpByteCount: shard == nil ? 0 : warmUpByteCount,
+      head: { parser.findDialect(in: $0) }
+    ) { text in
       line += 1
-      if isWarm, !isWarmUp {
+      if isWarm, !text.isWarmUp {
         isWarm = false
         replay.resetCounts()
         sweep?.resetCounts()
@@ -288,7 +289,7 @@ package struct TracePlayer {
       }
       pagesLeft += Self.linePageAllowance
       func isBad(_ error: DMATraceError, _ mayBePassedOver: Bool) throws {
-        let bad = BadLine(line: isWhole ? line : nil, offset: offset, reason: "\(error)")
+        let bad = BadLine(line: isWhole ? line : nil, offset: text.offset, reason: "\(error)")
         guard mayBePassedOver || skipsBadLines else {
           throw InputError("\(bad.place(in: name)): \(error); --skip-bad passes over such lines")
         }
@@ -297,7 +298,7 @@ package struct TracePlayer {
       }
       let events: [DMATraceEvent]
       do throws(DMATraceError) {
-        events = try parser.events(in: bytes)
+        events = try parser.events(in: text.bytes, isUnterminated: text.isUnterminated)
       } catch {
         // A log is of more than its reader knows; a table is written for it.
         return try isBad(error, parser.dialect != .table)
@@ -325,7 +326,7 @@ package struct TracePlayer {
     let pages = byteCount >> size + 1
     guard pages <= pagesLeft else {
       throw DMATraceError(
-        "a request of \(byteCount) bytes in pages of \(sizeText(1 << size)): with it the trace "
+        "a \(parser.dialect == .ftrace ? "mapping" : "request") of \(byteCount) bytes in pages of \(sizeText(1 << size)): with it the trace "
           + "would touch more than \(grouped(Self.pageAllowance)) pages and "
           + "\(Self.linePageAllowance) for each line; are its pages larger (--page-size)?")
     }
@@ -342,6 +343,8 @@ package struct TracePlayer {
     case .invalidate(let source, let iova, let byteCount):
       replay.invalidate(source: source.number, iova: iova, byteCount: byteCount)
       sweep?.invalidate(source: source.number, iova: iova, byteCount: byteCount)
+    // Which numbers it is about is not known; the tally counts them.
+    case .invalidateUnknown: break
     case .invalidateSource(let source):
       replay.invalidate(source: source.number)
       sweep?.invalidate(source: source.number)

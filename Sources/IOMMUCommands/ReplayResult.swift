@@ -70,7 +70,8 @@ package struct ReplayResult: Codable, Equatable {
       [
         counts.requests, counts.lookups, counts.hits, counts.faults, counts.invalidations,
         counts.prefetches, counts.usefulPrefetches, skippedLines, trace.passedOver,
-        trace.failedMappings, trace.lossNotices, trace.cutLists,
+        trace.failedMappings, trace.lossNotices, trace.uncountedLosses, trace.cutLists,
+        trace.unmatchedUnmaps, trace.cutLines, trace.holes, trace.otherEvents,
       ] + counts.entriesRead + sweep.flatMap { [$0.lookups, $0.hits] }
     let isSound =
       all.allSatisfy(isCount) && trace.lostEvents >= 0 && counts.hits <= counts.lookups
@@ -176,20 +177,16 @@ package struct ReplayResult: Codable, Equatable {
 
   /// What the numbers leave out, a sentence each.
   private var remarks: [String] {
-    var remarks: [String] = []
-    if trace.lostEvents > 0 {
-      remarks.append(
-        groupedCount(trace.lostEvents, "event") + (trace.lostEvents == 1 ? " was" : " were")
-          + " lost")
-    }
-    if trace.lossNotices > 0, trace.lostEvents == 0 {
-      remarks.append("events were lost; the trace does not say how many")
-    }
+    var remarks = trace.gaps
     if trace.cutLists > 0 {
       remarks.append(
         groupedCount(trace.cutLists, "list")
-          + " of pages cut short by the kernel: what lies behind is "
-          + "missing")
+          + " of pages cut short by the kernel: what lies behind is missing")
+    }
+    if trace.unmatchedUnmaps > 0 {
+      remarks.append(
+        "\(grouped(trace.unmatchedUnmaps)) dma_unmap_sg without the dma_map_sg before: what was "
+          + "unmapped is not known")
     }
     if trace.failedMappings > 0 {
       remarks.append(
@@ -200,6 +197,11 @@ package struct ReplayResult: Codable, Equatable {
       remarks.append(
         groupedCount(skippedLines, "line") + " not understood and left out"
           + (place.map { "; the first is \($0)" } ?? ""))
+    }
+    if trace.otherEvents > 0 {
+      remarks.append(
+        groupedCount(trace.otherEvents, "event")
+          + " of another kind of trace passed over; --trace-format says which kind is read")
     }
     if trace.passedOver > 0 {
       remarks.append(groupedCount(trace.passedOver, "other line") + " passed over")
@@ -262,6 +264,36 @@ extension ReplayResult {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
     self = try decoder.decode(Self.self, from: Data(json))
+  }
+}
+
+extension DMATraceTally {
+  /// Places where events may be missing.
+  var gapCount: Int { lossNotices + holes + cutLines }
+
+  /// What is missing of the trace, a sentence each.
+  var gaps: [String] {
+    var gaps: [String] = []
+    if let lossText { gaps.append(lossText) }
+    if holes > 0 {
+      gaps.append(
+        groupedCount(holes, "line") + " with zeros in " + (holes == 1 ? "it" : "them")
+          + " passed over: the file has holes")
+    }
+    if cutLines > 0 { gaps.append("the last line is cut off") }
+    return gaps
+  }
+
+  private var lossText: String? {
+    guard lossNotices > 0 else { return nil }
+    guard lostEvents > 0 else { return "events were lost; the trace does not say how many" }
+    let counted =
+      groupedCount(lostEvents, "event") + (lostEvents == 1 ? " was" : " were") + " lost"
+    return switch uncountedLosses {
+    case 0: counted
+    case 1: counted + ", and a notice does not say how many"
+    default: counted + ", and \(grouped(uncountedLosses)) notices do not say how many"
+    }
   }
 }
 

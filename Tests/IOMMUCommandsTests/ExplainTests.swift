@@ -112,7 +112,7 @@ import Testing
   /// What a trace says of 00:03.0, which wrote 0x1000 at 301.000002 s.
   static func before(_ trace: [String]) -> (status: Int32, texts: [String]) {
     let run = HelpTests.run(
-      "printf '%s\\n' \(trace.map { "'\($0)'" }.joined(separator: " ")) "
+      "printf '%b\\n' \(trace.map { "'\($0)'" }.joined(separator: " ")) "
         + "| iommu explain Examples/logs/dmesg.txt --trace - --format json")
     let lines = run.output.split(separator: "\n").drop { !$0.contains("\"history\" : [") }
     let texts = lines.dropFirst().prefix { !$0.contains("]") }
@@ -193,6 +193,31 @@ import Testing
         Self.head + map.replacing("290", with: "400").replacing("1000", with: "5000"),
       ]).texts.last
         == "mapped as far as is known: what line 2 tells is lost or not understood")
+  }
+
+  @Test func `a hole in a trace may have taken anything back`() {
+    let map =
+      "290.000002: dma_map_page: 0000:00:03.0 dir=FROM_DEVICE dma_addr=1000 size=64 phys_addr=7000 attrs="
+    #expect(
+      Self.before([
+        Self.head + map, Self.head + "291.\\0000\\0000x",
+        Self.head + map.replacing("290", with: "400").replacing("1000", with: "5000"),
+      ]).texts.last
+        == "mapped as far as is known: what line 2 tells is lost or not understood")
+  }
+
+  /// The latency format counts from the trace's beginning, not from the machine's.
+  @Test func `a time of the latency format is not the log's`() {
+    let (_, texts) = Self.before([
+      "      dd-2312      1d..1. 290000002us+: dma_map_page: 0000:00:03.0 dir=FROM_DEVICE dma_addr=1000 "
+        + "size=64 phys_addr=7000 attrs="
+    ])
+    #expect(
+      texts == [
+        "mapped 0x1000..<0x1040 for 00:03.0 by dd-2312 (line 1)",
+        "the log's time and the trace's cannot be compared: these are the last of the whole trace, and "
+          + "whether they came before the fault is not known",
+      ])
   }
 
   @Test func `QEMU's translations are of pages`() {

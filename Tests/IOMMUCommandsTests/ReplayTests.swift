@@ -217,11 +217,101 @@ import Testing
 
       """
     ),
+    // Notices with a number and without.
+    (
+      """
+      CPU:1 [LOST 5 EVENTS]
+      CPU:0 [LOST EVENTS]
+      dd-1 [000] ..... 1.000000: map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096
+      """,
+      """
+      1 requests, 1 pages looked up, 0 invalidations, 0 beyond 48 bits
+      5 events were lost, and a notice does not say how many
+      IOTLB 64 lru: 0 hits (0.00 %), 1 misses
+
+      """
+    ),
+    // Lists, one of which was mapped before the trace began.
+    (
+      """
+      dd-1 [000] ..... 1.000000: dma_unmap_sg: 0000:01:00.0 dir=TO_DEVICE phys_addrs={0x9000} attrs=
+      dd-1 [000] ..... 1.000001: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE dma_addrs={0x1000} sizes={0x1000} phys_addrs={0x5000} attrs=
+      dd-1 [000] ..... 1.000002: dma_unmap_sg: 0000:01:00.0 dir=TO_DEVICE phys_addrs={0x5000} attrs=
+      dd-1 [000] ..... 1.000003: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE dma_addrs={0x1000} sizes={0x1000} phys_addrs={0x5000} attrs=
+      """,
+      """
+      2 requests, 2 pages looked up, 1 invalidations, 0 beyond 48 bits
+      1 dma_unmap_sg without the dma_map_sg before: what was unmapped is not known
+      IOTLB 64 lru: 0 hits (0.00 %), 2 misses
+
+      """
+    ),
+    // A guest's trace on the console that QEMU's log is on as well.
+    (
+      """
+      [    1.000000] dma_map_page: 0000:01:00.0 dir=TO_DEVICE dma_addr=1000 size=4096 phys_addr=5000 attrs=
+      236498@1676271757.075075:vtd_dmar_translate dev 0b:00.00 iova 0xffffe000 -> gpa 0x1234000 mask 0xfff
+      236498@1676271757.075077:vtd_dmar_translate dev 0b:00.00 iova 0xffffe000 -> gpa 0x1234000 mask 0xfff
+      """,
+      """
+      2 requests, 2 pages looked up, 0 invalidations, 0 beyond 48 bits
+      1 event of another kind of trace passed over; --trace-format says which kind is read
+      IOTLB 64 lru: 1 hits (50.00 %), 1 misses
+
+      """
+    ),
+    // A hole.
+    (
+      """
+      dd-1 [000] ..... 1.000000: map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096
+      dd-1 [000]\0\0\0\0000: map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096
+      """,
+      """
+      1 requests, 1 pages looked up, 0 invalidations, 0 beyond 48 bits
+      1 line with zeros in it passed over: the file has holes
+      IOTLB 64 lru: 0 hits (0.00 %), 1 misses
+
+      """
+    ),
   ])
   func `traces are read as people have them`(trace: String, start: String) throws {
     try Self.withFiles(["trace.txt": trace + "\n"]) { directory in
       let output = Self.output(["\(directory)/trace.txt", "--iotlb", "64"])
       #expect(output.hasPrefix(start), "\(output)")
+    }
+  }
+
+  @Test func `a trace that ends within a line is told to`() throws {
+    let map = "dd-1 [000] ..... 1.000000: map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096\n"
+    try Self.withFiles([
+      "name.txt": map + "dd-1 [000] ..... 1.000000: dma_ma",
+      "number.txt":
+        map + "dd-1 [000] ..... 1.000000: dma_map_page: a dir=TO_DEVICE dma_addr=1000 size=65",
+    ]) { directory in
+      var screen = ""
+      let name = try Replay.parse(["\(directory)/name.txt"])
+      #expect(try name.report(to: &screen) == .yes)
+      #expect(screen.contains(" 48 bits\nthe last line is cut off\nIOTLB"))
+      screen = ""
+      let number = try Replay.parse(["\(directory)/number.txt"])
+      #expect(try number.report(to: &screen) == .no)
+      #expect(
+        screen.contains(" 48 bits\n1 line not understood and left out; the first is line 2\nIOTLB"))
+    }
+  }
+
+  @Test func `a mapping of more than a trace may touch is called one`() throws {
+    let map =
+      "map: IOMMU: iova=0x0000000000000000 - 0x0000002000000000 paddr=0x0000000000000000 "
+      + "size=137438953472\n"
+    try Self.withFiles(["trace.txt": map]) { directory in
+      let path = "\(directory)/trace.txt"
+      let error = #expect(throws: InputError.self) { try Self.run([path]) }
+      #expect(
+        error?.text.hasPrefix(
+          "\(path): line 1: a mapping of 137438953472 bytes in pages of 4 KiB: with it") == true)
+      #expect(
+        Self.output([path, "--page-size", "1g"]).hasPrefix("1 requests, 128 pages looked up"))
     }
   }
 

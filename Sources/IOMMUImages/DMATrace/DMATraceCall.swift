@@ -29,7 +29,7 @@ package struct DMATraceCall: Sendable, Equatable {
   /// - Returns: `nil` for what is no call of the DMA API, or has no device.
   package init?(of line: ArraySlice<UInt8>, _ dialect: DMATraceDialect) {
     guard dialect == .ftrace, let event = DMATraceLine(ofLinux: line), event.begins(with: "dma_"),
-      let name = event.arguments.textBeforeKeys()
+      let name = event.deviceName
     else { return nil }
     deviceName = String(decoding: name, as: UTF8.self)
     var scanner = LineScanner(name)

@@ -10,6 +10,9 @@ package enum DMATraceEvent: Sendable, Hashable {
   case request(source: Source, iova: IOVA, byteCount: UInt64, access: Access, pageSizeLog2: Int?)
   /// Software takes mappings back: cached translations of the range go.
   case invalidate(source: Source, iova: IOVA, byteCount: UInt64)
+  /// Software takes mappings back, and the trace says only what memory is behind them: a list that it does
+  /// not have the mapping of.
+  case invalidateUnknown(source: Source, physicalAddresses: [UInt64])
   /// All of a domain goes.
   case invalidateSource(Source)
   /// Everything goes.
@@ -73,6 +76,8 @@ package enum DMATraceDialect: String, Sendable, CaseIterable {
         separators += 1
         (hasText, isBehindText) = (false, false)
       case UInt8(ascii: " "), 13: isBehindText = hasText
+      // Spreadsheets put marks around text.
+      case UInt8(ascii: "\""): break
       default:
         let mayBeDevice = "-.:_".utf8.contains(byte) || isLetterOrDigit(byte)
         guard !isBehindText, separators > 0 || mayBeDevice else { return false }
@@ -102,8 +107,18 @@ package struct DMATraceTally: Sendable, Hashable, Codable {
   package var lostEvents = 0
   /// Notices that events were lost, with their number or without.
   package var lossNotices = 0
+  /// Those of them that do not say how many.
+  package var uncountedLosses = 0
   /// Lists of pages that the kernel cut: what lies behind the cut is not in the trace.
   package var cutLists = 0
+  /// Lists of pages that were unmapped, and of which the trace does not have the mapping.
+  package var unmatchedUnmaps = 0
+  /// Last lines that end before it is clear what they are.
+  package var cutLines = 0
+  /// Lines with zeros in them: a file has zeros where nobody wrote.
+  package var holes = 0
+  /// Events of another dialect than the one that is read.
+  package var otherEvents = 0
 
   package init() {}
 
@@ -116,7 +131,12 @@ package struct DMATraceTally: Sendable, Hashable, Codable {
       right.lostEvents.addingReportingOverflow(left.lostEvents).overflow
       ? .max : left.lostEvents + right.lostEvents
     sum.lossNotices += right.lossNotices
+    sum.uncountedLosses += right.uncountedLosses
     sum.cutLists += right.cutLists
+    sum.unmatchedUnmaps += right.unmatchedUnmaps
+    sum.cutLines += right.cutLines
+    sum.holes += right.holes
+    sum.otherEvents += right.otherEvents
     return sum
   }
 }

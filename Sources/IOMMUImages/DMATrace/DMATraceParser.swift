@@ -13,16 +13,40 @@ package struct DMATraceParser: Sendable {
   /// Context entries of scalable mode hold no domain.
   private var usesScalableMode = false
   private var names: [ArraySlice<UInt8>: Int] = [:]
+  private var lists = MappedLists()
 
   package init(dialect: DMATraceDialect? = nil) { self.dialect = dialect }
+
+  /// Finds the dialect that most of the first lines are of, unless it was given: a log may have a line of
+  /// another one before its own.
+  ///
+  /// - Parameter head: The trace's first bytes; a line that they cut is of no account.
+  package mutating func findDialect(in head: ArraySlice<UInt8>) {
+    guard dialect == nil else { return }
+    var counts: [(dialect: DMATraceDialect, count: Int)] = []
+    for line in head.split(separator: UInt8(ascii: "\n")) {
+      var start = LineScanner(line)
+      start.skipBlanks()
+      guard start.peek != UInt8(ascii: "#"), let found = DMATraceDialect(of: line) else { continue }
+      if let place = counts.firstIndex(where: { $0.dialect == found }) {
+        counts[place].count += 1
+      } else {
+        counts.append((found, 1))
+      }
+    }
+    // The first of those that are as many.
+    let most = counts.map(\.count).max()
+    dialect = counts.first { $0.count == most }?.dialect
+  }
 
   /// What one line says; nothing for lines that are passed over, which the ``tally`` counts, for
   /// comments, and for events that later lines need.
   ///
+  /// - Parameter isUnterminated: No newline stands behind the line: it may be cut.
   /// - Throws: ``DMATraceError`` for a line that looks like an event of the dialect and is not
   ///   understood.
   package mutating func events(
-    in line: ArraySlice<UInt8>
+    in line: ArraySlice<UInt8>, isUnterminated: Bool = false
   ) throws(DMATraceError) -> [DMATraceEvent] {
     var start = LineScanner(line)
     start.skipBlanks()
@@ -31,22 +55,44 @@ package struct DMATraceParser: Sendable {
       noteOverwritten(start)
       return []
     }
+    // What stands before a hole and behind it may be of two lines.
+    guard line.span.firstIndex(of: 0, from: 0) == nil else {
+      tally.holes += 1
+      return []
+    }
     if dialect == nil { dialect = DMATraceDialect(of: line) }
-    let events: [DMATraceEvent]
     switch dialect {
-    case .table: events = try tableEvents(line)
-    case .qemu: events = try qemuEvents(line)
-    case .ftrace, nil: events = try linuxEvents(line)
+    case .table: return try tableEvents(line)
+    case .qemu: return try qemuEvents(line, isOpen: isUnterminated)
+    case .ftrace, nil: return try linuxEvents(line, isOpen: isUnterminated)
     }
-    for case .request(_, _, let byteCount, _, _) in events where byteCount > Self.largestRequest {
-      throw DMATraceError(
-        "a request of \(byteCount) bytes; no device moves more than 64 GiB at once")
-    }
-    return events
   }
 
   /// Bytes of one request at most; each of its pages is looked up.
   static let largestRequest: UInt64 = 64 << 30
+
+  /// Counts a line that is no event of the dialect.
+  private mutating func passOver(_ line: ArraySlice<UInt8>, isOpen: Bool) {
+    let isOther =
+      switch dialect {
+      case .qemu: DMATraceLine(ofLinux: line) != nil
+      case .ftrace: DMATraceLine(ofQEMU: line) != nil
+      case .table, nil: false
+      }
+    if isOther {
+      tally.otherEvents += 1
+    } else if isOpen, dialect == .qemu || dialect == .ftrace, !DMATraceLine.isOtherEvent(line) {
+      tally.cutLines += 1
+    } else {
+      tally.passedOver += 1
+    }
+  }
+
+  private static func misread(_ event: DMATraceLine, isOpen: Bool) -> DMATraceError {
+    DMATraceError(
+      "\(event.nameText.visible) "
+        + (isOpen ? "in a last line that is cut off" : "with other arguments"))
+  }
 
   // MARK: Our own
 
@@ -55,10 +101,10 @@ package struct DMATraceParser: Sendable {
   ) throws(DMATraceError) -> [DMATraceEvent] {
     var scanner = LineScanner(line)
     // The line that names the columns.
-    if scanner.hasPrefix("requester") { return [] }
+    if scanner.hasPrefix("requester") || scanner.hasPrefix("\"requester") { return [] }
     var columns: [ArraySlice<UInt8>] = []
     while columns.count < 6 {
-      columns.append(scanner.word(until: ",\t\r"))
+      columns.append(Self.unquoted(scanner.word(until: ",\t\r")))
       guard let byte = scanner.peek, byte != 13 else { break }
       _ = scanner.skip(past: byte == 9 ? "\t" : ",")
     }
@@ -77,6 +123,10 @@ package struct DMATraceParser: Sendable {
       throw DMATraceError(error.description)
     }
     guard byteCount > 0 else { throw DMATraceError("a request has at least one byte") }
+    guard byteCount <= Self.largestRequest || columns[3].elementsEqual("u".utf8) else {
+      throw DMATraceError(
+        "a request of \(byteCount) bytes; no device moves more than 64 GiB at once")
+    }
     let source = DMATraceEvent.Source.device(device)
     if columns[3].elementsEqual("u".utf8) {
       return [.invalidate(source: source, iova: IOVA(iova), byteCount: byteCount)]
@@ -97,24 +147,38 @@ package struct DMATraceParser: Sendable {
     ]
   }
 
+  /// A column without the marks that spreadsheets put around text.
+  private static func unquoted(_ column: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+    let mark = UInt8(ascii: "\"")
+    guard column.count > 1, column.first == mark, column.last == mark else { return column }
+    return column.dropFirst().dropLast()
+  }
+
   // MARK: QEMU
 
   private func source(_ device: PCI.Function) -> DMATraceEvent.Source {
     domains[device].map { .domain($0) } ?? .device(device)
   }
 
+  /// By QEMU's masks, the page's size less one.
+  private static let pageSizes: [UInt64: Int] = [0xfff: 12, 0x1f_ffff: 21, 0x3fff_ffff: 30]
+
   /// Events of QEMU's IOTLB that say of a page or a requester which domain it has.
   private static let placing: [StaticString] = ["vtd_iotlb_page_update", "vtd_iotlb_page_hit"]
 
   private mutating func qemuEvents(
-    _ line: ArraySlice<UInt8>
+    _ line: ArraySlice<UInt8>, isOpen: Bool
   ) throws(DMATraceError) -> [DMATraceEvent] {
-    guard let event = DMATraceLine(ofQEMU: line) else {
-      tally.passedOver += 1
+    guard let event = DMATraceLine(ofQEMU: line, isOpen: isOpen) else {
+      passOver(line, isOpen: isOpen)
       return []
     }
     var scanner = event.arguments
-    let bad = DMATraceError("\(event.nameText.visible) with other arguments")
+    if isOpen, scanner.isAtEnd, line.last.map(DMATraceLine.isInName) == true {
+      tally.cutLines += 1
+      return []
+    }
+    let bad = Self.misread(event, isOpen: isOpen)
     func domain() throws(DMATraceError) -> UInt16 {
       guard let number = event.arguments.hexadecimal(after: "domain "), number < 1 << 16 else {
         throw bad
@@ -124,15 +188,15 @@ package struct DMATraceParser: Sendable {
     if event.isNamed("vtd_dmar_translate") {
       guard scanner.skip(past: "dev "), let device = scanner.device(),
         let iova = scanner.hexadecimal(after: "iova "),
-        let mask = scanner.hexadecimal(after: "mask ")
+        // No mask is the beginning of another, so it may be a line's last word.
+        let mask = LineScanner(scanner.rest).hexadecimal(after: "mask "),
+        let pageSizeLog2 = Self.pageSizes[mask]
       else { throw bad }
-      // The mask is the page's size less one. QEMU logs the address cut to the page.
-      let size = mask &+ 1
-      guard size & mask == 0, 12...30 ~= size.trailingZeroBitCount else { throw bad }
+      // QEMU logs the address cut to the page.
       return [
         .request(
           source: source(device), iova: IOVA(iova), byteCount: 1, access: .read,
-          pageSizeLog2: size.trailingZeroBitCount)
+          pageSizeLog2: pageSizeLog2)
       ]
     }
     if Self.placing.contains(where: event.isNamed) {
@@ -192,6 +256,7 @@ package struct DMATraceParser: Sendable {
   private mutating func noteLoss(_ count: UInt64?) {
     var loss = DMATraceTally()
     loss.lossNotices = 1
+    loss.uncountedLosses = count == nil ? 1 : 0
     loss.lostEvents = Int(clamping: count ?? 0)
     tally = tally + loss
   }
@@ -200,9 +265,10 @@ package struct DMATraceParser: Sendable {
   /// which are counted, or a heading.
   private mutating func isNotice(_ line: LineScanner) -> Bool {
     var scanner = line
-    if line.hasPrefix("CPU:"), scanner.skip(past: "[") {
-      // "CPU:1 [LOST 12 EVENTS]", "CPU:1 [LOST EVENTS]" of the kernel; of trace-cmd
+    if scanner.skip(past: "CPU:"), scanner.decimal() != nil, scanner.hasPrefix(" [") {
+      // "CPU:1 [LOST 12 EVENTS]", "CPU:1 [LOST EVENTS]" of the kernel, in its log too; of trace-cmd
       // "CPU:1 [12 EVENTS DROPPED]", "CPU:1 [EVENTS DROPPED]".
+      _ = scanner.skip(past: "[")
       if scanner.hasPrefix("LOST ") {
         noteLoss(scanner.decimal(after: "LOST "))
         return true
@@ -213,8 +279,13 @@ package struct DMATraceParser: Sendable {
         noteLoss(count)
         return true
       }
-      return false
     }
+    // An event that is longer than the kernel's page.
+    if line.hasPrefix("[LINE TOO BIG]") {
+      noteLoss(1)
+      return true
+    }
+    scanner = line
     // perf's, behind its columns.
     if scanner.skip(past: "PERF_RECORD_LOST") {
       let count = scanner.decimal(after: " lost ")
@@ -226,10 +297,12 @@ package struct DMATraceParser: Sendable {
   }
 
   private mutating func linuxEvents(
-    _ line: ArraySlice<UInt8>
+    _ line: ArraySlice<UInt8>, isOpen: Bool
   ) throws(DMATraceError) -> [DMATraceEvent] {
-    guard let event = DMATraceLine(ofLinux: line) else {
-      if !isNotice(LineScanner(line)) { tally.passedOver += 1 }
+    guard let event = DMATraceLine(ofLinux: line, isOpen: isOpen) else {
+      if isNotice(LineScanner(line)) { return [] }
+      if let error = DMATraceLine.unreadForm(line) { throw error }
+      passOver(line, isOpen: isOpen)
       return []
     }
     if event.arguments.contains("[FAILED TO PARSE]") {
@@ -237,8 +310,21 @@ package struct DMATraceParser: Sendable {
         "\(event.nameText.visible) whose arguments the tracer could not print; record on a newer one"
       )
     }
-    return event.begins(with: "dma_") ? try dmaEvents(event) : try iommuEvents(event)
+    do throws(Refusal) {
+      return event.begins(with: "dma_") ? try dmaEvents(event) : try iommuEvents(event)
+    } catch {
+      switch error {
+      case .otherArguments: throw Self.misread(event, isOpen: isOpen)
+      case .unknownEvent:
+        throw DMATraceError("\(event.nameText.visible), an event that is not known")
+      case .listOfFields:
+        throw DMATraceError(
+          "\(event.nameText.visible) with its lists as fields; print it without raw fields")
+      }
+    }
   }
+
+  private enum Refusal: Error { case otherArguments, unknownEvent, listOfFields }
 
   /// The IOMMU core's: mappings without the device that they are for.
   private static let iommuAsides: [StaticString] = [
@@ -248,16 +334,28 @@ package struct DMATraceParser: Sendable {
 
   private mutating func iommuEvents(
     _ event: DMATraceLine
-  ) throws(DMATraceError) -> [DMATraceEvent] {
+  ) throws(Refusal) -> [DMATraceEvent] {
     let isMap = event.isNamed("map")
     guard isMap || event.isNamed("unmap") else {
-      guard Self.iommuAsides.contains(where: event.isNamed) else { throw Self.unknown(event) }
+      guard Self.iommuAsides.contains(where: event.isNamed) else { throw .unknownEvent }
       tally.passedOver += 1
       return []
     }
-    guard let iova = event.arguments.hexadecimal(after: "iova="),
-      let byteCount = event.arguments.number(after: " size=")
-    else { throw Self.otherArguments(event) }
+    let arguments = event.arguments
+    guard let iova = arguments.number(after: "iova=") else { throw .otherArguments }
+    // The end says the size as well: a size that the line's end has shortened is another.
+    let end = arguments.hexadecimal(after: " - ")
+    let byteCount: UInt64
+    if let whole = arguments.number(after: " size=") {
+      guard end == nil || end == iova &+ whole else { throw .otherArguments }
+      byteCount = whole
+    } else {
+      // Without a newline behind it.
+      guard let end, let last = LineScanner(arguments.rest).number(after: " size="),
+        end == iova &+ last
+      else { throw .otherArguments }
+      byteCount = last
+    }
     if isMap {
       guard byteCount > 0 else { return [] }
       return [
@@ -265,17 +363,12 @@ package struct DMATraceParser: Sendable {
           source: .all, iova: IOVA(iova), byteCount: byteCount, access: .write, pageSizeLog2: nil)
       ]
     }
+    // Kernels before 4.0 print an address there.
+    let unmapped = LineScanner(arguments.rest).number(after: " unmapped_size=")
+    guard unmapped != nil || arguments.contains(" paddr=") else { throw .otherArguments }
     // Where nothing was unmapped, nothing is flushed.
-    guard byteCount > 0, event.arguments.number(after: " unmapped_size=") != 0 else { return [] }
+    guard byteCount > 0, unmapped != 0 else { return [] }
     return [.invalidate(source: .all, iova: IOVA(iova), byteCount: byteCount)]
-  }
-
-  private static func unknown(_ event: DMATraceLine) -> DMATraceError {
-    DMATraceError("\(event.nameText.visible), an event that is not known")
-  }
-
-  private static func otherArguments(_ event: DMATraceLine) -> DMATraceError {
-    DMATraceError("\(event.nameText.visible) with other arguments")
   }
 
   // Names until Linux 6.17, and those that 6.18 has instead of "page" and "resource".
@@ -287,21 +380,19 @@ package struct DMATraceParser: Sendable {
     "dma_sync_single_for_device", "dma_sync_sg_for_device",
   ]
   private static let unmappings: [StaticString] = [
-    "dma_unmap_page", "dma_unmap_phys", "dma_unmap_resource", "dma_free", "dma_free_pages",
-    "dma_free_sgt",
+    "dma_unmap_page", "dma_unmap_phys", "dma_unmap_resource", "dma_unmap_sg", "dma_free",
+    "dma_free_pages", "dma_free_sgt",
   ]
   private static let failures: [StaticString] = ["dma_map_sg_err", "dma_alloc_sgt_err"]
-  /// Without an IOVA, or without DMA.
-  private static let dmaAsides: [StaticString] = [
-    "dma_unmap_sg", "dma_sync_single_for_cpu", "dma_sync_sg_for_cpu",
-  ]
+  /// Without DMA.
+  private static let dmaAsides: [StaticString] = ["dma_sync_single_for_cpu", "dma_sync_sg_for_cpu"]
   /// What Linux calls an address that could not be mapped: DMA_MAPPING_ERROR.
   private static let mappingError = UInt64.max
 
   /// The DMA API: what is mapped is taken to be used once, what is unmapped to be invalidated.
   private mutating func dmaEvents(
     _ event: DMATraceLine
-  ) throws(DMATraceError) -> [DMATraceEvent] {
+  ) throws(Refusal) -> [DMATraceEvent] {
     let isAllocation = Self.allocations.contains(where: event.isNamed)
     let isRequest = isAllocation || Self.mappings.contains(where: event.isNamed)
     guard isRequest || Self.unmappings.contains(where: event.isNamed) else {
@@ -310,40 +401,94 @@ package struct DMATraceParser: Sendable {
       } else if Self.dmaAsides.contains(where: event.isNamed) {
         tally.passedOver += 1
       } else {
-        throw Self.unknown(event)
+        throw .unknownEvent
       }
       return []
     }
     let arguments = event.arguments
-    guard let owner = arguments.textBeforeKeys() else { throw Self.otherArguments(event) }
-    var pieces: [(iova: UInt64, byteCount: UInt64)] = []
-    if let addresses = arguments.list(after: "dma_addrs="),
-      let sizes = arguments.list(after: "sizes=")
-    {
-      guard addresses.count == sizes.count else { throw Self.otherArguments(event) }
-      pieces = Array(zip(addresses, sizes)).map { (iova: $0.0, byteCount: $0.1) }
+    guard let owner = event.deviceName else { throw .otherArguments }
+    if event.hasFields {
+      return try dmaEvents(event, of: owner, isRequest: isRequest, isAllocation: isAllocation)
+    }
+    let source = source(named: owner)
+    if event.isNamed("dma_unmap_sg") {
+      guard let memory = arguments.list(after: " phys_addrs=") else { throw .otherArguments }
+      return unmapped(memory, of: source)
+    }
+    var pieces: [DMATracePiece] = []
+    if event.isNamed("dma_map_sg") || event.isNamed("dma_sync_sg_for_device") {
+      guard let addresses = arguments.list(after: " dma_addrs="),
+        let sizes = arguments.list(after: " sizes="), addresses.count == sizes.count
+      else { throw .otherArguments }
+      pieces = zip(addresses, sizes).map { DMATracePiece(iova: $0, byteCount: $1) }
+      if event.isNamed("dma_map_sg") {
+        guard let memory = arguments.list(after: " phys_addrs=") else { throw .otherArguments }
+        lists.map(memory, of: source, to: pieces)
+      }
       if arguments.contains("[TRUNCATED]") { tally.cutLists += 1 }
     } else {
-      guard let iova = arguments.hexadecimal(after: "dma_addr="),
-        let byteCount = arguments.number(after: " size=")
-      else { throw Self.otherArguments(event) }
-      pieces = [(iova: iova, byteCount: byteCount)]
+      // Behind the size follow what memory it is and with which attributes, but in the last two.
+      let byteCount =
+        event.begins(with: "dma_sync_")
+        ? arguments.number(after: " size=") : arguments.number(after: " size=", before: "=")
+      guard let iova = arguments.hexadecimal(after: " dma_addr="), let byteCount else {
+        throw .otherArguments
+      }
+      pieces = [DMATracePiece(iova: iova, byteCount: byteCount)]
     }
-    if pieces.contains(where: { $0.iova == Self.mappingError })
-      || isAllocation && arguments.hasNullPointer(after: "virt_addr=")
-    {
-      tally.failedMappings += isRequest ? 1 : 0
+    let hasNoMemory = isAllocation && arguments.hasNullPointer(after: "virt_addr=")
+    let access: DMATraceEvent.Access = arguments.contains("dir=TO_DEVICE") ? .read : .write
+    return events(
+      of: pieces, source, isRequest ? access : nil, hasNoMemory: hasNoMemory)
+  }
+
+  /// The same with its fields printed one by one, by the kernel's option `fields` or `trace-cmd report -R`:
+  /// numbers are decimal but behind 0x.
+  private mutating func dmaEvents(
+    _ event: DMATraceLine, of owner: ArraySlice<UInt8>, isRequest: Bool, isAllocation: Bool
+  ) throws(Refusal) -> [DMATraceEvent] {
+    let arguments = event.arguments
+    guard !event.begins(with: "dma_map_sg"), !event.begins(with: "dma_unmap_sg"),
+      !event.begins(with: "dma_sync_sg")
+    else { throw .listOfFields }
+    // An unmapping calls it "addr".
+    guard let iova = arguments.number(after: " dma_addr=") ?? arguments.number(after: " addr="),
+      let byteCount = arguments.number(after: " size=", before: "="),
+      let direction = LineScanner(arguments.rest).number(after: " dir=")
+    else { throw .otherArguments }
+    return events(
+      of: [DMATracePiece(iova: iova, byteCount: byteCount)], source(named: owner),
+      isRequest ? direction == 1 ? .read : .write : nil,
+      hasNoMemory: isAllocation && arguments.hasNullPointer(after: "virt_addr="))
+  }
+
+  /// - Parameter access: What is taken to be done once; `nil` for what is unmapped.
+  private mutating func events(
+    of pieces: [DMATracePiece], _ source: DMATraceEvent.Source, _ access: DMATraceEvent.Access?,
+    hasNoMemory: Bool
+  ) -> [DMATraceEvent] {
+    if hasNoMemory || pieces.contains(where: { $0.iova == Self.mappingError }) {
+      tally.failedMappings += access == nil ? 0 : 1
       return []
     }
-    let access: DMATraceEvent.Access = arguments.contains("dir=TO_DEVICE") ? .read : .write
-    let source = source(named: owner)
     return pieces.filter { $0.byteCount > 0 }.map { piece in
-      isRequest
-        ? .request(
-          source: source, iova: IOVA(piece.iova), byteCount: piece.byteCount, access: access,
+      access.map {
+        .request(
+          source: source, iova: IOVA(piece.iova), byteCount: piece.byteCount, access: $0,
           pageSizeLog2: nil)
-        : .invalidate(source: source, iova: IOVA(piece.iova), byteCount: piece.byteCount)
+      } ?? .invalidate(source: source, iova: IOVA(piece.iova), byteCount: piece.byteCount)
     }
+  }
+
+  /// A list is unmapped by its memory: the addresses are those of the mapping before.
+  private mutating func unmapped(
+    _ memory: [UInt64], of source: DMATraceEvent.Source
+  ) -> [DMATraceEvent] {
+    guard let pieces = lists.unmap(memory, of: source) else {
+      tally.unmatchedUnmaps += 1
+      return [.invalidateUnknown(source: source, physicalAddresses: memory)]
+    }
+    return events(of: pieces, source, nil, hasNoMemory: false)
   }
 
   /// A device by its name in Linux: its place on PCI, or whatever its bus calls it.

@@ -3,12 +3,30 @@ import IOMMUFormats
 /// Goes along the bytes of one line; never past its end.
 struct LineScanner {
   private let bytes: ArraySlice<UInt8>
+  /// The line has no end: a number that stands last in it may go on, and is none.
+  private let isOpen: Bool
   /// An index of `bytes`.
   private(set) var position: Int
 
-  init(_ bytes: ArraySlice<UInt8>) {
+  init(_ bytes: ArraySlice<UInt8>, isOpen: Bool = false) {
     self.bytes = bytes
+    self.isOpen = isOpen
     position = bytes.startIndex
+  }
+
+  var rest: ArraySlice<UInt8> { bytes[position...] }
+
+  /// The same line up to what it ends with; itself where it ends otherwise.
+  func dropping(suffix: StaticString) -> LineScanner {
+    let count = suffix.utf8CodeUnitCount
+    var end = bytes.endIndex
+    while end > position, Self.isBlank(bytes[end - 1]) { end -= 1 }
+    guard end - position >= count, matches(suffix, at: end - count) else { return self }
+    return LineScanner(bytes[position..<(end - count)])
+  }
+
+  private static func isBlank(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: " ") || byte == 9 || byte == 13
   }
 
   var peek: UInt8? { position < bytes.endIndex ? bytes[position] : nil }
@@ -46,7 +64,7 @@ struct LineScanner {
   }
 
   mutating func skipBlanks() {
-    while let byte = peek, byte == UInt8(ascii: " ") || byte == 9 || byte == 13 { position += 1 }
+    while let byte = peek, Self.isBlank(byte) { position += 1 }
   }
 
   /// The bytes up to one of `ends`, which stays, or to the end of the line.
@@ -86,7 +104,7 @@ struct LineScanner {
       value = sum
       position += 1
     }
-    return position > start ? value : nil
+    return position > start && !isOpen ? value : nil
   }
 
   /// `00:1f.2`, `0001:00:1f.2`, or with two digits of function as QEMU writes it.
@@ -118,16 +136,25 @@ struct LineScanner {
     return copy.skip(past: key) ? copy.decimal() : nil
   }
 
-  /// A number behind `key`: in hexadecimal behind 0x, else in decimal.
+  /// A number: in hexadecimal behind 0x, else in decimal.
+  mutating func number() -> UInt64? { hasPrefix("0x") ? hexadecimal() : decimal() }
+
   func number(after key: StaticString) -> UInt64? {
     var copy = self
-    guard copy.skip(past: key) else { return nil }
-    return copy.hasPrefix("0x") ? copy.hexadecimal() : copy.decimal()
+    return copy.skip(past: key) ? copy.number() : nil
+  }
+
+  /// A number behind `key` that another key follows: one that the line's cut end shortens has none.
+  func number(after key: StaticString, before next: StaticString) -> UInt64? {
+    var copy = self
+    guard copy.skip(past: key), let number = copy.number(), let byte = copy.peek,
+      Self.isBlank(byte), copy.contains(next)
+    else { return nil }
+    return number
   }
 
   /// What stands before the first `KEY=`, without the blanks around it; `nil` when that is nothing.
   func textBeforeKeys() -> ArraySlice<UInt8>? {
-    let rest = bytes[position...]
     guard let equals = rest.firstIndex(of: UInt8(ascii: "=")),
       let blank = rest[..<equals].lastIndex(of: UInt8(ascii: " "))
     else { return nil }

@@ -22,6 +22,7 @@ import Testing
       "dma_sync_single_for_device: 0000:02:00.0 dir=TO_DEVICE dma_addr=1000 size=64 attrs=", .sync,
       nil
     ),
+    ("dma_sync_single_for_device: device=0000:02:00.0 dma_addr=4096 size=64 dir=1", .sync, nil),
     (
       "dma_map_phys: 0000:02:00.0 dir=TO_DEVICE dma_addr=1000 size=64 phys_addr=7000 attrs=",
       .other, nil

@@ -13,10 +13,9 @@ import Testing
     _ path: String, _ shard: DMATraceFile.Shard, warmUp: Int = 0
   ) throws -> (warm: [String], own: [String]) {
     var result: (warm: [String], own: [String]) = ([], [])
-    try DMATraceFile(path: path).forEachLine(of: shard, warmUpByteCount: warmUp) {
-      bytes, _, isWarmUp in
-      let text = String(decoding: bytes, as: UTF8.self)
-      if isWarmUp { result.warm.append(text) } else { result.own.append(text) }
+    try DMATraceFile(path: path).forEachLine(of: shard, warmUpByteCount: warmUp) { line in
+      let text = String(decoding: line.bytes, as: UTF8.self)
+      if line.isWarmUp { result.warm.append(text) } else { result.own.append(text) }
     }
     return result
   }
@@ -52,6 +51,83 @@ import Testing
         try Self.lines(path, DMATraceFile.Shard(index: 1, count: 1))
       }
     }
+  }
+
+  /// The lines of a file by where they begin, whether they end, and what is in them.
+  static func places(_ path: String) throws -> [(offset: Int, isCut: Bool, text: String)] {
+    var places: [(offset: Int, isCut: Bool, text: String)] = []
+    try DMATraceFile(path: path).forEachLine { line in
+      places.append(
+        (line.offset, line.isUnterminated, String(decoding: line.bytes, as: UTF8.self)))
+    }
+    return places
+  }
+
+  @Test func `a last line without a newline is said to be one`() throws {
+    try Self.withFile("one\ntwo") { path in
+      let places = try Self.places(path)
+      #expect(places.map(\.text) == ["one", "two"])
+      #expect(places.map(\.isCut) == [false, true])
+    }
+    try Self.withFile("one\n") { path in
+      let places = try Self.places(path)
+      #expect(places.map(\.isCut) == [false])
+    }
+  }
+
+  /// Where a log was not written there are zeros, here five million of them.
+  @Test func `a hole is a part of a line, however large it is`() throws {
+    let hole = String(repeating: "\0", count: 5_000_000)
+    try Self.withFile("one\ntw\(hole)o\nthree\nfour\(hole)") { path in
+      let places = try Self.places(path)
+      #expect(places.map(\.offset) == [0, 4, 5_000_008, 5_000_014])
+      #expect(places.map(\.isCut) == [false, false, false, true])
+      #expect(places[0].text == "one")
+      #expect(places[2].text == "three")
+      #expect(places[1].text.hasPrefix("tw\0") && places[1].text.hasSuffix("\0o"))
+      #expect(places[1].text.utf8.count < 1 << 20)
+      for count in [2, 3, 7] {
+        let lines = try (1...count).flatMap { index in
+          try Self.lines(path, Shard(index: index, count: count)).own
+        }
+        #expect(lines.map { $0.filter { $0 != "\0" } } == ["one", "two", "three", "four"])
+      }
+    }
+  }
+
+  @Test func `a mark of UTF-8 is no part of the first line`() throws {
+    let directory = TemporaryDirectory()
+    let mark: [UInt8] = [0xef, 0xbb, 0xbf]
+    let path = directory.file("trace", mark + Array("one\n".utf8) + mark + Array("two\n".utf8))
+    let places = try Self.places(path)
+    #expect(places.map(\.text) == ["one", "\u{feff}two"])
+    #expect(places.map(\.offset) == [3, 7])
+    var head: [UInt8] = []
+    try DMATraceFile(path: path).forEachLine(head: { head = Array($0) }) { _ in }
+    #expect(head == Array("one\n".utf8) + mark + Array("two\n".utf8))
+  }
+
+  @Test(
+    arguments: [
+      ([0xff, 0xfe] + Self.wide("00:03.0,0x1000", isLow: true), "UTF-16"),
+      ([0xfe, 0xff] + Self.wide("00:03.0,0x1000", isLow: false), "UTF-16"),
+      (Self.wide("00:03.0,0x1000", isLow: true), "UTF-16LE"),
+      (Self.wide("00:03.0,0x1000", isLow: false), "UTF-16BE"),
+    ] as [([UInt8], String)])
+  func `a text of two bytes a letter is named, with the way to one`(
+    bytes: [UInt8], encoding: String
+  ) {
+    let directory = TemporaryDirectory()
+    let path = directory.file("trace.csv", bytes)
+    let error = #expect(throws: ImageError.self) { try Self.places(path) }
+    #expect(
+      error?.description.hasSuffix(
+        "trace.csv: is a text in UTF-16; 'iconv -f \(encoding) -t UTF-8' makes one of it that is "
+          + "read") == true)
+  }
+
+  static func wide(_ text: String, isLow: Bool) -> [UInt8] {
+    text.utf8.flatMap { isLow ? [$0, 0] : [0, $0] }
   }
 
   /// "line 1\nline 2\n" as the programs pack it, twice in a row, with zeros behind; bytes of gzip 1.12,
