@@ -286,11 +286,24 @@ CPU:7 [20 EVENTS DROPPED]
    dd  2312 [001] 12345.678904: PERF_RECORD_LOST lost 17
    dd-2312  [001] 12345.678910: dma_map_phys:         fe800000.usb dir=TO_DEVICE dma_addr=ffffffffffffffff size=64 attrs=
    dd-2312  [001] ..... 1.2: dma_alloc: 0000:01:00.0 dma_addr=1000 size=64 virt_addr=(null) flags=GFP_KERNEL attrs=
-   dd-2312  [001] ..... 1.3: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE [TRUNCATED] dma_addrs={0x1000} sizes={0x40} attrs=
+   dd-2312  [001] ..... 1.3: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE [TRUNCATED] dma_addrs={0x1000} sizes={0x40} phys_addrs={0x9000} attrs=
+   dd-2312  [001] ..... 1.4: dma_unmap_sg: 0000:01:00.0 dir=TO_DEVICE phys_addrs={0x9000} attrs=
 """
 save("trace", "tracers", b"\x03" + tracers)
 for name, packed in (("gzip", gzip.compress(tracers, mtime=0)), ("xz", lzma.compress(tracers)), ("bzip2", bz2.compress(tracers))):
     save("trace", name, b"\x03" + packed)
+# What the kernel and its tools put before an event, a mark of UTF-8, a hole, and a line that is cut.
+save("trace", "forms", b"\x02\xef\xbb\xbf" + b"""      dd-2312      1d..1. 12345690us+: dma_map_page: 0000:01:00.0 dir=TO_DEVICE dma_addr=fff36000 size=4096 phys_addr=1164d8000 attrs=
+              dd    2312   1 1 00000001 [00005c3a] 47.123ms (+0.012ms): map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096
+[   12.345680][ T2312]       dd-2312      1d..1. 12345690us : unmap: IOMMU: iova=0x1000 - 0x2000 size=4096 unmapped_size=4096
+[   12.345678] CPU:1 [LOST EVENTS]
+ 12345.678901 |   1)    dd-2312    |               |  /* map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096 */
+dd-2312 [001] 1.000001: map: iova=0xfff36000 (4294139904) paddr=0x1164d8000 (4669145088) size=0x1000 (4096)
+dd-2312 [001] 1.000002: dma_unmap_page: device=0000:01:00.0 addr=4294139904 size=4096 dir=1 attrs=0x0
+0.000 dd/2312 iommu:map(iova: 4294139904, paddr: 4669145088, size: 4096)
+dd-1 [000] ....\0\0\0\0\0\0\0: map: IOMMU: iova=0x1000 - 0x2000 paddr=0x5000 size=4096
+7@1.5:vtd_dmar_translate dev 00:03.00 iova 0x1000 -> gpa 0x5000 mask 0xfff
+dd-1 [000] ..... 1.000000: dma_sync_single_for_device: 0000:01:00.0 dir=TO_DEVICE dma_addr=1000 size=6""")
 save("trace", "pasid", b"""\x03char device redirected
 7@1.1:vtd_reg_dmar_root addr 0x1000 scalable 1
 7@1.2:vtd_iotlb_page_update IOTLB page update sid 0x18 iova 0x1000 slpte 0x5003 domain 0x1
