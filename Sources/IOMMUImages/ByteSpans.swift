@@ -19,6 +19,27 @@ extension Span where Element == UInt8 {
     }
   }
 
+  /// Where a text stands first from `start` on.
+  ///
+  /// - Precondition: `start` is at most the count.
+  func firstIndex(of text: StaticString, from start: Int) -> Int? {
+    let length = text.utf8CodeUnitCount
+    guard length > 0 else { return start }
+    // Safe: a literal has as many bytes as it says, for ever.
+    let head = unsafe text.utf8Start[0]
+    var place = start
+    while let first = firstIndex(of: head, from: place), first + length <= count {
+      var matched = 1
+      // Safe: as above.
+      while matched < length, unsafe self[first + matched] == text.utf8Start[matched] {
+        matched += 1
+      }
+      if matched == length { return first }
+      place = first + 1
+    }
+    return nil
+  }
+
   /// Whether all bytes are zero.
   var isAllZero: Bool {
     var offset = 0

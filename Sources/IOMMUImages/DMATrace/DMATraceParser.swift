@@ -76,7 +76,7 @@ package struct DMATraceParser: Sendable {
     let isOther =
       switch dialect {
       case .qemu: DMATraceLine(ofLinux: line) != nil
-      case .ftrace: DMATraceLine(ofQEMU: line) != nil
+      case .ftrace: LineScanner(line).contains("vtd_") && DMATraceLine(ofQEMU: line) != nil
       case .table, nil: false
       }
     if isOther {

@@ -52,15 +52,10 @@ struct LineScanner {
 
   /// Goes on behind the next occurrence of `text`; stays when there is none.
   mutating func skip(past text: StaticString) -> Bool {
-    var place = position
-    while place + text.utf8CodeUnitCount <= bytes.endIndex {
-      if matches(text, at: place) {
-        position = place + text.utf8CodeUnitCount
-        return true
-      }
-      place += 1
-    }
-    return false
+    let start = bytes.startIndex
+    guard let place = bytes.span.firstIndex(of: text, from: position - start) else { return false }
+    position = start + place + text.utf8CodeUnitCount
+    return true
   }
 
   mutating func skipBlanks() {
