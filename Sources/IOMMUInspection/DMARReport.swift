@@ -75,7 +75,7 @@ package struct DMARReport: Sendable, Encodable {
     let bytes = table.bytes
     self.init(
       table, FirmwareTableHeading(table.header, byteCount: bytes.count, checksum: bytes[9]),
-      damage: [])
+      violations: table.findings.map(\.description))
   }
 
   /// A table as far as it could be read.
@@ -84,10 +84,13 @@ package struct DMARReport: Sendable, Encodable {
       reading.table,
       FirmwareTableHeading(
         reading.table.header, byteCount: reading.byteCount, checksum: reading.checksum),
-      damage: reading.damage.map { ["\($0)"] } ?? [])
+      violations: reading.findings.map(\.description) + (reading.damage.map { ["\($0)"] } ?? []))
+    if let cut = reading.cutStructure, !structures.isEmpty {
+      structures[structures.count - 1].meaning += cutText(cut.available, of: cut.stated)
+    }
   }
 
-  private init(_ table: VTd.DMAR, _ heading: FirmwareTableHeading, damage: [String]) {
+  private init(_ table: VTd.DMAR, _ heading: FirmwareTableHeading, violations: [String]) {
     byteCount = heading.byteCount
     revision = heading.revision
     checksum = heading.checksum
@@ -101,7 +104,7 @@ package struct DMARReport: Sendable, Encodable {
     ].compactMap { $0 }
     structures = table.placedStructures.map { Structure($0.structure, at: $0.offset) }
     notes = table.notes.map(\.description)
-    violations = table.findings.map(\.description) + damage
+    self.violations = violations
   }
 
   /// Writes the whole description: heading, a line per structure and scope, complaints.
@@ -179,14 +182,7 @@ extension DMARReport.Structure {
 extension DMARReport.Scope {
   init(_ scope: VTd.DMAR.DeviceScope, at offset: Int) {
     self.offset = offset
-    switch scope.type {
-    case .endpoint: type = "endpoint"
-    case .subHierarchy: type = "sub-hierarchy"
-    case .ioapic: type = "I/O APIC"
-    case .hpet: type = "HPET"
-    case .namespaceDevice: type = "ACPI device"
-    default: type = "type \(scope.type.rawValue)"
-    }
+    type = scope.type.name
     number =
       [.endpoint, .subHierarchy].contains(scope.type) ? nil : Int(scope.enumerationID)
     startBus = hexadecimal(scope.startBus, digits: 2)

@@ -124,6 +124,11 @@ package struct FirmwareTableReport: Sendable, Encodable {
   }
 }
 
+/// What is said behind a structure in which the table is cut off.
+func cutText(_ available: Int, of stated: Int) -> String {
+  ", cut off after \(available) of its \(stated) bytes"
+}
+
 /// Writes what is worth knowing, and what is wrong, below a table.
 func writeRemarks(
   notes: [String], violations: [String], to out: inout some TextOutputStream
@@ -192,6 +197,7 @@ extension FirmwareTableReport.Item {
       text = "a block of a type that is not known, skipped"
     }
     if !flags.isEmpty { text += ", \(flags)" }
+    if block.isCut { text += cutText(block.bytes.count, of: block.statedByteCount) }
     self.init(
       block, block.type.mnemonic, text,
       parts: block.type.isUnit ? block.entries.map { Self(entry: $0) } : nil)
@@ -253,13 +259,15 @@ extension FirmwareTableReport {
       "IORT", "Arm DEN 0049",
       FirmwareTableHeading(table.header, byteCount: table.byteCount, checksum: table.checksum),
       platform: countText(table.info.nodeCount, "node"), info: table.info,
-      structures: table.nodes.map { Item(node: $0, types: types) }, notes: table.notes,
+      structures: table.nodes.map { Item(node: $0, types: types, isWhole: table.damage.isEmpty) },
+      notes: table.notes,
       violations: table.findings + table.damage)
   }
 }
 
 extension FirmwareTableReport.Item {
-  fileprivate init(node: ACPI.IORT.Node, types: [Int: ACPI.IORT.NodeType]) {
+  /// - Parameter isWhole: All nodes of the table are among `types`.
+  fileprivate init(node: ACPI.IORT.Node, types: [Int: ACPI.IORT.NodeType], isWhole: Bool) {
     var values: [String: String] = [:]
     var flags = node.flagNames
     var text: String
@@ -268,10 +276,16 @@ extension FirmwareTableReport.Item {
       let ids = node.serviceIDs
       values["identifiers"] = ids.map { "\($0)" }.joined(separator: " ")
       text =
-        ids.isEmpty ? "no interrupt translation service" : "ITS " + listText(ids.map { "\($0)" })
+        ids.isEmpty
+        ? node.isCut ? "an ITS group" : "no interrupt translation service"
+        : "ITS " + listText(ids.map { "\($0)" })
     case .namedComponent:
-      values["device_object_name"] = node.componentName
-      text = node.componentName.isEmpty ? "a device without a name" : node.componentName.visible
+      if let name = node.componentName {
+        values["device_object_name"] = name
+        text = name.isEmpty ? "a device without a name" : name.visible
+      } else {
+        text = "a device whose name is cut off"
+      }
     case .rootComplex: text = "PCI segment \(node.segment)"
     case .smmu, .smmuV3:
       text = "\(node.modelName) at \(node.base)"
@@ -283,17 +297,22 @@ extension FirmwareTableReport.Item {
           numbers.map { "\($0.number)" + ($0.isEdgeTriggered ? " edge" : "") }
           .joined(separator: ", ")
       }
-      let contextCount = interrupts.count { $0.kind == "context" }
+      let contextCount = node.isCut ? 0 : interrupts.count { $0.kind == "context" }
       if contextCount > 0 { text += ", \(countText(contextCount, "context interrupt"))" }
     case .counters:
       let watched = types[node.watchedOffset].map { " of the \($0.mnemonic)" } ?? ""
       text = "counters at \(node.base)\(watched) at byte \(node.watchedOffset)"
-    case .reservedMemory: text = countText(node.regions.count, "range") + " of reserved memory"
+    case .reservedMemory:
+      text =
+        node.isCut
+        ? "ranges of reserved memory"
+        : countText(node.regions.count, "range") + " of reserved memory"
     default:
       text = "a node of a type that is not known, skipped"
       flags = []
     }
     if !flags.isEmpty { text += ", " + flags.joined(separator: ", ") }
+    if node.isCut { text += cutText(node.bytes.count, of: node.statedByteCount) }
     let regions = node.regions.map { region -> Self in
       let memory = region.memory
       return Self(
@@ -304,7 +323,8 @@ extension FirmwareTableReport.Item {
         } ?? "no memory")
     }
     let mappings = node.mappings.map { mapping -> Self in
-      let target = types[mapping.outputOffset].map { "the \($0.mnemonic)" } ?? "no node"
+      let target =
+        types[mapping.outputOffset].map { "the \($0.mnemonic)" } ?? (isWhole ? "no node" : "a node")
       let to = "\(target) at byte \(mapping.outputOffset)"
       let last = UInt64(mapping.outputBase) + mapping.inputEnd - UInt64(mapping.inputBase)
       return Self(

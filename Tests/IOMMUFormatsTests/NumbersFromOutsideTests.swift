@@ -64,7 +64,7 @@ import Testing
     "IOMMUFormats/Calgary/ExtendedBIOSData.swift": 4,
     "IOMMUFormats/Calgary/RioTable.swift": 9,
     "IOMMUFormats/VTd/DMAR/DMAR+Findings.swift": 1,
-    "IOMMUFormats/VTd/DMAR/DMAR+Parsing.swift": 10,
+    "IOMMUFormats/VTd/DMAR/DMAR+Parsing.swift": 13,
     "IOMMUImages/Containers/LiMEReader.swift": 7,
     "IOMMUImages/Containers/SnappyStream.swift": 10,
     "IOMMUImages/Containers/VMwareState.swift": 8,

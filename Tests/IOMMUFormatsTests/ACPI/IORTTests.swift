@@ -113,6 +113,42 @@ import Testing
       ])
   }
 
+  /// Which mappings of each node a table has that ends after some bytes.
+  @Test(
+    arguments: [
+      (67, []),
+      (68, [[]]),
+      (136, [[], []]),
+      (159, [[], []]),
+      (160, [[], [140]]),
+      (192, [[], [140]]),
+      (193, [[], [140], []]),
+      (215, [[], [140], []]),
+      (216, [[], [140], [196]]),
+      (235, [[], [140], [196]]),
+    ] as [(Int, [[Int]])])
+  func `a cut takes no mapping that is all there`(count: Int, mappings: [[Int]]) throws {
+    let table = try ACPI.IORT(parsing: Array(Self.qemu.prefix(count)))
+    #expect(table.nodes.map { $0.mappings.map(\.offset) } == mappings)
+    #expect(table.damage.map(\.offset) == [4])
+    #expect(table.findings == [])
+  }
+
+  @Test func `what is cut off of a node is not said to be zero`() throws {
+    // The root complex without its PASIDs, which begin at byte 33; a name without its end.
+    let root = try #require(ACPI.IORT(parsing: Array(Self.qemu.prefix(194))).nodes.last)
+    #expect(root.isCut)
+    #expect(root.statedByteCount == 76)
+    #expect(!root.fields.contains { "\($0.name)" == "Maximum PASID width" })
+    let component = IVRSTests.hexadecimalBytes(
+      "0130000000000000000000000000000021000000000000000000000024"
+        + "5c5f53422e47505530" + "00000000000000000000")
+    let bytes = Self.table([component])
+    #expect(try ACPI.IORT(parsing: Array(bytes.prefix(84))).nodes.first?.componentName == nil)
+    #expect(
+      try ACPI.IORT(parsing: Array(bytes.prefix(88))).nodes.first?.componentName == "\\_SB.GPU0")
+  }
+
   @Test(arguments: seeds)
   func `no bytes trap the reader`(seed: UInt64) {
     var generator = SeededGenerator(seed: seed)

@@ -181,7 +181,21 @@ import Testing
 
   @Test func `a table that is cut off is read up to the cut`() throws {
     let table = try AMDVi.IVRS(parsing: Array(Self.real.prefix(300)))
-    #expect(table.blocks.map(\.offset) == [48, 120, 208])
+    #expect(table.blocks.map(\.offset) == [48, 120, 208, 240])
+    let block = try #require(table.blocks.last)
+    #expect(block.isCut)
+    #expect(block.statedByteCount == 212)
+    #expect(block.entries.map(\.offset) == [280, 284, 288, 296])
+    // In the first ACPI device, of which the name is missing.
+    let later = try AMDVi.IVRS(parsing: Array(Self.real.prefix(358)))
+    #expect(later.blocks.last?.entries.last?.offset == 320)
+    #expect(later.unread == 328..<484)
+    // Behind the start of a range, whose end may be missing.
+    let range = try AMDVi.IVRS(parsing: Array(Self.real.prefix(76)))
+    #expect(range.blocks.last?.entries.map(\.type) == [.rangeStart])
+    #expect(range.findings == [])
+    #expect(table.unread == 300..<484)
+    #expect(table.findings == [])
     #expect(
       table.damage.map(\.description) == [
         "at byte 0x4: a length of 484 bytes, and only 300 are there; the table is cut off, copy it "

@@ -69,9 +69,10 @@ extension ACPI.IORT {
           "\(type.mnemonic), \(place), with a length of \(length) bytes, and the table has "
             + "\(extent.statedByteCount - offset) left; the firmware or the copy is broken")
       }
-      guard length <= extent.end - offset else { throw Damage() }
+      let there = min(length, extent.end - offset)
+      guard there >= type.fixedByteCount else { throw Damage() }
       // At least sixteen bytes: so the loop ends.
-      nodes.append(Node(offset: offset, bytes: Array(bytes[offset..<offset + length])))
+      nodes.append(Node(offset: offset, bytes: Array(bytes[offset..<offset + there])))
       offset += length
     }
   }

@@ -91,6 +91,7 @@ extension ACPI.IORT {
   /// A node: an SMMU, what stands before one, or what stands behind. Specification: Arm DEN 0049 3.1.
   public struct Node: FirmwareStructure {
     public let offset: Int
+    /// All of the node, or what is there of one in which the table is cut off.
     public let bytes: [UInt8]
 
     static let typeField = BitField(0...7, "Type")
@@ -149,7 +150,10 @@ extension ACPI.IORT {
       ]
     }
 
-    public var fields: [BitField] { head + typeFields }
+    public var fields: [BitField] {
+      let fields = head + typeFields
+      return isCut ? fields.filter { $0.bits.upperBound < bytes.count * 8 } : fields
+    }
 
     private var typeFields: [BitField] {
       switch type {
@@ -208,14 +212,22 @@ extension ACPI.IORT {
 
     /// What the node is.
     public var type: NodeType { NodeType(rawValue: bytes[0]) }
+    /// Bytes that the node has by its own word.
+    public var statedByteCount: Int { Int(self[Self.length]) }
+    /// The table is cut off inside of it.
+    public var isCut: Bool { bytes.count < statedByteCount }
     /// Of this node's layout.
     public var revision: UInt8 { bytes[3] }
     /// Physical address of the registers of an SMMU or of counters.
     public var base: PhysicalAddress { PhysicalAddress(self[Self.base]) }
     /// The PCI segment of a root complex.
     public var segment: UInt32 { UInt32(self[Self.segmentField]) }
-    /// A named component's place in the ACPI name space.
-    public var componentName: String { text(at: 29, count: max(0, fixedEnd - 29)) }
+    /// A named component's place in the ACPI name space; `nil` when it is cut off.
+    public var componentName: String? {
+      let end = fixedEnd
+      if isCut, end == bytes.count, !bytes.dropFirst(29).contains(0) { return nil }
+      return text(at: 29, count: max(0, end - 29))
+    }
     /// The node that counters belong to, by its place.
     public var watchedOffset: Int { Int(self[Self.watched]) }
     /// The names of single bits that are set.
@@ -235,9 +247,10 @@ extension ACPI.IORT {
     }
 
     /// `count` elements of `size` bytes from byte `start` of the node on, as far as it has them.
-    private func places(_ start: Int, _ count: Int, size: Int) -> [Int] {
-      guard start >= 16, start <= bytes.count else { return [] }
-      let there = min(count, (bytes.count - start) / size)
+    private func places(_ start: Int, _ count: Int, size: Int, within end: Int? = nil) -> [Int] {
+      let end = end ?? bytes.count
+      guard start >= 16, start <= end else { return [] }
+      let there = min(count, (end - start) / size)
       return (0..<there).map { start + $0 * size }
     }
 
@@ -279,11 +292,12 @@ extension ACPI.IORT {
       ).map { Region(offset: offset + $0, bytes: Array(bytes[$0..<$0 + Region.byteCount])) }
     }
 
-    /// Arrays that pass the node's end.
+    /// Arrays that pass the node's end, be it there or not.
     var cutArrays: [String] {
       var cut: [String] = []
       func check(_ name: String, _ start: Int, _ count: UInt64, _ size: Int) {
-        if count > 0, UInt64(places(start, Int(count), size: size).count) < count {
+        let room = places(start, Int(count), size: size, within: statedByteCount)
+        if count > 0, UInt64(room.count) < count {
           cut.append(name)
         }
       }

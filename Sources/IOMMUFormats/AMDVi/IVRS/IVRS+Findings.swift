@@ -29,11 +29,11 @@ extension AMDVi.IVRS {
         if block.base.rawValue == 0 || !block.base.isAligned(to: 1 << 14) {
           add("registers at \(block.base), no multiple of 16 KiB")
         }
-        findings += entryFindings(block.entries, of: block.type)
+        findings += entryFindings(of: block)
       }
       if block.type.isMemory {
-        if block.bytes.count != block.type.fixedByteCount {
-          add("\(block.bytes.count) bytes, and it has \(block.type.fixedByteCount)")
+        if block.statedByteCount != block.type.fixedByteCount {
+          add("\(block.statedByteCount) bytes, and it has \(block.type.fixedByteCount)")
         }
         if block.memory == nil { add("memory without bytes, or past the last address") }
         if block.type == .memoryOfRange, block.lastDeviceID.rawValue < block.deviceID.rawValue {
@@ -44,12 +44,10 @@ extension AMDVi.IVRS {
     return findings
   }
 
-  private func entryFindings(
-    _ entries: [DeviceEntry], of type: BlockType
-  ) -> [ACPI.Finding] {
+  private func entryFindings(of block: Block) -> [ACPI.Finding] {
     var findings: [ACPI.Finding] = []
     var start: DeviceEntry?
-    for entry in entries {
+    for entry in block.entries {
       func add(_ text: String) {
         findings.append(ACPI.Finding(offset: entry.offset, text: "device entry: \(text)"))
       }
@@ -74,14 +72,15 @@ extension AMDVi.IVRS {
       case .special:
         if !(1...2 ~= entry.variety) { add("a special device of variety \(entry.variety)") }
       case .acpiDevice:
-        if type != .acpiUnit { add("an ACPI device, which belongs in IVHD 40h") }
+        if block.type != .acpiUnit { add("an ACPI device, which belongs in IVHD 40h") }
         if entry[DeviceEntry.uidFormat] > 2 || entry.hardwareID.isEmpty {
           add("an ACPI device without a name that makes sense")
         }
       default: break
       }
     }
-    if let start {
+    // Where entries are missing, so may be the one that is meant.
+    if let start, block.hasAllEntries {
       findings.append(
         ACPI.Finding(
           offset: start.offset, text: "device entry: the start of a range without an end"))

@@ -85,8 +85,9 @@ private struct BlockReader {
             + "\(extent.statedByteCount - offset) left; the firmware or the copy is broken")
         return
       }
-      guard length <= extent.end - offset else { return }
-      var block = IVRS.Block(offset: offset, bytes: Array(bytes[offset..<offset + length]))
+      let there = min(length, extent.end - offset)
+      guard there >= type.fixedByteCount else { return }
+      var block = IVRS.Block(offset: offset, bytes: Array(bytes[offset..<offset + there]))
       if type.isUnit { block.entries = entries(of: block) }
       blocks.append(block)
       // At least four: so the loop ends.
@@ -94,16 +95,18 @@ private struct BlockReader {
     }
   }
 
-  /// The entries behind a unit's fixed part, up to the first that makes no sense.
+  /// The entries behind a unit's fixed part, up to the first that makes no sense or is not all there.
   private mutating func entries(of block: IVRS.Block) -> [IVRS.DeviceEntry] {
     var entries: [IVRS.DeviceEntry] = []
     var place = block.type.fixedByteCount
     while place < block.bytes.count {
-      let left = block.bytes.count - place
+      let left = block.statedByteCount - place
+      let there = block.bytes.count - place
       let type = IVRS.EntryType(rawValue: block.bytes[place])
       let name = "device entry of type \(hexadecimal(type.rawValue, digits: 2))h"
       var length = type.byteCount
       if type == .acpiDevice, left >= IVRS.DeviceEntry.acpiByteCount {
+        guard there >= IVRS.DeviceEntry.acpiByteCount else { break }
         length = IVRS.DeviceEntry.acpiByteCount + Int(block.bytes[place + 21])
       }
       guard let length else {
@@ -122,6 +125,7 @@ private struct BlockReader {
             + "broken")
         break
       }
+      guard length <= there else { break }
       entries.append(
         IVRS.DeviceEntry(
           offset: block.offset + place, bytes: Array(block.bytes[place..<place + length])))

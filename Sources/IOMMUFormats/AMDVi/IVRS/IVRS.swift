@@ -18,6 +18,19 @@ extension AMDVi {
     public let blocks: [Block]
     /// Why the rest was not read; empty for a table that is whole.
     public let damage: [ACPI.Finding]
+    /// Bytes from the table's start that were not read, up to its stated end; `nil` for a table that is
+    /// whole.
+    public var unread: Range<Int>? {
+      guard !damage.isEmpty else { return nil }
+      let readEnd =
+        blocks.last.map { block in
+          block.hasAllEntries
+            ? block.offset + block.bytes.count
+            : block.offset + block.type.fixedByteCount
+              + block.entries.reduce(0) { $0 + $1.bytes.count }
+        } ?? Self.headerByteCount
+      return min(readEnd, byteCount)..<byteCount
+    }
 
     /// The four characters that the table begins with.
     public static let signature = "IVRS"
@@ -101,6 +114,7 @@ extension AMDVi.IVRS {
   /// IVHD, IVMD, or a block of a type that nobody knows. Specification: AMD IOMMU 5.2.2.
   public struct Block: FirmwareStructure {
     public let offset: Int
+    /// All of the block, or what is there of one in which the table is cut off.
     public let bytes: [UInt8]
     /// The devices behind a unit, in their order; none of other blocks.
     public internal(set) var entries: [DeviceEntry] = []
@@ -169,6 +183,15 @@ extension AMDVi.IVRS {
 
     /// What the block is.
     public var type: BlockType { BlockType(rawValue: bytes[0]) }
+    /// Bytes that the block has by its own word.
+    public var statedByteCount: Int { Int(self[Self.length]) }
+    /// The table is cut off inside of it.
+    public var isCut: Bool { bytes.count < statedByteCount }
+    /// Every entry of a unit was read.
+    public var hasAllEntries: Bool {
+      !type.isUnit
+        || entries.reduce(type.fixedByteCount) { $0 + $1.bytes.count } == statedByteCount
+    }
     /// Of a unit itself, of a device, or the first of a range.
     public var deviceID: Requester { Requester(rawValue: UInt16(self[Self.device])) }
     /// The last of a range of IVMD 22h.

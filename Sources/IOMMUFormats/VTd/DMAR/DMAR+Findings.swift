@@ -5,7 +5,10 @@ extension VTd.DMAR {
   /// What firmware should not have written, in the order of the table; empty for a good one.
   ///
   /// Specification: Intel VT-d 8.1 to 8.9.
-  public var findings: [Finding] {
+  public var findings: [Finding] { findings(isWhole: true) }
+
+  /// - Parameter isWhole: Nothing of the table is missing; otherwise nothing is said of what it lacks.
+  fileprivate func findings(isWhole: Bool) -> [Finding] {
     var findings = headerFindings
     var unitSeen: Set<UInt16> = []
     var allSeen: Set<UInt16> = []
@@ -38,7 +41,7 @@ extension VTd.DMAR {
       case .rootPortATS(let ports):
         if ports.meansAllPorts, !ports.scopes.isEmpty { add("device scopes beside ALL_PORTS") }
       case .hardwareAffinity(let affinity):
-        if !bases.contains(affinity.base) {
+        if isWhole, !bases.contains(affinity.base) {
           add("names a unit at \(affinity.base), and no DRHD does")
         }
       case .namespaceDevice(let device):
@@ -46,8 +49,9 @@ extension VTd.DMAR {
         if !device.name.hasPrefix("\\") { add("'\(device.name.visible)' is no absolute name") }
       case .integratedATC, .integratedProperties, .unknown: break
       }
-      checkScopes(of: structure, at: offset, deviceNumbers, &findings)
+      checkScopes(of: structure, at: offset, isWhole ? deviceNumbers : nil, &findings)
     }
+    guard isWhole else { return findings }
     for segment in segments.subtracting(unitSeen).sorted() {
       findings.append(Finding(offset: 0, text: "segment \(segment) has no DRHD"))
     }
@@ -92,28 +96,48 @@ extension VTd.DMAR {
     }
   }
 
-  /// What a structure's scopes may be.
+  /// What the scopes of a structure may be, and how the manual says so.
+  ///
+  /// Specification: Intel VT-d 8.3 to 8.9.
+  private func scopeRule(of structure: Structure) -> (allowed: Set<ScopeType>, text: String) {
+    switch structure {
+    case .hardwareUnit(let unit) where unit.includesAllPCI:
+      (
+        [.ioapic, .hpet, .namespaceDevice],
+        "a DRHD with INCLUDE_PCI_ALL, which has every PCI device that no other unit lists, and lists "
+          + "none itself"
+      )
+    case .reservedMemory:
+      (
+        [.endpoint, .subHierarchy, .namespaceDevice],
+        "an RMRR, which lists users of its memory only"
+      )
+    case .rootPortATS: ([.subHierarchy], "an ATSR, which lists root ports (type 2) only")
+    case .integratedATC: ([.endpoint], "a SATC, which lists endpoints (type 1) only")
+    case .integratedProperties:
+      (
+        [.endpoint, .namespaceDevice],
+        "a SIDP, which lists endpoints (type 1) and ACPI devices (type 5) only"
+      )
+    case .hardwareUnit, .hardwareAffinity, .namespaceDevice, .unknown: (ScopeType.known, "")
+    }
+  }
+
+  /// - Parameter deviceNumbers: Those that ANDDs give; `nil` where some may be missing.
   private func checkScopes(
-    of structure: Structure, at start: Int, _ deviceNumbers: Set<UInt8>,
+    of structure: Structure, at start: Int, _ deviceNumbers: Set<UInt8>?,
     _ findings: inout [Finding]
   ) {
-    var allowed: Set<ScopeType> = [.endpoint, .subHierarchy, .ioapic, .hpet, .namespaceDevice]
-    var hasOneStep = false
-    switch structure {
-    case .hardwareUnit(let unit):
-      if unit.includesAllPCI { allowed.subtract([.endpoint, .subHierarchy]) }
-    case .reservedMemory: allowed.subtract([.ioapic, .hpet])
-    case .rootPortATS: allowed = [.subHierarchy]
-    case .integratedATC: (allowed, hasOneStep) = ([.endpoint], true)
-    case .integratedProperties: (allowed, hasOneStep) = ([.endpoint, .namespaceDevice], true)
-    case .hardwareAffinity, .namespaceDevice, .unknown: break
-    }
+    let rule = scopeRule(of: structure)
+    let hasOneStep = [.integratedATC, .integratedProperties].contains(structure.type)
     for (offset, scope) in structure.placedScopes {
       func add(_ text: String) {
         findings.append(Finding(offset: start + offset, text: "device scope: \(text)"))
       }
-      if !allowed.contains(scope.type) {
-        add("type \(scope.type.rawValue) does not belong in \(structure.type.mnemonic)")
+      if !ScopeType.known.contains(scope.type) {
+        add("type \(scope.type.rawValue), and the manual has 1 to 5")
+      } else if !rule.allowed.contains(scope.type) {
+        add("type \(scope.type.rawValue) (\(scope.type.name)) in \(rule.text)")
       }
       if hasOneStep, scope.path.count > 1 {
         add("more than one step to a device of the chip")
@@ -127,7 +151,7 @@ extension VTd.DMAR {
       case .endpoint, .subHierarchy:
         if scope.enumerationID != 0 { add("an enumeration id at a PCI device") }
       case .namespaceDevice:
-        if !deviceNumbers.contains(scope.enumerationID) {
+        if let deviceNumbers, !deviceNumbers.contains(scope.enumerationID) {
           add("names ACPI device \(scope.enumerationID), and no ANDD does")
         }
       default: break
@@ -151,4 +175,9 @@ extension VTd.DMAR {
   public var namespaceDevices: [NamespaceDevice] {
     structures.compactMap { if case .namespaceDevice(let device) = $0 { device } else { nil } }
   }
+}
+
+extension VTd.DMAR.Reading {
+  /// What firmware should not have written in the part that was read.
+  public var findings: [ACPI.Finding] { table.findings(isWhole: damage == nil) }
 }

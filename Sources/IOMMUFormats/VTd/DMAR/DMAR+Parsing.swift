@@ -69,7 +69,8 @@ extension VTd.DMAR {
 
   /// A table as far as its bytes make sense, and what ends it.
   public struct Reading: Sendable {
-    /// What was read before the ``damage``: the structures, and of a damaged one the scopes.
+    /// What was read before the ``damage``: the structures, and of one that is damaged, or in which the
+    /// table is cut off, the scopes.
     public let table: VTd.DMAR
     /// The first bytes that make no sense; `nil` for a table that is whole.
     public let damage: ParsingError?
@@ -77,6 +78,12 @@ extension VTd.DMAR {
     public let byteCount: Int
     /// The header's checksum.
     public let checksum: UInt8
+    /// Bytes from the table's start that were not read, up to its stated end; `nil` for a table that is
+    /// whole.
+    public let unread: Range<Int>?
+    /// Of the last structure, when the table is cut off in it: how many bytes are there, and how many it
+    /// states.
+    public let cutStructure: (available: Int, stated: Int)?
 
     /// Reads what can be read.
     ///
@@ -106,6 +113,7 @@ extension VTd.DMAR {
         structures: [])
       table.reserved = reader.integer(at: 44, as: UInt32.self)
       var damage: ParsingError?
+      var cut: (available: Int, stated: Int)?
       var offset = VTd.DMAR.headerByteCount
       do throws(ParsingError) {
         while offset < extent.end, damage == nil {
@@ -113,6 +121,7 @@ extension VTd.DMAR {
             reader, at: offset, end: extent.end, statedEnd: extent.statedByteCount)
           table.structures.append(try structure.structure())
           damage = structure.damage
+          if structure.isCut { cut = (structure.available, structure.byteCount) }
           // At least four: so the loop ends.
           offset += structure.byteCount
         }
@@ -121,6 +130,11 @@ extension VTd.DMAR {
       }
       self.table = table
       self.damage = damage ?? extent.cut.map { .table($0) }
+      cutStructure = cut
+      let readEnd = table.structures.reduce(VTd.DMAR.headerByteCount) { $0 + $1.byteCount }
+      unread =
+        self.damage == nil
+        ? nil : min(readEnd, extent.statedByteCount)..<extent.statedByteCount
     }
   }
 }
@@ -133,6 +147,8 @@ private struct StructureReader {
   let offset: Int
   let type: VTd.DMAR.StructureType
   let byteCount: Int
+  /// Bytes of it that are there.
+  let available: Int
   /// What is wrong with its scopes.
   private(set) var damage: ParsingError?
 
@@ -166,8 +182,13 @@ private struct StructureReader {
     guard byteCount <= left else {
       throw .structureTooLong(offset: offset, type, stated: byteCount, left: left)
     }
-    guard byteCount <= end - offset else { throw cut }
+    available = min(byteCount, end - offset)
+    // Half a name is another name.
+    guard available >= least, type != .namespaceDevice || available == byteCount else { throw cut }
   }
+
+  /// The table is cut off inside of it.
+  var isCut: Bool { available < byteCount }
 
   private func address(at place: Int) -> PhysicalAddress {
     PhysicalAddress(reader.integer(at: offset + place, as: UInt64.self))
@@ -177,7 +198,7 @@ private struct StructureReader {
   mutating func structure() throws(ParsingError) -> VTd.DMAR.Structure {
     guard type.rawValue <= VTd.DMAR.StructureType.integratedProperties.rawValue else {
       return .unknown(
-        .init(type: type, body: Array(reader.bytes[(offset + 4)..<(offset + byteCount)])))
+        .init(type: type, body: Array(reader.bytes[(offset + 4)..<(offset + available)])))
     }
     var header = VTd.DMAR.StructureHeader(
       rawValue: reader.integer(at: offset, as: UInt64.self))
@@ -212,7 +233,7 @@ private struct StructureReader {
     }
   }
 
-  /// The device scopes that fill the structure from byte `start` on.
+  /// The device scopes that fill the structure from byte `start` on, as far as they are there.
   private mutating func scopes(from start: Int) -> [VTd.DMAR.DeviceScope] {
     var scopes: [VTd.DMAR.DeviceScope] = []
     var place = offset + start
@@ -223,6 +244,8 @@ private struct StructureReader {
         damage = .scopeCutOff(offset: place, byteCount: left)
         break
       }
+      let there = offset + available - place
+      guard there >= 8 else { break }
       let length = Int(reader.bytes[place + 1])
       guard length >= 8, length % 2 == 0 else {
         damage = .scopeLength(offset: place, stated: length)
@@ -232,6 +255,7 @@ private struct StructureReader {
         damage = .scopeTooLong(offset: place, stated: length, left: left)
         break
       }
+      guard length <= there else { break }
       scopes.append(
         VTd.DMAR.DeviceScope(
           header: .init(rawValue: reader.integer(at: place, as: UInt64.self)),

@@ -15,6 +15,20 @@ extension VTd.DMAR {
     public static let hpet = Self(rawValue: 4)
     /// A device that an ANDD structure names.
     public static let namespaceDevice = Self(rawValue: 5)
+
+    static let known: Set<Self> = [.endpoint, .subHierarchy, .ioapic, .hpet, .namespaceDevice]
+
+    /// `sub-hierarchy`; `type 7` where the manual has none.
+    public var name: String {
+      switch self {
+      case .endpoint: "endpoint"
+      case .subHierarchy: "sub-hierarchy"
+      case .ioapic: "I/O APIC"
+      case .hpet: "HPET"
+      case .namespaceDevice: "ACPI device"
+      default: "type \(rawValue)"
+      }
+    }
   }
 
   /// What firmware says of a device of the chip, inside SIDP.

@@ -146,6 +146,54 @@ import Testing
     }
   }
 
+  // MARK: What is there of a table that is cut off
+
+  /// How many scopes of each structure a table has that ends after some bytes, what was not read, and what
+  /// there is of the structure with the cut.
+  @Test(
+    arguments: [
+      (63, [], 48, nil),
+      (64, [0], 64, [16, 24]),
+      (71, [0], 64, [23, 24]),
+      (72, [1], 72, nil),
+      (87, [1], 72, nil),
+      (96, [1, 1], 96, [24, 32]),
+      (103, [1, 1], 96, [31, 32]),
+      (104, [1, 2], 104, nil),
+      (135, [1, 2, 0], 128, [31, 32]),
+      (171, [1, 2, 1, 1], 152, nil),
+      // Half a name is none.
+      (187, [1, 2, 1, 1, 0], 172, nil),
+      (205, [1, 2, 1, 1, 0, 0, 0], 198, [15, 16]),
+      (221, [1, 2, 1, 1, 0, 0, 1, 0], 214, [15, 16]),
+    ] as [(Int, [Int], Int, [Int]?)])
+  func `a cut takes no scope that is all there`(
+    count: Int, scopes: [Int], unread: Int, cut: [Int]?
+  ) throws {
+    let reading = try VTd.DMAR.Reading(Array(DMARTests.complete[..<count]))
+    #expect(reading.table.structures.map(\.scopes.count) == scopes)
+    #expect(reading.damage == .table(.length(stated: 222, available: count)))
+    #expect(reading.unread == unread..<222)
+    #expect(reading.cutStructure.map { [$0.available, $0.stated] } == cut)
+    // What is missing may be in the other part.
+    #expect(reading.findings == [])
+  }
+
+  @Test func `what a table without an end may name is no finding`() throws {
+    // A RHSA names a second unit, and the SIDP a second device.
+    var bytes = Self.changed([(160, [0, 0x20]), (214, [5]), (218, [2])])
+    #expect(try VTd.DMAR(parsing: bytes).findings.count == 2)
+    bytes[4] = 230
+    #expect(try VTd.DMAR.Reading(bytes).findings == [])
+  }
+
+  @Test func `a structure of a later revision is there as far as it goes`() throws {
+    let bytes = Self.changed([(206, [0x77, 0x77])])
+    let reading = try VTd.DMAR.Reading(Array(bytes[..<220]))
+    #expect(reading.table.structures.last?.byteCount == 14)
+    #expect(reading.cutStructure.map { [$0.available, $0.stated] } == [14, 16])
+  }
+
   // MARK: What can be read and should not be there
 
   static let findings: [(bytes: [UInt8], texts: [String])] = [
@@ -164,7 +212,8 @@ import Testing
     (
       changed([(52, [1])]),
       [
-        "at byte 0x40: device scope: type 1 does not belong in DRHD",
+        "at byte 0x40: device scope: type 1 (endpoint) in a DRHD with INCLUDE_PCI_ALL, which has every "
+          + "PCI device that no other unit lists, and lists none itself",
         "at byte 0x48: DRHD: follows the INCLUDE_PCI_ALL unit of segment 0, which must be the last",
       ]
     ),
@@ -184,14 +233,47 @@ import Testing
       ]
     ),
     (changed([(140, [1])]), ["at byte 0x88: ATSR: device scopes beside ALL_PORTS"]),
-    (changed([(144, [1])]), ["at byte 0x90: device scope: type 1 does not belong in ATSR"]),
+    // A bridge belongs in a unit that has some devices, and not in one that has all others.
+    (changed([(64, [2])]), []),
+    (
+      changed([(88, [2]), (92, [0])]),
+      [
+        "at byte 0x58: device scope: type 2 (sub-hierarchy) in a DRHD with INCLUDE_PCI_ALL, which has "
+          + "every PCI device that no other unit lists, and lists none itself"
+      ]
+    ),
+    (
+      changed([(128, [3])]),
+      [
+        "at byte 0x80: device scope: type 3 (I/O APIC) in an RMRR, which lists users of its memory only"
+      ]
+    ),
+    (
+      changed([(144, [1])]),
+      [
+        "at byte 0x90: device scope: type 1 (endpoint) in an ATSR, which lists root ports (type 2) only"
+      ]
+    ),
     (
       changed([(160, [0, 0x20])]),
       ["at byte 0x98: RHSA: names a unit at 0xfed92000, and no DRHD does"]
     ),
     (changed([(189, [0x31])]), ["at byte 0xac: ANDD: no zero ends the name"]),
     (changed([(180, [0x41])]), ["at byte 0xac: ANDD: 'A_SB.I2C0' is no absolute name"]),
-    (changed([(198, [2])]), ["at byte 0xc6: device scope: type 2 does not belong in SATC"]),
+    (
+      changed([(198, [2])]),
+      [
+        "at byte 0xc6: device scope: type 2 (sub-hierarchy) in a SATC, which lists endpoints (type 1) "
+          + "only"
+      ]
+    ),
+    (
+      changed([(214, [4])]),
+      [
+        "at byte 0xd6: device scope: type 4 (HPET) in a SIDP, which lists endpoints (type 1) and ACPI "
+          + "devices (type 5) only"
+      ]
+    ),
     (changed([(200, [1])]), ["at byte 0xc6: device scope: flags outside SIDP"]),
     (changed([(214, [5]), (218, [1])]), []),
     (
@@ -204,7 +286,10 @@ import Testing
     ),
     (changed([(220, [32])]), ["at byte 0xd6: device scope: reserved bits or numbers out of range"]),
     (changed([(68, [1])]), ["at byte 0x40: device scope: an enumeration id at a PCI device"]),
-    (changed([(64, [9])]), ["at byte 0x40: device scope: type 9 does not belong in DRHD"]),
+    (
+      changed([(64, [9])]),
+      ["at byte 0x40: device scope: type 9, and the manual has 1 to 5"]
+    ),
     (changed([(142, [1])]), ["at byte 0x0: segment 1 has no DRHD"]),
   ]
 
