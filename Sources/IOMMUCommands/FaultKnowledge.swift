@@ -58,8 +58,12 @@ package struct FaultKnowledge: ParsableArguments {
     for faults: [LoggedFault], warn: (String) -> Void = { IOMMUCommands.warn($0) }
   ) throws -> FaultContext {
     var context = FaultContext()
-    context.firmware = try dmar.map { try FirmwareFile(path: $0).dmar() }
-    context.ivrs = try ivrs.map { try FirmwareFile(path: $0).ivrs() }
+    if let dmar {
+      let reading = try FirmwareFile(path: dmar).dmar(warn)
+      context.firmware = reading.table
+      context.firmwareIsWhole = reading.damage == nil
+    }
+    context.ivrs = try ivrs.map { try FirmwareFile(path: $0).ivrs(warn) }
     context.resources = try iomem.map { try ResourceMapFile.read($0) }
     context.history = try trace.map { try history(of: faults, path: $0, warn) }
     return context
@@ -206,22 +210,37 @@ extension DMATraceCall {
 struct FirmwareFile {
   let path: String
 
-  /// - Throws: ``InputError`` when there is none, or it is damaged.
-  func dmar() throws -> VTd.DMAR {
+  /// The table as far as its bytes make sense.
+  ///
+  /// - Parameter warn: Is told what is missing.
+  /// - Throws: ``InputError`` when there is none, or nothing of it can be read.
+  func dmar(_ warn: (String) -> Void) throws -> VTd.DMAR.Reading {
     do {
-      return try VTd.DMAR(parsing: bytes(of: .dmar))
+      let reading = try VTd.DMAR.Reading(bytes(of: .dmar))
+      if let damage = reading.damage { self.warn(damage, reading.unread, warn) }
+      return reading
     } catch let error as VTd.DMAR.ParsingError {
       throw InputError("\(ByteStream.name(of: path)): \(error)")
     }
   }
 
-  /// - Throws: ``InputError`` when there is none, or it is damaged.
-  func ivrs() throws -> AMDVi.IVRS {
+  private func warn(
+    _ damage: some CustomStringConvertible, _ unread: Range<Int>?, _ warn: (String) -> Void
+  ) {
+    let missing = unread.map { "bytes \($0.lowerBound) to \($0.upperBound - 1)" } ?? "the rest"
+    warn(
+      "\(ByteStream.name(of: path)): \(damage); \(missing) of the table could not be read, and what "
+        + "firmware says there is not known")
+  }
+
+  /// The table as far as its bytes make sense.
+  ///
+  /// - Parameter warn: Is told what is missing.
+  /// - Throws: ``InputError`` when there is none, or nothing of it can be read.
+  func ivrs(_ warn: (String) -> Void) throws -> AMDVi.IVRS {
     do {
       let table = try AMDVi.IVRS(parsing: bytes(of: .ivrs))
-      if let damage = table.damage.first {
-        throw InputError("\(ByteStream.name(of: path)): \(damage)")
-      }
+      if let damage = table.damage.first { self.warn(damage, table.unread, warn) }
       return table
     } catch let error as ACPI.TableError {
       throw InputError("\(ByteStream.name(of: path)): \(error)")

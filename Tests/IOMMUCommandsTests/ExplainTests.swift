@@ -75,6 +75,26 @@ import Testing
     #expect(run.output.contains(text), "\(run.output)")
   }
 
+  /// A DMAR table without its end, in which the timer 00:1e.6 and the reserved memory are.
+  @Test func `what a table without its end may name is not known`() {
+    let explain = "iommu explain Examples/logs/dmesg.txt --format json"
+    let whole = HelpTests.run("\(explain) --dmar Examples/logs/dmar.bin")
+    let cut = HelpTests.run("head -c 100 Examples/logs/dmar.bin | \(explain) --dmar -")
+    #expect(cut.status == whole.status)
+    #expect(whole.output.contains("firmware: 00:1e.6 is HPET 0, a timer"))
+    #expect(
+      cut.output.contains(
+        "standard input: at byte 0x4: a length of 144 bytes, and only 100 are there; the table is cut "
+          + "off, copy it again; bytes 96 to 143 of the table could not be read, and what firmware says "
+          + "there is not known\n"))
+    #expect(
+      cut.output.contains(
+        "what there is of firmware's table does not list 00:1e.6; the missing part may, and otherwise "
+          + "the unit at 0xfed91000 has all that is listed nowhere"))
+    let short = HelpTests.run("head -c 40 Examples/logs/dmar.bin | \(explain) --dmar -")
+    #expect(short.status == 2)
+  }
+
   @Test func `the exit status says whether all was understood`() {
     func status(_ lines: String) -> Int32 {
       HelpTests.run("printf '\(lines)\\n' | iommu explain").status

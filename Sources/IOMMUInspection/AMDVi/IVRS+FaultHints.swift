@@ -49,34 +49,40 @@ extension AMDVi.IVRS {
   }
 
   private func hints(on device: PCI.Function) -> [String] {
-    let blocks = units.filter { UInt32($0.segment) == device.segment }
+    let firmware = FirmwareSubject(isWhole: damage.isEmpty)
+    // A block that is cut off does not stand for those before it.
+    let blocks = (damage.isEmpty ? units : self.blocks.filter(\.type.isUnit))
+      .filter { UInt32($0.segment) == device.segment }
     guard !blocks.isEmpty else {
-      return ["firmware lists no unit for PCI segment \(hexadecimal(device.segment))"]
+      return [firmware.lacks("lists no unit for PCI segment \(hexadecimal(device.segment))")]
     }
     var hints: [String] = []
+    func add(_ hint: String) {
+      if !hints.contains(hint) { hints.append(hint) }
+    }
     for block in blocks {
       let unit = "the unit \(block.deviceID) at \(block.base)"
       for entry in block.entries where entry.deviceID == device.requester {
         switch entry.type {
         case .special:
           let what = entry.variety == 2 ? ", a timer" : ""
-          hints.append("firmware: \(device) is \(entry.specialName)\(what), behind \(unit)")
-        case .acpiDevice: hints.append("firmware: \(device) is \(entry.acpiName), behind \(unit)")
+          add("firmware: \(device) is \(entry.specialName)\(what), behind \(unit)")
+        case .acpiDevice: add("firmware: \(device) is \(entry.acpiName), behind \(unit)")
         default: break
         }
       }
       let spans = spans(of: block)
       let carried = spans.filter { $0.source == device.requester }
       if !carried.isEmpty {
-        hints.append(
+        add(
           "firmware: requests of \(listText(carried.prefix(4).map(\.text))) carry this number, behind "
             + unit)
       }
       if hints.isEmpty, spans.contains(where: { $0.devices.contains(device.requester.rawValue) }) {
-        hints.append("firmware: \(device) is behind \(unit)")
+        add("firmware: \(device) is behind \(unit)")
       }
     }
-    return hints.isEmpty ? ["firmware lists \(device) behind no unit"] : hints
+    return hints.isEmpty ? [firmware.lacks("lists \(device) behind no unit")] : hints
   }
 
   private func hints(on iova: IOVA, of device: PCI.Function) -> [String] {

@@ -5,6 +5,8 @@ import IOMMUTranslation
 public struct FaultContext: Sendable {
   /// Firmware's table of VT-d units.
   public var firmware: VTd.DMAR?
+  /// Nothing of that table is missing.
+  public var firmwareIsWhole = true
   /// Firmware's table of AMD-Vi units.
   public var ivrs: AMDVi.IVRS?
   /// What lies where in physical memory.
@@ -18,7 +20,7 @@ public struct FaultContext: Sendable {
   /// Adds what is known to an explanation.
   public func complete(_ explanation: inout FaultExplanation) {
     let record = explanation.fault.record
-    if let firmware { explanation.hints += firmware.hints(on: record) }
+    if let firmware { explanation.hints += firmware.hints(on: record, isWhole: firmwareIsWhole) }
     if let ivrs { explanation.hints += ivrs.hints(on: record) }
     if let resources {
       // The kernel's list knows more than a machine's ranges of RAM.

@@ -5,15 +5,19 @@ import IOMMUTranslation
 
 extension VTd.DMAR {
   /// What the table says of a fault: who its device is, and whether its number is reserved memory.
-  func hints(on record: FaultRecord) -> [String] {
+  ///
+  /// - Parameter isWhole: Nothing of the table is missing; otherwise what it does not say is not known.
+  func hints(on record: FaultRecord, isWhole: Bool) -> [String] {
     guard let device = record.device else { return [] }
-    return hints(on: device) + (record.iova.map { hints(on: $0, of: device) } ?? [])
+    return hints(on: device, isWhole)
+      + (record.iova.map { hints(on: $0, of: device, isWhole) } ?? [])
   }
 
-  private func hints(on device: PCI.Function) -> [String] {
+  private func hints(on device: PCI.Function, _ isWhole: Bool) -> [String] {
+    let firmware = FirmwareSubject(isWhole: isWhole)
     let units = hardwareUnits.filter { UInt32($0.segment) == device.segment }
     guard !units.isEmpty else {
-      return ["firmware lists no unit for PCI segment \(hexadecimal(device.segment))"]
+      return [firmware.lacks("lists no unit for PCI segment \(hexadecimal(device.segment))")]
     }
     var hints: [String] = []
     for unit in units {
@@ -29,16 +33,16 @@ extension VTd.DMAR {
     }
     if !bridges.isEmpty, device.requester.bus != 0 {
       hints.append(
-        "firmware does not list \(device) itself; it may be behind a bridge that it lists: "
+        firmware.name + " does not list \(device) itself; it may be behind a bridge that it lists: "
           + listText(Array(bridges.prefix(4))))
     }
     if let rest = units.first(where: \.includesAllPCI) {
       hints.append(
-        "firmware does not list \(device)"
-          + (bridges.isEmpty ? ": " : ", and otherwise ")
+        firmware.lacks("does not list \(device)")
+          + (bridges.isEmpty && isWhole ? ": " : ", and otherwise ")
           + "the unit at \(rest.base) has all that is listed nowhere")
     }
-    return hints.isEmpty ? ["firmware does not list \(device)"] : hints
+    return hints.isEmpty ? [firmware.lacks("does not list \(device)")] : hints
   }
 
   /// What a scope names, in words.
@@ -59,19 +63,34 @@ extension VTd.DMAR {
     }
   }
 
-  private func hints(on iova: IOVA, of device: PCI.Function) -> [String] {
-    structures.compactMap { structure in
+  private func hints(on iova: IOVA, of device: PCI.Function, _ isWhole: Bool) -> [String] {
+    structures.enumerated().compactMap { index, structure in
       guard case .reservedMemory(let region) = structure, let memory = region.memory,
         UInt32(region.segment) == device.segment,
         memory.contains(PhysicalAddress(iova.rawValue))
       else { return nil }
       let isOwn = region.scopes.contains { $0.isOneStep(device.requester) }
-      let owners = listText(region.scopes.prefix(4).map(\.pathText))
+      // The last structure's devices may be missing in part.
+      let isSure = isWhole || index < structures.count - 1
+      var owners = region.scopes.prefix(4).map(\.pathText)
+      if !isSure { owners.append("perhaps others") }
       return isOwn
         ? "the number lies in \(memory.text), which firmware reserves for this device (RMRR): it has "
           + "to stay mapped to itself"
-        : "the number lies in \(memory.text), which firmware reserves for \(owners) (RMRR)"
+        : "the number lies in \(memory.text), which firmware reserves for \(listText(owners)) (RMRR)"
     }
+  }
+}
+
+/// How hints speak of firmware's table, of which a part may be missing.
+struct FirmwareSubject {
+  let isWhole: Bool
+
+  var name: String { isWhole ? "firmware" : "what there is of firmware's table" }
+
+  /// That the table does not say something, with the doubt that is left.
+  func lacks(_ what: String) -> String {
+    "\(name) \(what)" + (isWhole ? "" : "; the missing part may")
   }
 }
 

@@ -86,6 +86,36 @@ import Testing
     #expect(try self.hints(line) { $0.firmware = Self.dmar } == hints)
   }
 
+  @Test(arguments: [
+    ("00:1e.6", "1000", ["firmware: 00:1e.6 is HPET 0, a timer, behind the unit at 0xfed91000"]),
+    (
+      "00:14.0", "7fffffff",
+      [
+        "what there is of firmware's table does not list 00:14.0; the missing part may, and otherwise "
+          + "the unit at 0xfed91000 has all that is listed nowhere",
+        "the number lies in 0x7b800000..<0x80000000, which firmware reserves for 00:02.0 and perhaps "
+          + "others (RMRR)",
+      ]
+    ),
+    (
+      "0001:00:02.0", "1000",
+      [
+        "what there is of firmware's table lists no unit for PCI segment 0x1; the missing part may"
+      ]
+    ),
+  ])
+  func `what is not in a part of firmware's table is not known`(
+    device: String, address: String, hints: [String]
+  ) throws {
+    let line =
+      "DMAR: [DMA Write] Request device [\(device)] fault addr \(address) [fault reason 05] x"
+    #expect(
+      try self.hints(line) {
+        $0.firmware = Self.dmar
+        $0.firmwareIsWhole = false
+      } == hints)
+  }
+
   static let iomem = """
     00001000-0009fbff : System RAM
     00100000-7ffdffff : System RAM
@@ -176,5 +206,29 @@ import Testing
       "AMD-Vi: Event logged [IO_PAGE_FAULT device=\(device) domain=0x0001 address=\(iova) flags=0x0020]"
     ) { $0.ivrs = table }
     #expect(expected.allSatisfy(hints.contains), "\(hints)")
+  }
+
+  /// The table ends behind the start of the range, behind the range, and in the entry of 03:00.1.
+  @Test(
+    arguments: [
+      (
+        76, "05:00.0",
+        "what there is of firmware's table lists 05:00.0 behind no unit; the missing part may"
+      ),
+      (80, "05:00.0", "firmware: 05:00.0 is behind the unit 00:00.2 at 0xfd300000"),
+      (95, "00:14.0", "firmware: 00:14.0 is I/O APIC 33, behind the unit 00:00.2 at 0xfd300000"),
+      (
+        71, "05:00.0",
+        "what there is of firmware's table lists no unit for PCI segment 0x0; the missing part may"
+      ),
+    ] as [(Int, String, String)])
+  func `what a cut table of AMD-Vi units may say is not known`(
+    count: Int, device: String, expected: String
+  ) throws {
+    let table = try AMDVi.IVRS(parsing: Array(Self.ivrs.prefix(count)))
+    let hints = try hints(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=\(device) domain=0x0001 address=0x1000 flags=0x0020]"
+    ) { $0.ivrs = table }
+    #expect(hints.contains(expected), "\(hints)")
   }
 }
