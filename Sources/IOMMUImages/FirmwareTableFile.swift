@@ -69,10 +69,19 @@ package enum FirmwareTableFile {
         found: "offset \(hexadecimal(gap.offset)) where \(hexadecimal(gap.expected)) should follow",
         remedy: "the text is cut or damaged, copy it again")
     }
+    if let line = dump.omission {
+      throw ImageError(
+        file: name, place: "line \(line)",
+        found: "'*' for lines that are left out, and no offsets tell how many",
+        remedy: "'hexdump -v' and 'od -v' print every line")
+    }
     var found: [[UInt8]] = []
-    for piece in dump.pieces
-    where piece.bytes.starts(with: signature.utf8) && !found.contains(piece.bytes) {
-      found.append(piece.bytes)
+    for piece in dump.pieces {
+      let readings = [piece.bytes, piece.swapped]
+      guard let table = readings.first(where: { $0.starts(with: signature.utf8) }),
+        !found.contains(table)
+      else { continue }
+      found.append(table)
     }
     guard found.count <= 1 else {
       throw ImageError(
@@ -80,7 +89,13 @@ package enum FirmwareTableFile {
         remedy: "'acpixtract -s\(signature)' writes each to a file")
     }
     if let table = found.first { return table }
-    let others = dump.pieces.compactMap { signatureText($0.bytes) }
+    let others = dump.pieces.compactMap { piece in
+      // A table states its length behind its signature: so it tells in which order its bytes are.
+      let isSwapped =
+        statedByteCount(piece.bytes[...]) != piece.bytes.count
+        && statedByteCount(piece.swapped[...]) == piece.bytes.count
+      return signatureText(isSwapped ? piece.swapped : piece.bytes)
+    }
     guard others.isEmpty else {
       throw ImageError(
         file: name, found: "has no \(signature) table, but \(others.joined(separator: ", "))",
@@ -104,8 +119,9 @@ package enum FirmwareTableFile {
       found: hasDump
         ? "is a text with bytes that are no firmware table"
         : "is a text, and no dump of a firmware table",
-      remedy: "'xxd -r' makes bytes of a dump, 'acpixtract -s\(signature)' takes a table out of an "
-        + "acpidump; the table itself is /sys/firmware/acpi/tables/\(signature)")
+      remedy:
+        "dumps of xxd, 'hexdump -C' and 'od -t x1' are read, and 'acpixtract -s\(signature)' takes "
+        + "a table out of an acpidump; the table itself is /sys/firmware/acpi/tables/\(signature)")
   }
 
   /// Four capital letters or digits at the start of a table.
@@ -117,6 +133,12 @@ package enum FirmwareTableFile {
     return start.count == 4 && isSignature ? String(decoding: start, as: UTF8.self) : nil
   }
 
+  /// The length that a table states.
+  private static func statedByteCount(_ table: ArraySlice<UInt8>) -> Int? {
+    guard table.count >= 8 else { return nil }
+    return (0..<4).reduce(0) { $0 | Int(table[table.startIndex + 4 + $1]) << (8 * $1) }
+  }
+
   /// Tables of which each begins where the one before ends, by their lengths.
   private static func tables(behindEachOther bytes: [UInt8]) -> [ArraySlice<UInt8>] {
     var tables: [ArraySlice<UInt8>] = []
@@ -124,8 +146,8 @@ package enum FirmwareTableFile {
     while bytes.count - start >= ACPI.TableHeader.byteCount,
       signatureText(Array(bytes[start..<start + 4])) != nil
     {
-      let length = (0..<4).reduce(0) { $0 | Int(bytes[start + 4 + $1]) << (8 * $1) }
-      guard length >= ACPI.TableHeader.byteCount else { break }
+      guard let length = statedByteCount(bytes[start...]), length >= ACPI.TableHeader.byteCount
+      else { break }
       tables.append(bytes[start..<min(start + length, bytes.count)])
       start += min(length, bytes.count - start)
     }
