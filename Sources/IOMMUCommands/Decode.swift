@@ -65,6 +65,60 @@ package struct Decode: ParsableCommand {
         "--ignore-checksum is about tables of firmware, and '\(kind.visible)' is an entry: leave it out"
       )
     }
+    _ = try subject()
+  }
+
+  /// What is to be taken apart.
+  private enum Subject {
+    case table(FirmwareTableKind, path: String)
+    case entry(EntryDescription)
+  }
+
+  /// - Throws: `ValidationError` when kind and words do not go together.
+  private func subject() throws -> Subject {
+    if let table = FirmwareTableKind(named: kind) {
+      guard words.count == 1 else {
+        throw ValidationError(
+          "'\(kind)' takes the table's file, and \(words.count) words were given")
+      }
+      return .table(table, path: words[0])
+    }
+    guard let entry = try? EntryCatalog.Kind(named: kind) else {
+      throw ValidationError(unknownKind)
+    }
+    let words = try words.map { text -> UInt64 in
+      guard let word = Notation.hexadecimal(utf8: text.utf8) else {
+        throw ValidationError("'\(text.visible)' is not a 64-bit hexadecimal number")
+      }
+      return word
+    }
+    var circumstances = EntryCatalog.Circumstances()
+    circumstances.vtd.limits.hostAddressWidth = hostAddressWidth
+    circumstances.vtd.usesExtendedMode = eime
+    do {
+      return .entry(try entry.describe(words, under: circumstances))
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
+
+  private static func isKind(_ text: String) -> Bool {
+    FirmwareTableKind(named: text) != nil || EntryCatalog.kind(named: text) != nil
+  }
+
+  /// Why the first word is no kind, and what was meant.
+  private var unknownKind: String {
+    if let place = words.firstIndex(where: Self.isKind) {
+      var rest = [kind] + words
+      rest.insert(rest.remove(at: place + 1), at: 0)
+      return "the kind comes first: 'iommu decode \(rest.joined(separator: " ").visible)'"
+    }
+    let tables = FirmwareTableKind.allCases.map(\.rawValue)
+    if let table = likelyName(for: kind, among: tables) {
+      return
+        "there is no kind '\(kind.visible)'; nearest is '\(table)', a table of firmware in a file"
+    }
+    return "\(DecodeError.unknownKind(kind.visible))"
   }
 
   package func run() throws {
@@ -74,28 +128,16 @@ package struct Decode: ParsableCommand {
 
   package func report(to out: inout some TextOutputStream) throws -> Bool {
     try readingInput {
-      if let table = FirmwareTableKind(named: kind) {
-        guard words.count == 1 else {
-          throw InputError("'\(kind)' takes the table's file, and \(words.count) words were given")
+      switch try subject() {
+      case .table(let table, let path):
+        return try table.report(path: path, ignoringChecksum: ignoreChecksum, format, to: &out)
+      case .entry(let description):
+        switch format {
+        case .text: description.write(to: &out)
+        case .json: try writeJSON(description, to: &out)
         }
-        return try table.report(
-          path: words[0], ignoringChecksum: ignoreChecksum, format, to: &out)
+        return description.isWellFormed
       }
-      let words = try words.map { text -> UInt64 in
-        guard let word = Notation.hexadecimal(utf8: text.utf8) else {
-          throw InputError("'\(text)' is not a 64-bit hexadecimal number")
-        }
-        return word
-      }
-      var circumstances = EntryCatalog.Circumstances()
-      circumstances.vtd.limits.hostAddressWidth = hostAddressWidth
-      circumstances.vtd.usesExtendedMode = eime
-      let description = try EntryCatalog.Kind(named: kind).describe(words, under: circumstances)
-      switch format {
-      case .text: description.write(to: &out)
-      case .json: try writeJSON(description, to: &out)
-      }
-      return description.isWellFormed
     }
   }
 }

@@ -9,7 +9,7 @@ extension PageSizePolicy: ExpressibleByArgument {}
 package struct MachineOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp("RAM of the machine, such as 8G. Default: 4G.", valueName: "size"),
-    transform: { try Notation.size($0) })
+    transform: { try ramByteCount($0) })
   package var ram: UInt64 = 4 << 30
 
   @Option(
@@ -55,6 +55,16 @@ package struct MachineOptions: ParsableArguments {
         "\(option) is about \(owner.title), and --mode \(mode.rawValue) has none; leave it out, or give "
           + "--mode \(owner.rawValue)")
     }
+  }
+
+  private static func ramByteCount(_ text: String) throws(NotationError) -> UInt64 {
+    let byteCount = try Notation.size(text)
+    do {
+      _ = try MemoryMap.ram(byteCount: byteCount)
+    } catch {
+      throw NotationError("\(error)")
+    }
+    return byteCount
   }
 
   private static func tableSize(_ text: String) throws(NotationError) -> Calgary.TableSize {

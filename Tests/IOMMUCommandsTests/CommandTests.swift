@@ -26,12 +26,23 @@ import Testing
     (["tce", "xyz"], "'xyz' is not a 64-bit hexadecimal number"),
     (["context", "1"], "takes two quadwords"), (["gatt", "0x100000000"], "does not fit"),
     (["nonsense", "1"], "nearest are context, config-rw and agp-size"),
+    (["tce", "1", "2"], "'tce' takes one value, and 2 were given"),
+    (["ss-pte", "0x1FFFFFFFFFFFFFFFF"], "is not a 64-bit hexadecimal number"),
+    (["dmar", "a", "b"], "'dmar' takes the table's file, and 2 words were given"),
+    (
+      ["dmr", "table.bin"],
+      "there is no kind 'dmr'; nearest is 'dmar', a table of firmware in a file"
+    ),
+    (["table.bin", "dmar"], "the kind comes first: 'iommu decode dmar table.bin'"),
+    (
+      ["0x123456001", "context", "0x10202"],
+      "the kind comes first: 'iommu decode context 0x123456001 0x10202'"
+    ),
   ])
   func `nonsense is refused with the way out`(arguments: [String], text: String) throws {
-    let command = try Decode.parse(arguments)
-    var screen = ""
-    let error = #expect(throws: InputError.self) { try command.report(to: &screen) }
-    #expect(try #require(error).text.contains(text))
+    let error = try #require(throws: (any Error).self) { try Decode.parse(arguments) }
+    #expect(Decode.exitCode(for: error) == .validationFailure)
+    #expect(Decode.message(for: error).contains(text), "\(Decode.message(for: error))")
   }
 
   @Test(arguments: [

@@ -126,7 +126,7 @@ import Testing
     ["--tce-table", "256K", "--mode", "calgary"], ["--crash-kernel", "128M@6G"],
     ["--crash-kernel", "3G"],
     ["--crash-kernel", "4G-:128M", "--ram", "2G"], ["--crash-kernel", "72M,low"],
-    ["--crash-kernel", "128M,high", "--crash-kernel", "128M@16M"], ["--ram", "1M"],
+    ["--crash-kernel", "128M,high", "--crash-kernel", "128M@16M"],
     ["--ram", "8G", "--crash-kernel", "128M@6G", "--mode", "calgary"],
   ])
   func `what cannot be set up is one line, and nothing is written`(arguments: [String]) throws {

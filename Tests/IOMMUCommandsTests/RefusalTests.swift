@@ -81,6 +81,8 @@ import Testing
       "walk IMAGE 0xffefd000 00:03.0", "this is an address; a device, such as 00:1f.2, comes before"
     ),
     ("decode ss-pte 1 --host-address-width 99", "a whole number from 32 to 52 is expected"),
+    ("play --ram 1", "1 bytes of RAM make no machine: choose 64M to 64T, a multiple of 4K"),
+    ("build --output x --mode vtd --ram 65T", "bytes of RAM make no machine: choose 64M to 64T"),
   ]
 
   @Test(arguments: refusals)
