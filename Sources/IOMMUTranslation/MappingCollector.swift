@@ -56,12 +56,14 @@ struct MappingCollector: TableVisitor {
     add(leaf.address, byteCount: byteCount, to: leaf.page, access: lastAccess)
   }
 
-  /// Adds addresses that lead to memory, in pieces around those that the unit does not look up and
-  /// those that lead to none.
+  /// Adds addresses that lead to memory, as far as the unit's width reaches, in pieces around those that
+  /// it does not look up and those that lead to none.
   mutating func add(
     _ address: UInt64, byteCount: UInt64, to page: PhysicalAddress, access: MappedAccess?
   ) {
-    guard let access else { return }
+    guard let access, address < space.byteCount else { return }
+    // A large page may go on where no address of the table's width does.
+    let byteCount = min(byteCount, space.byteCount &- address)
     var start = base &+ address
     if start & signMask != 0 { start |= 0 &- signMask }
     let (end, wraps) = start.addingReportingOverflow(byteCount)

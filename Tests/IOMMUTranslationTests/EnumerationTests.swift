@@ -284,6 +284,18 @@ import Testing
     #expect(throws: Unknown.self) { try Self.runs(machine, in: memory, tables: 300) }
   }
 
+  @Test func `a large page ends where the addresses of the unit do`() throws {
+    let memory = try FlatMemory(byteCount: 4 << 20)
+    storeContext(table: 0x11_0000, widthCode: 1, in: memory)
+    memory.store(0x11_1003, at: 0x11_0000)
+    // 2 MiB from 0 on, to a unit with 20 bits of address.
+    memory.store(0x40_0083, at: 0x11_1000)
+    let machine = vtdMachine(
+      .unit(hostAddressWidth: 46, guestAddressWidth: 20, widths: 0b00110))
+    #expect(
+      try Self.runs(machine, in: memory) == [Self.run(0..<0x10_0000, 0x40_0000, .readWrite)])
+  }
+
   @Test func `a budget of no tables allows none`() throws {
     let memory = try FlatMemory(byteCount: 4 << 20)
     storeContext(table: 0x11_0000, widthCode: 1, in: memory)
