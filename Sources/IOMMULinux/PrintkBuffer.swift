@@ -39,8 +39,8 @@ struct PrintkBuffer {
     length = try offset("len")
     textLength = try offset("text_len")
     dictionaryLength =
-      info.offset("\(structure).dict_len").map { Int(clamping: $0) } ?? textLength + 2
-    guard max(nanoseconds + 8, length + 2, textLength + 2, dictionaryLength &+ 4) <= Int(size)
+      info.offset("\(structure).dict_len") == nil ? textLength + 2 : try offset("dict_len")
+    guard max(nanoseconds + 8, length + 2, textLength + 2, dictionaryLength + 4) <= Int(size)
     else {
       throw .damaged("VMCOREINFO puts members of \(structure) behind its end")
     }

@@ -24,7 +24,7 @@ struct PrintkRing {
   /// Messages that cannot be read, after which no other is tried.
   private static let failureLimit = 1 << 14
 
-  /// Offsets in bytes.
+  /// Offsets in bytes, all of them below 2^22: VMCOREINFO may have any number, and a negative one as well.
   private struct Layout {
     var descriptorSize: UInt64
     var state: UInt64
@@ -42,9 +42,7 @@ struct PrintkRing {
 
     init(_ info: VMCoreInfo) throws(KernelReadError) {
       func offset(_ member: String) throws(KernelReadError) -> UInt64 {
-        guard let value = info.offset(member), value < 1 << 20 else {
-          throw .noKey("OFFSET(\(member))")
-        }
+        guard let value = Self.bounded(member, info) else { throw .noKey("OFFSET(\(member))") }
         return value
       }
       func size(_ structure: String) throws(KernelReadError) -> UInt64 {
@@ -54,7 +52,7 @@ struct PrintkRing {
         return value
       }
       descriptorSize = try size("prb_desc")
-      state = try offset("prb_desc.state_var") &+ (info.offset("atomic_long_t.counter") ?? 0)
+      state = try offset("prb_desc.state_var") &+ (Self.bounded("atomic_long_t.counter", info) ?? 0)
       let block = try offset("prb_desc.text_blk_lpos")
       begin = block &+ (try offset("prb_data_blk_lpos.begin"))
       next = block &+ (try offset("prb_data_blk_lpos.next"))
@@ -62,8 +60,8 @@ struct PrintkRing {
       sequence = try offset("printk_info.seq")
       nanoseconds = try offset("printk_info.ts_nsec")
       textLength = try offset("printk_info.text_len")
-      caller = info.offset("printk_info.caller_id")
-      if let about = info.offset("printk_info.dev_info") {
+      caller = Self.bounded("printk_info.caller_id", info)
+      if let about = Self.bounded("printk_info.dev_info", info) {
         subsystem = Self.name("subsystem", behind: about, info)
         device = Self.name("device", behind: about, info)
       }
@@ -73,10 +71,14 @@ struct PrintkRing {
       }
     }
 
+    private static func bounded(_ member: String, _ info: VMCoreInfo) -> UInt64? {
+      info.offset(member).flatMap { $0 < 1 << 20 ? $0 : nil }
+    }
+
     private static func name(
       _ member: String, behind about: UInt64, _ info: VMCoreInfo
     ) -> (UInt64, UInt64)? {
-      guard let offset = info.offset("dev_printk_info.\(member)"),
+      guard let offset = bounded("dev_printk_info.\(member)", info),
         let length = info.length("printk_info_\(member)")
       else { return nil }
       return (about &+ offset, min(length, 256))

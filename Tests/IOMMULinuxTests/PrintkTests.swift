@@ -97,6 +97,28 @@ import Testing
     if let offset { kernel.put(little(id, 8) + Array(text.utf8), at: Self.text + offset) }
   }
 
+  /// VMCOREINFO is text out of a dump: it may put members in front of their structure, or far behind it.
+  @Test(arguments: ["-1", "-2", "-4", "-8", "9223372036854775807"])
+  func `members that are nowhere are left out, or the log is refused`(value: String) throws {
+    let kernel = Self.kernel(countLog2: 2, byteCountLog2: 12, tail: 8, head: 8)
+    Self.put(8, begin: 0x1000, next: 0x1010, offset: 0, text: "one", in: kernel)
+    let whole = kernel.lines
+    #expect(try Self.log(kernel).records.map(\.text) == ["one"])
+    func misplace(_ member: String) {
+      kernel.lines = kernel.movingMember(member, to: value, in: whole)
+    }
+    misplace("printk_info.caller_id")
+    #expect(try Self.log(kernel).records.map(\.caller) == [nil])
+    for member in ["printk_info.dev_info", "dev_printk_info.device"] {
+      misplace(member)
+      #expect(try Self.log(kernel).records.map(\.device) == [nil])
+    }
+    for member in ["prb_desc.state_var", "prb_data_blk_lpos.next", "printk_info.text_len"] {
+      misplace(member)
+      #expect(throws: KernelReadError.self) { try Self.log(kernel) }
+    }
+  }
+
   @Test func `a log that has wrapped, with a block that begins again at 0`() throws {
     // Room for 4 messages and 128 bytes: message 12 did not fit behind 11.
     let kernel = Self.kernel(countLog2: 2, byteCountLog2: 7, tail: 11, head: 13)
@@ -263,6 +285,18 @@ import Testing
     #expect(log.records[0].subsystem == "pci" && log.records[0].device == "+pci:00:03.0")
   }
 
+  @Test(arguments: ["-1", "-4", "9223372036854775807"])
+  func `a record's members are inside of it`(value: String) throws {
+    let kernel = Self.kernel("printk_log", first: 0, next: 56)
+    kernel.put(Self.first, at: Self.buffer)
+    let whole = kernel.lines
+    #expect(try Self.log(kernel).records.map(\.text) == ["first"])
+    for member in ["ts_nsec", "len", "text_len", "dict_len"] {
+      kernel.lines = kernel.movingMember("printk_log.\(member)", to: value, in: whole)
+      #expect(throws: KernelReadError.self) { try Self.log(kernel) }
+    }
+  }
+
   @Test func `lengths that lie end the log, and what stands before is there`() throws {
     let kernel = Self.kernel("printk_log", first: 0, next: 128)
     kernel.put(Self.first, at: Self.buffer)
@@ -314,5 +348,14 @@ import Testing
         == ["ld text that is half gone", "Calgary: DMA error", "plain", "no level"])
     #expect(log.records.map(\.level) == [nil, 4, 6, nil])
     #expect(log.records.map(\.nanoseconds) == [nil, 1_500_000_000, nil, 12_000_001_000])
+  }
+}
+
+extension TinyKernel {
+  /// Lines of VMCOREINFO with another offset for one member.
+  fileprivate func movingMember(_ member: String, to value: String, in lines: String) -> String {
+    let key = "OFFSET(\(member))="
+    return lines.split(separator: "\n").map { $0.hasPrefix(key) ? key + value : String($0) }
+      .joined(separator: "\n") + "\n"
   }
 }
