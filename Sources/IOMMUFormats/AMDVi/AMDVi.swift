@@ -1,4 +1,4 @@
-/// AMD I/O virtualization: what its event log says of requests that were stopped.
+/// AMD I/O virtualization (AMD-Vi), to the bit.
 ///
 /// Source: AMD document 48882, "AMD I/O Virtualization Technology (IOMMU) Specification", by its
 /// readers VirtualBox `iommu-amd.h` and Linux `drivers/iommu/amd`.
@@ -8,5 +8,5 @@ public enum AMDVi {
     "AMD-Vi",
     [
       .init("amdvi-event", "AMD-Vi event log entry", Event.self) { entry, _ in entry.code }
-    ])
+    ] + registerKinds)
 }
