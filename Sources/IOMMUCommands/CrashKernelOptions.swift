@@ -55,12 +55,14 @@ package struct CrashKernelOptions: ParsableArguments {
 
   /// The machine with its crash kernel: of the options, of the machine file, of the dump's kernel, or of
   /// holes in the dump's RAM, in that order; as it was when none of them knows.
-  func placing(_ machine: Machine, in memory: MemoryImage) throws -> Machine {
+  func placing(
+    _ machine: Machine, in memory: MemoryImage, _ kernel: KernelKnowledge?
+  ) throws -> Machine {
     var machine = machine
     let named = try named(on: machine, in: memory)
     if !named.isEmpty { machine.crashKernel = named }
     if machine.crashKernel.isEmpty {
-      machine.crashKernel = KernelKnowledge.crashKernel(of: memory)
+      machine.crashKernel = kernel?.machine.crashKernel ?? []
       if !machine.crashKernel.isEmpty {
         warn("no --crash-kernel: taking \(Self.listText(machine.crashKernel)), as the kernel says")
       }
@@ -76,7 +78,7 @@ package struct CrashKernelOptions: ParsableArguments {
     return machine
   }
 
-  /// Why ``placing(_:in:)`` found nothing, and the way out.
+  /// Why ``placing(_:in:_:)`` found nothing, and the way out.
   static func unknown(in memory: MemoryImage) -> InputError {
     let likely = holes(in: memory).likely
     let found =

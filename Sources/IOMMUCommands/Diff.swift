@@ -62,9 +62,13 @@ package struct Diff: ParsableCommand {
       !rootsAfter.isEmpty ? rootsAfter : machineAfter == nil ? source.roots : []
     return try earlier.read { oldMemory in
       try later.read { newMemory in
+        let oldKernel = KernelKnowledge(of: oldMemory, path: before)
+        let newKernel = KernelKnowledge(of: newMemory, path: after)
         let difference = MapsDifference(
-          before: try source.machine(of: oldMemory, path: before), in: oldMemory,
-          after: try laterSource.machine(of: newMemory, path: after), in: newMemory)
+          before: try source.machine(of: oldMemory, path: before, oldKernel), in: oldMemory,
+          names: oldKernel.names,
+          after: try laterSource.machine(of: newMemory, path: after, newKernel), in: newMemory,
+          names: newKernel.names)
         switch format {
         case .text: difference.write(to: &out, ink: ink)
         case .json: try writeJSON(difference, to: &out)

@@ -160,8 +160,10 @@ package struct Explain: ParsableCommand {
     var dump = ImageFiles(image: image)
     dump.parts = parts
     return try dump.read { memory in
-      try report.report(
-        against: source.machine(of: memory, path: image), in: memory, to: &out, ink: ink)
+      let kernel = KernelKnowledge(of: memory, path: image)
+      return try report.report(
+        against: source.machine(of: memory, path: image, kernel), in: memory, names: kernel.names,
+        to: &out, ink: ink)
     }
   }
 }
@@ -283,11 +285,11 @@ package struct FaultReport {
 
   /// Against the tables of a dump.
   package func report(
-    against machine: Machine, in memory: some PhysicalMemory, to out: inout some TextOutputStream,
-    ink: Ink = .none
+    against machine: Machine, in memory: some PhysicalMemory, names: DeviceNames = .none,
+    to out: inout some TextOutputStream, ink: Ink = .none
   ) throws -> Answer {
     try refuseEmpty()
-    let explainer = FaultExplainer(machine, in: memory)
+    let explainer = FaultExplainer(machine, in: memory, names: names)
     let explanations = reader.faults.map { explainer.explain($0) }
     let blindness = explainer.blindness
     try write(explanations, incomplete: blindness.incomplete, to: &out, ink: ink)

@@ -69,8 +69,8 @@ package struct Hexdump: ParsableCommand {
         return .yes
       }
     }
-    return try image.read { memory, machine in
-      let annotator = Annotator(machine, in: memory)
+    return try image.read { memory, machine, kernel in
+      let annotator = Annotator(machine, in: memory, names: kernel.names)
       let blindness = Blindness(annotator.gaps)
       for gap in blindness.byWeight.prefix(8) { warn(gap.text) }
       let ranges = ranges(or: joined(annotator.regions.map(\.range)))

@@ -15,15 +15,18 @@ package struct ImageOptions: ParsableArguments {
   /// The files that are read.
   var inputPaths: [String] { files.paths + source.paths }
 
-  /// Opens the image, finds its tables, and hands both to `body`; what is doubtful goes to standard
-  /// error.
+  /// Opens the image, finds its tables, and hands both to `body`, with what the image's kernel knows; what
+  /// is doubtful goes to standard error.
   ///
   /// - Throws: as ``ImageFiles/read(_:)``.
   func read<Result>(
-    _ body: (_ memory: MemoryImage, _ machine: Machine) throws -> Result
+    _ body: (
+      _ memory: MemoryImage, _ machine: Machine, _ kernel: KernelKnowledge?
+    ) throws -> Result
   ) throws -> Result {
     try files.read { memory in
-      try body(memory, try source.machine(of: memory, path: files.image))
+      let kernel = KernelKnowledge(of: memory, path: files.image)
+      return try body(memory, try source.machine(of: memory, path: files.image, kernel), kernel)
     }
   }
 }
@@ -158,16 +161,20 @@ package struct TableSource: ParsableArguments {
 
   /// The machine: by `--root`, by `--machine`, by what the dump's kernel says of its units, or by what is
   /// found in memory, in that order; what is doubtful goes to standard error.
-  func machine(of memory: MemoryImage, path: String) throws -> Machine {
-    let (machine, notices) = try told(of: memory, path: path)
+  func machine(
+    of memory: MemoryImage, path: String, _ kernel: KernelKnowledge?
+  ) throws -> Machine {
+    let (machine, notices) = try told(of: memory, path: path, kernel)
     notices.forEach(warn)
     return machine
   }
 
   /// The same, with what is to be said of how the machine is known.
-  func told(of memory: MemoryImage, path: String) throws -> (machine: Machine, notices: [String]) {
+  func told(
+    of memory: MemoryImage, path: String, _ kernel: KernelKnowledge?
+  ) throws -> (machine: Machine, notices: [String]) {
     guard self.machine != nil || !roots.isEmpty else {
-      return try said(in: memory, path: path) ?? found(in: memory, path: path)
+      return try said(in: memory, kernel) ?? found(in: memory, path: path)
     }
     let (machine, notices) = try named(in: memory, path: path)
     return (machine, notices + machine.doubts(in: memory))
@@ -204,10 +211,10 @@ package struct TableSource: ParsableArguments {
 
   /// What the kernel in the dump says of its units; `nil` where it says nothing.
   private func said(
-    in memory: MemoryImage, path: String
-  ) throws -> (machine: Machine, notices: [String])? {
+    in memory: MemoryImage, _ kernel: KernelKnowledge?
+  ) -> (machine: Machine, notices: [String])? {
     // Whoever says where an aperture is looks for a GATT, which no kernel's list of units has.
-    guard aperture == nil, let known = KernelKnowledge(of: memory, path: path) else { return nil }
+    guard aperture == nil, let known = kernel else { return nil }
     var machine = known.machine
     guard !machine.units.isEmpty else { return nil }
     var notices = known.notices

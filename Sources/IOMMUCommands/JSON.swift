@@ -13,6 +13,15 @@ package func writeJSON(
   out.write("\n")
 }
 
+/// A string as JSON has it, with its quotation marks.
+func jsonText(_ text: String) -> String {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = .withoutEscapingSlashes
+  // A string is always encodable.
+  let bytes = (try? encoder.encode(text)) ?? Data("\"\"".utf8)
+  return jsonVisible(String(decoding: bytes, as: UTF8.self))
+}
+
 /// Entries as one array; behind them, where work was cut, an object that says why.
 struct IncompleteList<Element: Encodable>: Encodable {
   private let elements: [Element]

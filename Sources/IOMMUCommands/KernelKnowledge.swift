@@ -11,25 +11,31 @@ struct KernelKnowledge {
   private(set) var machine: Machine
   /// Devices that do DMA behind a unit, with their drivers and masks; `nil` where they cannot all be read.
   private(set) var devices: [RuleEvidence.Device]?
+  /// Drivers of requesters: those of the kernel that came last, and of devices that it has none for, the
+  /// earlier one's, whose tables they may still use.
+  private(set) var names = DeviceNames.none
   /// What is to be said of how that is known.
   private(set) var notices: [String] = []
 
   /// - Returns: `nil` for a dump without VMCOREINFO in its notes, and for one whose kernels have no
   ///   structures that can be read. Memory is not looked through for either.
   init?(of memory: MemoryImage, path: String) {
-    guard memory.vmcoreInfo != nil, let kernels = try? LinuxKernels(in: memory) else { return nil }
+    guard Self.hasStructures(memory), let kernels = try? LinuxKernels(in: memory) else {
+      return nil
+    }
     machine = Machine(name: path, units: [])
     machine.crashKernel = Self.crashKernel(kernels)
+    let states = kernels.all.map { try? IOMMUState($0.kernel) }
+    names = DeviceNames(states.reversed().compactMap(\.self))
     // Units have one set of registers: the kernel that came last has written them.
-    let last = kernels.all.last { _ in true }
-    guard let (role, kernel) = last, let state = try? IOMMUState(kernel) else { return }
+    guard let (role, _) = kernels.all.last, let state = states.last ?? nil else { return }
     // A list that is not whole says nothing of those that it lacks.
     if state.problems.isEmpty {
       devices = state.devices.filter { $0.group != nil }.compactMap { device in
         device.requester.map { requester in
           RuleEvidence.Device(
             requester,
-            name: [device.shortName, device.driver].compactMap { $0 }.joined(separator: " "),
+            name: names.text(requester),
             // A driver may have set one of the two only: what is certain is the smaller.
             dmaMask: device.dmaMask.flatMap { mask in device.coherentDMAMask.map { min(mask, $0) } }
           )
@@ -48,10 +54,13 @@ struct KernelKnowledge {
     }
   }
 
-  /// What a kernel has kept for the one that dumps it: half-open, ascending.
-  static func crashKernel(of memory: MemoryImage) -> [Range<PhysicalAddress>] {
-    guard memory.vmcoreInfo != nil, let kernels = try? LinuxKernels(in: memory) else { return [] }
-    return crashKernel(kernels)
+  /// Whether the kernel of the notes has types: without them nothing of it can be read, and memory is not
+  /// looked through for another.
+  private static func hasStructures(_ memory: MemoryImage) -> Bool {
+    guard let info = memory.vmcoreInfo, let kernel = try? LinuxKernel(info, in: memory) else {
+      return false
+    }
+    return (try? kernel.types) != nil
   }
 
   private static func crashKernel(_ kernels: LinuxKernels) -> [Range<PhysicalAddress>] {
@@ -60,4 +69,9 @@ struct KernelKnowledge {
       $0.lowerBound < $1.lowerBound
     } ?? []
   }
+}
+
+extension KernelKnowledge? {
+  /// Drivers of requesters; none where no kernel says any.
+  var names: DeviceNames { self?.names ?? .none }
 }

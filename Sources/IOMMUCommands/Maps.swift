@@ -75,9 +75,11 @@ package struct Maps: ParsableCommand {
 
   @discardableResult
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
-    try image.read { memory, machine in
-      guard !interrupts else { return try reportInterrupts(of: machine, in: memory, to: &out, ink) }
-      let report = try MapsReport(machine, in: memory, table: table)
+    try image.read { memory, machine, kernel in
+      guard !interrupts else {
+        return try reportInterrupts(of: machine, in: memory, kernel.names, to: &out, ink)
+      }
+      let report = try MapsReport(machine, in: memory, table: table, names: kernel.names)
       let blindness: Blindness
       switch format {
       case .text: blindness = report.writeText(of: memory, to: &out, ink: ink)
@@ -113,10 +115,10 @@ package struct Maps: ParsableCommand {
   }
 
   private func reportInterrupts(
-    of machine: Machine, in memory: some PhysicalMemory, to out: inout some TextOutputStream,
-    _ ink: Ink
+    of machine: Machine, in memory: some PhysicalMemory, _ names: DeviceNames,
+    to out: inout some TextOutputStream, _ ink: Ink
   ) throws -> Answer {
-    let report = InterruptReport(machine, in: memory)
+    let report = InterruptReport(machine, in: memory, names: names)
     switch format {
     case .tsv: report.writeTSV(to: &out)
     case .json: try writeJSON(report, to: &out)

@@ -50,12 +50,13 @@ package struct Report: ParsableCommand {
     try readingInput { try OutputFile.refuse([output], over: image.inputPaths) }
     // A report of a dump with pages that cannot be read is none: the file appears after the last look.
     let (page, file, told) = try image.files.read { memory -> (String, OutputFile, DumpReport) in
-      let (found, notices) = try image.source.told(of: memory, path: image.files.image)
+      let kernel = KernelKnowledge(of: memory, path: image.files.image)
+      let (found, notices) = try image.source.told(of: memory, path: image.files.image, kernel)
       notices.forEach(warn)
-      let machine = try crash.placing(found, in: memory)
+      let machine = try crash.placing(found, in: memory, kernel)
       let file = try OutputFile(path: output, from: image.inputPaths)
       var page = ""
-      let report = try report(memory, machine, memory.warnings + notices)
+      let report = try report(memory, machine, memory.warnings + notices, kernel)
       report.write(to: &page)
       return (page, file, report)
     }
@@ -71,17 +72,18 @@ package struct Report: ParsableCommand {
   }
 
   private func report(
-    _ memory: MemoryImage, _ machine: Machine, _ notices: [String]
+    _ memory: MemoryImage, _ machine: Machine, _ notices: [String], _ kernel: KernelKnowledge?
   ) throws -> DumpReport {
-    let rule = RuleEvidence(dump: machine, devices: try needed.devices(on: machine))
-      .map { RuleReport($0, in: memory) }
+    let rule = RuleEvidence(
+      dump: machine, devices: try needed.devices(on: machine), kernel: kernel
+    ).map { RuleReport($0, in: memory, names: kernel.names) }
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
     return DumpReport(
       title: title ?? name, machine: machine, in: memory, rule: rule,
       sources: ["\(memory.format): " + image.files.paths.joined(separator: ", ")]
         + (image.source.machine.map { ["machine file: \($0)"] } ?? [])
         + ["written by iommu \(Tool.configuration.version)"],
-      notices: notices)
+      notices: notices, names: kernel.names)
   }
 }
 

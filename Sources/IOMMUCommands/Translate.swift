@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import IOMMUFormats
 import IOMMUImages
+import IOMMUInspection
 import IOMMUTranslation
 
 /// Answers DMA requests from an image.
@@ -32,8 +33,9 @@ package struct Translate: ParsableCommand {
   package init() {}
 
   package func run() throws {
-    try image.read { memory, machine in
-      var answers = RequestAnswers(machine: machine, memory: memory, format: format)
+    try image.read { memory, machine, kernel in
+      var answers = RequestAnswers(
+        machine: machine, memory: memory, format: format, names: kernel.names)
       tellWaiting(for: "requests, such as '00:1f.2 fffff000 r',")
       var output: [UInt8] = []
       try forEachLine(of: STDIN_FILENO, name: "standard input") { line, number in
@@ -53,12 +55,15 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
   let machine: Machine
   let memory: Memory
   let format: Translate.Format
+  private let names: DeviceNames
   private let warn: (String) -> Void
   private var devices: [Source: Device] = [:]
   /// The device of the last request, of which most others are too.
   private var last: (source: Source, device: Device)?
   /// Those of which a request was found to rest on what the dump lacks.
   private var blind: Set<Source> = []
+  /// What JSON says of the drivers of requesters that were met.
+  private var drivers: [PCI.Function: String] = [:]
 
   /// What is known of who sends requests.
   private enum Device {
@@ -69,14 +74,20 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     case served([DeviceHandle], by: Machine)
   }
 
-  /// - Parameter warn: Gets a line for each requester of which something is not known.
+  /// - Parameters:
+  ///   - machine: Its units, whose tables answer.
+  ///   - memory: Memory that holds the tables.
+  ///   - format: How answers are written.
+  ///   - names: What drivers the requesters have: JSON has them.
+  ///   - warn: Gets a line for each requester of which something is not known.
   package init(
-    machine: Machine, memory: Memory, format: Translate.Format,
+    machine: Machine, memory: Memory, format: Translate.Format, names: DeviceNames = .none,
     warn: @escaping (String) -> Void = IOMMUCommands.warn
   ) {
     self.machine = machine
     self.memory = memory
     self.format = format
+    self.names = names
     self.warn = warn
   }
 
@@ -130,12 +141,17 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     {
       if blind.insert(source).inserted {
         warn(
-          "\(source): unknown at \(iova) and perhaps elsewhere: \(absent) is "
+          "\(title(source)): unknown at \(iova) and perhaps elsewhere: \(absent) is "
             + memory.presence(of: absent).whereabouts)
       }
       return nil
     }
     return answer
+  }
+
+  /// Who it is, with the driver.
+  private func title(_ source: Source) -> String {
+    names.text(.requester(source.function, addressSpace: source.pasid))
   }
 
   private mutating func device(_ source: Source) -> Device {
@@ -153,11 +169,11 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
       let requester = source.function.requester
       let others = machine.owners(of: requester, pasid: source.pasid, in: memory).others
       for other in others {
-        warn("\(source) may be behind another unit as well: \(machine.units[other].name)")
+        warn("\(title(source)) may be behind another unit as well: \(machine.units[other].name)")
       }
       let handles = machine.handles(of: requester, pasid: source.pasid, in: memory)
       if case .blocked(.unitUnseen) = handles[0].route {
-        warn("\(source): unknown, \(Fault.unitUnseen.meaning)")
+        warn("\(title(source)): unknown, \(Fault.unitUnseen.meaning)")
         return .unserved
       }
       return .served(handles, by: machine)
@@ -193,13 +209,22 @@ package struct RequestAnswers<Memory: PhysicalMemory> {
     }
   }
 
-  private func appendJSON(
+  /// `"driver":"e1000e",`; nothing where it is not known.
+  private mutating func driverJSON(_ device: PCI.Function) -> String {
+    guard let driver = names[device] else { return "" }
+    if let known = drivers[device] { return known }
+    let text = "\"driver\":\(jsonText(driver)),"
+    drivers[device] = text
+    return text
+  }
+
+  private mutating func appendJSON(
     _ source: Source, _ iova: UInt64, _ access: Access, _ answer: Translation?,
     to output: inout [UInt8]
   ) {
     let pasid = source.pasid.map { "\"pasid\":\($0)," } ?? ""
     var text =
-      "{\"requester\":\"\(source.function)\",\(pasid)\"iova\":\"\(hexadecimal(iova))\",\"access\":\"\(access)\","
+      "{\"requester\":\"\(source.function)\",\(driverJSON(source.function))\(pasid)\"iova\":\"\(hexadecimal(iova))\",\"access\":\"\(access)\","
     switch answer {
     case nil: text += "\"unknown\":true}"
     case .mapped(let physical, _): text += "\"physical\":\"\(physical)\"}"

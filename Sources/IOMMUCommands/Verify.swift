@@ -50,21 +50,30 @@ package struct Verify: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
-    try image.read { memory, machine in
-      let machine = try crash.placing(machine, in: memory)
+    try image.read { memory, machine, kernel in
+      let machine = try crash.placing(machine, in: memory, kernel)
       let devices = try needed.devices(on: machine)
-      guard var evidence = RuleEvidence(dump: machine, devices: devices) else {
+      guard let evidence = RuleEvidence(dump: machine, devices: devices, kernel: kernel) else {
         throw CrashKernelOptions.unknown(in: memory)
       }
-      // Nobody has to say which devices are needed where all are known.
-      evidence.presentDevices = KernelKnowledge(of: memory, path: image.files.image)?.devices
-      let rule = RuleReport(evidence, in: memory)
+      let rule = RuleReport(evidence, in: memory, names: kernel.names)
       switch format {
       case .text: rule.write(to: &out, ink: ink)
       case .json: try writeJSON(rule, to: &out)
       }
       return Answer(rule.conclusion)
     }
+  }
+}
+
+extension RuleEvidence {
+  /// What a dump tells, with what its kernel knows.
+  ///
+  /// - Returns: `nil` when nobody says where the crash kernel is.
+  init?(dump machine: Machine, devices: [PCI.Function], kernel: KernelKnowledge?) {
+    self.init(dump: machine, devices: devices)
+    // Nobody has to say which devices are needed where all are known.
+    presentDevices = kernel?.devices
   }
 }
 

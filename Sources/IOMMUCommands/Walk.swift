@@ -54,9 +54,10 @@ package struct Walk: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
-    try image.read { memory, machine in
+    try image.read { memory, machine, kernel in
       let walk = try ToldWalk(
-        device, pasid: pasid, iova, access: write ? .write : .read, machine: machine, in: memory)
+        device, pasid: pasid, iova, access: write ? .write : .read, machine: machine, in: memory,
+        names: kernel.names)
       switch format {
       case .text: walk.write(to: &out, ink: ink)
       case .json: try writeJSON(walk, to: &out)

@@ -46,8 +46,9 @@ package struct Who: ParsableCommand {
   }
 
   package func report(to out: inout some TextOutputStream, ink: Ink = .none) throws -> Answer {
-    try image.read { memory, machine in
-      let reach = ReachReport(physical, writing: write, machine: machine, in: memory)
+    try image.read { memory, machine, kernel in
+      let reach = ReachReport(
+        physical, writing: write, machine: machine, in: memory, names: kernel.names)
       switch format {
       case .text: reach.write(to: &out, ink: ink)
       case .json: try writeJSON(reach, to: &out)

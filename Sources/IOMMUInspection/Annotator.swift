@@ -18,16 +18,19 @@ public struct Annotator: Sendable {
   /// Finds the tables of a machine, with a bound in proportion to its memory.
   ///
   /// - Complexity: O(entries of all tables in force).
-  public init(_ machine: Machine, in memory: some PhysicalMemory) {
+  public init(
+    _ machine: Machine, in memory: some PhysicalMemory, names: DeviceNames = .none
+  ) {
     var budget = EnumerationBudget(for: memory)
-    self.init(machine, in: memory, budget: &budget)
+    self.init(machine, in: memory, names: names, budget: &budget)
   }
 
   /// Finds the tables of a machine.
   public init(
-    _ machine: Machine, in memory: some PhysicalMemory, budget: inout EnumerationBudget
+    _ machine: Machine, in memory: some PhysicalMemory, names: DeviceNames = .none,
+    budget: inout EnumerationBudget
   ) {
-    var finder = RegionFinder(machine)
+    var finder = RegionFinder(machine, names)
     finder.addUpperTables(in: memory)
     finder.addTables(in: memory, budget: &budget)
     gaps = finder.gaps
@@ -175,21 +178,26 @@ private struct RegionFinder {
   }
 
   let machine: Machine
+  let names: DeviceNames
   var regions: [TableRegion] = []
   var gaps: [TableGap] = []
   private var places: [Key: Int] = [:]
 
-  init(_ machine: Machine) { self.machine = machine }
+  init(_ machine: Machine, _ names: DeviceNames) {
+    self.machine = machine
+    self.names = names
+  }
 
   /// Adds a table, or counts one more user of a table that is known.
   private mutating func add(
     _ content: TableRegion.Content, start: PhysicalAddress, byteCount: UInt64, place: TablePlace,
-    name: String, otherCount: Int = 0, address: UInt64 = 0, allowed: Permissions = .readWrite,
-    isForGuest: Bool = false
+    name: String, device: PCI.Function? = nil, otherCount: Int = 0, address: UInt64 = 0,
+    allowed: Permissions = .readWrite, isForGuest: Bool = false
   ) {
     let region = TableRegion(
       content: content, start: start, byteCount: byteCount, place: place, tableName: name,
-      otherTableCount: otherCount, firstAddress: address, allowed: allowed, isForGuest: isForGuest)
+      device: device, names: names, otherTableCount: otherCount, firstAddress: address,
+      allowed: allowed, isForGuest: isForGuest)
     let key = Key(kind: region.kind, start: start, byteCount: byteCount, place: place)
     if let index = places[key] {
       regions[index].otherTableCount += 1 + otherCount
@@ -298,7 +306,7 @@ private struct RegionFinder {
       guard let start = place(found.page.start) else { continue }
       add(
         .pages(table), start: start, byteCount: found.byteCount, place: .level(found.page.level),
-        name: "\(owner)", otherCount: others, address: found.address,
+        name: "\(owner)", device: owner.requester, otherCount: others, address: found.address,
         allowed: found.permissions, isForGuest: isForGuest)
     }
   }

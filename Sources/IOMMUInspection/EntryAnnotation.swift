@@ -69,6 +69,9 @@ extension TableRegion {
     switch content {
     case .upper(let table):
       wording = table.words(at: index, others: otherTableCount, in: memory)
+      if let device = table.device(at: index), let title = wording?.title {
+        wording?.title = names.naming(device, in: title)
+      }
     case .pages(let table):
       wording = self.wording(of: table, at: address, index: index, in: memory)
       if let iova = wording?.iova, wording?.statement != notPresent,

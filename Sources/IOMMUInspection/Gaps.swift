@@ -70,8 +70,10 @@ public struct Blindness: Sendable {
   private static let lineLimit = 32
 
   /// Writes a line for each part that is not known.
-  public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
-    for gap in byWeight.prefix(Self.lineLimit) { out.write(ink.warning(gap.text) + "\n") }
+  public func write(
+    to out: inout some TextOutputStream, ink: Ink = .none, names: DeviceNames = .none
+  ) {
+    for gap in byWeight.prefix(Self.lineLimit) { out.write(ink.warning(gap.text(names)) + "\n") }
     let left = gaps.count - Self.lineLimit
     if left > 0 { out.write(ink.warning("\(left) more parts of tables unknown") + "\n") }
   }

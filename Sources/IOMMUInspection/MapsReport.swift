@@ -14,17 +14,23 @@ public struct MapsReport: Sendable {
   /// What is wrong with tables, as far as it concerns these: entries that stop every request, different
   /// tables under one number.
   public let wrong: [String]
+  /// What drivers the requesters have.
+  let names: DeviceNames
 
   /// All tables of a machine.
-  public init(all machine: Machine, in memory: some PhysicalMemory) {
+  public init(
+    all machine: Machine, in memory: some PhysicalMemory, names: DeviceNames = .none
+  ) {
     let all = machine.tables(in: memory)
-    self.init(machine, all.tables, all.gaps, all.wrong)
+    self.init(machine, all.tables, all.gaps, all.wrong, names)
   }
 
   private init(
-    _ machine: Machine, _ tables: [DMATable], _ gaps: [TableGap], _ wrong: [String]
+    _ machine: Machine, _ tables: [DMATable], _ gaps: [TableGap], _ wrong: [String],
+    _ names: DeviceNames
   ) {
     self.machine = machine
+    self.names = names
     self.tables = tables
     self.gaps = gaps
     self.wrong = wrong
@@ -36,12 +42,14 @@ public struct MapsReport: Sendable {
   ///   - machine: The units whose tables are meant.
   ///   - memory: Memory that holds the tables.
   ///   - name: `bus:02`, `gart`, `00:03.0`; `nil` for all of them.
+  ///   - names: What drivers the requesters have.
   /// - Throws: ``MapsError/noSuchTable(_:available:gaps:)`` when no table has the name.
   public init(
-    _ machine: Machine, in memory: some PhysicalMemory, table name: String? = nil
+    _ machine: Machine, in memory: some PhysicalMemory, table name: String? = nil,
+    names: DeviceNames = .none
   ) throws(MapsError) {
     guard let name else {
-      self.init(all: machine, in: memory)
+      self.init(all: machine, in: memory, names: names)
       return
     }
     let all = machine.tables(in: memory)
@@ -66,7 +74,7 @@ public struct MapsReport: Sendable {
     }
     self.init(
       machine, tables, gaps,
-      damages.map(\.text) + all.omittedDamageTexts + clashes.map(\.text))
+      damages.map(\.text) + all.omittedDamageTexts + clashes.map(\.text), names)
   }
 
   /// Hands out the tables one by one with their runs.
@@ -84,12 +92,12 @@ public struct MapsReport: Sendable {
   public func forEachTable(
     in memory: some PhysicalMemory, budget: inout EnumerationBudget, _ body: (TableMaps) -> Void
   ) {
-    var firstNames: [Table: String] = [:]
+    var firstOwners: [Table: TableOwner] = [:]
     machine.forEachTable(tables, in: memory, budget: &budget) { table, mappings in
       let identity = table.table?.identity
-      let first = identity.flatMap { firstNames[$0] }
-      if let identity, first == nil { firstNames[identity] = table.name }
-      body(TableMaps(table: table, mappings: mappings, sharedWith: first))
+      let first = identity.flatMap { firstOwners[$0] }
+      if let identity, first == nil { firstOwners[identity] = table.owner }
+      body(TableMaps(table: table, mappings: mappings, sharedWith: first, names: names))
     }
   }
 
@@ -140,7 +148,7 @@ public struct MapsReport: Sendable {
     of memory: some PhysicalMemory, to out: inout some TextOutputStream, ink: Ink = .none
   ) -> Blindness {
     var blindness = Blindness(gaps)
-    blindness.write(to: &out, ink: ink)
+    blindness.write(to: &out, ink: ink, names: names)
     guard !tables.isEmpty else {
       if blindness.isEmpty {
         out.write(
@@ -215,19 +223,33 @@ public enum MapsError: Error, Equatable, CustomStringConvertible {
 /// One table's mappings.
 public struct TableMaps: Sendable {
   public let table: DMATable
-  /// The name of the first device with the same table; `nil` for that device itself.
-  public let sharedWith: String?
+  /// Whose the same table is that was met first; `nil` for that one itself.
+  private let firstOwner: TableOwner?
   private let mappings: TableMappings
+  private let names: DeviceNames
+
+  /// The name of the first device with the same table; `nil` for that device itself.
+  public var sharedWith: String? { firstOwner.map { "\($0)" } }
+  /// The same with its driver.
+  var sharedTitle: String? { firstOwner.map { names.text($0) } }
+  /// The driver of the requester whose table it is; `nil` where it is not known.
+  public var driver: String? { names[table.owner] }
+  /// The table's name, with the driver of the requester whose it is: `00:03.0 e1000e`.
+  public var title: String { names.text(table.owner) }
 
   /// Maximal runs, ascending by IOVA; none for a pass-through device.
   public var runs: [MappingRun] { mappings.runs }
   /// What of the table is not known.
   public var gaps: [TableGap] { mappings.gaps }
 
-  public init(table: DMATable, mappings: TableMappings, sharedWith: String? = nil) {
+  public init(
+    table: DMATable, mappings: TableMappings, sharedWith firstOwner: TableOwner? = nil,
+    names: DeviceNames = .none
+  ) {
     self.table = table
     self.mappings = mappings
-    self.sharedWith = sharedWith
+    self.firstOwner = firstOwner
+    self.names = names
   }
 
   /// The device reaches all memory and has no table.
@@ -252,12 +274,12 @@ public struct TableMaps: Sendable {
   /// Writes the table's heading and its runs in columns.
   public func writeText(to out: inout some TextOutputStream, ink: Ink = .none) {
     guard !isPassThrough else {
-      out.write("\(table.name)  pass-through: all of physical memory, rw\n")
+      out.write("\(title)  pass-through: all of physical memory, rw\n")
       return
     }
-    if let sharedWith {
-      out.write("\(table.name)  \(heading): the same as \(sharedWith)\n")
-      for gap in gaps { out.write("  \(ink.warning(gap.text))\n") }
+    if let sharedTitle {
+      out.write("\(title)  \(heading): the same as \(sharedTitle)\n")
+      for gap in gaps { out.write("  \(ink.warning(gap.text(names)))\n") }
       return
     }
     let pages = countText(byteCount / PageCount.pageByteCount, "page")
@@ -265,7 +287,7 @@ public struct TableMaps: Sendable {
       runs.isEmpty
       ? (gaps.isEmpty ? "maps nothing" : "maps nothing that is in this dump")
       : "\(countText(runs.count, "run")), \(byteCountText(byteCount)) in \(pages)"
-    out.write("\(table.name)  \(heading): \(total)\n")
+    out.write("\(title)  \(heading): \(total)\n")
     let iova = runs.reduce(0) { max($0, $1.iova.text.count) }
     let size = runs.reduce(0) { max($0, byteCountText($1.iova.byteCount).count) }
     let physical = runs.reduce(0) { max($0, $1.physicalRange.text.count) }
@@ -275,7 +297,7 @@ public struct TableMaps: Sendable {
         "  \(run.iova.text.padded(to: iova))  \(bytes)  -> "
           + "\(run.physicalRange.text.padded(to: physical))  \(run.access)\n")
     }
-    for gap in gaps { out.write("  \(ink.warning(gap.text))\n") }
+    for gap in gaps { out.write("  \(ink.warning(gap.text(names)))\n") }
   }
 }
 
@@ -289,13 +311,14 @@ extension TableMaps: Encodable {
   }
 
   enum CodingKeys: String, CodingKey {
-    case table, kind, root, bytes, runs, unknown
+    case table, driver, kind, root, bytes, runs, unknown
     case sharedWith = "shared_with"
   }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(table.name, forKey: .table)
+    try container.encodeIfPresent(driver, forKey: .driver)
     try container.encode(table.kindText, forKey: .kind)
     try container.encodeIfPresent(table.root.map { "\($0)" }, forKey: .root)
     try container.encode(hexadecimal(byteCount), forKey: .bytes)

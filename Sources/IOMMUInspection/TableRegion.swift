@@ -19,6 +19,13 @@ protocol DescribedUpperTable: Sendable {
   func words(
     at index: UInt64, others: Int, in memory: some PhysicalMemory
   ) -> EntryWording?
+  /// The device that an entry is about, by which its title calls it; `nil` where it is about none, or
+  /// about many.
+  func device(at index: UInt64) -> PCI.Function?
+}
+
+extension DescribedUpperTable {
+  func device(at _: UInt64) -> PCI.Function? { nil }
 }
 
 /// What an entry is called, what it does, and its fields.
@@ -51,6 +58,9 @@ public struct TableRegion: Sendable {
   public let place: TablePlace
   /// `bus:01`, `gart`, `00:03.0`, `00:03.0/0`; `bus 03` for a context table; empty for a root table.
   public let tableName: String
+  /// The requester whose table it is.
+  let device: PCI.Function?
+  let names: DeviceNames
   /// Tables, devices or buses besides the first that use the same bytes in the same way.
   public internal(set) var otherTableCount: Int
   /// The address that the first entry is for, counted from the first that the whole table is for; 0
@@ -92,15 +102,19 @@ public struct TableRegion: Sendable {
   /// The table's bytes, half-open.
   public var range: Range<PhysicalAddress> { start..<PhysicalAddress(end) }
 
-  /// The table's name, and how many others there are.
+  /// The driver of the requester whose table it is; `nil` where it is not known.
+  public var driver: String? { device.flatMap { names[$0] } }
+
+  /// The table's name with the driver, and how many others there are.
   public var ownerText: String {
-    otherTableCount == 0 ? tableName : "\(tableName) and \(otherTableCount) more"
+    let title = DeviceNames.text(tableName, driver)
+    return otherTableCount == 0 ? title : "\(title) and \(otherTableCount) more"
   }
 }
 
 extension TableRegion: Encodable {
   enum CodingKeys: String, CodingKey {
-    case kind, start, bytes, level, table, others, address
+    case kind, start, bytes, level, table, driver, others, address
     case upper = "upper_table"
   }
 
@@ -111,6 +125,7 @@ extension TableRegion: Encodable {
     try container.encode(hexadecimal(byteCount), forKey: .bytes)
     try container.encode(place, level: .level, table: .upper)
     try container.encode(tableName, forKey: .table)
+    try container.encodeIfPresent(driver, forKey: .driver)
     try container.encode(otherTableCount, forKey: .others)
     if case .pages = content { try container.encode("\(firstIOVA)", forKey: .address) }
   }

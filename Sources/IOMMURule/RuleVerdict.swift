@@ -52,11 +52,14 @@ public struct RuleFinding: Sendable, Equatable {
 
   /// The device, or the table where no single device is meant, with those that share it:
   /// `00:03.0 and 00:04.0`, `00:00.0 and 65535 more`; `nil` where the finding is about the machine.
-  public var subjectText: String? {
-    guard let first = device.map({ "\($0)" }) ?? owner.map({ "\($0)" }) else { return nil }
+  public var subjectText: String? { subjectText { "\($0)" } }
+
+  /// The same with names of the caller's.
+  public func subjectText(_ name: (TableOwner) -> String) -> String? {
+    guard let first = device.map({ name(.requester($0)) }) ?? owner.map(name) else { return nil }
     guard others.count < Self.nameLimit else { return "\(first) and \(others.count) more" }
     guard let last = others.last else { return first }
-    return ([first] + others.dropLast().map { "\($0)" }).joined(separator: ", ") + " and \(last)"
+    return ([first] + others.dropLast().map(name)).joined(separator: ", ") + " and \(name(last))"
   }
 }
 

@@ -27,7 +27,9 @@ import Testing
   ]
 
   func ranges(_ arguments: [String], _ image: MemoryImage, _ machine: Machine) throws -> [String] {
-    try CrashKernelOptions.parse(arguments).placing(machine, in: image).crashKernel.map(\.text)
+    try CrashKernelOptions.parse(arguments).placing(
+      machine, in: image, KernelKnowledge(of: image, path: "image")
+    ).crashKernel.map(\.text)
   }
 
   @Test func `a dump that a capture kernel wrote says where that kernel lived`() throws {

@@ -158,7 +158,54 @@ import Testing
       knowledge.devices?.contains { $0.name == "00:03.0 e1000e" && $0.dmaMask == .max } == true)
     // A kernel without structures says nothing, and a search finds what there is.
     let bare = try MemoryImage(path: Examples.path("vtd-crash", "image.elf"))
-    #expect(KernelKnowledge(of: bare, path: "bare")?.machine.units.isEmpty == true)
+    #expect(bare.vmcoreInfo != nil && KernelKnowledge(of: bare, path: "bare") == nil)
+  }
+
+  @Test func `requesters have their drivers wherever they are printed`() throws {
+    func json(_ text: String) throws -> [String: Any] {
+      try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    }
+    func text(_ run: (inout String) throws -> Void) throws -> String {
+      var text = ""
+      try run(&text)
+      return text
+    }
+    let maps = try text { _ = try Maps.parse([Self.dump, "--format", "summary"]).report(to: &$0) }
+    #expect(maps.contains("\n00:03.0 e1000e       1396 KiB  259 runs, "))
+    #expect(maps.contains("\n02:00.0              1392 KiB  243 runs, "))
+    let tables = try json(
+      try text {
+        _ = try Maps.parse([Self.dump, "--table", "00:09.0", "--format", "json"]).report(to: &$0)
+      })["tables"]
+    let table = try #require((tables as? [[String: Any]])?.first)
+    #expect(table["table"] as? String == "00:09.0" && table["driver"] as? String == "nvme")
+    let lines = try text {
+      _ = try Maps.parse([Self.dump, "--format", "tsv"]).report(to: &$0)
+    }
+    #expect(lines.contains("\n00:03.0\t") && !lines.contains("e1000e"))
+    let walk = try text {
+      _ = try Walk.parse([Self.dump, "00:03.0", "fffff000"]).report(to: &$0)
+    }
+    #expect(walk.hasPrefix("00:03.0 e1000e reads IOVA 0xfffff000: second-stage table"))
+    let verdicts = try text { _ = try Verify.parse([Self.dump]).report(to: &$0) }
+    #expect(verdicts.contains("\n  00:1f.0, 00:1f.2 ahci and 00:1f.3 IOVA 0x3000000, "))
+    let same = try text { _ = try Diff.parse([Self.dump, Self.dump]).report(to: &$0) }
+    #expect(same.hasPrefix("0 devices different, "))
+    let entry = try text {
+      _ = try Hexdump.parse([Self.dump, "0xffbb180+16", "--annotate"]).report(to: &$0)
+    }
+    #expect(entry.contains("context entry 00:03.0 e1000e: second-stage table 0xfff4000"))
+    let memory = try MemoryImage(path: Self.dump)
+    let knowledge = try #require(KernelKnowledge(of: memory, path: "dump"))
+    var answers = RequestAnswers(
+      machine: knowledge.machine, memory: memory, format: .json, names: knowledge.names)
+    var answer: [UInt8] = []
+    try Array("00:03.0\t0xfffff000\tw".utf8).withUnsafeBytes {
+      try answers.answer($0, number: 1, into: &answer)
+    }
+    #expect(
+      String(decoding: answer, as: UTF8.self).hasPrefix(
+        #"{"requester":"00:03.0","driver":"e1000e","iova":"0xfffff000","#))
   }
 
   @Test func `a dump without what is needed is an error that says so`() throws {

@@ -20,6 +20,8 @@ public struct MapsDifference: Sendable {
     }
 
     public var name: String
+    /// The driver of the requester: in the later dump, or where that does not say, in the earlier.
+    public var driver: String?
     public var table: Table
     public var differences: [RunDifference]
     /// What of the table one of the dumps does not hold: it is not compared.
@@ -43,11 +45,17 @@ public struct MapsDifference: Sendable {
       return passesAll(before) != passesAll(after)
     }
 
-    enum CodingKeys: String, CodingKey { case table, status, before, after, differences, unknown }
+    enum CodingKeys: String, CodingKey {
+      case table, driver, status, before, after, differences, unknown
+    }
+
+    /// The table's name, with the driver of the requester whose it is: `00:03.0 e1000e`.
+    var title: String { DeviceNames.text(name, driver) }
 
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(name, forKey: .table)
+      try container.encodeIfPresent(driver, forKey: .driver)
       switch table {
       // The same as far as it is known.
       case .kept where differences.isEmpty && !gaps.isEmpty:
@@ -81,12 +89,16 @@ public struct MapsDifference: Sendable {
   public var isEmpty: Bool { !rows.contains(where: \.isDifferent) }
 
   /// Compares two machines.
+  ///
+  /// - Parameters:
+  ///   - before: The earlier one, with its memory and the drivers of its requesters.
+  ///   - after: The later one, likewise.
   public init(
-    before: Machine, in beforeMemory: some PhysicalMemory, after: Machine,
-    in afterMemory: some PhysicalMemory
+    before: Machine, in beforeMemory: some PhysicalMemory, names beforeNames: DeviceNames = .none,
+    after: Machine, in afterMemory: some PhysicalMemory, names afterNames: DeviceNames = .none
   ) {
-    let old = Side(before, in: beforeMemory)
-    let new = Side(after, in: afterMemory)
+    let old = Side(before, in: beforeMemory, beforeNames)
+    let new = Side(after, in: afterMemory, afterNames)
     // A requester's own table is that of PASID 0 where only one of the two has PASIDs.
     let isMixed = old.hasPASIDs != new.hasPASIDs
     let oldTables = old.tables(droppingZeroPASID: isMixed)
@@ -141,6 +153,10 @@ public struct MapsDifference: Sendable {
             gaps: maps.gaps))
       }
     }
+    for index in rows.indices {
+      let name = rows[index].name
+      rows[index].driver = new.drivers[name] ?? old.drivers[name]
+    }
     self.rows = rows + Self.passages(before, after)
     blindness = Blindness(
       old.gaps + new.gaps.filter { !old.gaps.contains($0) } + rows.filter(\.isKnown).flatMap(\.gaps)
@@ -191,7 +207,10 @@ public struct MapsDifference: Sendable {
 
     func passes(_ owner: TableOwner) -> Bool { passing(owner) }
 
-    init(_ machine: Machine, in memory: some PhysicalMemory) {
+    /// Drivers of the tables' requesters.
+    private(set) var drivers: [String: String] = [:]
+
+    init(_ machine: Machine, in memory: some PhysicalMemory, _ names: DeviceNames) {
       passing = { owner in
         guard let device = owner.device, let serving = try? machine.serving(device) else {
           return false
@@ -201,9 +220,12 @@ public struct MapsDifference: Sendable {
         }
         return true
       }
-      let report = MapsReport(all: machine, in: memory)
+      let report = MapsReport(all: machine, in: memory, names: names)
       gaps = report.gaps
       report.forEachTable(in: memory) { maps.append($0) }
+      for (name, maps) in tables(droppingZeroPASID: true) + tables(droppingZeroPASID: false) {
+        if let driver = maps.driver { drivers[name] = driver }
+      }
     }
 
     func tables(droppingZeroPASID drops: Bool) -> [(name: String, maps: TableMaps)] {
@@ -224,7 +246,7 @@ public struct MapsDifference: Sendable {
   /// Writes a block for each device that differs, and a line that sums up.
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
     for row in rows where row.isDifferent {
-      out.write("\(ink.strong(row.name))  \(row.tableText)\n")
+      out.write("\(ink.strong(row.title))  \(row.tableText)\n")
       for difference in row.differences {
         let text =
           switch difference.change {

@@ -15,12 +15,15 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
   /// The same, and what of the tables is not known.
   public let blindness: Blindness
 
+  private let names: DeviceNames
+
   /// Reads all tables once.
-  public init(_ machine: Machine, in memory: Memory) {
+  public init(_ machine: Machine, in memory: Memory, names: DeviceNames = .none) {
+    self.names = names
     self.machine = machine
     self.memory = memory
     var maps: [TableMaps] = []
-    let report = MapsReport(all: machine, in: memory)
+    let report = MapsReport(all: machine, in: memory, names: names)
     report.forEachTable(in: memory) { maps.append($0) }
     gaps = report.gaps
     blindness = Blindness(gaps + maps.flatMap(\.gaps))
@@ -33,6 +36,12 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
 
   /// Explains one fault.
   public func explain(_ fault: LoggedFault) -> FaultExplanation {
+    var explanation = explained(fault)
+    explanation.driver = fault.record.device.flatMap { names[$0] }
+    return explanation
+  }
+
+  private func explained(_ fault: LoggedFault) -> FaultExplanation {
     let record = fault.record
     switch record.source {
     case .calgary: return calgary(fault)
@@ -56,7 +65,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     do {
       walk = try ToldWalk(
         device, pasid: record.pasid.map { PASID($0) }, iova, access: access, machine: machine,
-        in: memory)
+        in: memory, names: names)
     } catch {
       return FaultExplanation(fault, walk: nil, now: "unknown: \(error)")
     }
@@ -102,7 +111,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     var hints: [String] = []
     let own = maps.first { $0.table.owner.covers(device) == true }
     if let own { hints += neighbours(of: iova, in: own) }
-    hints += gaps.filter { $0.concerns(device) }.map(\.text)
+    hints += gaps.filter { $0.concerns(device) }.map { $0.text(names) }
     let isMapped = own?.runs.contains { $0.iova.contains(iova) } ?? false
     let isUnknown =
       gaps.contains { $0.concerns(device) } || own?.gaps.contains { $0.covers(iova) } ?? false
@@ -110,9 +119,9 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       maps.table.owner.covers(device) != true && maps.runs.contains { $0.iova.contains(iova) }
     }
     if !others.isEmpty {
-      let names = others.prefix(4).map(\.table.name)
-      let more = others.count - names.count
-      let list = more > 0 ? "\(names.joined(separator: ", ")) and \(more) more" : listText(names)
+      let titles = others.prefix(4).map(\.title)
+      let more = others.count - titles.count
+      let list = more > 0 ? "\(titles.joined(separator: ", ")) and \(more) more" : listText(titles)
       hints.append(
         isMapped
           ? "mapped for \(list) too"

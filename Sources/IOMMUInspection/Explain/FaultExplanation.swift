@@ -8,6 +8,8 @@ import IOMMUTranslation
 /// dump there is what the unit says with the fault, and what such faults come from.
 public struct FaultExplanation: Sendable {
   public let fault: LoggedFault
+  /// The driver of the device, where the dump's kernel says it.
+  public internal(set) var driver: String?
   /// What the device tried, in a line.
   public let attempt: String
   /// What the unit says to it, with its own number.
@@ -80,7 +82,8 @@ public struct FaultExplanation: Sendable {
 
 extension FaultExplanation: Encodable {
   enum CodingKeys: String, CodingKey {
-    case line, count, unit, device, pasid, address, access, reason, attempt, meaning, details,
+    case line, count, unit, device, driver, pasid, address, access, reason, attempt, meaning,
+      details,
       causes,
       now, remedy, comparison, history, hints, walk
     case addressKind = "address_kind"
@@ -96,6 +99,7 @@ extension FaultExplanation: Encodable {
     try container.encode(fault.count, forKey: .count)
     try container.encode(record.unit, forKey: .unit)
     try container.encodeIfPresent(record.device.map { "\($0)" }, forKey: .device)
+    try container.encodeIfPresent(driver, forKey: .driver)
     try container.encodeIfPresent(record.pasid.map { hexadecimal($0) }, forKey: .pasid)
     if let address = record.address {
       try container.encode(hexadecimal(address), forKey: .address)
@@ -136,6 +140,7 @@ extension FaultExplanation {
     to out: inout some TextOutputStream, ink: Ink = .none, told: inout [String: Int]
   ) {
     let times = fault.count == 1 ? "" : ", \(fault.count) times"
+    let attempt = DeviceNames.naming(fault.record.device, driver, in: attempt)
     for (index, text) in "line \(fault.line)\(times): \(attempt)".lines(of: 80, later: 76)
       .enumerated()
     {

@@ -14,6 +14,8 @@ public struct InterruptReport: Sendable, Encodable {
     var unknownTable: String?
     /// Each present entry in words and raw, in the order of the table.
     var entries: [EntryWording] = []
+    /// The drivers of those that send them; `nil` where there is no one sender, or it is not known.
+    var drivers: [String?] = []
 
     /// Nothing is known of what the unit does with interrupts.
     public var isUnknown: Bool {
@@ -27,16 +29,28 @@ public struct InterruptReport: Sendable, Encodable {
   /// Reads every unit's table.
   ///
   /// - Complexity: O(entries of all tables).
-  public init(_ machine: Machine, in memory: some PhysicalMemory) {
+  public init(
+    _ machine: Machine, in memory: some PhysicalMemory, names: DeviceNames = .none
+  ) {
     units = machine.units.map { unit in
       let mappings = machine.interruptMappings(of: unit, in: memory)
       let table = unit.words.describedInterruptTable
-      return Unit(
+      var report = Unit(
         name: unit.words.name, passage: unit.model.interrupts, mappings: mappings,
-        unknownTable: unit.model.unknownInterruptTable,
-        entries: (mappings?.mappings ?? []).compactMap { mapping in
-          table?.words(at: UInt64(mapping.index), others: 0, in: memory)
-        })
+        unknownTable: unit.model.unknownInterruptTable)
+      for mapping in mappings?.mappings ?? [] {
+        guard var entry = table?.words(at: UInt64(mapping.index), others: 0, in: memory) else {
+          continue
+        }
+        var sender: PCI.Function?
+        if case .requester(let requester, ignoring: 0) = mapping.source {
+          sender = PCI.Function(segment: UInt32(unit.model.segment ?? 0), requester)
+        }
+        entry.statement = names.naming(sender, in: entry.statement)
+        report.entries.append(entry)
+        report.drivers.append(sender.flatMap { names[$0] })
+      }
+      return report
     }
   }
 
@@ -134,7 +148,8 @@ extension InterruptReport.Unit: Encodable {
     try container.encode("\(mappings.table)", forKey: .table)
     try container.encode(mappings.entryCount, forKey: .entries)
     try container.encode(
-      zip(mappings.mappings, entries).map { InterruptRow($0, $1) }, forKey: .interrupts)
+      zip(zip(mappings.mappings, entries), drivers).map { InterruptRow($0.0, $0.1, driver: $1) },
+      forKey: .interrupts)
     try container.encode(mappings.gaps, forKey: .unknown)
   }
 }
@@ -144,6 +159,8 @@ private struct InterruptRow: Encodable {
   var index: String
   var address: String
   var source: String
+  /// Of the source.
+  var driver: String?
   var vector: String?
   var destination: String?
   var mode: String?
@@ -160,7 +177,8 @@ private struct InterruptRow: Encodable {
   /// What hardware would not have of the entry's bits.
   var wrong: [String]
 
-  init(_ mapping: InterruptMapping, _ entry: EntryWording) {
+  init(_ mapping: InterruptMapping, _ entry: EntryWording, driver: String? = nil) {
+    self.driver = driver
     index = hexadecimal(mapping.index)
     address = "\(mapping.entryAddress)"
     source = mapping.source.text

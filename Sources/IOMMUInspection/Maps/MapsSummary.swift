@@ -6,6 +6,8 @@ public struct MapsSummary: Sendable, Encodable {
   /// One device, or one bus, or the GART.
   public struct Row: Sendable, Encodable {
     public var table: String
+    /// The driver of the requester whose table it is; `nil` where it is not known.
+    public var driver: String?
     /// What the table is and where it lies.
     public var heading: String
     /// Runs of pages that continue each other.
@@ -18,17 +20,23 @@ public struct MapsSummary: Sendable, Encodable {
     public var access: AccessUse
     /// The table that this one is the same as; `nil` for the first with its entries.
     public var sharedWith: String?
+    /// The same with its driver.
+    var sharedTitle: String?
     /// What of the table is not known.
     public var gaps: [TableGap]
 
+    /// The table's name, with the driver of the requester whose it is: `00:03.0 e1000e`.
+    public var title: String { DeviceNames.text(table, driver) }
+
     enum CodingKeys: String, CodingKey {
-      case table, heading, runs, bytes, pages, access, unknown
+      case table, driver, heading, runs, bytes, pages, access, unknown
       case sharedWith = "shared_with"
     }
 
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(table, forKey: .table)
+      try container.encodeIfPresent(driver, forKey: .driver)
       try container.encode(heading, forKey: .heading)
       try container.encode(runCount, forKey: .runs)
       try container.encode(hexadecimal(byteCount), forKey: .bytes)
@@ -77,6 +85,7 @@ public struct MapsSummary: Sendable, Encodable {
   public let gaps: [TableGap]
   /// What is wrong with tables: entries that stop every request, different tables under one number.
   public let wrong: [String]
+  private let names: DeviceNames
 
   /// All that is not known, of tables too.
   public var blindness: Blindness { Blindness(gaps + rows.flatMap(\.gaps)) }
@@ -85,6 +94,7 @@ public struct MapsSummary: Sendable, Encodable {
   public init(_ report: MapsReport, in memory: some PhysicalMemory) {
     gaps = report.gaps
     wrong = report.wrong
+    names = report.names
     var known: [Table: Int] = [:]
     var shares = report.shares(of: memory)
     report.forEachTable(in: memory) { maps in
@@ -93,7 +103,9 @@ public struct MapsSummary: Sendable, Encodable {
       if let identity, let index = known[identity] {
         var row = rows[index]
         row.sharedWith = maps.sharedWith
+        row.sharedTitle = maps.sharedTitle
         row.table = table.name
+        row.driver = maps.driver
         row.gaps = maps.gaps
         rows.append(row)
         return
@@ -106,7 +118,7 @@ public struct MapsSummary: Sendable, Encodable {
       }
       rows.append(
         Row(
-          table: table.name, heading: table.heading, runCount: maps.runs.count,
+          table: table.name, driver: maps.driver, heading: table.heading, runCount: maps.runs.count,
           byteCount: maps.byteCount,
           pages: counter.counts.sorted { $0.key < $1.key }.map {
             PageUse(sizeLog2: $0.key, count: $0.value)
@@ -116,7 +128,7 @@ public struct MapsSummary: Sendable, Encodable {
 
   /// Writes a line per table, in columns.
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
-    let name = rows.reduce(0) { max($0, $1.table.count) }
+    let name = rows.reduce(0) { max($0, $1.title.count) }
     let size = rows.reduce(0) { max($0, byteCountText($1.byteCount).count) }
     for row in rows {
       let bytes = row.pages.isEmpty ? "" : byteCountText(row.byteCount)
@@ -125,12 +137,12 @@ public struct MapsSummary: Sendable, Encodable {
         ? row.heading
         : "\(countText(row.runCount, "run")), \(row.pagesText); rw \(row.access.readWrite), "
           + "r- \(row.access.readOnly), -w \(row.access.writeOnly)"
-      let shared = row.sharedWith.map { "  same table as \($0)" } ?? ""
+      let shared = row.sharedTitle.map { "  same table as \($0)" } ?? ""
       out.write(
-        "\(ink.strong(row.table.padded(to: name)))  \(bytes.paddedLeft(to: size))  \(what)"
+        "\(ink.strong(row.title.padded(to: name)))  \(bytes.paddedLeft(to: size))  \(what)"
           + "\(ink.faint(shared))\n")
     }
-    blindness.write(to: &out, ink: ink)
+    blindness.write(to: &out, ink: ink, names: names)
     Self.write(wrong, to: &out, ink: ink)
   }
 

@@ -7,6 +7,8 @@ public struct ReachReport: Sendable, Encodable {
   public struct Way: Sendable, Hashable, Encodable {
     /// `bus:02`, `gart`, or the requester `00:03.0`; `any device` and the like past all tables.
     public var table: String
+    /// The driver of the requester; `nil` where it is not known.
+    public var driver: String?
     /// The numbers that the device has to put on the bus; `nil` where they are the addresses
     /// themselves.
     public var iova: Range<IOVA>?
@@ -18,13 +20,17 @@ public struct ReachReport: Sendable, Encodable {
     /// Why no table stands in the way; `nil` where one does.
     public var passage: String?
 
+    /// The table's name, with the driver of the requester whose it is: `00:03.0 e1000e`.
+    var title: String { DeviceNames.text(table, driver) }
+
     enum CodingKeys: String, CodingKey {
-      case table, iova, physical, bytes, access, privilege, run, passage
+      case table, driver, iova, physical, bytes, access, privilege, run, passage
     }
 
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(table, forKey: .table)
+      try container.encodeIfPresent(driver, forKey: .driver)
       try container.encodeIfPresent(iova.map { "\($0.lowerBound)" }, forKey: .iova)
       try container.encode("\(physical.lowerBound)", forKey: .physical)
       try container.encode(hexadecimal(physical.byteCount), forKey: .bytes)
@@ -47,14 +53,16 @@ public struct ReachReport: Sendable, Encodable {
   /// What could not be looked through: where this is not empty, others may get there.
   public let blindness: Blindness
 
+  private let names: DeviceNames
+
   /// Who can reach one byte.
   public init(
     _ address: PhysicalAddress, writing: Bool = false, machine: Machine,
-    in memory: some PhysicalMemory
+    in memory: some PhysicalMemory, names: DeviceNames = .none
   ) {
     // The last byte of all has no range, and no memory.
     let end = address.advanced(byBytes: 1) ?? address
-    self.init(address..<end, writing: writing, machine: machine, in: memory)
+    self.init(address..<end, writing: writing, machine: machine, in: memory, names: names)
   }
 
   /// Looks through every table in force, and at what passes them.
@@ -62,8 +70,9 @@ public struct ReachReport: Sendable, Encodable {
   /// - Complexity: O(entries of all tables).
   public init(
     _ target: Range<PhysicalAddress>, writing: Bool = false, machine: Machine,
-    in memory: some PhysicalMemory
+    in memory: some PhysicalMemory, names: DeviceNames = .none
   ) {
+    self.names = names
     let numbers = target.lowerBound.rawValue..<target.upperBound.rawValue
     var ways = machine.passages.flatMap { passage in
       passage.addresses.filter { $0.overlaps(numbers) }.map { addresses in
@@ -74,9 +83,9 @@ public struct ReachReport: Sendable, Encodable {
           access: MappedAccess(.readWrite), run: nil, passage: "not translated")
       }
     }
-    let annotator = Annotator(machine, in: memory)
+    let annotator = Annotator(machine, in: memory, names: names)
     var blindness = Blindness()
-    let report = MapsReport(all: machine, in: memory)
+    let report = MapsReport(all: machine, in: memory, names: names)
     blindness.add(report.gaps)
     report.forEachTable(in: memory) { maps in
       blindness.add(maps.gaps)
@@ -86,7 +95,7 @@ public struct ReachReport: Sendable, Encodable {
           let part = addresses.clamped(to: numbers)
           ways.append(
             Way(
-              table: maps.table.name, iova: nil,
+              table: maps.table.name, driver: maps.driver, iova: nil,
               physical: PhysicalAddress(part.lowerBound)..<PhysicalAddress(part.upperBound),
               access: MappedAccess(.readWrite), run: nil, passage: DMATable.passThroughText))
         }
@@ -99,8 +108,9 @@ public struct ReachReport: Sendable, Encodable {
           run.iova.lowerBound.rawValue + (part.lowerBound.rawValue - run.physical.rawValue)
         ways.append(
           Way(
-            table: maps.table.name, iova: IOVA(first)..<IOVA(first + part.byteCount),
-            physical: part, access: run.access, run: run))
+            table: maps.table.name, driver: maps.driver,
+            iova: IOVA(first)..<IOVA(first + part.byteCount), physical: part, access: run.access,
+            run: run))
       }
     }
     self.target = target
@@ -161,11 +171,11 @@ public struct ReachReport: Sendable, Encodable {
         "no device \(verb) \(targetText)"
           + (blindness.isEmpty ? "\n" : " through what is in this dump\n"))
     }
-    let name = ways.reduce(0) { max($0, $1.table.count) }
+    let name = ways.reduce(0) { max($0, $1.title.count) }
     func text(_ iova: Range<IOVA>) -> String { isOne ? "\(iova.lowerBound)" : iova.text }
     let width = ways.reduce(0) { max($0, $1.iova.map { text($0).count } ?? 0) }
     for way in ways {
-      let table = ink.strong(way.table.padded(to: name))
+      let table = ink.strong(way.title.padded(to: name))
       if let iova = way.iova, let run = way.run {
         let numbers = ink.address(text(iova).padded(to: width))
         let place =
@@ -178,6 +188,6 @@ public struct ReachReport: Sendable, Encodable {
           "\(table)  \(way.passage ?? ""): IOVA and address are the same\(part)  \(way.access)\n")
       }
     }
-    blindness.write(to: &out, ink: ink)
+    blindness.write(to: &out, ink: ink, names: names)
   }
 }

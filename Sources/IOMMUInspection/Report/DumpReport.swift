@@ -25,6 +25,7 @@ public struct DumpReport: Sendable, Encodable {
   private let rule: RuleReport?
   private let sources: [String]
   private let notices: [String]
+  private let names: DeviceNames
   /// The findings of rules that are broken and not by design, and of those that are not known.
   private let findings: [ShownFinding]
   private let maps: [TableMaps]
@@ -53,10 +54,12 @@ public struct DumpReport: Sendable, Encodable {
   ///   - rule: What the Rule says of it; `nil` where nobody knows the crash kernel's memory.
   ///   - sources: What was looked at, and by what.
   ///   - notices: What is doubtful of it: a dump that was cut off, tables that were guessed.
+  ///   - names: What drivers the requesters have.
   public init(
     title: String, machine: Machine, in memory: some PhysicalMemory, rule: RuleReport? = nil,
-    sources: [String] = [], notices: [String] = []
+    sources: [String] = [], notices: [String] = [], names: DeviceNames = .none
   ) {
+    self.names = names
     self.sources = sources
     self.notices = notices
     self.title = title
@@ -66,15 +69,15 @@ public struct DumpReport: Sendable, Encodable {
       verdict.findings.prefix(Self.findingLimit).map { finding in
         ShownFinding(
           rule: verdict.rule, finding: finding,
-          walk: finding.kind == .broken ? finding.walk(on: machine, in: memory) : nil)
+          walk: finding.kind == .broken ? finding.walk(on: machine, in: memory, names: names) : nil)
       }
     }
     var maps: [TableMaps] = []
-    let report = MapsReport(all: machine, in: memory)
+    let report = MapsReport(all: machine, in: memory, names: names)
     report.forEachTable(in: memory) { maps.append($0) }
     self.maps = maps
     summary = MapsSummary(report, in: memory)
-    interrupts = InterruptReport(machine, in: memory)
+    interrupts = InterruptReport(machine, in: memory, names: names)
     tables = Annotator(machine, in: memory).regions.map(\.range)
   }
 
@@ -150,7 +153,9 @@ public struct DumpReport: Sendable, Encodable {
     guard !gaps.isEmpty else { return }
     out.write("<h2 id=\"unknown\">Not known</h2>\n<p class=\"note\">What rests on these is not in ")
     out.write("this page, and nothing of it counts as empty.</p>\n<div class=\"card\"><ul>\n")
-    for gap in gaps.prefix(Self.findingLimit) { out.write("<li>\(escaped(gap.text))</li>\n") }
+    for gap in gaps.prefix(Self.findingLimit) {
+      out.write("<li>\(escaped(gap.text(names)))</li>\n")
+    }
     out.write("</ul>\n")
     let left = gaps.count - Self.findingLimit
     if left > 0 { out.write("<p class=\"note\">\(left) more: <code>iommu maps</code></p>\n") }
@@ -228,7 +233,7 @@ public struct DumpReport: Sendable, Encodable {
     out.write("<li\(shown.finding.kind == .unknown ? " class=\"unknown\"" : "")>")
     out.write(escaped(shown.finding.text))
     let subjects = same.compactMap { index in
-      findings[index].finding.subject.map { subject in
+      findings[index].finding.title.map { subject in
         findings[index].walk == nil
           ? " <code>\(escaped(subject))</code>"
           : " <a class=\"mono\" href=\"#walk-\(index + 1)\">\(escaped(subject))</a>"
@@ -240,7 +245,7 @@ public struct DumpReport: Sendable, Encodable {
   /// Those that share a table with a finding's first device; of many, how many.
   private func othersText(_ others: [TableOwner]) -> String {
     let shown = others.count > Self.otherLimit ? [] : others
-    return shown.map { " <code>\(escaped("\($0)"))</code>" }.joined()
+    return shown.map { " <code>\(escaped(names.text($0)))</code>" }.joined()
       + (others.count > shown.count ? " and \(others.count) more" : "")
   }
 
@@ -263,11 +268,11 @@ public struct DumpReport: Sendable, Encodable {
     out.write("<th>table</th><th class=\"n\">mapped</th><th class=\"n\">runs</th><th>pages</th>")
     out.write("<th class=\"n\">rw</th><th class=\"n\">r-</th><th class=\"n\">-w</th></tr>\n")
     for (index, row) in summary.rows.enumerated() {
-      let name = escaped(row.table)
+      let name = escaped(row.title)
       let link =
         row.pages.isEmpty || row.sharedWith != nil
         ? name : "<a href=\"#maps-\(index + 1)\">\(name)</a>"
-      let heading = row.sharedWith.map { "the same as \($0)" } ?? row.heading
+      let heading = row.sharedTitle.map { "the same as \($0)" } ?? row.heading
       out.write("<tr><td class=\"mono\">\(link)</td><td class=\"s\">\(escaped(heading))</td>")
       out.write("<td class=\"n\">\(row.pages.isEmpty ? "" : byteCountText(row.byteCount))</td>")
       out.write("<td class=\"n\">\(row.pages.isEmpty ? "" : "\(row.runCount)")</td>")
@@ -285,7 +290,7 @@ public struct DumpReport: Sendable, Encodable {
     out.write("<h2 id=\"mappings\">Mappings</h2>\n")
     for (index, map) in maps.enumerated() where !map.runs.isEmpty && map.sharedWith == nil {
       out.write("<details id=\"maps-\(index + 1)\"><summary class=\"mono\">")
-      out.write("\(escaped(map.table.name)) <span>\(escaped(map.heading)), ")
+      out.write("\(escaped(map.title)) <span>\(escaped(map.heading)), ")
       out.write("\(countText(map.runs.count, "run"))</span></summary>\n<table>\n<tr><th>IOVA</th>")
       out.write("<th class=\"n\">size</th><th>physical</th><th>access</th></tr>\n")
       for run in map.runs.prefix(Self.runLimit) {
@@ -341,7 +346,7 @@ public struct DumpReport: Sendable, Encodable {
     out.write("the way to each finding.</p>\n")
     for (number, rule, walk) in walks {
       out.write("<details id=\"walk-\(number)\"><summary class=\"mono\">\(rule) ")
-      out.write("\(escaped(walk.source)) \(walk.access)s \(walk.iova) <span>")
+      out.write("\(escaped(walk.title)) \(walk.access)s \(walk.iova) <span>")
       out.write("\(escaped(walk.endText))</span></summary>\n<pre>")
       var text = ""
       walk.write(to: &text)

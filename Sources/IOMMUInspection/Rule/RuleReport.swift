@@ -18,6 +18,8 @@ public struct RuleReport: Sendable {
     public var kind: RuleFinding.Kind
     /// The device, or the table where no single device is meant; `nil` where it is the machine.
     public var subject: String?
+    /// The driver of the device; `nil` where it is not known.
+    public var driver: String?
     /// The same with those that share the table: `00:00.0 and 65535 more`.
     public var subjects: String?
     /// Those that share the table, of whom the same holds.
@@ -26,15 +28,20 @@ public struct RuleReport: Sendable {
     /// `SS-PTE [0x1ff] at 0x7568ff8, raw 0x0000000007663003`.
     public var entry: String?
     public var text: String
+    /// ``subject`` with the device's driver.
+    var title: String? { subject.map { DeviceNames.text($0, driver) } }
     /// What a walk to the finding's number starts from; `nil` where it is about no number, or where no
     /// device is known.
     var request: (device: PCI.Function, pasid: PASID?, iova: IOVA, access: Access)?
 
     /// The walk that shows it.
-    public func walk(on machine: Machine, in memory: some PhysicalMemory) -> ToldWalk? {
+    public func walk(
+      on machine: Machine, in memory: some PhysicalMemory, names: DeviceNames = .none
+    ) -> ToldWalk? {
       request.flatMap {
         try? ToldWalk(
-          $0.device, pasid: $0.pasid, $0.iova, access: $0.access, machine: machine, in: memory)
+          $0.device, pasid: $0.pasid, $0.iova, access: $0.access, machine: machine, in: memory,
+          names: names)
       }
     }
   }
@@ -47,7 +54,9 @@ public struct RuleReport: Sendable {
   private let knowsNeeds: Bool
 
   /// Judges by the evidence and looks every finding up.
-  public init(_ evidence: RuleEvidence, in memory: some PhysicalMemory) {
+  public init(
+    _ evidence: RuleEvidence, in memory: some PhysicalMemory, names: DeviceNames = .none
+  ) {
     let machine = evidence.machine
     let check = RuleCheck(evidence: evidence, memory: memory)
     let verdicts = check.all()
@@ -65,7 +74,7 @@ public struct RuleReport: Sendable {
       Verdict(
         rule: verdict.rule, outcome: verdict.outcome,
         findings: verdict.findings.map {
-          Finding($0, pasids: pasids, machine: machine, in: memory)
+          Finding($0, pasids: pasids, machine: machine, in: memory, names)
         }, isTruncated: verdict.isTruncated)
     }
   }
@@ -135,11 +144,12 @@ public struct RuleReport: Sendable {
 extension RuleReport.Finding {
   fileprivate init(
     _ finding: RuleFinding, pasids: [TableOwner: PASID?], machine: Machine,
-    in memory: some PhysicalMemory
+    in memory: some PhysicalMemory, _ names: DeviceNames
   ) {
     kind = finding.kind
     subject = (finding.device.map { "\($0)" } ?? finding.owner.map { "\($0)" })
-    subjects = finding.subjectText
+    driver = finding.device.map { names[$0] } ?? finding.owner.flatMap { names[$0] }
+    subjects = finding.subjectText { names.text($0) }
     others = finding.others
     iova = finding.iova
     text = finding.text
@@ -171,6 +181,7 @@ extension RuleReport: Encodable {
   private struct FindingJSON: Encodable {
     var kind: RuleFinding.Kind
     var device: String?
+    var driver: String?
     /// How many share the table with the device.
     var others: Int?
     /// Which of the lists below has their names.
@@ -182,6 +193,7 @@ extension RuleReport: Encodable {
     init(_ finding: Finding, _ lists: inout SharedLists) {
       kind = finding.kind
       device = finding.subject
+      driver = finding.driver
       if !finding.others.isEmpty {
         others = finding.others.count
         shared = lists.index(of: finding)

@@ -32,6 +32,19 @@ struct VTdUpperTableWords: DescribedUpperTable {
     }
   }
 
+  func device(at index: UInt64) -> PCI.Function? {
+    switch table.kind {
+    case .root: nil
+    case .contexts(let bus, let first):
+      PCI.Function(
+        segment: segment,
+        Requester(
+          rawValue: UInt16(bus) << 8 | UInt16(first) &+ UInt16(truncatingIfNeeded: index)))
+    case .pasidDirectory(let requester), .pasids(let requester, _):
+      PCI.Function(segment: segment, requester)
+    }
+  }
+
   func words(at index: UInt64, others: Int, in memory: some PhysicalMemory) -> EntryWording? {
     guard let address = start.advanced(byBytes: index &* entryByteCount) else { return nil }
     func words<Entry: Explained>(
@@ -51,13 +64,9 @@ struct VTdUpperTableWords: DescribedUpperTable {
       return isScalable
         ? words(VTd.ScalableRootEntry.self, title: title, separator: " ", arrow: "-> ")
         : words(VTd.RootEntry.self, title: title, separator: " ", arrow: "-> ")
-    case (.contexts(let bus, let first), let isScalable):
-      let requester = PCI.Function(
-        segment: segment,
-        Requester(
-          rawValue: UInt16(bus) << 8 | UInt16(first) &+ UInt16(truncatingIfNeeded: index)))
+    case (.contexts, let isScalable):
       let buses = others == 0 ? "" : " and \(countText(others, "bus", plural: "buses")) more"
-      let title = "context entry \(requester)\(buses)"
+      let title = "context entry \(device(at: index).map { "\($0)" } ?? "")\(buses)"
       return isScalable
         ? words(VTd.ScalableContextEntry.self, title: title)
         : words(VTd.ContextEntry.self, title: title)

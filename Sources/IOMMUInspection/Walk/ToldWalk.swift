@@ -21,6 +21,8 @@ public struct ToldWalk: Sendable {
   }
 
   public let device: PCI.Function
+  /// The device's driver; `nil` where it is not known.
+  public let driver: String?
   /// What the request carries; `nil` for one without PASID.
   public let pasid: PASID?
   public let iova: IOVA
@@ -39,10 +41,10 @@ public struct ToldWalk: Sendable {
   /// - Throws: `UnservedSegment` when no unit is known to serve the device's PCI segment.
   public init(
     _ device: PCI.Function, pasid: PASID? = nil, _ iova: IOVA, access: Access, machine: Machine,
-    in memory: some PhysicalMemory
+    in memory: some PhysicalMemory, names: DeviceNames = .none
   ) throws(UnservedSegment) {
     self.init(
-      device, pasid, iova, access, serving: try machine.serving(device), in: memory)
+      device, pasid, iova, access, serving: try machine.serving(device), in: memory, names)
   }
 
   /// The same for a device in segment 0.
@@ -51,12 +53,12 @@ public struct ToldWalk: Sendable {
     in memory: some PhysicalMemory
   ) {
     self.init(
-      PCI.Function(requester), pasid, iova, access, serving: machine, in: memory)
+      PCI.Function(requester), pasid, iova, access, serving: machine, in: memory, .none)
   }
 
   private init(
     _ device: PCI.Function, _ pasid: PASID?, _ iova: IOVA, _ access: Access,
-    serving machine: Machine, in memory: some PhysicalMemory
+    serving machine: Machine, in memory: some PhysicalMemory, _ names: DeviceNames
   ) {
     let witness = ReadWitness(memory)
     var collector = StepCollector()
@@ -66,6 +68,7 @@ public struct ToldWalk: Sendable {
       iova, byteCount: PageCount.pageByteCount - iova.offsetInPage, access: access, in: witness,
       observer: &collector)
     self.device = device
+    driver = names[device]
     self.pasid = pasid
     self.iova = iova
     self.access = access
@@ -98,6 +101,9 @@ public struct ToldWalk: Sendable {
 
   /// `00:03.0`, or `00:03.0/5` with a PASID.
   public var source: String { "\(device)" + (pasid.map { "/\($0)" } ?? "") }
+
+  /// The same with the device's driver.
+  var title: String { DeviceNames.text(source, driver) }
 
   /// The request reaches memory.
   public var reachesMemory: Bool { if case .memory = end { true } else { false } }
@@ -136,7 +142,7 @@ public struct ToldWalk: Sendable {
 
   /// Writes the walk: the request, the entries read one by one, and where it ends.
   public func write(to out: inout some TextOutputStream, ink: Ink = .none) {
-    out.write("\(ink.strong(source)) \(access)s IOVA \(iova): \(route)\n")
+    out.write("\(ink.strong(title)) \(access)s IOVA \(iova): \(route)\n")
     for (number, step) in steps.enumerated() {
       out.write(
         "\n\(number + 1)  \(ink.strong(step.titleText)) at \(ink.address("\(step.address)"))\n")
@@ -152,13 +158,14 @@ public struct ToldWalk: Sendable {
     let end =
       isAmbiguous
       ? ink.warning(endText) : reachesMemory ? ink.good(endText) : ink.bad(endText)
-    out.write("\n\(ink.strong(source)) \(end)\n")
+    out.write("\n\(ink.strong(title)) \(end)\n")
   }
 }
 
 extension ToldWalk: Encodable {
   enum CodingKeys: String, CodingKey {
-    case requester, pasid, iova, access, route, steps, physical, bytes, interrupt, fault, absent,
+    case requester, driver, pasid, iova, access, route, steps, physical, bytes, interrupt, fault,
+      absent,
       unknown
     case otherUnits = "other_units"
   }
@@ -166,6 +173,7 @@ extension ToldWalk: Encodable {
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode("\(device)", forKey: .requester)
+    try container.encodeIfPresent(driver, forKey: .driver)
     try container.encodeIfPresent(pasid?.rawValue, forKey: .pasid)
     try container.encode("\(iova)", forKey: .iova)
     try container.encode("\(access)", forKey: .access)
