@@ -5,7 +5,7 @@ SWIFT  ?= swift
 PREFIX ?= /usr/local
 IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/Sources \
-          $(wildcard Benchmarks/*/*.swift) .ci/dmar-tables
+          $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
 .PHONY: run build test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
   format docs install uninstall clean

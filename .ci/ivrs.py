@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `iommu decode ivrs` and `decode iort` with what iasl makes of the same tables.
 
-usage: ivrs.py TOOL DIRECTORY (with ivrs/*.dat and iort/*.dat)
+usage: ivrs.py TOOL DIRECTORY (with ivrs/*.dat, iort/*.dat, and built/*.dat, which iasl compiles again)
 """
 import json, re, subprocess, sys
 from pathlib import Path
@@ -100,7 +100,22 @@ def compare(kind, path):
             fail(path, f"another answer for the text of {form}")
 
 
+def compile_again(path):
+    """iasl's text of a table gives iasl the same table."""
+    subprocess.run(["iasl", path.with_suffix(".dsl").name], cwd=path.parent, capture_output=True)
+    compiled = path.with_suffix(".aml")
+    if not compiled.exists() or compiled.read_bytes() != path.read_bytes():
+        fail(path, "iasl compiles its own text of it to other bytes")
+
+
 for kind in fields:
     for path in sorted((directory / kind).glob("*.dat")):
         compare(kind, path)
+built = sorted((directory / "built").glob("*.dat"))
+for path in built:
+    compare("ivrs", path)
+    if ours("ivrs", path)["violations"]:
+        fail(path, "iommu complains")
+    compile_again(path)
+print(f"{len(built)} tables of the library's: iasl compiles them to the same bytes")
 print(f"{tables} IVRS and IORT tables, {compared} fields: iommu and iasl agree")

@@ -20,10 +20,12 @@ enum DMARExercise {
       require(!"\(error)".isEmpty, "an error says what")
     }
     guard bytes.count >= 8 else { return }
-    if let report = (try? AMDVi.IVRS(parsing: bytes, ignoringChecksum: true))
-      .map({ FirmwareTableReport($0) })
-    {
-      return check(report)
+    if let table = try? AMDVi.IVRS(parsing: bytes, ignoringChecksum: true) {
+      let again = try? AMDVi.IVRS(parsing: table.bytes)
+      require(
+        table.unread != nil || again?.blocks == table.blocks && again?.header == table.header,
+        "a table that is written has its blocks as they were")
+      return check(FirmwareTableReport(table))
     }
     if let report = (try? ACPI.IORT(parsing: bytes, ignoringChecksum: true))
       .map({ FirmwareTableReport($0) })

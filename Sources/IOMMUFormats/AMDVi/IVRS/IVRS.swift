@@ -131,7 +131,13 @@ extension AMDVi.IVRS {
     static let memoryLength = BitField(192...255, "IVMD Memory Block Length")
     static let efr = BitField(192...255, "EFR Image")
     static let efr2 = BitField(256...319, "EFR2 Image")
+    static let unity = BitField(8...8, "Unity")
+    static let readable = BitField(9...9, "IR")
+    static let writable = BitField(10...10, "IW")
     static let exclusion = BitField(11...11, "Exclusion range")
+    static let messageField = BitField(144...148, "MsiNum")
+    /// Features of 10h, attributes of the others, by themselves in ``fields``.
+    static let features = BitField(160...191, "Features")
 
     /// Bits 8 to 15 of IVHD.
     private static let unitFlags = [
@@ -165,7 +171,7 @@ extension AMDVi.IVRS {
           + [.ignored(188...191), Self.efr, Self.efr2]
       return [Self.typeField] + Self.unitFlags + last
         + [Self.length, Self.device, Self.capability, Self.base, Self.segmentField]
-        + [BitField(144...148, "MsiNum"), .reserved(149...151), BitField(152...156, "UnitID")]
+        + [Self.messageField, .reserved(149...151), BitField(152...156, "UnitID")]
         + [.reserved(157...159)] + features
     }
 
@@ -173,8 +179,8 @@ extension AMDVi.IVRS {
 
     private var memoryFields: [BitField] {
       [
-        Self.typeField, BitField(8...8, "Unity"), BitField(9...9, "IR"), BitField(10...10, "IW"),
-        Self.exclusion, .reserved(12...15), Self.length,
+        Self.typeField, Self.unity, Self.readable, Self.writable, Self.exclusion,
+        .reserved(12...15), Self.length,
         type == .memoryOfAll ? .ignored(32...47) : Self.device,
         type == .memoryOfRange ? Self.lastDevice : .ignored(48...63), Self.memorySegment,
         .reserved(80...127), Self.start, Self.memoryLength,
@@ -278,6 +284,7 @@ extension AMDVi.IVRS {
     static let handleField = BitField(32...39, "Handle")
     static let source = BitField(40...55, "Source DeviceID")
     static let varietyField = BitField(56...63, "Variety")
+    static let noATS = BitField(63...63, "ATSDisabled")
     static let uidFormat = BitField(160...167, "UID Format")
     static let uidLength = BitField(168...175, "UID Length")
     private static let settings = [
@@ -296,7 +303,7 @@ extension AMDVi.IVRS {
           + [.reserved(32...39), Self.source, .reserved(56...63)]
       case .extendedSelect, .extendedRangeStart:
         [Self.typeField, Self.device] + Self.settings
-          + [.reserved(32...62), BitField(63...63, "ATSDisabled")]
+          + [.reserved(32...62), Self.noATS]
       case .special:
         [Self.typeField, .ignored(8...23)] + Self.settings
           + [Self.handleField, Self.source, Self.varietyField]
@@ -340,7 +347,7 @@ extension AMDVi.IVRS {
     public var settingNames: [String] {
       fields.filter { field in
         field.use == .value && self[field] != 0
-          && (24...31 ~= field.bits.lowerBound || field.bits == 63...63)
+          && (24...31 ~= field.bits.lowerBound || field.bits == Self.noATS.bits)
       }.map { $0.bits.count == 1 ? "\($0.name)" : "\($0.name) \(self[$0])" }
     }
   }

@@ -1,18 +1,10 @@
-import Glibc
 import IOMMUFormats
-
-struct Generator: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-    return (state ^ state >> 33) &* 0xff51_afd7_ed55_8ccd
-  }
-}
+import Random
 
 let directory = CommandLine.arguments[1]
 let newest = UInt16(CommandLine.arguments[2])!
 for number in 1...100 {
-  var random = Generator(state: UInt64(number))
+  var random = Generator(seed: UInt64(number))
   func scopes(_ types: [VTd.DMAR.ScopeType], steps: Int = 3) -> [VTd.DMAR.DeviceScope] {
     (0..<Int.random(in: 1...3, using: &random)).map { _ in
       let type = types.randomElement(using: &random)!
@@ -73,8 +65,5 @@ for number in 1...100 {
       hostAddressWidth: .random(in: 32...52, using: &random), remapsInterrupts: true,
       optsOutOfX2APIC: .random(using: &random), optsIntoDMAProtection: .random(using: &random)),
     structures: structures)
-  let bytes = table.bytes
-  let file = fopen("\(directory)/table\(number).dat", "w")!
-  fwrite(bytes, 1, bytes.count, file)
-  fclose(file)
+  save(table.bytes, to: "\(directory)/table\(number).dat")
 }
