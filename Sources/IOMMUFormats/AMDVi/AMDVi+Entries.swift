@@ -56,4 +56,53 @@ extension AMDVi {
       "amdvi-\(name)", aliases: names.filter { $0 != name }.map { "amdvi-\($0)" },
       "AMD-Vi \(summary)", type)
   }
+
+  /// Commands, for ``EntryCatalog``.
+  static let commandKinds: [EntryCatalog.Kind] = [
+    command("completion-wait", ["wait"], "completion wait", CompletionWaitCommand.self),
+    command(
+      "invalidate-device-entry", ["invalidate-devtab-entry"], "invalidation of a device entry",
+      InvalidateDeviceEntryCommand.self),
+    command(
+      "invalidate-pages", ["invalidate-iommu-pages"], "invalidation of translations",
+      InvalidatePagesCommand.self),
+    command(
+      "invalidate-iotlb", ["invalidate-iotlb-pages"], "invalidation of a device's cache",
+      InvalidateDeviceTLBCommand.self),
+    command(
+      "invalidate-interrupt-table", [], "invalidation of interrupt entries",
+      InvalidateInterruptTableCommand.self),
+    command(
+      "prefetch-pages", ["prefetch-iommu-pages"], "prefetch of translations",
+      PrefetchPagesCommand.self),
+    command(
+      "complete-page-request", ["complete-ppr-request"], "answer to page requests",
+      CompletePageRequestCommand.self),
+    command(
+      "invalidate-all", ["invalidate-iommu-all"], "invalidation of everything",
+      InvalidateAllCommand.self),
+  ]
+
+  /// Log entries and interrupt table entries, for ``EntryCatalog``.
+  static let interruptKinds: [EntryCatalog.Kind] = [
+    .init(
+      "amdvi-page-request", aliases: ["amdvi-ppr"], "AMD-Vi page request log entry",
+      PageRequestEntry.self),
+    .init(
+      "amdvi-guest-interrupt", aliases: ["amdvi-ga-log"], "AMD-Vi guest interrupt log entry",
+      GuestInterruptLogEntry.self),
+    .init("amdvi-irte", "AMD-Vi interrupt table entry of 32 bits", InterruptEntry.self),
+    .init(
+      "amdvi-irte128", aliases: ["amdvi-wide-irte"], "AMD-Vi interrupt table entry of 128 bits",
+      WideInterruptEntry.self
+    ) { entry, _ in .init(isGuest: entry.isGuest, usesExtendedDestinations: true) },
+  ]
+
+  private static func command<Command: AMDViCommand>(
+    _ name: String, _ aliases: [String], _ summary: String, _ type: Command.Type
+  ) -> EntryCatalog.Kind {
+    .init(
+      "amdvi-\(name)", aliases: aliases.map { "amdvi-\($0)" }, "AMD-Vi \(summary)", type
+    ) { _, _ in .permissive }
+  }
 }

@@ -8,5 +8,5 @@ public enum AMDVi {
     "AMD-Vi",
     [
       .init("amdvi-event", "AMD-Vi event log entry", Event.self) { entry, _ in entry.code }
-    ] + registerKinds)
+    ] + commandKinds + interruptKinds + registerKinds)
 }
