@@ -17,6 +17,9 @@ package struct Find: ParsableCommand {
       With --crash-kernel the tables inside that range are the capture kernel's, those outside the \
       dead one's; without it the places of the tables decide, where they can.
 
+      Of a dump whose kernel can be read each is told whose it is by that kernel's own list of units, \
+      and where the list has a table that was not found for certain, that too.
+
       Exits 0 when there is a certain table that translates, 1 when there is none, 2 when more places \
       look like tables than are followed, or when a table of one that is certain leads to itself.
 
@@ -71,11 +74,15 @@ package struct Find: ParsableCommand {
       }
       bar.finish()
       if search.isExhausted { warn(Self.exhaustedText) }
-      let shown = search.candidates.filter { all || $0.isCertain }
+      var candidates = search.candidates
+      if let kernel = KernelKnowledge(of: memory, path: files.image) {
+        candidates = kernel.claims.completing(candidates, in: memory)
+      }
+      let shown = candidates.filter { all || $0.isCertain || $0.claim?.state == .unit }
       switch format {
       case .text:
         for candidate in shown { write(candidate, to: &out, ink: ink) }
-        let hidden = search.candidates.count - shown.count
+        let hidden = candidates.count - shown.count
         if shown.isEmpty { out.write("nothing that is certainly a table\n") }
         if hidden > 0 { out.write("\(hidden) less certain; --all shows them\n") }
       case .json:
@@ -101,5 +108,9 @@ package struct Find: ParsableCommand {
       "\(ink.address("\(candidate.address)"))  \(ink.strong(candidate.kind.name)), "
         + "\(byteCountText(candidate.byteCount))\(owner), score \(score)\n")
     for reason in candidate.reasons { out.write("  \(reason)\n") }
+    if let claim = candidate.claim {
+      out.write(
+        "  \(claim.agrees == false ? ink.warning(claim.text.visible) : claim.text.visible)\n")
+    }
   }
 }

@@ -14,6 +14,12 @@ struct KernelKnowledge {
   /// Drivers of requesters: those of the kernel that came last, and of devices that it has none for, the
   /// earlier one's, whose tables they may still use.
   private(set) var names = DeviceNames.none
+  /// Whose tables are.
+  let claims: KernelClaims
+  /// What the kernel that died knows; `nil` where it cannot be read.
+  let primary: (kernel: LinuxKernel, state: IOMMUState)?
+  /// The kernel that was started to dump it.
+  let capture: LinuxKernel?
   /// What is to be said of how that is known.
   private(set) var notices: [String] = []
 
@@ -27,6 +33,10 @@ struct KernelKnowledge {
     machine.crashKernel = Self.crashKernel(kernels)
     let states = kernels.all.map { try? IOMMUState($0.kernel) }
     names = DeviceNames(states.reversed().compactMap(\.self))
+    claims = KernelClaims(zip(kernels.all, states).map { ($0.role, $1) })
+    let old = zip(kernels.all, states).first { $0.0.role == .old }
+    primary = old.flatMap { old in old.1.map { (old.0.kernel, $0) } }
+    capture = kernels[.capture]
     // Units have one set of registers: the kernel that came last has written them.
     guard let (role, _) = kernels.all.last, let state = states.last ?? nil else { return }
     // A list that is not whole says nothing of those that it lacks.

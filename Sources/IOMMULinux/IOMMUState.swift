@@ -12,6 +12,8 @@ public struct IOMMUState: Sendable {
   public internal(set) var groups: [KernelGroup] = []
   /// Ascending by their addresses.
   public internal(set) var domains: [KernelDomain] = []
+  /// Nothing of the lists of ``units`` was in the way of reading them to their ends.
+  public internal(set) var listsAllUnits = true
   /// What could not be read, in words.
   public internal(set) var problems: [String] = []
 
@@ -22,6 +24,7 @@ public struct IOMMUState: Sendable {
   public init(_ kernel: LinuxKernel) throws(KernelReadError) {
     let reader = StateReader(kernel, types: try kernel.types)
     reader.readUnits()
+    reader.state.listsAllUnits = reader.state.problems.isEmpty
     reader.readDevices()
     reader.readGroups()
     reader.readDomains()
@@ -65,6 +68,8 @@ public struct KernelUnit: Hashable, Sendable {
   /// VT-d: CAP_REG and ECAP_REG. AMD-Vi: the extended features alone.
   public var capability: UInt64?
   public var extendedCapability: UInt64?
+  /// VT-d: what the driver has switched on, as it has written it to GCMD_REG last.
+  public var command: UInt32?
   /// The invalidation queue or command buffer.
   public var queue: PhysicalAddress?
   /// VT-d: the interrupt remapping table.

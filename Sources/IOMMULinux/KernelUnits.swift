@@ -46,6 +46,9 @@ extension StateReader {
     unit.extendedCapability = attempt(subject) { () throws(KernelReadError) in
       try iommu.unsigned("ecap")
     }
+    unit.command = ifKnown(subject) { () throws(KernelReadError) in
+      UInt32(truncatingIfNeeded: try iommu.unsigned("gcmd"))
+    }
     unit.table = attempt("\(subject), root table") { () throws(KernelReadError) in
       try physical(try iommu.unsigned("root_entry"))
     }.flatMap { $0 }

@@ -38,6 +38,8 @@ public struct TableCandidate: Sendable {
   public var owner: Owner?
   /// Parts of its tables that were not followed, in words: those that lead back to themselves.
   public var incomplete: [String] = []
+  /// Whose it is by the kernels in the dump; `nil` where there is none to ask.
+  public internal(set) var claim: KernelClaims.Claim?
   /// The page that the dump lacks and that would say how long the table is; `nil` where none does. Such
   /// a table is never certain.
   public private(set) var missingPage: PhysicalAddress?
@@ -96,7 +98,7 @@ extension TableCandidate.Kind: Hashable {
 
 extension TableCandidate: Encodable {
   enum CodingKeys: String, CodingKey {
-    case kind, address, bytes, score, certain, reasons, owner, incomplete
+    case kind, address, bytes, score, certain, reasons, owner, kernel, incomplete
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -108,6 +110,7 @@ extension TableCandidate: Encodable {
     try container.encode(isCertain, forKey: .certain)
     try container.encode(reasons, forKey: .reasons)
     try container.encodeIfPresent(owner, forKey: .owner)
+    try container.encodeIfPresent(claim, forKey: .kernel)
     if !incomplete.isEmpty { try container.encode(incomplete, forKey: .incomplete) }
   }
 }

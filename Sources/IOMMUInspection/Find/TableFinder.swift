@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMULinux
 import IOMMUTranslation
 
 /// Looks for tables of one kind: one conformance for each, in the folder of its hardware, listed in
@@ -9,6 +10,9 @@ import IOMMUTranslation
 protocol TableFinder: Sendable {
   /// Whose tables these are: those of different hardware are never of one machine.
   static var hardware: String { get }
+
+  /// The units whose lists in a kernel's memory have such tables; `nil` where kernels keep no such list.
+  static var kernelKind: KernelUnit.Kind? { get }
 
   /// The bits that no page of these tables has set: one mask for each of the eight quadwords of every
   /// 64 bytes, as a little-endian processor loads them. `nil` where single pages say nothing.
@@ -90,6 +94,7 @@ extension Machine {
 }
 
 extension TableFinder {
+  static var kernelKind: KernelUnit.Kind? { nil }
   static var excludedBits: SIMD8<UInt64>? { nil }
   static var signature: StaticString? { nil }
   mutating func see(_: Span<UInt8>, at _: PhysicalAddress) {}

@@ -196,10 +196,7 @@ extension KernelReport {
 
   private static func text(of unit: KernelUnit) -> String {
     var parts = [unit.title + ", \(unit.kind.rawValue)"]
-    let tables: [KernelUnit.Kind: String] = [
-      .vtd: "root table", .amdvi: "device table", .smmuv3: "stream table",
-    ]
-    if let table = unit.table { parts.append("\(tables[unit.kind] ?? "table") at \(table)") }
+    if let table = unit.table { parts.append("\(unit.kind.tableName) at \(table)") }
     if let queue = unit.queue { parts.append("queue at \(queue)") }
     if let table = unit.interruptTable { parts.append("interrupt table at \(table)") }
     if unit.hasCopiedTables == true { parts.append("has taken over an earlier kernel's tables") }
@@ -309,6 +306,7 @@ extension KernelReport: Encodable {
     var table_bytes: String?
     var capability: String?
     var extended_capability: String?
+    var command: String?
     var queue: String?
     var interrupt_table: String?
     var requester: String?
@@ -325,6 +323,7 @@ extension KernelReport: Encodable {
       table_bytes = unit.tableByteCount.map { hexadecimal($0) }
       capability = unit.capability.map { hexadecimal($0) }
       extended_capability = unit.extendedCapability.map { hexadecimal($0) }
+      command = unit.command.map { hexadecimal($0) }
       queue = unit.queue.map { "\($0)" }
       interrupt_table = unit.interruptTable.map { "\($0)" }
       requester = unit.requester.map { "\($0)" }

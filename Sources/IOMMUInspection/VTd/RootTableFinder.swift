@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMULinux
 import IOMMUTranslation
 
 extension VTd {
@@ -8,6 +9,7 @@ extension VTd {
     private(set) var isExhausted = false
 
     static var hardware: String { VTd.hardware }
+    static var kernelKind: KernelUnit.Kind? { .vtd }
 
     static let excludedBits: SIMD8<UInt64>? = everyQuadword(
       VTd.RootEntry.reservedMasks(.permissive).low)
