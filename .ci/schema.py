@@ -153,6 +153,14 @@ validate(["dmesg", "Examples/vmcore/vmcore.kdump"])
 validate(["vmcore", "Examples/vmcore/vmcore.kdump"])
 validate(["vmcore", "Examples/vmcore/vmcore.kdump", "--iovas"])
 validate(["vmcore", vtd[0]])
+# A dump whose kernel names drivers, says whose tables are, and decides checks of the Rule.
+spoken = "Examples/vmcore/vmcore.kdump"
+for words in (["find", spoken], ["maps", spoken], ["maps", spoken, "--format", "summary-json"], ["verify", spoken],
+              ["walk", spoken, "00:03.0", "fffff000"], ["who", spoken, "109b1000"], ["diff", spoken, spoken],
+              ["report", spoken, "--output", f"{work}/spoken.html"], ["hexdump", spoken, "--annotate"],
+              ["explain", "Examples/logs/dmesg.txt", spoken]):
+    validate(words)
+validate(["translate", spoken], stdin="00:03.0\tfffff000\tw\n00:00.0 2000000 r\n", lines=True)
 for path in sorted(glob.glob(f"{sys.argv[3]}/../oracle-2/linux-full/*/*.kdump")) if len(sys.argv) > 3 else []:
     validate(["dmesg", path])
     validate(["vmcore", path, "--iovas"])

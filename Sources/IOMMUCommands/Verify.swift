@@ -12,7 +12,9 @@ package struct Verify: ParsableCommand {
     discussion: """
       A finding is a line with the device, the IOVA and the entry that breaks the rule. What a dump \
       cannot show (what allocators handed out and when, what the kdump kernel wrote) is 'unknown', and \
-      so is what rests on a table that is not in the dump. Every mapping in force counts as DMA that \
+      so is what rests on a table that is not in the dump. Where the dump's kernel can be read, its \
+      structures decide more: what its allocators of numbers hold (R3), which devices there are (R6, \
+      R8), what pages are used for (R9), and what its drivers have switched on (R10). Every mapping in force counts as DMA that \
       may still be going on. A rule that nothing on the machine can break is 'not applicable'.
 
       Which devices the kdump kernel needs is nowhere in a dump: without --device every table in force \
@@ -53,7 +55,10 @@ package struct Verify: ParsableCommand {
     try image.read { memory, machine, kernel in
       let machine = try crash.placing(machine, in: memory, kernel)
       let devices = try needed.devices(on: machine)
-      guard let evidence = RuleEvidence(dump: machine, devices: devices, kernel: kernel) else {
+      guard
+        let evidence = RuleEvidence(
+          dump: machine, devices: devices, in: memory, kernel: kernel)
+      else {
         throw CrashKernelOptions.unknown(in: memory)
       }
       let rule = RuleReport(evidence, in: memory, names: kernel.names)
@@ -70,10 +75,17 @@ extension RuleEvidence {
   /// What a dump tells, with what its kernel knows.
   ///
   /// - Returns: `nil` when nobody says where the crash kernel is.
-  init?(dump machine: Machine, devices: [PCI.Function], kernel: KernelKnowledge?) {
+  init?(
+    dump machine: Machine, devices: [PCI.Function], in memory: some PhysicalMemory,
+    kernel: KernelKnowledge?
+  ) {
     self.init(dump: machine, devices: devices)
     // Nobody has to say which devices are needed where all are known.
     presentDevices = kernel?.devices
+    guard let (primary, state) = kernel?.primary else { return }
+    allocators = state.allocators
+    tablePages = TablePages(
+      of: machine, in: memory, primary: primary, capture: kernel?.capture)
   }
 }
 

@@ -54,6 +54,33 @@ public struct IOVAAllocator: Sendable {
   /// What could not be read.
   public var problems: [KernelReadError] = []
 
+  /// What has become of a range of the tree.
+  public enum State: Hashable, Sendable {
+    /// Given out, or kept for good.
+    case taken
+    case cached
+    case waiting
+  }
+
+  /// Every range of the tree with its state, in the order of the tree.
+  public var states: [(pages: ClosedRange<UInt64>, state: State)] {
+    let kept = Set(cached.flatMap(\.pages))
+    let queued = Set(waiting.map(\.page))
+    return ranges.map { range in
+      let first = range.lowerBound
+      return (range, kept.contains(first) ? .cached : queued.contains(first) ? .waiting : .taken)
+    }
+  }
+
+  /// The numbers of pages, in bytes, half-open; `nil` where they pass the end of all numbers.
+  public func bytes(_ pages: ClosedRange<UInt64>) -> Range<UInt64>? {
+    let granule = max(granule, 1)
+    let (start, low) = pages.lowerBound.multipliedReportingOverflow(by: granule)
+    let (end, high) = pages.upperBound.addingReportingOverflow(1)
+    let (last, top) = end.multipliedReportingOverflow(by: granule)
+    return low || high || top ? nil : start..<last
+  }
+
   /// Sizes that are kept: 2^0 to 2^5 pages.
   private static let orderCount = 6
 

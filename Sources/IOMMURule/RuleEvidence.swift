@@ -89,6 +89,10 @@ public struct RuleEvidence: Sendable {
   /// kdump kernel needs: what holds of all of them holds.
   public var presentDevices: [Device]?
   public var allocatorEvents: [AllocatorEvent]?
+  /// What allocators hold at the crash, where nobody kept ``allocatorEvents``; `nil` where nobody can look.
+  public var allocators: [Allocator]?
+  /// What is known of pages that tables lie in, where nobody kept ``freedTables``.
+  public var tablePages: TablePages?
   public var leftovers: Leftovers
   /// Tables that the primary kernel has given back.
   public var freedTables: [Range<PhysicalAddress>]?

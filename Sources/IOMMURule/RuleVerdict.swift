@@ -84,6 +84,8 @@ public struct RuleVerdict: Sendable, Equatable {
   public var findings: [RuleFinding] { broken + stopping + unknown }
   /// There are more findings than were kept.
   public private(set) var isTruncated = false
+  /// What was looked at besides tables and registers, in words.
+  public var grounds: [String] = []
 
   private var broken: [RuleFinding] = []
   /// What breaks the rule and translates nothing, which uses up no room of what does.
@@ -141,6 +143,9 @@ public struct RuleVerdict: Sendable, Equatable {
       add(RuleFinding(gap: gap, others: others))
     }
   }
+
+  /// Holds against the rule what is not known above the page tables.
+  mutating func addGapsAboveTables(of survey: TableSurvey) { add(survey.gaps) }
 
   /// Holds against the rule all that is not known of any table.
   mutating func addGaps(of survey: TableSurvey) {

@@ -92,6 +92,11 @@ struct TableSurvey {
     return distinct
   }
 
+  /// Whether a device has a table, or passes all of them.
+  func has(_ device: PCI.Function) -> Bool {
+    tables.contains { $0.owner.covers(device) == true }
+  }
+
   /// What of a table is not known, told as its owner's.
   func gaps(of table: DMATable) -> [TableGap] {
     self[table.table].map { TableMappings(gaps: $0.gaps).told(as: table.owner).gaps } ?? []

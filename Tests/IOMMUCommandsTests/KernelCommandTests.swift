@@ -161,6 +161,38 @@ import Testing
     #expect(bare.vmcoreInfo != nil && KernelKnowledge(of: bare, path: "bare") == nil)
   }
 
+  @Test func `found tables are told whose they are by the kernel`() throws {
+    var text = ""
+    _ = try Find.parse([Self.dump]).report(to: &text)
+    #expect(text.contains("0xff8e000  VT-d root table, 4 KiB"))
+    #expect(text.contains("\n  root table of dmar0, by the kernel\n"))
+    text = ""
+    _ = try Find.parse([Self.dump, "--format", "json"]).report(to: &text)
+    let all = try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [[String: Any]])
+    let root = try #require(all.first { $0["address"] as? String == "0xff8e000" })
+    #expect((root["kernel"] as? [String: Any])?["state"] as? String == "unit")
+    // A kernel that cannot be read changes nothing.
+    text = ""
+    _ = try Find.parse([Examples.path("vtd-crash", "image.elf")]).report(to: &text)
+    #expect(!text.contains("by the kernel"))
+  }
+
+  /// No kernel does what the Rule demands: all numbers of the crash kernel are free in each allocator.
+  @Test func `verdicts rest on allocators and on what drivers have switched on`() throws {
+    var text = ""
+    #expect(try Verify.parse([Self.dump]).report(to: &text) == .no)
+    #expect(
+      text.contains(
+        "\n  00:03.0 e1000e IOVA 0x3000000, SS-PDPE [0x0] at 0x17df8000, raw 0x0000000000000000: "
+          + "0x3000000..<0xb000000 is free in the allocator: never reserved\n"))
+    #expect(text.contains("R9  unknown") && text.contains("of the kernel's array of struct page: "))
+    #expect(text.contains("\n  looked at: what 10 of the kernel's IOVA allocators hold\n"))
+    #expect(
+      text.contains(
+        "R10  broken: interrupts of devices reach the kdump kernel\n  the unit at 0xfed90000 remaps "
+          + "interrupts and blocks those in the compatibility format (GSTS.CFIS=0)\n"))
+  }
+
   @Test func `requesters have their drivers wherever they are printed`() throws {
     func json(_ text: String) throws -> [String: Any] {
       try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])

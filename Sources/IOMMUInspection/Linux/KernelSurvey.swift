@@ -245,33 +245,25 @@ public struct KernelSurvey: Sendable {
     _ windows: [ClosedRange<UInt64>]
   ) -> Counts {
     var counts = Counts()
-    let granule = max(iova.granule, 1)
-    func bytes(_ pages: ClosedRange<UInt64>) -> Range<UInt64>? {
-      let (start, low) = pages.lowerBound.multipliedReportingOverflow(by: granule)
-      let (end, high) = pages.upperBound.addingReportingOverflow(1)
-      let (last, top) = end.multipliedReportingOverflow(by: granule)
-      return low || high || top ? nil : start..<last
-    }
     func isMapped(_ range: Range<UInt64>) -> Bool {
       let index = runs.partitioningIndex { $0.upperBound > range.lowerBound }
       return index < runs.count && runs[index].lowerBound < range.upperBound
     }
-    let cached = Set(iova.cached.flatMap(\.pages))
-    let waiting = Set(iova.waiting.map(\.page))
     var freedMapped: [Range<UInt64>] = []
     var unmapped: [Range<UInt64>] = []
-    for pages in iova.ranges {
-      guard let range = bytes(pages) else { continue }
+    for (pages, state) in iova.states {
+      guard let range = iova.bytes(pages) else { continue }
       let isUsed = isMapped(range)
-      if cached.contains(pages.lowerBound) {
+      switch state {
+      case .cached:
         counts.cached += 1
         if isUsed { freedMapped.append(range) }
-      } else if waiting.contains(pages.lowerBound) {
+      case .waiting:
         counts.waiting += 1
         if isUsed { freedMapped.append(range) }
-      } else if isUsed {
+      case .taken where isUsed:
         counts.live += 1
-      } else {
+      case .taken:
         counts.reserved += 1
         let isWindow = windows.contains {
           $0.lowerBound <= range.lowerBound && range.upperBound - 1 <= $0.upperBound
@@ -285,7 +277,7 @@ public struct KernelSurvey: Sendable {
     tell(.allocatedNotMapped, unmapped, of: device, "is allocated, and nothing is mapped there")
     // An allocator that was not read to its end knows less than it should.
     if iova.problems.isEmpty {
-      let allocated = iova.ranges.compactMap(bytes)
+      let allocated = iova.ranges.compactMap(iova.bytes)
       let stray = runs.filter { run in
         let index = allocated.partitioningIndex { $0.upperBound > run.lowerBound }
         guard index < allocated.count, allocated[index].lowerBound <= run.lowerBound else {
@@ -353,7 +345,7 @@ package struct KernelMachine {
         }
       let known = VTd.Unit(
         base: base, rootTableAddress: VTd.RootTableAddress(rootTable: table, mode: .legacy),
-        status: nil,
+        status: unit.status,
         limits: limits, segment: unit.segment.map { UInt16(truncatingIfNeeded: $0) })
       do {
         // Whether the entries are those of legacy or of scalable mode, the table tells.
@@ -381,6 +373,19 @@ package struct KernelMachine {
 }
 
 extension KernelUnit {
+  /// VT-d: GSTS_REG, as it stands after what the driver has written to GCMD_REG last; `nil` where it is not
+  /// known that translation is on.
+  ///
+  /// The driver keeps TE, QIE, IRE and CFI in the places that GSTS_REG has them in, and nothing of the root
+  /// table: a unit that translates has one.
+  fileprivate var status: VTd.GlobalStatus? {
+    guard let command else { return nil }
+    var status = VTd.GlobalStatus(translates: true)
+    guard VTd.GlobalStatus(rawValue: command).translates else { return nil }
+    status = VTd.GlobalStatus(rawValue: status.rawValue | command & 0x8680_0000)
+    return status
+  }
+
   /// What people call it.
   package var title: String {
     [name, registerBase.map { "at \($0)" }].compactMap { $0 }.joined(separator: " ")

@@ -9,6 +9,8 @@ public struct RuleReport: Sendable {
     public var rule: RuleID
     public var outcome: RuleVerdict.Outcome
     public var findings: [Finding]
+    /// What was looked at besides tables and registers, in words.
+    public var grounds: [String]
     /// There are more findings than were kept.
     public var isTruncated: Bool
   }
@@ -75,7 +77,7 @@ public struct RuleReport: Sendable {
         rule: verdict.rule, outcome: verdict.outcome,
         findings: verdict.findings.map {
           Finding($0, pasids: pasids, machine: machine, in: memory, names)
-        }, isTruncated: verdict.isTruncated)
+        }, grounds: verdict.grounds, isTruncated: verdict.isTruncated)
     }
   }
 
@@ -124,6 +126,7 @@ public struct RuleReport: Sendable {
       for finding in verdict.findings.prefix(Self.lineLimit) {
         out.write("  \(finding.line(ink))\n")
       }
+      for text in verdict.grounds { out.write("  \(ink.faint(text))\n") }
       let left = verdict.findings.count - Self.lineLimit
       if left > 0 {
         out.write("  \(ink.faint("\(left) more\(verdict.isTruncated ? " at least" : "")"))\n")
@@ -210,10 +213,11 @@ extension RuleReport: Encodable {
     var outcome: RuleVerdict.Outcome
     var byDesign: Bool
     var findings: [FindingJSON]
+    var grounds: [String]?
     var truncated: Bool
 
     enum CodingKeys: String, CodingKey {
-      case rule, statement, outcome, findings, truncated
+      case rule, statement, outcome, findings, grounds, truncated
       case byDesign = "by_design"
     }
 
@@ -223,6 +227,7 @@ extension RuleReport: Encodable {
       outcome = verdict.outcome
       byDesign = verdict.rule.isBrokenByDesign
       findings = verdict.findings.map { FindingJSON($0, &lists) }
+      grounds = verdict.grounds.isEmpty ? nil : verdict.grounds
       truncated = verdict.isTruncated
     }
   }

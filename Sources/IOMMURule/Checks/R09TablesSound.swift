@@ -10,7 +10,9 @@ extension RuleCheck {
   /// - Complexity: O(entries of all tables in force).
   public func tablesSound() -> RuleVerdict {
     guard machine.translates else { return RuleVerdict(.tablesSound, .notApplicable) }
-    var inspector = TableInspector(crashKernel: crashKernel, freed: evidence.freedTables ?? [])
+    var inspector = TableInspector(
+      crashKernel: crashKernel, freed: evidence.freedTables ?? [],
+      uses: evidence.freedTables == nil ? evidence.tablePages?.uses : nil)
     for gap in survey.unanswered {
       let table =
         if case .upper(let kind) = gap.place { "\(kind)" } else { "table" }
@@ -34,7 +36,9 @@ extension RuleCheck {
     for tree in trees {
       shares.spend { inspect(tree, with: &inspector, budget: &$0) }
     }
-    if evidence.freedTables == nil {
+    if evidence.freedTables == nil, let pages = evidence.tablePages {
+      inspector.conclude(pages)
+    } else if evidence.freedTables == nil {
       inspector.verdict.add(
         RuleFinding(kind: .unknown, "which tables were given back is not known"))
     }
@@ -122,6 +126,11 @@ private struct UpperPlace: Hashable {
 private struct TableInspector: TableVisitor {
   let crashKernel: [Range<PhysicalAddress>]
   let freed: [Range<PhysicalAddress>]
+  /// What the page allocator says, by the number of the page.
+  let uses: [UInt64: RuleEvidence.PageUse]?
+  /// Pages that tables lie in, and those of them that the page allocator says nothing of.
+  private var pages: Set<UInt64> = []
+  private var unknownPages: Set<UInt64> = []
   var owner: TableOwner?
   var others: [TableOwner] = []
   var space = IOVASpace(byteCount: 0)
@@ -131,7 +140,11 @@ private struct TableInspector: TableVisitor {
   /// Entries that lead back, up to as many as are told.
   var loops: [Obstacle] = []
 
-  init(crashKernel: [Range<PhysicalAddress>], freed: [Range<PhysicalAddress>]) {
+  init(
+    crashKernel: [Range<PhysicalAddress>], freed: [Range<PhysicalAddress>],
+    uses: [UInt64: RuleEvidence.PageUse]?
+  ) {
+    self.uses = uses
     self.crashKernel = crashKernel
     self.freed = freed
   }
@@ -151,6 +164,33 @@ private struct TableInspector: TableVisitor {
     if crashKernel.contains(where: { $0.overlaps(range) }) { add("lies in the crash kernel") }
     if freed.contains(where: { $0.overlaps(range) }) {
       add("has been given back and is still used")
+    }
+    guard let uses, !range.isEmpty else { return }
+    for page in range.lowerBound.rawValue >> 12...(range.upperBound.rawValue - 1) >> 12
+    where pages.insert(page).inserted {
+      guard let use = uses[page] else {
+        unknownPages.insert(page)
+        continue
+      }
+      if let objection = use.objection {
+        add("is still used, and the page \(PhysicalAddress(page << 12)) \(objection)")
+      }
+    }
+  }
+
+  /// Tells what the page allocator says of all that was looked at.
+  mutating func conclude(_ known: RuleEvidence.TablePages) {
+    if !unknownPages.isEmpty {
+      verdict.add(
+        RuleFinding(
+          kind: .unknown,
+          "whether \(unknownPages.count) of \(pages.count) pages of tables were given back is not known: "
+            + (known.unknown ?? "the kernel was not asked")))
+    }
+    let count = pages.count - unknownPages.count
+    if count > 0 {
+      verdict.grounds.append(
+        "looked at: what the kernel's page allocator says of \(count) pages of tables")
     }
   }
 

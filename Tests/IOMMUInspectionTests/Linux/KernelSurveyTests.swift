@@ -1,4 +1,6 @@
 import IOMMUFormats
+import IOMMURule
+import IOMMUTranslation
 import Testing
 
 @testable import IOMMUInspection
@@ -205,6 +207,40 @@ import Testing
     let hidden = KernelSurvey(Self.state(), role: .old, resources: nil, in: lacking)
     #expect(hidden.devices[0].seen == .unknown && hidden.findings.isEmpty)
     #expect(!hidden.unknown.isEmpty)
+  }
+
+  /// What a driver has written to GCMD_REG last: TE, QIE, IRE, and CFI.
+  @Test func `a unit that translates is on as far as its driver has switched it on`() throws {
+    func status(_ command: UInt32?) throws -> UInt32? {
+      var state = Self.state()
+      state.units[0].command = command
+      let made = KernelMachine(state, in: try Self.memory())
+      let unit = try #require(made.machine.units.first?.as(VTd.Unit.self))
+      return unit.status?.rawValue
+    }
+    // As the registers of the same machine had it: TES, RTPS, QIES, IRES.
+    #expect(try status(0x8600_0000) == 0xc600_0000)
+    #expect(try status(0x8080_0000) == 0xc080_0000)
+    // What is not known to translate is looked at as before: whoever has tables has used them.
+    #expect(try status(0x0600_0000) == nil && status(nil) == nil)
+  }
+
+  @Test func `numbers of allocators as the Rule has them`() throws {
+    let state = Self.state(devices: [
+      Self.device(0x18, group: 1), Self.device(0x20, group: 2, .none),
+    ])
+    let allocators = state.allocators
+    #expect(allocators.map(\.devices) == [[Self.function(0x18)]])
+    #expect(allocators[0].root == PhysicalAddress(0x3000) && allocators[0].isWhole)
+    #expect(
+      allocators[0].held == [
+        .init(IOVA(0x1_0000)..<IOVA(0x2_0000), .taken),
+        .init(IOVA(0x8_0000)..<IOVA(0x8_1000), .taken),
+        .init(IOVA(0x9_0000)..<IOVA(0x9_2000), .cached),
+        .init(IOVA(0xa_0000)..<IOVA(0xa_1000), .waiting),
+      ])
+    // Nobody uses the numbers of a domain that nothing is attached to.
+    #expect(Self.state(devices: [Self.device(0x18, group: 1, .none)]).allocators.isEmpty)
   }
 
   @Test func `dates`() {
