@@ -6,7 +6,7 @@ public enum AMDVi {
   /// Entries, for ``EntryCatalog``.
   static let entries = EntryCatalog.Group(
     "AMD-Vi",
-    [
+    tableKinds + [
       .init("amdvi-event", "AMD-Vi event log entry", Event.self) { entry, _ in entry.code }
     ] + commandKinds + interruptKinds + registerKinds)
 }

@@ -11,43 +11,6 @@ extension AMDVi.IVRS {
     return hints(on: device) + (record.iova.map { hints(on: $0, of: device) } ?? [])
   }
 
-  /// Devices that entries of a unit name together: one, or a range.
-  private struct Span {
-    var devices: ClosedRange<UInt16>
-    /// Whose number their requests carry.
-    var source: Requester?
-
-    var text: String {
-      let first = Requester(rawValue: devices.lowerBound)
-      return devices.count == 1
-        ? "\(first)" : "\(first) to \(Requester(rawValue: devices.upperBound))"
-    }
-  }
-
-  private func spans(of block: Block) -> [Span] {
-    var spans: [Span] = []
-    var start: DeviceEntry?
-    for entry in block.entries {
-      let number = entry.deviceID.rawValue
-      switch entry.type {
-      case .all: spans.append(Span(devices: 0...0xffff))
-      case .select, .extendedSelect: spans.append(Span(devices: number...number))
-      case .aliasSelect: spans.append(Span(devices: number...number, source: entry.sourceID))
-      case .rangeStart, .aliasRangeStart, .extendedRangeStart: start = entry
-      case .rangeEnd:
-        if let first = start, first.deviceID.rawValue <= number {
-          spans.append(
-            Span(
-              devices: first.deviceID.rawValue...number,
-              source: first.type.isAlias ? first.sourceID : nil))
-        }
-        start = nil
-      default: break
-      }
-    }
-    return spans
-  }
-
   private func hints(on device: PCI.Function) -> [String] {
     let firmware = FirmwareSubject(isWhole: damage.isEmpty)
     // A block that is cut off does not stand for those before it.
@@ -71,7 +34,7 @@ extension AMDVi.IVRS {
         default: break
         }
       }
-      let spans = spans(of: block)
+      let spans = block.spans
       let carried = spans.filter { $0.source == device.requester }
       if !carried.isEmpty {
         add(
