@@ -80,7 +80,7 @@ extension UnitRecordFormat {
 /// All hardware that machine files describe.
 enum UnitRecords {
   static let all: [any UnitRecordFormat.Type] = [
-    Calgary.Record.self, GART.Record.self, VTd.Record.self,
+    Calgary.Record.self, GART.Record.self, VTd.Record.self, AMDVi.Record.self,
   ]
 
   /// The kinds of units, as files name them.
