@@ -244,20 +244,20 @@ private struct RegionFinder {
     budget = shares.rest
   }
 
-  /// Both trees of nested tables are followed, the first stage's where the second one has it.
+  /// Both trees of nested tables are followed, the guest's where the host's has it.
   private mutating func follow(
     _ table: Table, of owner: TableOwner, others: Int, in memory: some PhysicalMemory,
     budget: inout EnumerationBudget
   ) {
-    guard case .nested(let trees) = table else {
+    let stages = table.words.stages
+    guard stages.count > 1 else {
       let tour = tour(table, of: owner, in: memory, budget: &budget)
       return add(tour, of: table.words, owner, others: others) { $0 }
     }
-    let guest = GuestMemory(trees.secondStage, memory: memory)
-    let second = tour(.secondStage(trees.secondStage), of: owner, in: memory, budget: &budget)
-    let first = tour(table, of: owner, in: memory, budget: &budget)
-    add(second, of: trees.secondStage, owner, others: others, isForGuest: true) { $0 }
-    add(first, of: trees.firstStage, owner, others: others) { guest.hostAddress(of: $0) }
+    let host = tour(table.host, of: owner, in: memory, budget: &budget)
+    let guest = tour(table, of: owner, in: memory, budget: &budget)
+    add(host, of: stages[0], owner, others: others, isForGuest: true) { $0 }
+    add(guest, of: stages[1], owner, others: others) { table.hostAddress(of: $0, in: memory) }
   }
 
   /// The tables of one tree. A flat table points to no other, so that none of its entries has to be
@@ -283,7 +283,7 @@ private struct RegionFinder {
       gaps += table.space.gaps(from: error, of: owner)
     }
     // A guest's tables that are missing are told by ``Machine/mappings(of:in:budget:)``.
-    if case .nested = table { return pages }
+    if table.isNested { return pages }
     var own: [TableGap] = []
     for obstacle in pages.obstacles {
       let cause: TableGap.Cause =

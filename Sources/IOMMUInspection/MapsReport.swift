@@ -263,7 +263,7 @@ public struct TableMaps: Sendable {
 
   /// Writes the runs as lines of a TSV file, without its heading.
   public func writeTSV(to out: inout some TextOutputStream) {
-    if isPassThrough { out.write("\(table.name)\t*\t*\tpass-through\trw\n") }
+    if isPassThrough { out.write("\(table.name)\t*\t*\tpass-through\t\(table.permissions)\n") }
     for run in runs {
       out.write(
         "\(table.name)\t\(run.iova.lowerBound)\t\(hexadecimal(run.iova.byteCount))\t"
@@ -274,7 +274,7 @@ public struct TableMaps: Sendable {
   /// Writes the table's heading and its runs in columns.
   public func writeText(to out: inout some TextOutputStream, ink: Ink = .none) {
     guard !isPassThrough else {
-      out.write("\(title)  pass-through: all of physical memory, rw\n")
+      out.write("\(title)  pass-through: all of physical memory, \(table.permissions)\n")
       return
     }
     if let sharedTitle {

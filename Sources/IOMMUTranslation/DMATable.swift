@@ -52,6 +52,8 @@ public struct DMATable: Sendable {
   public var pasid: PASID?
   /// What the device sees; `nil` for one that passes untranslated.
   public var table: Table?
+  /// What a device without a table may do with all of memory.
+  public var permissions: Permissions = .readWrite
   /// The number by which hardware tells cached translations of this table from those of others;
   /// `nil` where it needs none.
   public var domainID: UInt16?

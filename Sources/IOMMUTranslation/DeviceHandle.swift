@@ -75,10 +75,10 @@ public struct DeviceHandle: Sendable {
     guard address <= dmaMask else { return .fault(.beyondDeviceMask) }
     let limit = dmaMask &- address
     let byteCount = byteCount &- 1 <= limit ? byteCount : limit &+ 1
-    if case .blocked(let fault) = route, fault.vtdReason != nil, pasid == nil,
-      VTd.isInterruptAddress(address)
+    if case .blocked(let fault) = route, pasid == nil, VTd.isInterruptAddress(address),
+      let answer = fault.interruptAnswer(VTd.Request.Operation(access), at: address)
     {
-      return Self.interruptAnswer(VTd.Request.Operation(access), at: address)
+      return answer
     }
     return route.translate(
       address, byteCount: byteCount, for: VTd.Request.Operation(access), in: memory, marker: marker,

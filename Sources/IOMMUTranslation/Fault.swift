@@ -31,6 +31,14 @@ public struct Fault: Hashable, Sendable {
   public var isUnanswered: Bool { words.isUnanswered }
 }
 
+extension Fault {
+  /// What becomes of a request to the interrupt address range, of a device that this fault blocks.
+  @usableFromInline
+  func interruptAnswer(_ operation: VTd.Request.Operation, at address: UInt64) -> Translation? {
+    FaultSchemes.all[Int(scheme)].interruptAnswer(operation, at: address, insteadOf: code)
+  }
+}
+
 extension Fault: CustomStringConvertible {
   public var description: String {
     (number.map { "fault \(hexadecimal($0)): " } ?? "fault: ") + meaning
@@ -56,17 +64,29 @@ public struct FaultWords: Sendable {
 public protocol FaultScheme: Sendable {
   /// What is said of a number of the scheme; any number has words.
   static func words(for code: UInt8) -> FaultWords
+  /// What becomes of a request to the interrupt address range whose device's other requests all end
+  /// at this fault; `nil` where it does as well.
+  static func interruptAnswer(
+    _ operation: VTd.Request.Operation, at address: UInt64, insteadOf code: UInt8
+  ) -> Translation?
+}
+
+extension FaultScheme {
+  public static func interruptAnswer(
+    _: VTd.Request.Operation, at _: UInt64, insteadOf _: UInt8
+  ) -> Translation? { nil }
 }
 
 /// The schemes there are.
 public enum FaultSchemes {
   public static let all: [any FaultScheme.Type] = [
-    PlatformFaults.self, VTd.Faults.self, GART.Faults.self, Calgary.Faults.self,
+    PlatformFaults.self, VTd.Faults.self, GART.Faults.self, Calgary.Faults.self, AMDVi.Faults.self,
   ]
   @inlinable static var platform: UInt8 { 0 }
   @inlinable static var vtd: UInt8 { 1 }
   @inlinable static var gart: UInt8 { 2 }
   @inlinable static var calgary: UInt8 { 3 }
+  @inlinable static var amdvi: UInt8 { 4 }
 }
 
 /// What no IOMMU has a say in.

@@ -31,10 +31,10 @@ public struct Machine: Sendable {
 
   /// What reaches the address that it names, past all units or because there is none; each once, however
   /// many nodes of one GART say it.
-  package var passages: [Passage] {
+  package func passages(in memory: some PhysicalMemory) -> [Passage] {
     guard !units.isEmpty else { return [Passage(.all)] }
     var seen: Set<Passage> = []
-    return units.flatMap { $0.model.passages }.filter { seen.insert($0).inserted }
+    return units.flatMap { $0.model.passages(in: memory) }.filter { seen.insert($0).inserted }
   }
 
   /// Finds out how a requester's DMA is translated. Reads at most four entries of each unit.

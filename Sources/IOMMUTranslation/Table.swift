@@ -36,6 +36,9 @@ public enum Table: Hashable, Sendable {
   case secondStage(VTd.SecondStageTable)
   case firstStage(VTd.FirstStageTable)
   case nested(VTd.NestedTables)
+  case amdHost(AMDVi.HostTable)
+  case amdGuest(AMDVi.GuestTable)
+  case amdNested(AMDVi.NestedTables)
 
   /// The tables, for whoever need not know their kind.
   public var any: any IOTable {
@@ -45,6 +48,9 @@ public enum Table: Hashable, Sendable {
     case .secondStage(let table): table
     case .firstStage(let table): table
     case .nested(let tables): tables
+    case .amdHost(let table): table
+    case .amdGuest(let table): table
+    case .amdNested(let tables): tables
     }
   }
 
@@ -55,13 +61,36 @@ public enum Table: Hashable, Sendable {
     case .secondStage(let table): .secondStage(table.identity)
     case .firstStage(let table): .firstStage(table.identity)
     case .nested(let tables): .nested(tables.identity)
+    case .amdHost(let table): .amdHost(table.identity)
+    case .amdGuest(let table): .amdGuest(table.identity)
+    case .amdNested(let tables): .amdNested(tables.identity)
     }
   }
 
   /// The tables in host memory that requests go through last: of nested tables the second stage, of
   /// all others themselves.
   public var host: Table {
-    if case .nested(let tables) = self { .secondStage(tables.secondStage) } else { self }
+    switch self {
+    case .nested(let tables): .secondStage(tables.secondStage)
+    case .amdNested(let tables): .amdHost(tables.host)
+    default: self
+    }
+  }
+
+  /// The tables are a guest's, in its own addresses, and the host's translate those.
+  public var isNested: Bool { host != self }
+
+  /// Where a guest's address lies; `nil` when the host's tables do not let it be read, and for tables
+  /// that are no guest's.
+  public func hostAddress(
+    of guest: PhysicalAddress, in memory: some PhysicalMemory
+  ) -> PhysicalAddress? {
+    switch self {
+    case .nested(let tables):
+      GuestMemory(tables.secondStage, memory: memory).hostAddress(of: guest)
+    case .amdNested(let tables): GuestMemory(tables.host, memory: memory).hostAddress(of: guest)
+    default: nil
+    }
   }
 
   public var root: PhysicalAddress { any.root }
@@ -102,6 +131,18 @@ public enum Table: Hashable, Sendable {
       tables.translate(
         address, byteCount: byteCount, for: operation, in: memory, marker: marker,
         observer: &observer)
+    case .amdHost(let table):
+      table.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
+    case .amdGuest(let table):
+      table.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
+    case .amdNested(let tables):
+      tables.translate(
+        address, byteCount: byteCount, for: operation, in: memory, marker: marker,
+        observer: &observer)
     }
   }
 
@@ -117,23 +158,32 @@ public enum Table: Hashable, Sendable {
     visitor: inout some TableVisitor
   ) throws(EnumerationExhausted) {
     switch self {
-    case .tce(let table): try table.tour(in: memory, &budget, &visitor)
-    case .gatt(let window): try window.tour(in: memory, &budget, &visitor)
-    case .secondStage(let table): try table.tour(in: memory, &budget, &visitor)
-    case .firstStage(let table): try table.tour(in: memory, &budget, &visitor)
+    case .tce(let table): try table.forEachEntry(in: memory, budget: &budget, visitor: &visitor)
+    case .gatt(let window): try window.forEachEntry(in: memory, budget: &budget, visitor: &visitor)
+    case .secondStage(let table):
+      try table.forEachEntry(in: memory, budget: &budget, visitor: &visitor)
+    case .firstStage(let table):
+      try table.forEachEntry(in: memory, budget: &budget, visitor: &visitor)
     case .nested(let tables):
-      try tables.tour(
-        in: GuestMemory(tables.secondStage, memory: memory), &budget, &visitor)
+      try tables.forEachEntry(
+        in: GuestMemory(tables.secondStage, memory: memory), budget: &budget, visitor: &visitor)
+    case .amdHost(let table):
+      try table.forEachEntry(in: memory, budget: &budget, visitor: &visitor)
+    case .amdGuest(let table):
+      try table.forEachEntry(in: memory, budget: &budget, visitor: &visitor)
+    case .amdNested(let tables):
+      try tables.forEachEntry(
+        in: GuestMemory(tables.host, memory: memory), budget: &budget, visitor: &visitor)
     }
   }
 }
 
 extension IOTable {
-  /// The one tour of a whole table.
+  /// The one tour of a whole table, in the addresses that its pointers are in.
   @inline(__always)
-  fileprivate func tour(
-    in memory: some PhysicalMemory, _ budget: inout EnumerationBudget,
-    _ visitor: inout some TableVisitor
+  func forEachEntry(
+    in memory: some PhysicalMemory, budget: inout EnumerationBudget,
+    visitor: inout some TableVisitor
   ) throws(EnumerationExhausted) {
     try format.forEachEntry(
       from: root, in: memory, below: space.byteCount, budget: &budget, visitor: &visitor)

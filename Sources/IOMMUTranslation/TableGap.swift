@@ -405,7 +405,7 @@ extension DMATable {
   ) -> TableMappings {
     guard let table else { return TableMappings() }
     var collector = MappingCollector(table.any, of: owner)
-    if case .nested(let tables) = table {
+    if let tables = table.any as? any TwoStageTables {
       tables.collect(into: &collector, from: memory, budget: &budget)
     } else {
       do throws(EnumerationExhausted) {

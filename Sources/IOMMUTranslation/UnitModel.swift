@@ -23,8 +23,11 @@ package protocol UnitModel: Hashable, Sendable {
   /// machines means 0.
   var segment: UInt16? { get }
 
-  /// What passes the unit as it is.
+  /// What passes the unit as it is, as far as its registers say.
   var passages: [Passage] { get }
+
+  /// What passes the unit as it is.
+  func passages(in memory: some PhysicalMemory) -> [Passage]
 
   /// Whether there may be devices all of whose requests the unit blocks, whatever they ask for.
   var blocksDevices: Bool { get }
@@ -52,6 +55,7 @@ package protocol UnitModel: Hashable, Sendable {
 }
 
 extension UnitModel {
+  package func passages(in _: some PhysicalMemory) -> [Passage] { passages }
   package func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
   package var cpuAperture: CPUAperture? { nil }
   package var unknownInterruptTable: String? { nil }
@@ -128,6 +132,8 @@ package struct Passage: Hashable, Sendable {
   package enum Devices: Hashable, Sendable {
     case all
     case buses(ClosedRange<UInt8>)
+    /// Those with these numbers.
+    case requesters(segment: UInt32, ClosedRange<UInt16>)
     /// Those behind the unit whose registers lie there.
     case behindUnit(PhysicalAddress)
   }
@@ -160,6 +166,11 @@ extension Passage.Devices: CustomStringConvertible {
         ? "bus " + hexadecimal(buses.lowerBound, digits: 2)
         : "buses \(hexadecimal(buses.lowerBound, digits: 2)) to "
           + hexadecimal(buses.upperBound, digits: 2)
+    case .requesters(let segment, let range):
+      range.count == 1
+        ? "\(PCI.Function(segment: segment, Requester(rawValue: range.lowerBound)))"
+        : "\(PCI.Function(segment: segment, Requester(rawValue: range.lowerBound))) to "
+          + "\(PCI.Function(segment: segment, Requester(rawValue: range.upperBound)))"
     case .behindUnit(let base):
       base.rawValue == 0
         ? "devices of a unit of unknown place" : "devices of the unit at \(base)"

@@ -157,17 +157,19 @@ public struct MapsDifference: Sendable {
       let name = rows[index].name
       rows[index].driver = new.drivers[name] ?? old.drivers[name]
     }
-    self.rows = rows + Self.passages(before, after)
+    self.rows =
+      rows
+      + Self.passages(before.passages(in: beforeMemory), after.passages(in: afterMemory))
     blindness = Blindness(
       old.gaps + new.gaps.filter { !old.gaps.contains($0) } + rows.filter(\.isKnown).flatMap(\.gaps)
     )
   }
 
   /// Whose requests pass the units, before and after, where that is not the same.
-  private static func passages(_ before: Machine, _ after: Machine) -> [Row] {
-    func texts(_ machine: Machine) -> [(name: String, text: String)] {
+  private static func passages(_ before: [Passage], _ after: [Passage]) -> [Row] {
+    func texts(_ passages: [Passage]) -> [(name: String, text: String)] {
       var all: [(name: String, text: String)] = []
-      for passage in machine.passages {
+      for passage in passages {
         let isWhole = passage.addresses == [0 ..< .max]
         let ranges = passage.addresses.map { IOVA($0.lowerBound)..<IOVA($0.upperBound) }
         let text = notTranslated + (isWhole ? "" : ": " + listText(ranges.map(\.text)))

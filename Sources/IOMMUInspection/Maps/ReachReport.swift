@@ -74,7 +74,7 @@ public struct ReachReport: Sendable, Encodable {
   ) {
     self.names = names
     let numbers = target.lowerBound.rawValue..<target.upperBound.rawValue
-    var ways = machine.passages.flatMap { passage in
+    var ways = machine.passages(in: memory).flatMap { passage in
       passage.addresses.filter { $0.overlaps(numbers) }.map { addresses in
         let part = addresses.clamped(to: numbers)
         return Way(
@@ -89,7 +89,7 @@ public struct ReachReport: Sendable, Encodable {
     blindness.add(report.gaps)
     report.forEachTable(in: memory) { maps in
       blindness.add(maps.gaps)
-      if maps.isPassThrough {
+      if maps.isPassThrough, !writing || maps.table.permissions.contains(.write) {
         // Interrupt messages are none of its requests, and neither is what the host has no lines for.
         for addresses in machine.passing(maps.table, in: memory) where addresses.overlaps(numbers) {
           let part = addresses.clamped(to: numbers)
@@ -97,7 +97,8 @@ public struct ReachReport: Sendable, Encodable {
             Way(
               table: maps.table.name, driver: maps.driver, iova: nil,
               physical: PhysicalAddress(part.lowerBound)..<PhysicalAddress(part.upperBound),
-              access: MappedAccess(.readWrite), run: nil, passage: DMATable.passThroughText))
+              access: MappedAccess(maps.table.permissions), run: nil,
+              passage: DMATable.passThroughText))
         }
       }
       // A run may be without end for a broken table; what it reaches wraps nowhere.

@@ -149,8 +149,8 @@ extension RuleCheck {
       }
       return passers
     }
-    var seen: Set<Passage> = []
-    for passage in machine.passages where seen.insert(passage).inserted {
+    let passages = machine.passages(in: memory)
+    for passage in passages {
       add(passage.addresses, "DMA of \(passage.devices)")
     }
     // A pass-through device has a table entry and no table.
@@ -159,7 +159,7 @@ extension RuleCheck {
     }
     // A device that no unit knows of, where units do not say that others pass.
     for device in devices
-    where ambiguity(of: device.function) == nil && !passes(device.function) {
+    where ambiguity(of: device.function) == nil && !passes(device.function, among: passages) {
       guard case .untranslated = handle(device).route else { continue }
       add([0 ..< .max], device: device.function, "its DMA", mask: device.dmaMask ?? .max)
     }
@@ -173,10 +173,12 @@ extension RuleCheck {
   }
 
   /// A unit says that the device passes.
-  private func passes(_ device: PCI.Function) -> Bool {
-    machine.passages.contains { passage in
+  private func passes(_ device: PCI.Function, among passages: [Passage]) -> Bool {
+    passages.contains { passage in
       switch passage.devices {
       case .all: true
+      case .requesters(let segment, let range):
+        device.segment == segment && range.contains(device.requester.rawValue)
       case .buses(let buses): device.segment == 0 && buses.contains(device.requester.bus)
       case .behindUnit: machine.units.count == 1
       }

@@ -50,7 +50,7 @@ public struct ShortParameters: Sendable {
     case .table(.gatt(let gart)):
       kind = .gatt
       gatt = gart.path(access, dmaMask: dmaMask, window: window)
-    case .untranslated, .passThrough, .table(.nested), .blocked: break
+    case .untranslated, .passThrough, .table, .blocked: break
     }
     self.kind = (radix == nil && tce == nil && gatt == nil ? .none : kind).rawValue
     self.hasSecondStage = hasSecondStage

@@ -11,6 +11,12 @@ extension VTd {
       return FaultWords(number: code, reason.meaning, isUnanswered: reason.isUnanswered)
     }
 
+    public static func interruptAnswer(
+      _ operation: VTd.Request.Operation, at address: UInt64, insteadOf code: UInt8
+    ) -> Translation? {
+      code == protectedMemory ? nil : DeviceHandle.interruptAnswer(operation, at: address)
+    }
+
     @usableFromInline static var protectedMemory: UInt8 { 0 }
   }
 }

@@ -25,7 +25,7 @@ struct FillObserver<Outer: WalkObserver>: WalkObserver {
     case .nested(let tables):
       firstStageRoot = tables.firstStage.root
       secondStageRoot = tables.secondStage.root
-    case .tce, .gatt: break
+    default: break
     }
   }
 

@@ -1,23 +1,44 @@
 import IOMMUFormats
 
-/// Memory as a guest sees it: what the second stage lets be read.
-public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
-  private let table: VTd.SecondStageTable
+/// The stage of a nested translation that turns a guest's addresses into the host's.
+public protocol HostStage: IOTable {
+  /// Whether the tables translate a guest's address at all.
+  func reaches(_ address: UInt64) -> Bool
+
+  /// The page of a guest's address with what its entries allow together; `nil` where there is none.
+  func hostPage(
+    of address: UInt64, in memory: some PhysicalMemory
+  ) -> (page: PhysicalAddress, sizeLog2: Int, permissions: Permissions)?
+}
+
+extension VTd.SecondStageTable: HostStage {
+  public func hostPage(
+    of address: UInt64, in memory: some PhysicalMemory
+  ) -> (page: PhysicalAddress, sizeLog2: Int, permissions: Permissions)? {
+    var observer = Unobserved()
+    guard
+      case .page(let page) = page(
+        of: address, for: .read, writes: false, in: memory, marker: NoMarks(), observer: &observer)
+    else { return nil }
+    return (page.page, page.sizeLog2, page.secondStage)
+  }
+}
+
+/// Memory as a guest sees it: what the host's tables let be read.
+public struct GuestMemory<Stage: HostStage, Memory: PhysicalMemory>: PhysicalMemory {
+  private let table: Stage
   private let memory: Memory
 
-  public init(_ table: VTd.SecondStageTable, memory: Memory) {
+  public init(_ table: Stage, memory: Memory) {
     self.table = table
     self.memory = memory
   }
 
-  /// Where a guest address lies, and how many bytes follow in its page; `nil` when the second stage
-  /// does not let it be read.
+  /// Where a guest address lies, and how many bytes follow in its page; `nil` when the host's tables
+  /// do not let it be read.
   private func host(_ address: PhysicalAddress) -> (PhysicalAddress, byteCount: UInt64)? {
-    var observer = Unobserved()
-    guard
-      case .page(let page) = table.page(
-        of: address.rawValue, for: .read, writes: false, in: memory, marker: NoMarks(),
-        observer: &observer), page.secondStage.contains(.read)
+    guard let page = table.hostPage(of: address.rawValue, in: memory),
+      page.permissions.contains(.read)
     else { return nil }
     return (
       place(address.rawValue, in: page.page, sizeLog2: page.sizeLog2),
@@ -25,11 +46,11 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
     )
   }
 
-  /// Where the byte at a guest address lies; `nil` when the second stage does not let it be read.
+  /// Where the byte at a guest address lies; `nil` when the host's tables do not let it be read.
   public func hostAddress(of address: PhysicalAddress) -> PhysicalAddress? { host(address)?.0 }
 
   /// Where the host's memory does not answer on the way to a guest address, or at it: an entry of the
-  /// second stage, or the byte itself; `nil` when the second stage does not let it be read.
+  /// host's tables, or the byte itself; `nil` when the host's tables do not let it be read.
   func absentHostAddress(for address: PhysicalAddress) -> PhysicalAddress? {
     if let host = hostAddress(of: address) { return host }
     guard table.reaches(address.rawValue) else { return nil }
@@ -39,7 +60,7 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
     return walk.end == .unreadable ? walk.entryAddress : nil
   }
 
-  /// Whether nobody knows what lies there: of the guest's own memory or of the second stage's tables.
+  /// Whether nobody knows what lies there: of the guest's own memory or of the host's tables.
   public func isAbsent(at address: PhysicalAddress) -> Bool {
     absentHostAddress(for: address).map { memory.isAbsent(at: $0) } ?? false
   }
@@ -71,15 +92,15 @@ public struct GuestMemory<Memory: PhysicalMemory>: PhysicalMemory {
     return unsafe UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(clamping: byteCount)))
   }
 
-  /// What the host has of a guest address, or of the entry of the second stage that would lead there;
-  /// no memory where the second stage does not let it be read.
+  /// What the host has of a guest address, or of the entry of the host's tables that would lead there;
+  /// no memory where the host's tables do not let it be read.
   public func presence(of address: PhysicalAddress) -> Presence {
     absentHostAddress(for: address).map { memory.presence(of: $0) } ?? .absent
   }
 
   /// One range: what answers in it, each read finds out.
   public var backedRanges: [Range<PhysicalAddress>] {
-    [PhysicalAddress(0)..<PhysicalAddress(1 << UInt64(table.addressWidth))]
+    [PhysicalAddress(0)..<PhysicalAddress(table.space.byteCount)]
   }
 
   public var storedPageCount: UInt64 { memory.storedPageBound }
