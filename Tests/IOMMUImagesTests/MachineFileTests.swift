@@ -245,9 +245,9 @@ import Testing
 
   @Test func `an unknown kind is answered with the known ones`() {
     #expect(
-      unitMessage("\"kind\": \"amd-vi\", \"registers\": {}")
-        == "m.json: units[0].kind: \"amd-vi\" is not known; "
-        + "known are ibm-calgary, ibm-calioc2, amd-gart, intel-vtd")
+      unitMessage("\"kind\": \"riscv-iommu\", \"registers\": {}")
+        == "m.json: units[0].kind: \"riscv-iommu\" is not known; "
+        + "known are ibm-calgary, ibm-calioc2, amd-gart, intel-vtd, amd-vi")
   }
 
   @Test func `a register value must fit its register`() {
