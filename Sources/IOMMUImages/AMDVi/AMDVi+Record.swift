@@ -34,24 +34,11 @@ extension AMDVi {
       _ units: [TranslationUnit], records _: [MachineFile.Unit], with firmware: FirmwareTable,
       _ place: JSONPlace
     ) throws(ImageError) -> [TranslationUnit] {
-      let table: AMDVi.IVRS
       do {
-        table = try AMDVi.IVRS(parsing: firmware.bytes)
+        return try AMDVi.IVRS(parsing: firmware.bytes).completing(units)
       } catch {
         throw place.error("\(error)")
       }
-      var bases: Set<PhysicalAddress> = []
-      let known = units.map { unit -> TranslationUnit in
-        guard var own = unit.as(AMDVi.Unit.self) else { return unit }
-        bases.insert(own.base)
-        let scope = AMDVi.UnitScope(table, base: own.base)
-        own.segment = own.segment ?? scope.segment
-        own.scope = scope
-        return .amdvi(own)
-      }
-      let further = table.units.map(\.base).filter { bases.insert($0).inserted }
-      return known
-        + further.map { TranslationUnit(AMDVi.UnseenUnit(AMDVi.UnitScope(table, base: $0))) }
     }
 
     static func firmware(of units: [TranslationUnit]) -> FirmwareTable? {

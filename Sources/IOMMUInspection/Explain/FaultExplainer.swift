@@ -47,8 +47,9 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     case .calgary: return calgary(fault)
     case .vtdInterrupt: return interrupt(fault)
     case .amdvi:
-      return FaultExplanation(
-        fault, walk: nil, now: "AMD-Vi tables are not read from dumps: this is what the event says")
+      guard record.isAMDViRequest else {
+        return FaultExplanation(fault, walk: nil, now: "page tables have no say in it")
+      }
     case .smmuv3:
       return FaultExplanation(
         fault, walk: nil, now: "SMMUv3 tables are not read from dumps: this is what the event says")
@@ -56,8 +57,8 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       return FaultExplanation(fault, walk: nil, now: "tables have no say in it")
     case .vtd: break
     }
-    guard let device = record.device, let iova = record.iova, let access = record.access,
-      !machine.units.isEmpty
+    guard let device = record.device, let iova = record.iova,
+      let access = record.access ?? record.likelyAccess, !machine.units.isEmpty
     else {
       return FaultExplanation(fault, walk: nil, now: "the log names no DMA request")
     }
@@ -87,10 +88,8 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     case .interruptMessage: return "an interrupt, not memory"
     case .notInDump, .unitUnseen: return walk.endText
     case .fault(let fault):
-      guard case .vtd(let logged?) = record.source, let number = fault.number else {
-        return walk.endText
-      }
-      return number == logged.rawValue
+      guard let isSame = record.isBorneOut(by: fault) else { return walk.endText }
+      return isSame
         ? "the same: \(walk.endText)"
         : "another fault than then, so that the tables have changed: \(walk.endText)"
     }

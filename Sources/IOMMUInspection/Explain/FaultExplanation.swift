@@ -75,8 +75,24 @@ public struct FaultExplanation: Sendable {
   /// The tables as they are refuse the request, and for the reason that was logged, if one was.
   public var isBorneOut: Bool {
     guard let walk, case .fault(let fault) = walk.end else { return false }
-    guard case .vtd(let reason?) = self.fault.record.source else { return true }
-    return fault.number == reason.rawValue
+    return self.fault.record.isBorneOut(by: fault) ?? true
+  }
+}
+
+extension FaultRecord {
+  /// Whether a fault is the one that was logged; `nil` where the log does not say enough.
+  func isBorneOut(by fault: Fault) -> Bool? {
+    switch source {
+    case .vtd(let reason?): fault.number.map { $0 == reason.rawValue }
+    case .amdvi(let event, let hasFlags):
+      fault.amdviReason?.explains(event, hasFlags: hasFlags) ?? nil
+    default: nil
+    }
+  }
+
+  /// What to walk as where the log does not say what the request wanted: a read, where flags are missing.
+  var likelyAccess: Access? {
+    if case .amdvi(_, hasFlags: false) = source { .read } else { nil }
   }
 }
 

@@ -12,6 +12,8 @@ struct Remedy {
     }
     if let reason = fault.vtdReason {
       text = Self.vtd(reason, walk)
+    } else if let reason = fault.amdviReason {
+      text = reason.remedy(walk)
     } else if let reason = fault.calgaryReason {
       text = Self.calgary(reason, walk)
     } else if fault == .gart(.invalidEntry) {
@@ -65,7 +67,7 @@ struct Remedy {
   }
 
   /// The entry without the bits that must be zero.
-  private static func reserved(_ walk: ToldWalk) -> String? {
+  static func reserved(_ walk: ToldWalk) -> String? {
     guard let step = walk.steps.last, !step.entry.violations.isEmpty else { return nil }
     var words = step.entry.words
     for field in step.entry.fields where field.field.use == .reserved {

@@ -4,7 +4,7 @@ import IOMMUFormats
 struct OwnerJudge {
   let crashKernel: [Range<PhysicalAddress>]
 
-  /// Root tables that others are compared with: there is one for each kernel that has run. A dump
+  /// Tables that others are compared with: there is one for each kernel that has run. A dump
   /// may be made of them.
   private static let comparedLimit = 32
 
@@ -18,7 +18,7 @@ struct OwnerJudge {
       }
       if !copies.isEmpty {
         candidate.reasons.append(
-          "shares page tables with the root table at "
+          "shares page tables with the \(root.noun) at "
             + listText(copies.map { "\($0.candidate.address)" }))
       }
       if !crashKernel.isEmpty {
@@ -29,7 +29,7 @@ struct OwnerJudge {
         candidate.owner = .captureKernel
         candidate.reasons.append(
           "\(root.companions.count - root.companionsNearby) of \(root.companions.count) "
-            + (candidate.kind == .scalableRootTable ? "PASID directories" : "page table trees")
+            + root.companionText
             + " lie away from the root and context tables: copies, which a capture kernel makes")
       } else if copies.contains(where: \.looksCopied) {
         candidate.owner = .deadKernel

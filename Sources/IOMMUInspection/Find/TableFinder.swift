@@ -137,7 +137,8 @@ extension TableFinder {
 enum TableFinders {
   static let all: [any TableFinder.Type] = [
     VTd.RootTableFinder.self, Calgary.TCETableFinder.self, GART.GATTFinder.self,
-    VTd.DMARFinder.self, Calgary.RioTableFinder.self,
+    VTd.DMARFinder.self, Calgary.RioTableFinder.self, AMDVi.DeviceTableFinder.self,
+    AMDVi.IVRSFinder.self,
   ]
 }
 

@@ -113,11 +113,12 @@ struct RootJudge<Memory: PhysicalMemory> {
     }
     let passThrough = tables.count(where: \.isPassThrough)
     if passThrough > 0 { candidate.reasons.append("\(passThrough) in pass-through") }
+    let isScalable = unit.rootTableAddress.mode == .scalable
     return RootCandidate(
-      candidate: candidate, ownTables: [shell.address] + contexts,
+      candidate: candidate, noun: "root table", ownTables: [shell.address] + contexts,
       trees: Set(tables.compactMap(\.root)),
-      companions: unit.rootTableAddress.mode == .scalable
-        ? directories(of: unit) : Set(tables.compactMap(\.root)))
+      companions: isScalable ? directories(of: unit) : Set(tables.compactMap(\.root)),
+      companionText: isScalable ? "PASID directories" : "page table trees")
   }
 
   private func directories(of unit: VTd.Unit) -> Set<PhysicalAddress> {
@@ -139,112 +140,5 @@ struct RootJudge<Memory: PhysicalMemory> {
       stray += bytes[start..<start + VTd.ContextEntry.byteCount].count { $0 != 0 }
     }
     return stray
-  }
-}
-
-/// A root table, and what is needed to tell whose it is.
-struct RootCandidate {
-  var candidate: TableCandidate
-  /// The root table and its context tables.
-  var ownTables: [PhysicalAddress]
-  /// The roots of the page tables.
-  var trees: Set<PhysicalAddress>
-  /// What a kernel allocates together with its context tables: page tables, or in scalable mode the
-  /// PASID directories, since page tables come later there.
-  var companions: Set<PhysicalAddress>
-
-  /// How far from the root and context tables others still were allocated with them.
-  private static let reach: UInt64 = 1 << 20
-
-  /// Companions that lie near the root and context tables: a kernel allocates both at the same time, a
-  /// kernel that only copies contexts leaves the others where they were.
-  var companionsNearby: Int {
-    companions.count { companion in
-      ownTables.contains { own in
-        max(own.rawValue, companion.rawValue) - min(own.rawValue, companion.rawValue) < Self.reach
-      }
-    }
-  }
-
-  /// The companions lie elsewhere: a capture kernel has copied root and context tables.
-  var looksCopied: Bool { companions.count >= 3 && 2 * companionsNearby < companions.count }
-}
-
-/// Goes through page tables and counts what is sound in them.
-struct TreeSurvey: TableVisitor {
-  private(set) var treeCount = 0
-  private(set) var soundTreeCount = 0
-  private(set) var leafCount = 0
-  private(set) var malformedCount = 0
-  private(set) var absentCount = 0
-  /// The first entries that lead back to a table above them.
-  private(set) var loops: [TableGap] = []
-  private(set) var skippedLoopCount = 0
-  private var skippedTreeCount = 0
-  private var obstaclesInTree = 0
-  private var owner = TableOwner.aperture
-
-  private static let loopLimit = 8
-
-  /// Counts a tree that is not looked at.
-  mutating func skip() { skippedTreeCount += 1 }
-
-  mutating func add(
-    _ table: Table, of owner: TableOwner, in memory: some PhysicalMemory,
-    budget: inout EnumerationBudget
-  ) {
-    self.owner = owner
-    obstaclesInTree = 0
-    treeCount += 1
-    do throws(EnumerationExhausted) {
-      try table.forEachEntry(in: memory, budget: &budget, visitor: &self)
-    } catch {
-      // A budget that is used up says that the tree is large, not that it is broken.
-      if budget.remainingTables > 0 { obstaclesInTree += 1 }
-    }
-    if obstaclesInTree == 0 { soundTreeCount += 1 }
-  }
-
-  mutating func leaf(_: Leaf) { leafCount += 1 }
-  mutating func leaves(_ run: LeafRun) { leafCount += Int(run.count) }
-
-  mutating func obstacle(_ obstacle: Obstacle) {
-    obstaclesInTree += 1
-    switch obstacle.cause {
-    case .malformed: malformedCount += 1
-    case .unreadable: absentCount += 1
-    case .loop(let loop):
-      var known = loops
-      // Addresses of a guest's tables count from 0 as all others do.
-      known.add(
-        TableGap(
-          .loop(loop),
-          .addresses(
-            owner,
-            IOVA(obstacle.address)..<IOVA(obstacle.address &+ obstacle.byteCount)),
-          in: .level(obstacle.level), at: obstacle.entryAddress))
-      if known.count <= Self.loopLimit { loops = known } else { skippedLoopCount += 1 }
-    }
-  }
-
-  /// Sound page tables of all, 0 to 1; a table that is missing from a dump counts half.
-  var soundShare: Double {
-    guard treeCount > 0 else { return 0 }
-    let broken = treeCount - soundTreeCount
-    let forgiven = malformedCount == 0 && loops.isEmpty ? 0.5 * Double(broken) : 0
-    return (Double(soundTreeCount) + forgiven) / Double(treeCount)
-  }
-
-  var text: String {
-    var parts = ["\(soundTreeCount) of \(countText(treeCount, "page table tree")) sound"]
-    parts.append("\(countText(leafCount, "page")) mapped")
-    if malformedCount > 0 {
-      parts.append("\(countText(malformedCount, "entry", plural: "entries")) malformed")
-    }
-    if absentCount > 0 { parts.append("\(countText(absentCount, "table")) not in this dump") }
-    if skippedTreeCount > 0 {
-      parts.append("\(countText(skippedTreeCount, "tree")) more not looked at")
-    }
-    return parts.joined(separator: ", ")
   }
 }

@@ -72,3 +72,34 @@ extension AMDVi.UnitScope: Hashable {
   }
   public func hash(into hasher: inout Hasher) { hasher.combine(base) }
 }
+
+extension AMDVi.IVRS {
+  /// A machine's units with what the table says of them, and behind them those of which only the table
+  /// says that they are there.
+  ///
+  /// A unit of which nobody knows the place has the table's, where that lists one alone.
+  package func completing(_ units: [TranslationUnit]) -> [TranslationUnit] {
+    let places = Set(self.units.map(\.base)).sorted()
+    var known: Set<PhysicalAddress> = []
+    var hasUnplaced = false
+    let completed = units.map { unit -> TranslationUnit in
+      guard var own = unit.as(AMDVi.Unit.self) else { return unit }
+      if own.base.rawValue == 0, places.count == 1 { own.base = places[0] }
+      guard own.base.rawValue != 0 else {
+        hasUnplaced = true
+        return unit
+      }
+      known.insert(own.base)
+      let scope = AMDVi.UnitScope(self, base: own.base)
+      own.segment = own.segment ?? scope.segment
+      own.scope = scope
+      return .amdvi(own)
+    }
+    // Which of the others is the one without a place, nobody knows.
+    guard !hasUnplaced else { return completed }
+    return completed
+      + places.filter { !known.contains($0) }.map {
+        TranslationUnit(AMDVi.UnseenUnit(AMDVi.UnitScope(self, base: $0)))
+      }
+  }
+}
