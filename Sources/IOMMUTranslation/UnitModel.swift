@@ -38,6 +38,9 @@ package protocol UnitModel: Hashable, Sendable {
   /// What becomes of interrupts in the format that software without interrupt remapping uses.
   var interrupts: InterruptPassage { get }
 
+  /// The same with what only memory says: where each device has a table of its own.
+  func interrupts(in memory: some PhysicalMemory) -> InterruptPassage
+
   /// What the unit's interrupt remapping table says; `nil` where it has none in force, or nobody knows.
   func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings?
 
@@ -56,6 +59,7 @@ package protocol UnitModel: Hashable, Sendable {
 
 extension UnitModel {
   package func passages(in _: some PhysicalMemory) -> [Passage] { passages }
+  package func interrupts(in _: some PhysicalMemory) -> InterruptPassage { interrupts }
   package func upperTableExtents(in _: some PhysicalMemory) -> [UpperTableExtent] { [] }
   package var cpuAperture: CPUAperture? { nil }
   package var unknownInterruptTable: String? { nil }

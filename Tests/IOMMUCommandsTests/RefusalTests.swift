@@ -32,7 +32,7 @@ import Testing
     ("diff IMAGE IMAGE --root x", "'x' is no hexadecimal digit"),
     (
       "maps IMAGE --root smmu:1000",
-      "there are no tables called 'smmu'; known are vtd, vtd-legacy, vtd-scalable, tce and gatt"
+      "there are no tables called 'smmu'; known are vtd, vtd-legacy, vtd-scalable, tce, gatt and amdvi"
     ),
     ("diff IMAGE IMAGE --root-after 1GB", "'G' is no hexadecimal digit"),
     ("hexdump IMAGE 6a04000", "it has a start and no end; a range is START-LAST"),

@@ -7,7 +7,7 @@ extension RuleCheck {
   public func interrupts() -> RuleVerdict {
     var verdict = RuleVerdict(.interrupts, .notApplicable)
     for unit in machine.units {
-      switch unit.model.interrupts {
+      switch unit.model.interrupts(in: memory) {
       case .notRemapped: break
       case .passesCompatibilityFormat:
         if verdict.outcome == .notApplicable { verdict = RuleVerdict(.interrupts) }

@@ -111,9 +111,59 @@ extension AMDVi.Unit: UnitModel {
   /// Each device's entry says it.
   package var interrupts: InterruptPassage {
     translates
-      ? .unknown(
-        "AMD-Vi remaps interrupts device by device; which of them the unit at \(base) lets pass is not "
-          + "looked at")
+      ? .unknown("\(sentenceName) remaps interrupts device by device, and its table says which")
       : .notRemapped
+  }
+
+  /// Interrupts of devices whose entries remap or stop them do not pass: to software that knows nothing of
+  /// it their numbers are vectors, and to the unit places in a table.
+  package func interrupts(in memory: some PhysicalMemory) -> InterruptPassage {
+    guard translates else { return .notRemapped }
+    var remapped = DeviceCount()
+    var stopped = DeviceCount()
+    var hasPassing = false
+    var hasMissing = false
+    forEachDevice(
+      in: memory,
+      { device in
+        guard device.entry.isInterruptValid else {
+          hasPassing = true
+          return
+        }
+        switch device.entry.interruptControl {
+        case .remap: remapped.add(device.requester)
+        case .forward: hasPassing = true
+        default: stopped.add(device.requester)
+        }
+      }, missing: { _ in hasMissing = true })
+    let parts =
+      (remapped.text.map { ["remaps interrupts of \($0)"] } ?? [])
+      + (stopped.text.map { ["stops those of \($0)"] } ?? [])
+    if !parts.isEmpty {
+      return .blocks("\(sentenceName) \(parts.joined(separator: " and "))")
+    }
+    if hasMissing { return interrupts }
+    return hasPassing ? .passesCompatibilityFormat : .notRemapped
+  }
+
+  /// `the unit at 0xfed80000`; by its table where nobody knows the unit's place.
+  private var sentenceName: String {
+    base.rawValue == 0
+      ? "the unit of the device table at \(deviceTable.address)" : "the unit at \(base)"
+  }
+
+  /// Devices of which one is named.
+  private struct DeviceCount {
+    private var first: Requester?
+    private var count = 0
+
+    mutating func add(_ device: Requester) {
+      first = first ?? device
+      count += 1
+    }
+
+    var text: String? {
+      first.map { count == 1 ? "\($0)" : "\($0) and \(count - 1) more devices" }
+    }
   }
 }

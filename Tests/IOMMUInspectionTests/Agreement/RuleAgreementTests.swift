@@ -85,7 +85,8 @@ private struct Judged {
     #expect(Set(found) == expected, "\(rule) of \(name)")
     let passes =
       rule == .exposure
-      && (machine.passages(in: memory).contains { $0.overlaps(numbers) } || tables.contains(where: passes))
+      && (machine.passages(in: memory).contains { $0.overlaps(numbers) }
+        || tables.contains(where: passes))
     let outcome: RuleVerdict.Outcome =
       !expected.isEmpty || passes ? .broken : gaps.isEmpty ? .holds : .unknown
     #expect(verdict.outcome == outcome, "\(rule) of \(name)")

@@ -42,7 +42,7 @@ import Testing
   @Test(arguments: [
     (
       "smmu:1000",
-      "there are no tables called 'smmu'; known are vtd, vtd-legacy, vtd-scalable, tce and gatt"
+      "there are no tables called 'smmu'; known are vtd, vtd-legacy, vtd-scalable, tce, gatt and amdvi"
     ),
     ("vtd:1000+4K", "a table called 'vtd' has one length; leave + out"),
     (
