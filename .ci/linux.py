@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""linux.py IOMMU DATA: every field of each kernel.json against `iommu vmcore` and `iommu dmesg`."""
+"""linux.py IOMMU DATA [SYMBOLS]: every field of each kernel.json against `iommu vmcore` and `iommu dmesg`; and what SYMBOLS
+prints, each symbol of a kernel, against the guest's own /proc/kallsyms."""
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
+import tarfile
 import tempfile
 
 TOOL, DATA = os.path.abspath(sys.argv[1]), sys.argv[2]
@@ -146,6 +148,18 @@ def verdicts(image, machine, expected):
     print(f"{image} {machine or ''}: " + "; ".join(ground for rule in rules.values() for ground in rule.get("grounds", [])))
 
 
+def symbols(program, image, report):
+    """Every symbol, in order; modules have their own tables."""
+    with tarfile.open(os.path.join(DATA, report)) as file:
+        [name] = [name for name in file.getnames() if os.path.basename(name) == "kallsyms.txt"]
+        truth = [line for line in file.extractfile(name).read().decode().splitlines() if "\t[" not in line]
+    ours = subprocess.run([program, os.path.join(DATA, image)], capture_output=True, text=True, check=True).stdout.splitlines()
+    same(f"{image} symbols", len(ours), len(truth))
+    differing = [pair for pair in zip(ours, truth) if pair[0] != pair[1]]
+    same(f"{image} each symbol", differing[:4], [])
+    print(f"{image}: {len(truth) - len(differing)} of {len(truth)} symbols agree")
+
+
 def makedumpfile(image):
     """The log, as makedumpfile takes it out of the dump."""
     with tempfile.TemporaryDirectory() as work:
@@ -197,6 +211,9 @@ for image in ("vtd-full/full.kdump", "vtd-crash-full/vmcore.kdump", "vtd-crash-f
 # Of the dump with two kernels drgn takes the page tables that the processors had at the end: the capture kernel's.
 for image, truth in (("vtd-full/full.kdump", "vtd-full/kernel.json"), ("vtd-crash-full/vmcore.kdump", "vtd-crash-full/kernel.json")):
     drgn(image, json.load(open(os.path.join(DATA, truth))))
+if len(sys.argv) > 3:
+    symbols(sys.argv[3], "vtd-full/full.kdump", "vtd-full/guest-report.tar.xz")
+    symbols(sys.argv[3], "vtd-crash-full/vmcore.kdump", "vtd-crash-full/guest-report.tar.xz")
 DECIDED = {"R3": "broken", "R6": "holds", "R8": "holds", "R9": "holds", "R10": "broken"}
 verdicts("vtd-crash-full/vmcore.kdump", None, DECIDED)
 verdicts("vtd-crash-full/vmcore.kdump", "vtd-crash-full/machine.json", DECIDED)

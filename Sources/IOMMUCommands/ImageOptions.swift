@@ -152,6 +152,9 @@ package struct TableSource: ParsableArguments {
     }
   }
 
+  /// Nobody names tables or units: what a dump's kernel says of them counts.
+  var asksKernel: Bool { machine == nil && roots.isEmpty && aperture == nil }
+
   /// The files that are read.
   var paths: [String] {
     guard let machine else { return [] }
@@ -214,7 +217,7 @@ package struct TableSource: ParsableArguments {
     in memory: MemoryImage, _ kernel: KernelKnowledge?
   ) -> (machine: Machine, notices: [String])? {
     // Whoever says where an aperture is looks for a GATT, which no kernel's list of units has.
-    guard aperture == nil, let known = kernel else { return nil }
+    guard asksKernel, let known = kernel else { return nil }
     var machine = known.machine
     guard !machine.units.isEmpty else { return nil }
     var notices = known.notices

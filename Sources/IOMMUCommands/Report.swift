@@ -75,7 +75,8 @@ package struct Report: ParsableCommand {
     _ memory: MemoryImage, _ machine: Machine, _ notices: [String], _ kernel: KernelKnowledge?
   ) throws -> DumpReport {
     let rule = RuleEvidence(
-      dump: machine, devices: try needed.devices(on: machine), in: memory, kernel: kernel
+      dump: machine, devices: try needed.devices(on: machine), in: memory, kernel: kernel,
+      image.source
     ).map { RuleReport($0, in: memory, names: kernel.names) }
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
     return DumpReport(

@@ -57,7 +57,7 @@ package struct Verify: ParsableCommand {
       let devices = try needed.devices(on: machine)
       guard
         let evidence = RuleEvidence(
-          dump: machine, devices: devices, in: memory, kernel: kernel)
+          dump: machine, devices: devices, in: memory, kernel: kernel, image.source)
       else {
         throw CrashKernelOptions.unknown(in: memory)
       }
@@ -77,11 +77,14 @@ extension RuleEvidence {
   /// - Returns: `nil` when nobody says where the crash kernel is.
   init?(
     dump machine: Machine, devices: [PCI.Function], in memory: some PhysicalMemory,
-    kernel: KernelKnowledge?
+    kernel: KernelKnowledge?, _ source: TableSource
   ) {
     self.init(dump: machine, devices: devices)
     // Nobody has to say which devices are needed where all are known.
     presentDevices = kernel?.devices
+    if source.asksKernel, kernel?.machine.units.isEmpty == false {
+      registerSource = "what the kernel's drivers have written to registers last"
+    }
     guard let (primary, state) = kernel?.primary else { return }
     allocators = state.allocators
     tablePages = TablePages(

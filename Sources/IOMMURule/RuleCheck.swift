@@ -93,6 +93,14 @@ extension RuleCheck {
         : "no device is known that the kdump kernel needs")
   }
 
+  /// A rule that holds of every device that the machine's kernel lists, whichever of them are needed.
+  func holdsForAll(_ rule: RuleID) -> RuleVerdict {
+    var verdict = RuleVerdict(rule)
+    let count = evidence.presentDevices?.count ?? 0
+    verdict.grounds.append("looked at: the \(count) devices that the kernel lists")
+    return verdict
+  }
+
   /// Whether it is known of some device that it is there.
   var knowsDevices: Bool { neededDevices != nil || !survey.tables.isEmpty }
 }

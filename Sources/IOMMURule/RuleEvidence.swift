@@ -91,6 +91,8 @@ public struct RuleEvidence: Sendable {
   public var allocatorEvents: [AllocatorEvent]?
   /// What allocators hold at the crash, where nobody kept ``allocatorEvents``; `nil` where nobody can look.
   public var allocators: [Allocator]?
+  /// What units' registers are known from, in words, where that is no dump of them.
+  public var registerSource: String?
   /// What is known of pages that tables lie in, where nobody kept ``freedTables``.
   public var tablePages: TablePages?
   public var leftovers: Leftovers

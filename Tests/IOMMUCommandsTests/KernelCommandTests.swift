@@ -190,7 +190,12 @@ import Testing
     #expect(
       text.contains(
         "R10  broken: interrupts of devices reach the kdump kernel\n  the unit at 0xfed90000 remaps "
-          + "interrupts and blocks those in the compatibility format (GSTS.CFIS=0)\n"))
+          + "interrupts and blocks those in the compatibility format (GSTS.CFIS=0)\n"
+          + "  looked at: what the kernel's drivers have written to registers last\n"))
+    #expect(
+      text.contains(
+        "R8  holds: every device that the kdump kernel needs has a table\n"
+          + "  looked at: the 14 devices that the kernel lists\n"))
   }
 
   @Test func `requesters have their drivers wherever they are printed`() throws {

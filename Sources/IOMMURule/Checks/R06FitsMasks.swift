@@ -32,7 +32,7 @@ extension RuleCheck {
     }
     let last = crashKernel.map { $0.upperBound.rawValue - 1 }.max() ?? 0
     let short = present.filter { $0.dmaMask.map { $0 < last } ?? true }
-    guard let first = short.first else { return RuleVerdict(.fitsMasks) }
+    guard let first = short.first else { return holdsForAll(.fitsMasks) }
     let others =
       switch short.count {
       case 1: ""

@@ -9,7 +9,7 @@ extension RuleCheck {
     }
     guard let needed = neededDevices else {
       return everyDeviceHasTable
-        ? RuleVerdict(.deviceHasTable)
+        ? holdsForAll(.deviceHasTable)
         : RuleVerdict(.deviceHasTable, RuleFinding(kind: .unknown, unknownNeedsText))
     }
     var verdict = RuleVerdict(.deviceHasTable)

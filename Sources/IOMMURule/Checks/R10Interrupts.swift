@@ -15,6 +15,9 @@ extension RuleCheck {
       case .blocks(let text): verdict.add(RuleFinding(text))
       }
     }
+    if verdict.outcome != .notApplicable, let source = evidence.registerSource {
+      verdict.grounds.append("looked at: \(source)")
+    }
     return verdict
   }
 }
