@@ -446,6 +446,17 @@ save("printk", "records", b"\1" + memory(
     (0x100, quads(2000000000) + struct.pack("<HHHBB", 24, 6, 0, 1, 6 << 5) + b"second\0\0")))
 save("printk", "characters", b"\2" + memory(
     (0, quads(KERNEL + 0x100, 64, 64 + 30, 50)), (0x100, b"<4>[    1.500000] Calgary: DMA\n"), (0x100 + 44, b"old\n<6>older\n")))
+# The same logs by other numbers: none changed; a size, an offset and a place; a struct page and a kernel of arm64.
+save("numbers", "ring", b"\0\0" + memory(*ring))
+save("numbers", "ring-changed", b"\0\3" + bytes([13, 2, 96, 9, 4, 24, 20, 0x86, 8]) + memory(*ring))
+save("numbers", "records", b"\1\1" + bytes([10, 3, 0, 32]) + memory((0, quads(KERNEL + 0x100, 128, 56, 24)), (0x138, record[:40])))
+save("numbers", "characters", b"\2\1" + bytes([6, 4, 26]) + memory(
+    (0, quads(KERNEL + 0x100, 64, 64 + 30, 50)), (0x100, b"<4>[    1.500000] Calgary: DMA\n")))
+page = lambda number, bits=0, order=0, kind=-1, held=1: (64 * number, quads(bits, 0, 0, 0, 0, order) + struct.pack("<iI", kind, held))
+save("numbers", "pages", b"\3\0" + memory(*(page(n) for n in range(4)), page(4, 0, 1, -129, 0), page(5, held=0), page(6, 1 << 9)))
+save("numbers", "pages-changed", b"\3\2" + bytes([6, 2, 32, 13, 0x84, 21]) + memory(page(0), page(1, 1 << 4)))
+save("numbers", "symbols", b"\4\1" + bytes([5, 6, 8]) + memory((0, quads(3, KERNEL)), (0x10, bytes(512)), (0x1000, b"\2tX")))
+save("numbers", "arm64", b"\5\1" + bytes([4, 2, 52]) + memory((0, quads(0xffff800080000100, 64, 30, 30)), (0x100, b"<4>one\n")))
 save("vmcoreinfo", "x86-64", b"""OSRELEASE=6.1.0
 PAGESIZE=4096
 SYMBOL(init_uts_ns)=ffffffff80000600

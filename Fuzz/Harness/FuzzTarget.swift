@@ -58,6 +58,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case btf
   /// A kernel's log, in each of its buffers.
   case printk
+  /// Numbers of VMCOREINFO: where a kernel's structures and their members lie, and how large they are.
+  case numbers
 
   /// - Precondition: only one run at a time in a process.
   public func run(_ input: UnsafeRawBufferPointer) {
@@ -93,6 +95,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .kallsyms: KallsymsExercise.run(Array(input))
     case .btf: BTFExercise.run(Array(input))
     case .printk: PrintkExercise.run(Array(input))
+    case .numbers: KernelNumbersExercise.run(Array(input))
     }
   }
 }

@@ -151,7 +151,7 @@ enum BTFExercise {
 
 /// Reads memory as the log of a kernel: a ring, records, or characters, as the first byte says.
 enum PrintkExercise {
-  private static let lines = [
+  fileprivate static let lines = [
     """
     SYMBOL(prb)=ffffffff80000000
     OFFSET(printk_ringbuffer.desc_ring)=0
@@ -206,6 +206,10 @@ enum PrintkExercise {
       let kernel = MadeKernel.opened(
         lines[Int(first) % lines.count], SparseBytes.expanded(bytes.dropFirst()))
     else { return }
+    read(kernel)
+  }
+
+  static func read(_ kernel: LinuxKernel) {
     do {
       let log = try kernel.log()
       var text = ""
@@ -217,6 +221,118 @@ enum PrintkExercise {
       Output.check(text: text)
     } catch {
       require(!"\(error)".isEmpty, "an error says what")
+    }
+  }
+}
+
+/// Changes numbers of VMCOREINFO (where structures have their members, how large they are, where they and
+/// pages lie) and reads what the lines describe: a log in each of its buffers, symbols, pages.
+///
+/// The first byte says which lines, the second how many of them are changed; each change has the number of
+/// its line, what to make of it, and perhaps a number.
+enum KernelNumbersExercise {
+  private static let pages = """
+    SYMBOL(vmemmap)=ffffffff80000000
+    SIZE(page)=64
+    OFFSET(page.flags)=0
+    OFFSET(page._refcount)=52
+    OFFSET(page._mapcount)=48
+    OFFSET(page.private)=40
+    OFFSET(page.compound_head)=8
+    NUMBER(PG_lru)=4
+    NUMBER(PG_slab)=9
+    NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129
+    NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-257
+
+    """
+  private static let symbols = """
+    SYMBOL(kallsyms_num_syms)=ffffffff80000000
+    SYMBOL(kallsyms_token_index)=ffffffff80000010
+    SYMBOL(kallsyms_token_table)=ffffffff80000400
+    SYMBOL(kallsyms_names)=ffffffff80001000
+    SYMBOL(kallsyms_offsets)=ffffffff80003000
+    SYMBOL(kallsyms_relative_base)=ffffffff80000008
+
+    """
+  private static let arm = """
+    OSRELEASE=6.12.0-fuzz
+    PAGESIZE=4096
+    SYMBOL(swapper_pg_dir)=ffff800080001000
+    SYMBOL(_stext)=ffff800080010000
+    NUMBER(VA_BITS)=48
+    NUMBER(kimage_voffset)=0xffff800080000000
+    NUMBER(PHYS_OFFSET)=0
+    NUMBER(TCR_EL1_T1SZ)=0x10
+    SYMBOL(log_buf)=ffff800080000000
+    SYMBOL(log_buf_len)=ffff800080000008
+    SYMBOL(log_end)=ffff800080000010
+    SYMBOL(logged_chars)=ffff800080000018
+
+    """
+
+  /// What breaks sums, products and shifts, and numbers next to it.
+  private static let extremes: [UInt64] = [
+    0, 1, 2, 3, 7, 8, 12, 31, 32, 62, 63, 64, 65, 255, 4095, 4096, 1 << 16, 1 << 20, 1 << 31,
+    1 << 32, 1 << 47, 1 << 62, 1 << 63, .max, .max - 7, .max - 4095, 0xffff_ffff_8000_0000,
+    0xffff_ffff_bfff_fff8, 0xffff_8880_0000_0000, 0xffff_8000_8000_0000, 0x7fff_ffff_ffff_ffff,
+    0xffff_ffff,
+  ]
+
+  static func run(_ bytes: [UInt8]) {
+    var reader = ByteReader(bytes)
+    let all =
+      PrintkExercise.lines.map { MadeKernel.lines + $0 } + [
+        MadeKernel.lines + pages, MadeKernel.lines + symbols, arm,
+      ]
+    var lines = all[reader.below(all.count)].split(separator: "\n").map(String.init)
+    for _ in 0..<reader.below(16) {
+      let index = reader.below(lines.count)
+      lines[index] = changed(lines[index], &reader)
+    }
+    let text = lines.joined(separator: "\n") + "\n"
+    let memory = ByteMemory(bytes: SparseBytes.expanded(reader.remainder()))
+    guard let kernel = try? LinuxKernel(VMCoreInfo(Array(text.utf8)), in: memory) else { return }
+    PrintkExercise.read(kernel)
+    do {
+      let pages = try KernelPages(kernel)
+      for address in [0, 0x1000, 0x5000, 0x20_0000, 1 << 40, 1 << 52, .max] as [UInt64] {
+        do {
+          _ = try pages.use(of: PhysicalAddress(address))
+        } catch {
+          require(!"\(error)".isEmpty, "an error says what")
+        }
+      }
+    } catch {
+      require(!"\(error)".isEmpty, "an error says what")
+    }
+    guard let symbols = try? kernel.symbols else { return }
+    for number in 0..<min(symbols.count, 64) { _ = symbols.symbol(number) }
+  }
+
+  /// A line with another number, or none, or none at all.
+  private static func changed(_ line: String, _ reader: inout ByteReader) -> String {
+    let how = reader.byte()
+    guard let equals = line.firstIndex(of: "=") else { return line }
+    let key = line[...equals]
+    let old = line[line.index(after: equals)...]
+    let isSymbol = key.hasPrefix("SYMBOL(")
+    func told(_ value: UInt64) -> String {
+      let digits = String(value, radix: 16)
+      return key
+        + (isSymbol ? digits : how & 0x80 == 0 ? "0x\(digits)" : "\(Int64(bitPattern: value))")
+    }
+    switch how & 7 {
+    case 0: return ""
+    case 1: return String(key)
+    case 2: return told(UInt64(reader.byte()))
+    case 3: return told(reader.wide())
+    case 4: return told(extremes[reader.below(extremes.count)])
+    case 5: return told(0 &- extremes[reader.below(extremes.count)])
+    default:
+      // A step from what it is, by few bytes or by a page's.
+      let value = UInt64(isSymbol ? old : old.drop { $0 == "-" }, radix: isSymbol ? 16 : 10) ?? 0
+      let step = UInt64(reader.byte())
+      return told(how & 8 == 0 ? value &+ step : value &- step << 8)
     }
   }
 }

@@ -87,7 +87,41 @@ enum RuleExercise {
       : [PCI.Function(Requester(rawValue: UInt16(truncatingIfNeeded: reader.number(byteCount: 2))))]
     var machine = machine
     if count & 4 != 0 { machine.ram = [PhysicalAddress(0)..<PhysicalAddress(2 << 20)] }
-    return RuleEvidence(dump: machine, crashKernel: ranges, devices: devices)
+    var evidence = RuleEvidence(dump: machine, crashKernel: ranges, devices: devices)
+    if count & 8 != 0 { addKernel(to: &evidence, of: machine, &reader) }
+    return evidence
+  }
+}
+
+extension RuleExercise {
+  /// What a kernel's allocators might say: of numbers near those of the crash kernel, and of pages.
+  private static func addKernel(
+    to evidence: inout RuleEvidence?, of machine: Machine, _ reader: inout ByteReader
+  ) {
+    let crashKernel = evidence?.machine.crashKernel.first?.lowerBound.rawValue ?? 0
+    var allocators: [RuleEvidence.Allocator] = []
+    for _ in 0..<reader.below(4) {
+      var held: [RuleEvidence.Allocator.Held] = []
+      for _ in 0..<reader.below(6) {
+        let start = reader.byte() & 1 == 0 ? crashKernel &+ reader.wide() : reader.wide()
+        let size = reader.wide() | 1
+        let end = start.addingReportingOverflow(size)
+        guard !end.overflow else { continue }
+        let states: [RuleEvidence.Allocator.State] = [.taken, .cached, .waiting]
+        held.append(.init(IOVA(start)..<IOVA(end.partialValue), states[reader.below(3)]))
+      }
+      let device = PCI.Function(
+        Requester(rawValue: UInt16(truncatingIfNeeded: reader.number(byteCount: 2))))
+      allocators.append(
+        .init(
+          devices: [device], root: PhysicalAddress(reader.wide()), held: held,
+          isWhole: reader.byte() & 1 == 0))
+    }
+    evidence?.allocators = allocators
+    let all: [RuleEvidence.PageUse] = [.allocated, .free, .slab, .user, .offline]
+    var uses: [UInt64: RuleEvidence.PageUse] = [:]
+    for _ in 0..<reader.below(64) { uses[reader.wide()] = all[reader.below(all.count)] }
+    evidence?.tablePages = .init(uses: uses, unknown: reader.byte() & 1 == 0 ? nil : "nobody asked")
   }
 }
 

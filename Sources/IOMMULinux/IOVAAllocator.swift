@@ -132,6 +132,14 @@ public struct IOVAAllocator: Sendable {
             .damaged("an IOVA range from \(hexadecimal(first)) to \(hexadecimal(last))"))
           continue
         }
+        // In a sound tree each lies behind the one before.
+        if let before = ranges.last, before.upperBound >= first {
+          problems.append(
+            .damaged(
+              "IOVA ranges out of order: \(hexadecimal(first)) behind \(hexadecimal(before.upperBound))"
+            ))
+          continue
+        }
         ranges.append(first...last)
       }
     } catch {

@@ -29,7 +29,7 @@ extension RuleEvidence {
     public var devices: [PCI.Function]
     /// The table of the numbers; `nil` where it is not known.
     public var root: PhysicalAddress?
-    /// Ascending; what is in none of them is free.
+    /// Ascending by their first numbers; what is in none of them is free.
     public var held: [Held]
     /// All of it could be read.
     public var isWhole: Bool
@@ -39,7 +39,7 @@ extension RuleEvidence {
     ) {
       self.devices = devices
       self.root = root
-      self.held = held
+      self.held = held.sorted { $0.iova.lowerBound < $1.iova.lowerBound }
       self.isWhole = isWhole
     }
 

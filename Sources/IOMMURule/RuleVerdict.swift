@@ -144,9 +144,6 @@ public struct RuleVerdict: Sendable, Equatable {
     }
   }
 
-  /// Holds against the rule what is not known above the page tables.
-  mutating func addGapsAboveTables(of survey: TableSurvey) { add(survey.gaps) }
-
   /// Holds against the rule all that is not known of any table.
   mutating func addGaps(of survey: TableSurvey) {
     add(survey.gaps)

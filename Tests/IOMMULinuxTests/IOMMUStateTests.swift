@@ -294,6 +294,14 @@ import Testing
     }
   }
 
+  @Test func `ranges out of order are told, and are no ranges`() throws {
+    let machine = Machine()
+    machine.system.set("iova", machine.nodes[2], "pfn_lo", 0x41)
+    let iova = try #require(machine.state().domains[0].iova)
+    #expect(iova.ranges == [0x10...0x1f, 0x40...0x41])
+    #expect(iova.problems == [.damaged("IOVA ranges out of order: 0x41 behind 0x41")])
+  }
+
   @Test func `a page that was left out costs what lies on it`() throws {
     let machine = Machine()
     let whole = try machine.state()

@@ -109,7 +109,7 @@ extension RuleCheck {
           kind: .unknown, owner: shared.table.owner, others: shared.others,
           "no allocator of the kernel hands out its numbers: who does, and which, is not known"))
     }
-    verdict.addGapsAboveTables(of: survey)
+    verdict.add(survey.gaps)
     if let needed {
       for device in needed where !covered.contains(device) && !survey.has(device) {
         verdict.add(
