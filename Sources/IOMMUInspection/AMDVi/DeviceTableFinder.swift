@@ -1,4 +1,5 @@
 import IOMMUFormats
+import IOMMULinux
 import IOMMUTranslation
 
 extension AMDVi {
@@ -11,6 +12,7 @@ extension AMDVi {
     private(set) var isExhausted = false
 
     static var hardware: String { AMDVi.hardware }
+    static var kernelKind: KernelUnit.Kind? { .amdvi }
 
     /// Two entries to 64 bytes.
     static let excludedBits: SIMD8<UInt64>? = {

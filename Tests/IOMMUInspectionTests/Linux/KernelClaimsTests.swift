@@ -108,6 +108,20 @@ import Testing
       firmware[1].claim?.text == "unknown whose by the kernel: it keeps no list of such tables")
   }
 
+  @Test func `a device table is one of AMD-Vi units only`() throws {
+    let amd = Self.state([("ivhd0", 0x4000)], kind: .amdvi)
+    #expect(
+      try Self.texts(
+        [(.old, amd)],
+        [Self.candidate(0x4000, kind: .deviceTable), Self.candidate(0x1000, score: 30)])
+        == ["device table of ivhd0, by the kernel", "not any unit's, by the kernel"])
+    // A unit of another kind at the same place is none of these tables'.
+    #expect(
+      try Self.completed(
+        [(.old, Self.state([("dmar0", 0x4000)]))], [Self.candidate(0x4000, kind: .deviceTable)]
+      )[0].claim?.state == .nobody)
+  }
+
   @Test func `a unit's table that was not found is told too`() throws {
     let kernel = [
       (LinuxKernels.Role.old, Optional(Self.state([("dmar0", 0x1000), ("dmar1", nil)])))
