@@ -19,7 +19,7 @@ import Testing
     let directory = TemporaryDirectory()
     let main = directory.file(
       "main.swift", "let lock = UnitLock()\nlock.lock()\nlock.unlock()\nlock.lock()\nlock.lock()\n")
-    let source = Repository.path + "/Sources/IOMMUHardware/VTd/UnitLock.swift"
+    let source = Repository.path + "/Sources/IOMMUHardware/UnitLock.swift"
     let program = directory.path("program")
     let compiler = Process()
     compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")

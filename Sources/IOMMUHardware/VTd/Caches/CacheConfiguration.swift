@@ -1,14 +1,7 @@
 /// How large the caches of a unit's ports are. Specification: Intel VT-d 6.2.
 public struct CacheConfiguration: Hashable, Sendable {
   /// The shape of one cache.
-  public enum Geometry: Hashable, Sendable {
-    /// Nothing is remembered.
-    case none
-    /// `sets` times `ways` entries; a full set gives up its entries in turn.
-    case fixed(sets: Int, ways: Int)
-    /// Nothing is given up but what an invalidation names.
-    case unbounded
-  }
+  public typealias Geometry = CacheSize
 
   /// Context entries, by requester.
   public var contexts: Geometry
@@ -48,18 +41,4 @@ public struct CacheConfiguration: Hashable, Sendable {
   public static let everything = CacheConfiguration(
     contexts: .unbounded, pasids: .unbounded, iotlb: .unbounded,
     pagingStructures: .unbounded, interruptEntries: .unbounded)
-}
-
-/// What a cache has done since the port was made.
-public struct CacheCounters: Hashable, Sendable {
-  /// Look-ups that found their entry.
-  public var hits: UInt64 = 0
-  /// Look-ups that did not; also those of a cache that keeps nothing.
-  public var misses: UInt64 = 0
-  /// Entries that gave way to others.
-  public var evictions: UInt64 = 0
-  /// Entries that an invalidation dropped.
-  public var invalidations: UInt64 = 0
-
-  public init() {}
 }

@@ -30,7 +30,7 @@ struct TaggedCache<Value>: ~Copyable {
   private let grows: Bool
   private var nextVictim = 0
 
-  init(_ geometry: CacheConfiguration.Geometry) {
+  init(_ geometry: CacheSize) {
     let shape = CacheShape(geometry)
     (ways, grows) = (shape.ways, shape.grows)
     setMask = shape.sets - 1

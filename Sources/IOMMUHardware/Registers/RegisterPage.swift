@@ -1,11 +1,30 @@
 import IOMMUFormats
 
-/// The register window of a unit: words with what software may do to their bits.
+/// A register window: words with what software may do to their bits.
 ///
-/// Made from ``VTd/registerMap`` and the capability registers; knows nothing of side effects.
-/// Accesses of 4 bytes at multiples of 4 and of 8 bytes at multiples of 8 are those of the manual;
-/// any other reads as zero and writes nothing (*assumed*: the manual leaves it undefined).
+/// Made from a map of registers; knows nothing of side effects.
 struct RegisterPage {
+  /// A register of the window.
+  struct Placed {
+    var format: any HardwareRegister.Type
+    /// A multiple of four.
+    var place: UInt64
+    /// The value after a reset, where it is not the format's.
+    var reset: UInt64?
+    /// Of the bits that software may write, those that this unit has.
+    var writable: UInt64
+
+    init(
+      _ format: any HardwareRegister.Type, at place: UInt64, reset: UInt64? = nil,
+      writable: UInt64 = ~0
+    ) {
+      self.format = format
+      self.place = place
+      self.reset = reset
+      self.writable = writable
+    }
+  }
+
   /// What software may do to the bits of one word.
   private struct Masks {
     var readable: UInt32 = 0
@@ -20,47 +39,33 @@ struct RegisterPage {
   private var words: [UInt32]
   private let masks: [Masks]
 
-  init(_ configuration: RemappingUnitConfiguration) {
-    var end: UInt64 = 0
-    for register in VTd.registerMap where configuration.has(register.requirement) {
-      for place in configuration.places(of: register) {
-        end = max(end, place + UInt64(register.format.byteCount))
-      }
-    }
-    byteCount = (end + 4095) & ~4095
+  /// - Parameters:
+  ///   - registers: No two on one byte.
+  ///   - byteCount: At least so many, rounded up to pages.
+  init(_ registers: [Placed], byteCount least: UInt64 = 0) {
+    let end = registers.map { $0.place + UInt64($0.format.byteCount) }.max() ?? 0
+    byteCount = (max(end, least, 1) + 4095) & ~4095
     var masks = [Masks](repeating: Masks(), count: Int(byteCount / 4))
-    for register in VTd.registerMap where configuration.has(register.requirement) {
-      for place in configuration.places(of: register) {
-        Self.add(register.format, at: place, to: &masks)
-      }
-    }
-    // Three registers say what the unit is.
-    masks[Int(VTd.RegisterOffset.version / 4)].reset = configuration.version.rawValue
-    for (offset, value) in [
-      (VTd.RegisterOffset.capability, configuration.capability.rawValue),
-      (VTd.RegisterOffset.extendedCapability, configuration.extendedCapability.rawValue),
-    ] {
-      masks[Int(offset / 4)].reset = UInt32(truncatingIfNeeded: value)
-      masks[Int(offset / 4) + 1].reset = UInt32(value >> 32)
-    }
+    for register in registers { Self.add(register, to: &masks) }
     self.masks = masks
     words = masks.map(\.reset)
   }
 
-  private static func add(
-    _ format: any VTdRegister.Type, at place: UInt64, to masks: inout [Masks]
-  ) {
+  private static func add(_ register: Placed, to masks: inout [Masks]) {
+    let format = register.format
     let readable = format.mask { $0.access != .writeOnly && $0.access != .reserved }
-    let writable = format.mask { $0.access == .readWrite || $0.access == .writeOnly }
+    var writable = format.mask { $0.access == .readWrite || $0.access == .writeOnly }
+    writable.low &= register.writable
     let clearable = format.mask { $0.access == .writeOneToClear }
     let sticky = format.mask { $0.isSticky }
+    let reset = register.reset ?? format.resetValue
     for index in 0..<(format.byteCount / 4) {
       func word(_ mask: (low: UInt64, high: UInt64)) -> UInt32 {
         UInt32(truncatingIfNeeded: (index < 2 ? mask.low : mask.high) >> UInt64(32 * (index % 2)))
       }
-      masks[Int(place / 4) + index] = Masks(
+      masks[Int(register.place / 4) + index] = Masks(
         readable: word(readable), writable: word(writable), clearable: word(clearable),
-        sticky: word(sticky), reset: word((format.resetValue, 0)))
+        sticky: word(sticky), reset: word((reset, 0)))
     }
   }
 
@@ -74,11 +79,6 @@ struct RegisterPage {
 
   // MARK: Software's side
 
-  /// Whether an access is one that the manual defines, inside the window.
-  func allows(_ offset: UInt64, byteCount width: Int) -> Bool {
-    (width == 4 || width == 8) && offset % UInt64(width) == 0 && offset < byteCount
-  }
-
   /// What software reads from the word at `offset`, a multiple of 4 inside the window.
   func softwareRead(_ offset: UInt64) -> UInt32 {
     words[Int(offset / 4)] & masks[Int(offset / 4)].readable
@@ -86,18 +86,23 @@ struct RegisterPage {
 
   /// Stores what software may change of the word at `offset`; returns the bits that it cleared by
   /// writing 1.
-  mutating func softwareWrite(_ value: UInt32, at offset: UInt64) -> UInt32 {
+  ///
+  /// - Parameter bits: Those that are written; of the others nothing changes.
+  mutating func softwareWrite(
+    _ value: UInt32, at offset: UInt64, bits: UInt32 = ~0
+  ) -> UInt32 {
     let index = Int(offset / 4)
     let mask = masks[index]
-    let cleared = words[index] & value & mask.clearable
-    words[index] = (words[index] & ~mask.writable | value & mask.writable) & ~cleared
+    let writable = mask.writable & bits
+    let cleared = words[index] & value & mask.clearable & bits
+    words[index] = (words[index] & ~writable | value & writable) & ~cleared
     return cleared
   }
 
   // MARK: Hardware's side
 
   /// The register at `offset`, all of its bits.
-  subscript<Register: VTdRegister>(_: Register.Type, _ offset: UInt64) -> Register {
+  subscript<Register: HardwareRegister>(_: Register.Type, _ offset: UInt64) -> Register {
     get {
       let index = Int(offset / 4)
       func quadword(_ first: Int) -> UInt64 {

@@ -13,7 +13,7 @@ struct CacheShape {
     (self.sets, self.ways, self.grows) = (sets, ways, grows)
   }
 
-  init(_ geometry: CacheConfiguration.Geometry) {
+  init(_ geometry: CacheSize) {
     switch geometry {
     case .none:
       (sets, ways, grows) = (0, 1, false)
