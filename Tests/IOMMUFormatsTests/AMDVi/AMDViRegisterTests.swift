@@ -146,6 +146,8 @@ import Testing
     #expect(features(48).hasGuestIO && features(49).hasHostAccessed)
     #expect(features(50).hasEnhancedPageRequests && features(51).hasAttributeOverride)
     #expect(features(52).hasHostDirty && features(54).hasDeviceInvalidationType)
+    #expect(features(5).hasGuestProcessorInterrupts)
+    #expect(A.ExtendedFeatures2(rawValue: 0x20).hasGuardedGuestInterrupts)
     #expect(features(55).hasVirtualUnits && features(63).hasReverseMap)
     #expect(A.ExtendedFeatures2(rawValue: 0x8).hasPhysicalGuestRoots)
     #expect(A.ExtendedFeatures2(rawValue: 0x100).hasLargeInterruptTables)

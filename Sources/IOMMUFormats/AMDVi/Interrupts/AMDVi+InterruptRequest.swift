@@ -17,6 +17,14 @@ extension AMDVi {
     /// As Linux has it: all of the entry's number in the data.
     public init(index: UInt16) { self.init(address: 0xfee0_0000, data: UInt32(index & 0x7ff)) }
 
+    /// As an I/O APIC sends it for an entry of its redirection table: vector and delivery mode are the
+    /// index.
+    public init(redirectionEntry entry: UInt64) {
+      self.init(
+        address: 0xfee0_0000 | (entry >> 56) << 12 | (entry >> 11 & 1) << 2,
+        data: UInt32(truncatingIfNeeded: entry & 0x87ff))
+    }
+
     /// Data bits 10:0: the entry of the device's interrupt table, 0 to 2,047. The address carries
     /// nothing.
     public var index: Int { Int(data & 0x7ff) }

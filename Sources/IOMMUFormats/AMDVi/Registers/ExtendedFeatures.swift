@@ -86,6 +86,8 @@ extension AMDVi.ExtendedFeatures {
   public var hasNoExecute: Bool { self[Self.nxSup] != 0 }
   /// GTSup: guest tables.
   public var hasGuestTranslation: Bool { self[Self.gtSup] != 0 }
+  /// GAPPISup: interrupts of guests reach processors that do not run them.
+  public var hasGuestProcessorInterrupts: Bool { self[Self.gaPPISup] != 0 }
   /// IASup: one command that drops everything.
   public var hasInvalidateAll: Bool { self[Self.iaSup] != 0 }
   /// GASup: interrupt table entries of 128 bits.
@@ -166,6 +168,8 @@ extension AMDVi.ExtendedFeatures2 {
 
   /// GCR3TRPMode: the pointer to a GCR3 table may be a system physical address.
   public var hasPhysicalGuestRoots: Bool { self[Self.gcr3TRPMode] != 0 }
+  /// SNPAVICSup: guests' interrupts where the reverse map guards memory.
+  public var hasGuardedGuestInterrupts: Bool { self[Self.snpAVICSup] != 0 }
   /// NumIntRemapSup: an interrupt table may have 2,048 entries, not only 512.
   public var hasLargeInterruptTables: Bool { self[Self.numIntRemapSup] == 1 }
   /// HtRangeIgnore: the addresses of HyperTransport's own messages are addresses like others.

@@ -119,6 +119,8 @@ extension AMDVi.MessageCapability {
 
   /// MsiEn: the unit may interrupt.
   public var isEnabled: Bool { self[Self.enable] != 0 }
+  /// MsiMultMessEn: bits of the data that say which of up to 32 messages it is.
+  public var messageMask: UInt32 { 1 << UInt32(min(5, self[Self.multiple])) - 1 }
 }
 
 extension AMDVi.MessageAddress {
