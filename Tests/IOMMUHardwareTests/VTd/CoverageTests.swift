@@ -41,8 +41,10 @@ import Testing
   }
 
   /// The rows of the tables under a heading, without the tables' own headings.
-  static func rows(_ heading: String) throws -> [[String]] {
-    let text = try #require(contents(root + "/docs/vtd-coverage.md"))
+  static func rows(
+    _ heading: String, of document: String = "docs/vtd-coverage.md"
+  ) throws -> [[String]] {
+    let text = try #require(contents("\(root)/\(document)"))
     let section = try #require(
       text.split(separator: "\n## ").first { $0.hasPrefix(heading + "\n") })
     return section.split(separator: "\n").filter { $0.hasPrefix("| ") }
