@@ -46,6 +46,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case agree
   /// What a hostile guest does to a VT-d unit: registers, queue, DMA, ATS, page requests, interrupts.
   case registers
+  /// What a hostile guest does to an AMD-Vi unit: the same, with its commands and its PCI function.
+  case amdvi
   /// What a hostile guest does to a Calgary chip.
   case calgary
   /// What a hostile guest does to the northbridges of a machine.
@@ -89,6 +91,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .writers: WritersExercise.run(input)
     case .agree: AgreeExercise.run(input)
     case .registers: RegistersExercise.run(input)
+    case .amdvi: AMDViExercise.run(input)
     case .calgary: CalgaryExercise.run(input)
     case .gart: GARTExercise.run(input)
     case .vmcoreinfo: VMCoreInfoExercise.run(Array(input))
