@@ -83,7 +83,7 @@ import Testing
   }
 
   func answer(_ line: String, as format: ReportFormat) throws -> String? {
-    let lines = try CaseLines(caches: .hardware, format: format)
+    let lines = try ConformVTd.parse(["--format", format.rawValue]).options.vtdLines()
     var line = line
     return try line.withUTF8 { try lines.answer(UnsafeRawBufferPointer($0), number: 7) }
   }

@@ -1,25 +1,18 @@
-import Glibc
 import IOMMUFormats
 import IOMMUHardware
 import IOMMUTranslation
 
 /// The machine that cases run on: 0 to 2 GiB and 4 to 8 GiB of RAM, and one remapping unit.
 final class VTdCaseMachine {
-  let memory: FlatMemory
+  private let ram: CaseMemory
+  var memory: FlatMemory { ram.memory }
   private let caches: CacheConfiguration
-  /// Pages that a case has stored to: zero again before the next one.
-  private var storedPages: Set<UInt64> = []
-  /// Pages that the process has for the memory, roughly.
-  private var residentPageCount = 0
   private var unit: RemappingUnit!
   private var port: TranslationPort!
   private var queueTail: UInt64 = 0
 
   init(caches: CacheConfiguration) throws(MemoryError) {
-    memory = try FlatMemory(ram: [
-      PhysicalAddress(0)..<PhysicalAddress(2 << 30),
-      PhysicalAddress(4 << 30)..<PhysicalAddress(8 << 30),
-    ])
+    ram = try CaseMemory()
     self.caches = caches
   }
 
@@ -28,51 +21,23 @@ final class VTdCaseMachine {
   /// - Throws: ``VTdConformance/CaseError`` for an operation that says too little or too much, and
   ///   `RemappingUnitConfigurationError` for registers that no unit here can have.
   func answers(to test: VTdCase) throws -> VTdAnswers {
-    clear()
+    ram.clear()
     try setUp(test)
     var answers: [VTdAnswer?] = []
     for (index, operation) in test.ops.enumerated() {
       do {
         answers.append(try answer(operation))
-      } catch let error as VTdConformance.CaseError {
-        throw VTdConformance.CaseError("ops[\(index)].\(error)")
+      } catch let error as CaseError {
+        throw CaseError("ops[\(index)].\(error)")
       }
     }
     return VTdAnswers(id: test.id, answers: answers)
   }
 
-  private func clear() {
-    residentPageCount += storedPages.count
-    if residentPageCount > 1 << 16 {
-      // Anonymous memory that is given back reads as zero. Safe: it can be read all the time.
-      unsafe madvise(memory.bytes.baseAddress, memory.bytes.count, MADV_DONTNEED)
-      residentPageCount = 0
-    } else {
-      for page in storedPages {
-        let start = PhysicalAddress(page << 12)
-        if memory.isBacked(start, byteCount: 4096) { memory.zero(at: start, byteCount: 4096) }
-      }
-    }
-    storedPages.removeAll(keepingCapacity: true)
-  }
-
-  private func store(_ bytes: [UInt8], at address: UInt64) {
-    var done = 0
-    while done < bytes.count {
-      // Bytes past the end of RAM go nowhere.
-      let (place, overflow) = address.addingReportingOverflow(UInt64(done))
-      guard !overflow else { return }
-      storedPages.insert(place >> 12)
-      let length = min(bytes.count - done, Int(4096 - place % 4096))
-      memory.write(Array(bytes[done..<(done + length)]), at: PhysicalAddress(place))
-      done += length
-    }
-  }
-
   // MARK: Set-up
 
   private func setUp(_ test: VTdCase) throws {
-    for run in test.memory { store(run.bytes.bytes, at: run.address.value) }
+    for run in test.memory { ram.store(run.bytes.bytes, at: run.address.value) }
     let queue = test.registers.queueAddress.map { VTd.QueueAddress(rawValue: $0.value) }
     unit = try RemappingUnit(
       RemappingUnitConfiguration(
@@ -126,30 +91,23 @@ final class VTdCaseMachine {
     case "inval": return try invalidate(operation)
     case "peek": return try peek(operation)
     case "mem":
-      store(try operation.hex.required("hex").bytes, at: try operation.pa.required("pa").value)
+      ram.store(try operation.hex.required("hex").bytes, at: try operation.pa.required("pa").value)
     case "clear": clearFaults()
     case "srtp": setRootTable(try operation.rtaddr.required("rtaddr").value)
     case "te":
       let isOn = try operation.on.required("on")
       command { $0.enablesTranslation = isOn }
     default:
-      throw VTdConformance.CaseError(
+      throw CaseError(
         "op: '\(operation.op)' is not known; probe, inval, peek, mem, clear, srtp and te are")
     }
     return nil
   }
 
   private func peek(_ operation: VTdCase.Operation) throws -> VTdAnswer {
-    let length = try operation.len.required("len")
-    guard 1...4096 ~= length else {
-      throw VTdConformance.CaseError("len: \(length) is not 1 to 4096")
-    }
-    let address = PhysicalAddress(try operation.pa.required("pa").value)
-    guard let bytes = memory.bytes(at: address, count: length) else {
-      throw VTdConformance.CaseError("pa: no memory answers at \(address)")
-    }
     var answer = VTdAnswer()
-    answer.hex = bytes.map { hexadecimal($0, digits: 2) }.joined()
+    answer.hex = try ram.text(
+      at: try operation.pa.required("pa").value, byteCount: try operation.len.required("len"))
     return answer
   }
 
@@ -184,7 +142,7 @@ final class VTdCaseMachine {
       rawValue: unit.read(VTd.RegisterOffset.queueAddress, byteCount: 8))
     let width = queue.descriptorByteCount
     guard descriptor.count == Int(width / 8) else {
-      throw VTdConformance.CaseError(
+      throw CaseError(
         "desc: \(descriptor.count) words; the queue's have \(width / 8)")
     }
     unit.write(1, at: VTd.RegisterOffset.completionStatus, byteCount: 4)
@@ -217,14 +175,6 @@ final class VTdCaseMachine {
   }
 }
 
-extension Optional {
-  /// The value; an error naming the field when there is none.
-  fileprivate func required(_ field: String) throws -> Wrapped {
-    guard let self else { throw VTdConformance.CaseError("\(field): is missing") }
-    return self
-  }
-}
-
 // MARK: Probes
 
 extension VTdCaseMachine {
@@ -233,13 +183,13 @@ extension VTdCaseMachine {
     let size = try operation.size.required("size")
     let sid = try operation.sid.required("sid").value
     guard 1...(1 << 20) ~= size else {
-      throw VTdConformance.CaseError("size: \(size) is not 1 to 1 MiB")
+      throw CaseError("size: \(size) is not 1 to 1 MiB")
     }
     guard let requester = UInt16(exactly: sid) else {
-      throw VTdConformance.CaseError("sid: \(hexadecimal(sid)) has more than 16 bits")
+      throw CaseError("sid: \(hexadecimal(sid)) has more than 16 bits")
     }
     if let pasid = operation.pasid, pasid >> 20 != 0 {
-      throw VTdConformance.CaseError("pasid: \(pasid) has more than 20 bits")
+      throw CaseError("pasid: \(pasid) has more than 20 bits")
     }
     let recordsBefore = records()
     var request = VTd.Request(

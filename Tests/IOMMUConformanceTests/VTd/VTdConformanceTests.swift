@@ -150,7 +150,7 @@ private func answers(_ line: String, by conformance: VTdConformance) throws -> S
       ),
     ] as [(String, String)])
   func `a bad line is named with its place`(line: String, complaint: String) {
-    let error = #expect(throws: VTdConformance.CaseError.self) { try answer(line) }
+    let error = #expect(throws: CaseError.self) { try answer(line) }
     #expect(error?.description.contains(complaint) == true, "\(error?.description ?? "")")
   }
 
