@@ -186,8 +186,9 @@ validate(["image", "info", f"{work}/cut"])
 for caches in ("off", "on"):
     validate(["conform", "calgary", "Examples/calgary-trace", "--caches", caches])
     validate(["conform", "gart", "Examples/gart-trace", "no-such-directory", "--caches", caches])
-with open("Examples/vtd-cases/cases.jsonl") as file:
-    validate(["conform", "vtd"], stdin=file.read(), lines=True)
+for unit in ("vtd", "amdvi"):
+    with open(f"Examples/{unit}-cases/cases.jsonl") as file:
+        validate(["conform", unit], stdin=file.read(), lines=True)
 validate(["replay", "Examples/dma-trace/qemu.log"])
 validate(["replay", "Examples/dma-trace/qemu.log", "--sweep", "entries=16:64", "--prefetch",
           "--paging-caches", "16"])

@@ -328,6 +328,8 @@ case = {
             {"op": "probe", "sid": "0x2", "iova": "0xffc", "size": 8, "write": True, "keep": True},
             {"op": "clear"}, {"op": "srtp", "rtaddr": "0x1000"}, {"op": "te", "on": False}]}
 save("conform", "vtd", b"\0" + json.dumps(case).encode())
+with open(os.path.join(HERE, "../Examples/amdvi-cases/cases.jsonl")) as lines:
+    save("conform", "amdvi", b"\4" + lines.readline().encode())
 
 
 def files(*pairs):

@@ -342,18 +342,24 @@ enum MergeExercise {
   }
 }
 
-/// Plays recordings: a case for a VT-d unit, or the files of a driver's life.
+/// Plays recordings: a case for a VT-d or an AMD-Vi unit, or the files of a driver's life.
 ///
 /// The first byte says which; files begin with a line `=== NAME`.
 enum ConformExercise {
   nonisolated(unsafe) private static let directory = ScratchDirectory("conform")
-  nonisolated(unsafe) private static var cases: VTdConformance?
+  nonisolated(unsafe) private static var vtdCases: VTdConformance?
+  nonisolated(unsafe) private static var amdviCases: AMDViConformance?
 
   static func run(_ bytes: [UInt8]) {
     guard let first = bytes.first else { return }
     let rest = Array(bytes.dropFirst())
     switch first & 3 {
-    case 0: runCase(rest)
+    case 0 where first & 4 == 0:
+      if vtdCases == nil { vtdCases = try? VTdConformance(caches: .hardware) }
+      runCase(rest, vtdCases)
+    case 0:
+      if amdviCases == nil { amdviCases = try? AMDViConformance(caches: .hardware) }
+      runCase(rest, amdviCases)
     case 1:
       directory.fill(files(rest))
       let conformance = CalgaryConformance(
@@ -369,8 +375,7 @@ enum ConformExercise {
     }
   }
 
-  private static func runCase(_ json: [UInt8]) {
-    if cases == nil { cases = try? VTdConformance(caches: .hardware) }
+  private static func runCase(_ json: [UInt8], _ cases: (some CaseConformance)?) {
     guard let cases else { fatalError("no memory for a case") }
     do {
       Output.check(encoded: try json.withUnsafeBytes { try cases.answers(to: $0) })

@@ -146,4 +146,24 @@ import Testing
     }
     #expect(error?.text.hasPrefix("standard input, line 7: ops[0].op: 'jump' is not") == true)
   }
+
+  // MARK: AMD-Vi
+
+  /// Worked out by hand: a 4 MiB page, levels left out where they must not be, a device beyond the table,
+  /// an exclusion range.
+  @Test func `cases of AMD-Vi are answered`() throws {
+    let lines = try ConformAMDVi.parse(["--format", "text"]).options.amdviLines()
+    let cases = Repository.text("Examples/amdvi-cases/cases.jsonl").split(separator: "\n")
+    let answers = try cases.map { line in
+      var line = String(line)
+      return try line.withUTF8 { try lines.answer(UnsafeRawBufferPointer($0), number: 1) }
+    }
+    #expect(
+      answers == [
+        "W5 ops[0]: 0x200010\n",
+        "J20 ops[0]: fault, event 20000000050010201050341200000000\n",
+        "J25 ops[0]: fault, event 80000000000000201050341200000000\n",
+        "J26 ops[0]: 0x200010\n",
+      ])
+  }
 }

@@ -10,7 +10,7 @@ package struct Conform: ParsableCommand {
       Example: iommu conform gart Examples/gart-trace
       Example: zcat cases.jsonl.gz | iommu conform vtd > answers.jsonl
       """,
-    subcommands: [ConformCalgary.self, ConformGART.self, ConformVTd.self])
+    subcommands: [ConformCalgary.self, ConformGART.self, ConformVTd.self, ConformAMDVi.self])
 
   package init() {}
 }
