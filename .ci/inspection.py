@@ -201,10 +201,12 @@ same = [run("verify", before, *options, *crash_kernel, ok=(1,)) for crash_kernel
         [[], ["--crash-kernel", "160M"], ["--crash-kernel", "15000000-1effffff"]]]
 check("verify: a vmcore says where its capture kernel lived",
       same[0] == same[1] == same[2] and "IOVA 0x15000000, " in same[0])
-run("play", "--mode", "vtd", "--output", f"{work}/play", "--ram", "1G")
 needed = [word for device in ("01:01.0", "02:01.0", "00:03.0") for word in ("--device", device)]
-text = run("verify", f"{work}/play/vtd.elf", "--machine", f"{work}/play/vtd.json", *needed)
-check("verify: a machine set up by the Rule keeps it", text.endswith("\nthe Rule holds\n"))
+for mode, title in (("vtd", "VT-d"), ("amdvi", "AMD-Vi")):
+    run("play", "--mode", mode, "--output", f"{work}/play", "--ram", "1G")
+    text = run("verify", f"{work}/play/{mode}.elf", "--machine", f"{work}/play/{mode}.json", *needed)
+    check(f"verify: a machine with {title} that is set up by the Rule keeps it",
+          text.endswith("\nthe Rule holds\n"))
 text = run("verify", f"{work}/play/vtd.elf", "--machine", f"{work}/play/vtd.json", ok=(2,))
 check("verify: nothing is said of devices that nobody named", "R8 is unknown" in text)
 run("build", "--mode", "vtd", "--no-rule", "--output", f"{work}/norule", "--ram", "1G")

@@ -18,7 +18,7 @@ package struct Build: ParsableCommand {
 
   @OptionGroup package var machine: MachineOptions
 
-  @Option(help: "The case: nommu, swiotlb, gart, calgary or vtd.")
+  @Option(help: "The case: nommu, swiotlb, gart, calgary, vtd or amdvi.")
   package var mode: TranslationMode
 
   @Option(

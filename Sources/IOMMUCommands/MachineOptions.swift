@@ -21,7 +21,7 @@ package struct MachineOptions: ParsableArguments {
   package var crashKernel: [CrashKernelParameter] = []
 
   @Option(
-    help: "VT-d: pages of the identity map, largest or smallest. Default: largest.")
+    help: "VT-d, AMD-Vi: pages of the identity map, largest or smallest. Default: largest.")
   package var pageSize: PageSizePolicy?
 
   @Option(
@@ -36,6 +36,14 @@ package struct MachineOptions: ParsableArguments {
     transform: { try Notation.count($0, in: 3...5) })
   package var levels: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "AMD-Vi: the driver of Linux 2.6.27, with so many numbers in a domain, 32M to 1G: its own choice "
+        + "was 64M. Default: the driver of today, without an aperture.",
+      valueName: "size"),
+    transform: { try apertureByteCount($0) })
+  package var aperture: UInt64?
+
   /// The proposal's own.
   private static let defaultCrashKernel = CrashKernelParameter(
     .range(PhysicalAddress(16 << 20)..<PhysicalAddress(144 << 20)), text: "128M@16M")
@@ -47,13 +55,14 @@ package struct MachineOptions: ParsableArguments {
   /// - Parameter mode: The one case; `nil` for all of them.
   func refuseForeignOptions(_ mode: TranslationMode?) throws {
     guard let mode else { return }
-    for (option, isGiven, owner) in [
-      ("--tce-table", tceTable != nil, TranslationMode.calgary),
-      ("--levels", levels != nil, .vtd), ("--page-size", pageSize != nil, .vtd),
-    ] where isGiven && owner != mode {
+    for (option, isGiven, owners) in [
+      ("--tce-table", tceTable != nil, [TranslationMode.calgary]),
+      ("--levels", levels != nil, [.vtd]), ("--page-size", pageSize != nil, [.vtd, .amdvi]),
+      ("--aperture", aperture != nil, [.amdvi]),
+    ] where isGiven && !owners.contains(mode) {
       throw ValidationError(
-        "\(option) is about \(owner.title), and --mode \(mode.rawValue) has none; leave it out, or give "
-          + "--mode \(owner.rawValue)")
+        "\(option) is about \(owners.map(\.title).joined(separator: " and ")), and --mode "
+          + "\(mode.rawValue) has none; leave it out, or give --mode \(owners[0].rawValue)")
     }
   }
 
@@ -75,7 +84,15 @@ package struct MachineOptions: ParsableArguments {
     return size
   }
 
-  /// The machine in one of the five cases.
+  private static func apertureByteCount(_ text: String) throws(NotationError) -> UInt64 {
+    let byteCount = try Notation.size(text)
+    guard byteCount.nonzeroBitCount == 1, 32 << 20...1 << 30 ~= byteCount else {
+      throw NotationError("an aperture has 32M, 64M, 128M, 256M, 512M or 1G")
+    }
+    return byteCount
+  }
+
+  /// The machine in one of the cases.
   package func configuration(_ mode: TranslationMode) throws(SetUpError) -> MachineConfiguration {
     let byteCount = ram
     let ram = try MemoryMap.ram(byteCount: byteCount)
@@ -85,6 +102,8 @@ package struct MachineOptions: ParsableArguments {
     return MachineConfiguration(
       mode: mode, map: map, pageSize: pageSize ?? .largest,
       calgary: CalgaryConfiguration(tableSize: tceTable),
-      vtd: VTdConfiguration(levels: levels ?? 4))
+      vtd: VTdConfiguration(levels: levels ?? 4),
+      amdvi: AMDViConfiguration(
+        kernel: aperture.map { .linux2_6_27(apertureByteCount: $0) } ?? .current()))
   }
 }

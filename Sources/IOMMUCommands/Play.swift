@@ -7,7 +7,7 @@ import IOMMUTranslation
 /// Plays crashes with and without the Rule.
 package struct Play: ParsableCommand {
   package static let configuration = CommandConfiguration(
-    abstract: "Play the Kdump IO Rule: the same crash with and without it, in all five cases.",
+    abstract: "Play the Kdump IO Rule: the same crash with and without it, in all six cases.",
     discussion: """
       A machine with a disk, a NIC and a 32-bit controller runs a primary kernel, which sets up \
       what the Rule demands. Then it crashes: DMA of the devices goes on, and a kdump kernel that \
@@ -24,7 +24,7 @@ package struct Play: ParsableCommand {
 
   @OptionGroup package var machine: MachineOptions
 
-  @Option(help: "Play one case only: nommu, swiotlb, gart, calgary or vtd.")
+  @Option(help: "Play one case only: nommu, swiotlb, gart, calgary, vtd or amdvi.")
   package var mode: TranslationMode?
 
   @Option(help: "How to print the result: text or json.")

@@ -10,7 +10,7 @@ public struct Tool: ParsableCommand {
     commandName: "iommu",
     abstract: "IOMMU tables to the bit: play crashes, read dumps, translate, decode.",
     discussion: """
-      Without a subcommand, plays the Kdump IO Rule of September 2008 in its five cases.
+      Without a subcommand, plays the Kdump IO Rule of September 2008 in its five cases and on AMD-Vi.
 
       Exit status: 0 when all is well, 1 when something that was checked does not hold, \
       2 for input that cannot be read, 64 for a wrong command line.

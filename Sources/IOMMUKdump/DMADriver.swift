@@ -22,6 +22,8 @@ public struct MappedBuffer: Sendable, Hashable {
 public struct TableSetUp: Sendable, Equatable {
   /// Whose requests the table translates.
   public var table: TableOwner
+  /// Devices that have the same table, beside that one.
+  public var sharers: [TableOwner] = []
   /// What the entries are called: TCE, SS-PDE, SS-PTE.
   public var entryName: String
   /// Leaf entries that map the crash kernel ranges to themselves.
@@ -47,7 +49,7 @@ public struct TableSetUp: Sendable, Equatable {
   }
 }
 
-/// The DMA API of the primary kernel in one of the five cases.
+/// The DMA API of the primary kernel in one of the cases.
 protocol DMADriver: AnyObject {
   /// The hardware that the driver has programmed, as its registers stand.
   var units: [TranslationUnit] { get }

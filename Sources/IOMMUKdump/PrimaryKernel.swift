@@ -3,7 +3,7 @@ import IOMMUHardware
 import IOMMURule
 import IOMMUTranslation
 
-/// How a machine is built and which of the five cases its primary kernel runs.
+/// How a machine is built and which of the cases its primary kernel runs.
 public struct MachineConfiguration: Sendable {
   public var mode: TranslationMode
   public var map: MemoryMap
@@ -16,11 +16,12 @@ public struct MachineConfiguration: Sendable {
   public var gart = GARTConfiguration()
   public var calgary: CalgaryConfiguration
   public var vtd: VTdConfiguration
+  public var amdvi: AMDViConfiguration
 
   public init(
     mode: TranslationMode, map: MemoryMap, devices: [Device] = Device.usual,
     pageSize: PageSizePolicy = .largest, calgary: CalgaryConfiguration = CalgaryConfiguration(),
-    vtd: VTdConfiguration = VTdConfiguration()
+    vtd: VTdConfiguration = VTdConfiguration(), amdvi: AMDViConfiguration = AMDViConfiguration()
   ) {
     self.mode = mode
     self.map = map
@@ -28,6 +29,7 @@ public struct MachineConfiguration: Sendable {
     self.pageSize = pageSize
     self.calgary = calgary
     self.vtd = vtd
+    self.amdvi = amdvi
   }
 }
 
@@ -63,6 +65,8 @@ public final class PrimaryKernel {
   public private(set) var events: [AllocatorEvent] = []
   /// VT-d: PCI, the remapping unit and firmware's table; they outlive the kernel.
   public private(set) var platform: RemappingPlatform?
+  /// AMD-Vi: the unit and firmware's table; they outlive the kernel.
+  public private(set) var amdviPlatform: AMDViPlatform?
   private let driver: any DMADriver
   private let pages: PagePool
 
@@ -97,6 +101,12 @@ public final class PrimaryKernel {
         pages: pages, platform: platform,
         device: configuration.devices.first?.requester ?? Requester(rawValue: 0),
         levels: configuration.vtd.levels)
+    case .amdvi:
+      let platform = try AMDViPlatform(configuration.amdvi, memory: memory)
+      amdviPlatform = platform
+      driver = try configuration.amdvi.kernel.driver(
+        pages: pages, platform: platform,
+        device: configuration.devices.first?.requester ?? Requester(rawValue: 8))
     }
   }
 
@@ -126,7 +136,9 @@ public final class PrimaryKernel {
     let duration = clock.now - start
     for table in tables where table.writtenEntryCount > 0 {
       for range in configuration.map.crashKernel {
-        events.append(.reserved(table: table.table, range: range.mapBounds(to: IOVA.self)))
+        for owner in [table.table] + table.sharers {
+          events.append(.reserved(table: owner, range: range.mapBounds(to: IOVA.self)))
+        }
       }
     }
     return SetUpReport(tables: tables, duration: duration)

@@ -29,6 +29,10 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case remappingUnit(RemappingUnitConfigurationError)
   /// The DMAR table cannot be read, or names no unit above a device.
   case dmarTable(String)
+  /// An AMD-Vi unit that cannot be as its registers say.
+  case amdviUnit(AMDViUnitConfigurationError)
+  /// The IVRS table cannot be read, or names no unit above a device.
+  case ivrsTable(String)
   /// A bus with no free slot for a bridge to another.
   case noRoomForBridge(on: UInt8, to: UInt8)
   /// No RAM is left for tables.
@@ -80,6 +84,10 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
       return "remapping unit: \(error)"
     case .dmarTable(let problem):
       return "DMAR table: \(problem)"
+    case .amdviUnit(let error):
+      return "AMD-Vi unit: \(error)"
+    case .ivrsTable(let problem):
+      return "IVRS table: \(problem)"
     case .firmware(let error):
       return "\(error); no Calgary chip can be found without it"
     case .noRoomForBridge(let bus, let other):
@@ -107,7 +115,7 @@ public enum MappingFailure: Error, Equatable, CustomStringConvertible {
     case .beyondDeviceMask(let address, let mask):
       "buffer at \(address) is beyond the device's mask \(hexadecimal(mask))"
     case .noChoice(let iova):
-      "IOVA \(iova) cannot be asked for: numbers can be chosen with VT-d alone"
+      "IOVA \(iova) cannot be asked for: numbers can be chosen with VT-d and AMD-Vi alone"
     case .full(let what): "\(what) full"
     case .panic(let why): "kernel panic: \(why)"
     }

@@ -38,7 +38,7 @@ func defaultConfiguration(_ mode: TranslationMode) throws -> MachineConfiguratio
     #expect(report.ruleHolds)
   }
 
-  @Test(arguments: [TranslationMode.calgary, .vtd])
+  @Test(arguments: [TranslationMode.calgary, .vtd, .amdvi])
   func `a live IOMMU stops the kdump kernel and lets leftover DMA through`(
     mode: TranslationMode
   ) throws {

@@ -152,7 +152,7 @@ import Testing
       ])
   }
 
-  @Test(arguments: [TranslationMode.calgary, .vtd])
+  @Test(arguments: [TranslationMode.calgary, .vtd, .amdvi])
   func `in a live crash the Rule breaks it, and without the Rule it holds`(mode: TranslationMode)
     throws
   {

@@ -106,7 +106,7 @@ import Testing
     #expect(check(try crash(mode)).identity().outcome == .holds)
   }
 
-  @Test(arguments: [TranslationMode.calgary, .vtd])
+  @Test(arguments: [TranslationMode.calgary, .vtd, .amdvi])
   func `it is broken when the primary has done nothing`(mode: TranslationMode) throws {
     let verdict = check(try crash(mode, applyingRule: false)).identity()
     #expect(verdict.outcome == .broken)

@@ -73,7 +73,7 @@ import Testing
     #expect(check(try crash(.swiotlb)).noOtherNumber().outcome == .notApplicable)
   }
 
-  @Test(arguments: [TranslationMode.gart, .calgary, .vtd])
+  @Test(arguments: [TranslationMode.gart, .calgary, .vtd, .amdvi])
   func `in a live crash it holds when the primary has done its part`(mode: TranslationMode) throws {
     #expect(check(try crash(mode)).noOtherNumber().outcome == .holds)
   }
@@ -117,7 +117,7 @@ import Testing
     #expect(try Dump.gart(aperture: 0).check().reservedFirst().outcome == .unknown)
   }
 
-  @Test(arguments: [TranslationMode.calgary, .vtd])
+  @Test(arguments: [TranslationMode.calgary, .vtd, .amdvi])
   func `in a live crash it holds when the numbers were reserved before drivers started`(
     mode: TranslationMode
   ) throws {

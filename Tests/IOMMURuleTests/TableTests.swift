@@ -188,7 +188,7 @@ import Testing
     #expect(check(try crash(.swiotlb)).tablesSound().outcome == .notApplicable)
   }
 
-  @Test(arguments: [TranslationMode.gart, .calgary, .vtd])
+  @Test(arguments: [TranslationMode.gart, .calgary, .vtd, .amdvi])
   func `in a live crash it holds for tables that are outside the crash kernel and sound`(
     mode: TranslationMode
   ) throws {

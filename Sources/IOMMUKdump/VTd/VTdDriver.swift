@@ -162,26 +162,9 @@ final class VTdDriver: DMADriver {
     // The tables go back to the kernel: neither the entry nor a translation may be left cached.
     unit.invalidateContexts(.selective, domainID: domain.id, requester: device.requester)
     unit.invalidateIOTLB(.domain, domainID: domain.id)
-    var tables = TableCollector()
-    var budget = EnumerationBudget(for: pages.memory)
-    do {
-      try format.forEachEntry(
-        from: domain.root, in: pages.memory, budget: &budget, visitor: &tables)
-    } catch {
-      preconditionFailure("the kernel's own tables point at each other: \(error)")
+    for table in format.tables(from: domain.root, in: pages.memory) {
+      pages.freeTable(table..<PhysicalAddress(table.rawValue + 4096))
     }
-    for table in tables.pages { pages.freeTable(table..<PhysicalAddress(table.rawValue + 4096)) }
-  }
-
-  /// Collects the pages of a tree.
-  private struct TableCollector: TableVisitor {
-    var pages: [PhysicalAddress] = []
-    mutating func enter(
-      table: PhysicalAddress, byteCount _: UInt64, level _: Int, address _: UInt64
-    ) {
-      pages.append(table)
-    }
-    mutating func leaf(_: Leaf) {}
   }
 
   // MARK: The Rule

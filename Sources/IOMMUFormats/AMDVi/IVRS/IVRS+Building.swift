@@ -199,6 +199,11 @@ extension AMDVi.IVRS.Block {
     self.init(offset: 0, bytes: bytes)
   }
 
+  /// IVMD: what devices may do with the memory.
+  public var permissions: Permissions {
+    Permissions(rawValue: UInt8(self[Self.readable] | self[Self.writable] << 1))
+  }
+
   /// The same block at another place of a table.
   fileprivate func placed(at offset: Int) -> Self {
     var place = offset + type.fixedByteCount

@@ -1,0 +1,222 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// A kdump kernel that knows AMD-Vi: it finds a unit that another kernel has left on.
+///
+/// The Rule wants none of this (``KdumpKernel`` is what it wants); it is what kernels do today. Two
+/// steps: ``takeOver(whileOff:)``, when the kernel's IOMMU code runs, and ``map(for:direction:page:)``,
+/// when a driver uses its device for the first time.
+public final class AMDViCaptureKernel {
+  /// What the kernel does with the unit.
+  public enum Strategy: String, Sendable, CaseIterable {
+    /// A new table in which every device is stopped. As Linux before 4.14.
+    case reinitialise
+    /// Copies the device table and leaves page tables where they are; a device gets a domain of its own
+    /// when its driver first maps. As Linux 4.14 to 6.12.
+    case copy
+    /// Goes on with the old kernel's device table, commands and events where they lie. As Linux 7.0.
+    case reuse
+    /// Switches translation off: devices see physical addresses. As Linux with amd_iommu=off.
+    case switchOff
+  }
+
+  public let strategy: Strategy
+  /// Whether the unit is told to forget what it has cached of the old domain when an entry changes.
+  /// Linux did not, before 5.4.
+  public let flushes: Bool
+  /// Why the old table was not copied; `nil` when it was, or nobody wanted it.
+  public private(set) var refusal: String?
+  private let unit: AMDViUnitDriver
+  private let pages: PagePool
+  private let writer: HostTableWriter
+  private var table: AMDViDeviceTable?
+  private var domains: [Requester: Domain] = [:]
+  private var usedDomainIDs: Set<UInt16> = []
+
+  private struct Domain {
+    var id: UInt16
+    var tree: HostTableWriter.Tree
+    var iovas: TopDownAllocator
+  }
+
+  /// Finds the unit through firmware's table. Changes nothing yet.
+  ///
+  /// - Parameters:
+  ///   - strategy: What the kernel does with the unit.
+  ///   - device: One that the unit stands above.
+  ///   - platform: The I/O side of the machine, as the old kernel left it.
+  ///   - memory: The machine's memory, with the old kernel's tables.
+  ///   - crashKernel: All the memory that this kernel owns.
+  ///   - flushes: Whether the unit is told to forget what it has cached of the old domains.
+  /// - Throws: when firmware's table names no unit.
+  public init(
+    _ strategy: Strategy, of device: Device, on platform: AMDViPlatform, memory: FlatMemory,
+    crashKernel: [Range<PhysicalAddress>], flushes: Bool = true
+  ) throws(SetUpError) {
+    self.strategy = strategy
+    self.flushes = flushes
+    unit = try AMDViUnitDriver(for: device.requester, on: platform, memory: memory)
+    pages = PagePool(memory: memory, map: try MemoryMap(ram: crashKernel, crashKernel: []))
+    writer = HostTableWriter(
+      pages: pages, maximumLevels: unit.features.hostLevels ?? 4, forcesCoherence: true)
+  }
+
+  // MARK: The IOMMU code
+
+  /// Runs the kernel's IOMMU code.
+  ///
+  /// - Parameter whileOff: Runs while translation is off for a moment: when everything is set up anew.
+  public func takeOver(whileOff: () -> Void = {}) throws(SetUpError) {
+    guard strategy != .switchOff else {
+      unit.disable()
+      return
+    }
+    if strategy == .reuse, unit.control.isEnabled {
+      let old = unit.deviceTable
+      table = AMDViDeviceTable(
+        memory: pages.memory, start: old.address, byteCount: old.byteCount)
+      takeDomainIDs()
+      unit.reuseRings(completion: try pages.allocateTable(4096, what: "AMD-Vi completions"))
+      unit.invalidateAll()
+      return
+    }
+    if strategy == .copy, unit.control.isEnabled, let copy = try copyTable() {
+      table = copy
+      unit.startRings(in: try rings())
+      unit.deviceTable = copy.register
+      unit.invalidateAll()
+      return
+    }
+    unit.disable()
+    whileOff()
+    let new = try AMDViDeviceTable(
+      pages: pages, lastDevice: Requester(rawValue: 0xffff), filledWith: .blocked)
+    table = new
+    unit.deviceTable = new.register
+    unit.startRings(in: try rings())
+    unit.enable()
+    if flushes { unit.invalidateAll() }
+  }
+
+  private func rings() throws(SetUpError) -> PhysicalAddress {
+    try pages.allocateTable(AMDViUnitDriver.bufferByteCount, what: "AMD-Vi commands and events")
+  }
+
+  private func takeDomainIDs() {
+    guard let table else { return }
+    for number in 0..<table.count {
+      let entry = table[Requester(rawValue: UInt16(number))]
+      if entry.isValid { usedDomainIDs.insert(entry.domainID) }
+    }
+  }
+
+  /// A copy of the old table; `nil` where that is not to be trusted.
+  private func copyTable() throws(SetUpError) -> AMDViDeviceTable? {
+    let register = unit.deviceTable
+    let wanted = AMDViDeviceTable.byteCount(lastDevice: Requester(rawValue: 0xffff))
+    guard register.byteCount == wanted else {
+      refusal = "the old device table has \(register.byteCount) bytes, and \(wanted) are expected"
+      return nil
+    }
+    guard register.address.rawValue + register.byteCount <= 1 << 32 else {
+      refusal = "the old device table at \(register.address) is above 4 GiB"
+      return nil
+    }
+    let old = AMDViDeviceTable(
+      memory: pages.memory, start: register.address, byteCount: register.byteCount)
+    let copy = try AMDViDeviceTable(
+      pages: pages, lastDevice: Requester(rawValue: 0xffff), filledWith: .blocked)
+    for number in 0..<old.count {
+      let device = Requester(rawValue: UInt16(number))
+      guard var entry = AMDVi.DeviceTableEntry(from: pages.memory, at: old.place(of: device)) else {
+        refusal = "no memory answers where the old device table is"
+        return nil
+      }
+      if entry.isInterruptValid,
+        entry.interruptControl != .abort || entry.interruptTableLengthCode != 0,
+        entry.interruptControl != .remap || entry.interruptTableLengthCode != 9
+      {
+        refusal = "\(device) has an interrupt table of another kind"
+        return nil
+      }
+      if entry.isValid, entry.domainID != 0 {
+        usedDomainIDs.insert(entry.domainID)
+        // A guest's tables are let go: what is left is mode 0, and numbers become addresses.
+        if entry.usesGuestTables {
+          entry.usesGuestTables = false
+          entry.guestRootTable = PhysicalAddress(0)
+        }
+      }
+      copy[device] = entry
+    }
+    return copy
+  }
+
+  // MARK: A driver
+
+  /// Hands a page of this kernel's memory to a device.
+  ///
+  /// The first one of a device ends what the old kernel had mapped for it.
+  ///
+  /// - Parameters:
+  ///   - device: Whose driver asks.
+  ///   - direction: Which way data moves: decides what the device may do to the page.
+  ///   - page: The page, 4 KiB aligned; `nil` for any that is free.
+  public func map(
+    for device: Device, direction: DMADirection, page: PhysicalAddress? = nil
+  ) throws(MappingFailure) -> MappedBuffer {
+    guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
+    let buffer = start..<PhysicalAddress(start.rawValue + 4096)
+    let iova: IOVA
+    if strategy == .switchOff {
+      iova = IOVA(start.rawValue)
+      guard start.rawValue + 4095 <= device.dmaMask else {
+        throw .beyondDeviceMask(start, mask: device.dmaMask)
+      }
+    } else {
+      do {
+        iova = try mapThroughDomain(buffer, device, direction)
+      } catch let failure as MappingFailure {
+        throw failure
+      } catch {
+        throw .full("\(error)")
+      }
+    }
+    return MappedBuffer(
+      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
+      target: buffer)
+  }
+
+  private func mapThroughDomain(
+    _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection
+  ) throws -> IOVA {
+    if domains[device.requester] == nil { try attach(device.requester) }
+    guard
+      let iova = domains[device.requester]!.iovas.allocate(
+        4096, alignment: 4096, below: min(device.dmaMask, (1 << 32) - 1) + 1)
+    else { throw MappingFailure.full("IOVAs of \(device.requester)") }
+    let domain = domains[device.requester]!
+    try writer.store(
+      buffer.lowerBound, sizeLog2: 12, at: iova, AMDViDriver.permissions(direction),
+      in: domain.tree)
+    if unit.cachesNotPresent { unit.invalidatePages(domain.id, iova..<(iova + 4096)) }
+    return IOVA(iova)
+  }
+
+  /// Gives a device a domain of its own in place of the one that it still has.
+  private func attach(_ requester: Requester) throws(SetUpError) {
+    guard let table else { preconditionFailure("the unit is taken over before it is used") }
+    guard let id = (1...UInt16.max).first(where: { !usedDomainIDs.contains($0) }) else {
+      throw .outOfMemory(what: "an AMD-Vi domain: no DomainID is left")
+    }
+    usedDomainIDs.insert(id)
+    var iovas = TopDownAllocator(space: [AMDViDriver.iovaSpace])
+    iovas.reserve(AMDVi.interruptAddresses)
+    let domain = Domain(id: id, tree: try writer.makeTree(), iovas: iovas)
+    domains[requester] = domain
+    let old = table[requester]
+    table[requester] = old.translating(
+      mode: domain.tree.levels, root: domain.tree.root, domainID: id)
+    unit.invalidateEntry(requester, domains: flushes ? [old.domainID, id] : [id])
+  }
+}

@@ -1,0 +1,335 @@
+import IOMMUFormats
+import IOMMUHardware
+import IOMMUTranslation
+
+/// The primary kernel on AMD-Vi as Linux is today: a domain for each device, made when it first maps.
+///
+/// Finds its unit through firmware's IVRS table and knows it by its registers alone. Numbers from the top
+/// of 4 GiB downwards, aligned to their size; pages of every power of two from 4 KiB to 256 GiB; tables
+/// that begin with three levels and grow. Source: Linux 6.12 `drivers/iommu/amd`, `dma-iommu.c`.
+final class AMDViDriver: DMADriver {
+  /// One device's tables and numbers.
+  private struct Domain {
+    var id: UInt16
+    var tree: HostTableWriter.Tree
+    var iovas: TopDownAllocator
+    /// Ranges that the Rule has taken.
+    var identity: [Range<UInt64>] = []
+  }
+
+  /// Pages that were taken back and not told of yet.
+  private struct Pending {
+    var device: Requester
+    var numbers: Range<UInt64>
+  }
+
+  static let iovaSpace: Range<UInt64> = 0x1000..<0x1_0000_0000
+  /// As many as Linux lets a processor gather.
+  static let flushQueueLength = 256
+
+  private let pages: PagePool
+  private let platform: AMDViPlatform
+  private let unit: AMDViUnitDriver
+  private let flushes: AMDViFlushes
+  private let table: AMDViDeviceTable
+  private let firmware: AMDVi.IVRS
+  private let writer: HostTableWriter
+  private var domains: [Requester: Domain] = [:]
+  private var pending: [Pending] = []
+
+  /// Finds the unit, gives it a table in which every device is stopped, and switches it on.
+  ///
+  /// - Parameter device: One that the unit stands above.
+  init(
+    pages: PagePool, platform: AMDViPlatform, device: Requester, flushes: AMDViFlushes
+  ) throws(SetUpError) {
+    self.pages = pages
+    self.platform = platform
+    self.flushes = flushes
+    unit = try AMDViUnitDriver(for: device, on: platform, memory: pages.memory)
+    firmware = try AMDViUnitDriver.table(of: platform)
+    writer = HostTableWriter(
+      pages: pages, maximumLevels: unit.features.hostLevels ?? 4, forcesCoherence: true)
+    table = try AMDViDeviceTable(
+      pages: pages, lastDevice: Requester(rawValue: 0xffff), filledWith: .blocked)
+    unit.disable()
+    unit.deviceTable = table.register
+    unit.startRings(
+      in: try pages.allocateTable(
+        AMDViUnitDriver.bufferByteCount, what: "AMD-Vi commands and events"))
+    unit.enable()
+    unit.invalidateAll()
+  }
+
+  var units: [TranslationUnit] { [.amdvi(unit.unit)] }
+  var ports: [any DMAPort] { [platform] }
+
+  // MARK: Domains
+
+  /// The device's domain; made, with its entry, when there is none yet.
+  private func domain(of requester: Requester) throws(SetUpError) -> Domain {
+    if let domain = domains[requester] { return domain }
+    var iovas = TopDownAllocator(space: [Self.iovaSpace])
+    iovas.reserve(AMDVi.interruptAddresses)
+    let used = Set(domains.values.map(\.id))
+    guard let id = (1...UInt16.max).first(where: { !used.contains($0) }) else {
+      throw .outOfMemory(what: "an AMD-Vi domain: no DomainID is left")
+    }
+    var domain = Domain(id: id, tree: try writer.makeTree(), iovas: iovas)
+    for (range, permissions) in directRegions(of: requester) {
+      domain.iovas.reserve(range.clamped(to: Self.iovaSpace))
+      try writer.grow(&domain.tree, toReach: range.upperBound)
+      try writer.map(
+        PhysicalAddress(range.lowerBound), at: range.lowerBound,
+        byteCount: range.upperBound - range.lowerBound, permissions, in: domain.tree, largest: 38)
+    }
+    attach(requester, domain, old: 0)
+    domains[requester] = domain
+    return domain
+  }
+
+  /// What firmware wants mapped to itself for a device, in whole pages. An exclusion range is mapped
+  /// as well: the register for it is left alone.
+  private func directRegions(of requester: Requester) -> [(Range<UInt64>, Permissions)] {
+    firmware.blocks.compactMap { block in
+      guard block.type.isMemory, let memory = block.memory, block.covers(requester) else {
+        return nil
+      }
+      let range =
+        memory.lowerBound.alignedDown(to: 4096)
+        .rawValue..<((memory.upperBound.rawValue - 1) | 0xfff)
+        + 1
+      return (range, block.isExclusion ? .readWrite : block.permissions)
+    }
+  }
+
+  /// Writes the device's entry, and has what the unit remembers of the one before dropped.
+  private func attach(_ requester: Requester, _ domain: Domain, old: UInt16) {
+    table[requester] = table[requester].translating(
+      mode: domain.tree.levels, root: domain.tree.root, domainID: domain.id)
+    unit.invalidateEntry(requester, domains: old == 0 ? [domain.id] : [old])
+  }
+
+  private func grow(_ domain: inout Domain, of requester: Requester, toReach end: UInt64)
+    throws(SetUpError)
+  {
+    let before = domain.tree
+    try writer.grow(&domain.tree, toReach: end)
+    if domain.tree != before { attach(requester, domain, old: domain.id) }
+  }
+
+  // MARK: The DMA API
+
+  func map(
+    _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer {
+    do {
+      var domain = try domain(of: device.requester)
+      let offset = buffer.lowerBound.offsetInPage
+      guard let count = PageCount(coveringBytes: buffer.byteCount, atOffset: offset),
+        let byteCount = count.byteCount, byteCount > 0
+      else { throw MappingFailure.full("IOVAs of \(device.requester)") }
+      let alignment: UInt64 = 1 << UInt64(64 - (byteCount - 1).leadingZeroBitCount)
+      guard let iova = allocate(byteCount, alignment, device, &domain) else {
+        throw MappingFailure.full("IOVAs of \(device.requester)")
+      }
+      domains[device.requester] = domain
+      try writer.map(
+        buffer.lowerBound.alignedDown(to: 4096), at: iova, byteCount: byteCount,
+        Self.permissions(direction), in: domain.tree, largest: 38)
+      appeared(iova..<(iova + byteCount), in: domain)
+      return MappedBuffer(
+        device: device, iova: IOVA(iova + offset), byteCount: buffer.byteCount,
+        direction: direction, buffer: buffer, target: buffer)
+    } catch let failure as MappingFailure {
+      throw failure
+    } catch {
+      throw .full("\(error)")
+    }
+  }
+
+  private func allocate(
+    _ byteCount: UInt64, _ alignment: UInt64, _ device: Device, _ domain: inout Domain
+  ) -> UInt64? {
+    let limit = min(device.dmaMask, Self.iovaSpace.upperBound - 1) + 1
+    if let iova = domain.iovas.allocate(byteCount, alignment: alignment, below: limit) {
+      return iova
+    }
+    // What waits to be flushed is free afterwards.
+    guard !pending.isEmpty else { return nil }
+    domains[device.requester] = domain
+    flushPending()
+    domain = domains[device.requester] ?? domain
+    return domain.iovas.allocate(byteCount, alignment: alignment, below: limit)
+  }
+
+  /// A device reads, writes, or does both: the driver keeps write-only pages apart.
+  static func permissions(_ direction: DMADirection) -> Permissions {
+    switch direction {
+    case .toDevice: .read
+    case .fromDevice: .write
+    default: .readWrite
+    }
+  }
+
+  private func appeared(_ range: Range<UInt64>, in domain: Domain) {
+    if unit.cachesNotPresent { unit.invalidatePages(domain.id, range) }
+  }
+
+  func map(
+    page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer {
+    let numbers = iova.rawValue..<(iova.rawValue + 4096)
+    let buffer = page..<PhysicalAddress(page.rawValue + 4096)
+    do {
+      var domain = try domain(of: device.requester)
+      guard domain.iovas.firstTaken(in: numbers) == nil else {
+        throw MappingFailure.full("IOVA \(iova) of \(device.requester)")
+      }
+      try grow(&domain, of: device.requester, toReach: numbers.upperBound)
+      domain.iovas.reserve(numbers)
+      domains[device.requester] = domain
+      try writer.store(
+        page, sizeLog2: 12, at: iova.rawValue, Self.permissions(direction), in: domain.tree)
+      appeared(numbers, in: domain)
+    } catch let failure as MappingFailure {
+      throw failure
+    } catch {
+      throw .full("\(error)")
+    }
+    return MappedBuffer(
+      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
+      target: buffer)
+  }
+
+  func unmap(_ mapped: MappedBuffer) {
+    guard let domain = domains[mapped.device.requester],
+      let byteCount = PageCount(
+        coveringBytes: mapped.byteCount, atOffset: mapped.iova.offsetInPage)?.byteCount
+    else { return }
+    let start = mapped.iova.alignedDown(to: 4096).rawValue
+    let numbers = start..<(start + byteCount)
+    writer.clear(numbers, in: domain.tree)
+    switch flushes {
+    case .strict:
+      // The number may be given out again only when the unit has forgotten it.
+      unit.invalidatePages(domain.id, numbers)
+      domains[mapped.device.requester]?.iovas.free(numbers)
+    case .lazy:
+      pending.append(Pending(device: mapped.device.requester, numbers: numbers))
+      if pending.count >= Self.flushQueueLength { flushPending() }
+    }
+  }
+
+  /// Tells the unit of all that was taken back, domain by domain, and frees the numbers. Linux does it
+  /// every ten milliseconds, and when its queue is full.
+  func flushPending() {
+    for device in Set(pending.map(\.device)).sorted() {
+      if let domain = domains[device] { unit.invalidatePages(domain.id) }
+    }
+    for one in pending { domains[one.device]?.iovas.free(one.numbers) }
+    pending.removeAll()
+  }
+
+  /// Ends the device's domain: the entry goes first, then the tables.
+  func unbind(_ device: Device) {
+    flushPending()
+    guard let domain = domains.removeValue(forKey: device.requester) else { return }
+    table[device.requester] = .blocked
+    unit.invalidateEntry(device.requester, domains: [domain.id])
+    writer.free(domain.tree)
+  }
+
+  // MARK: The Rule
+
+  func prepare(
+    crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
+  ) throws(SetUpError) -> [TableSetUp] {
+    for device in devices { try check(device.requester, crashKernel) }
+    try reservePages(for: devices, crashKernel, pageSize)
+    var reports: [TableSetUp] = []
+    for device in devices { reports.append(try install(device.requester, crashKernel, pageSize)) }
+    return reports
+  }
+
+  /// Finds what stands against the identity map of one device.
+  private func check(
+    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>]
+  ) throws(SetUpError) {
+    let deepest = HostTableWriter.Tree(root: PhysicalAddress(0), levels: writer.maximumLevels)
+    for range in crashKernel {
+      let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
+      guard range.upperBound.rawValue <= deepest.reach else {
+        throw .beyondTable(
+          name: "\(requester)", range: range, coverage: deepest.reach,
+          wayOut: "use a unit with deeper tables or move the crash kernel down")
+      }
+      guard let domain = domains[requester] else { continue }
+      guard !domain.identity.contains(addresses) else { continue }
+      guard let taken = domain.iovas.firstTaken(in: addresses) else { continue }
+      var observer = Unobserved()
+      let walk = domain.tree.format.walk(
+        taken.lowerBound, from: domain.tree.root, in: pages.memory, observer: &observer)
+      throw .conflict(
+        name: "\(requester)", iova: IOVA(taken.lowerBound),
+        mappedTo: walk.end == .page ? walk.page : nil)
+    }
+  }
+
+  /// Takes and gives back as many pages as the set-up can need at most, so that running out of
+  /// memory shows before anything is changed.
+  private func reservePages(
+    for devices: [Device], _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
+  ) throws(SetUpError) {
+    guard !devices.isEmpty else { return }
+    let perDevice = crashKernel.reduce(UInt64(2 + writer.maximumLevels)) { count, range in
+      let regions = (range.upperBound.rawValue - 1) >> 21 - range.lowerBound.rawValue >> 21 + 1
+      let ends: UInt64 = pageSize == .largest ? 2 : regions
+      return count + ends + range.byteCount >> 30 + UInt64(2 * writer.maximumLevels)
+    }
+    let byteCount = perDevice * UInt64(devices.count) * 4096
+    guard let probe = pages.allocate(byteCount, below: 1 << 32) else {
+      throw .outOfMemory(what: "\(byteCount >> 10) KiB of AMD-Vi page tables")
+    }
+    pages.free(probe..<PhysicalAddress(probe.rawValue + byteCount))
+  }
+
+  private func install(
+    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
+  ) throws(SetUpError) -> TableSetUp {
+    let before = pages.tablePageCount
+    var domain = try domain(of: requester)
+    var written: UInt64 = 0
+    for range in crashKernel {
+      let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
+      guard !domain.identity.contains(addresses) else { continue }
+      try grow(&domain, of: requester, toReach: addresses.upperBound)
+      domain.iovas.reserve(addresses.clamped(to: Self.iovaSpace))
+      domain.identity.append(addresses)
+      domains[requester] = domain
+      written += try writer.map(
+        range.lowerBound, at: addresses.lowerBound, byteCount: range.byteCount, .readWrite,
+        in: domain.tree, largest: pageSize == .largest ? 38 : 12)
+      appeared(addresses, in: domain)
+    }
+    let count = writer.entryCount(of: crashKernel, in: domain.tree)
+    return TableSetUp(
+      table: .requester(PCI.Function(requester)), entryName: "PTE", identityEntryCount: count,
+      writtenEntryCount: written, identityEntryByteCount: count * 8,
+      newTablePageCount: pages.tablePageCount - before,
+      reservedPageCount: crashKernel.reduce(0) { $0 + $1.byteCount / 4096 },
+      spaceByteCount: Self.iovaSpace.upperBound)
+  }
+}
+
+extension AMDVi.IVRS.Block {
+  /// IVMD: whether the memory is one of a device's.
+  func covers(_ requester: Requester) -> Bool {
+    switch type {
+    case .memoryOfOne: requester == deviceID
+    case .memoryOfRange:
+      deviceID.rawValue...max(deviceID.rawValue, lastDeviceID.rawValue) ~= requester.rawValue
+    default: true
+    }
+  }
+}
