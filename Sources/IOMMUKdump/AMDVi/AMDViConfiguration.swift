@@ -20,6 +20,8 @@ public struct AMDViConfiguration: Sendable {
   public var hostLevels: Int
   /// Entries that are not present may be cached, as emulators say of themselves.
   public var cachesNotPresent: Bool
+  /// What firmware says of the unit's links, and of what it can.
+  public var firmwareFlags: AMDVi.IVRS.UnitFlags
   /// Blocks of firmware's table behind the unit's own: memory that is to be mapped to itself, or left
   /// untranslated (IVMD).
   public var firmwareBlocks: [AMDVi.IVRS.Block]
@@ -28,12 +30,14 @@ public struct AMDViConfiguration: Sendable {
 
   public init(
     kernel: Kernel = .current(), hostLevels: Int = 6, cachesNotPresent: Bool = false,
+    firmwareFlags: AMDVi.IVRS.UnitFlags = [.hasDeviceTLBs, .isCoherent],
     firmwareBlocks: [AMDVi.IVRS.Block] = [], caches: AMDViCacheConfiguration = .hardware
   ) {
     precondition(4...6 ~= hostLevels, "a unit has host tables of 4 to 6 levels")
     self.kernel = kernel
     self.hostLevels = hostLevels
     self.cachesNotPresent = cachesNotPresent
+    self.firmwareFlags = firmwareFlags
     self.firmwareBlocks = firmwareBlocks
     self.caches = caches
   }

@@ -35,7 +35,7 @@ public final class AMDViPlatform {
     capability = hardware.capability
     let devices = AMDVi.IVRS.DeviceEntry.range(
       Requester(bus: 0, device: 0, function: 3), through: Requester(rawValue: 0xffff))
-    let flags: AMDVi.IVRS.UnitFlags = [.hasDeviceTLBs, .isCoherent]
+    let flags = configuration.firmwareFlags
     // As firmware does: once for kernels that know the first type alone, once for all others. HATS is
     // at the same distance from the end in both.
     let blocks = [

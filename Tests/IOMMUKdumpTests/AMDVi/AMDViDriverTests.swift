@@ -318,6 +318,21 @@ import Testing
     #expect(Self.leaf(0x9000, Self.device.requester, of: primary) == 0)
   }
 
+  /// PassPW, ResPassPW and Isoc are bits 8, 9 and 11 of the control register; HtTunEn would be bit 1.
+  @Test(
+    arguments: [
+      ([], 0x1401), (.hyperTransportTunnel, 0x1d01), (.passesPostedWrites, 0x1e01),
+      (.responsesPassPostedWrites, 0x1401), ([.isCoherent, .hasDeviceTLBs], 0x1401),
+    ] as [(AMDVi.IVRS.UnitFlags, UInt64)])
+  func `2.6.27 takes numbers of bits for masks`(
+    flags: AMDVi.IVRS.UnitFlags, control: UInt64
+  ) throws {
+    var configuration = Self.old()
+    configuration.firmwareFlags = flags
+    let primary = try Self.primary(configuration)
+    #expect(Self.register(AMDVi.RegisterOffset.control, of: primary) == control)
+  }
+
   @Test func `2.6.27 excludes a page too many`() throws {
     let block = AMDVi.IVRS.Block(
       memory: PhysicalAddress(0x300_0000)..<PhysicalAddress(0x300_2000),
