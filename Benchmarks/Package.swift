@@ -8,7 +8,7 @@ let settings: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny")] + stri
 
 /// Each is a target of ordo-one's benchmark plugin, which looks for them directly in `Benchmarks`.
 let subjects = [
-  "Walk", "Batch", "IOTLB", "TCE", "GART", "Mapping", "Invalidate", "Maps", "Dumps", "Unit",
+  "Walk", "Batch", "IOTLB", "AMDVi", "TCE", "GART", "Mapping", "Invalidate", "Maps", "Dumps", "Unit",
   "Threads",
 ]
 

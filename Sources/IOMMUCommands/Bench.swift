@@ -23,7 +23,7 @@ package struct Bench: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Only this kind of table: vtd3, vtd4, vtd5, vtd4-2m, vtd4-1g, tce or gatt.",
+      "Only this kind of table: vtd3, vtd4, vtd5, vtd4-2m, vtd4-1g, amdvi3, amdvi4, tce or gatt.",
       valueName: "kind"))
   package var table: TableKind?
 

@@ -7,6 +7,8 @@ public struct Leaf: Sendable {
   /// The entry maps 2^`sizeLog2` bytes: all of a page, or its share where several entries in a row
   /// name one page.
   public var sizeLog2: Int
+  /// The page has 2^`pageSizeLog2` bytes: ``sizeLog2``, or more where several entries name it.
+  public var pageSizeLog2: Int
   /// Where the first of these bytes lies.
   public var page: PhysicalAddress
   /// What all entries from the root allow together; empty when no access gets through.

@@ -192,7 +192,7 @@ struct TableTour {
       visitor.leaves(
         LeafRun(
           first: Leaf(
-            address: address, sizeLog2: spanLog2,
+            address: address, sizeLog2: spanLog2, pageSizeLog2: sizeLog2,
             page: PhysicalAddress(page.rawValue | offset), permissions: permissions,
             entryAddress: entryAddress, level: place.level), count: UInt64(row.count),
           entryByteCount: size))

@@ -5,6 +5,8 @@ public enum TableKind: String, CaseIterable, Sendable {
   case vtd5Levels = "vtd5"
   case vtd2MiB = "vtd4-2m"
   case vtd1GiB = "vtd4-1g"
+  case amdvi3Levels = "amdvi3"
+  case amdvi4Levels = "amdvi4"
   case tce
   case gatt
 
@@ -16,6 +18,8 @@ public enum TableKind: String, CaseIterable, Sendable {
     case .vtd5Levels: "VT-d, 5 levels, 4 KiB"
     case .vtd2MiB: "VT-d, 4 levels, 2 MiB"
     case .vtd1GiB: "VT-d, 4 levels, 1 GiB"
+    case .amdvi3Levels: "AMD-Vi, 3 levels, 4 KiB"
+    case .amdvi4Levels: "AMD-Vi, 4 levels, 4 KiB"
     case .tce: "Calgary TCE, 4 KiB"
     case .gatt: "AMD GATT, 4 KiB"
     }

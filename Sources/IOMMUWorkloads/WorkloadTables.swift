@@ -4,8 +4,8 @@ import IOMMUTranslation
 /// Tables of every kind over the same addresses, in one flat memory: what workloads walk.
 ///
 /// Pages map to physical addresses without a pattern. VT-d tables lie in shuffled order, as on a
-/// machine that has been up for a while. The tables of three and five levels share all but their
-/// roots with those of four.
+/// machine that has been up for a while, and so do AMD-Vi's host tables. The tables of three and five
+/// levels share all but their roots with those of four.
 public final class WorkloadTables: Sendable {
   public let memory: FlatMemory
   /// Bytes of IOVA, from 0, that the VT-d tables map.
@@ -17,6 +17,9 @@ public final class WorkloadTables: Sendable {
   private let root5: PhysicalAddress
   private let root2MiB: PhysicalAddress
   private let root1GiB: PhysicalAddress
+  /// AMD-Vi's host table of four levels; its first entry leads to that of three.
+  public let amdviRoot: PhysicalAddress
+  private let amdviRoot3: PhysicalAddress
   public let gattTable: PhysicalAddress
   /// A root table in legacy mode by which ``requester`` is translated through the table of four
   /// levels, in domain 1.
@@ -43,7 +46,7 @@ public final class WorkloadTables: Sendable {
     let gibibytes = span >> 30
     let flatByteCount = UInt64(tceTableCount) << 23 + 2 << 20
     // Leaf tables, page directories for two page sizes, and a few more.
-    let tableCount = gibibytes * 513 + gibibytes + 16
+    let tableCount = gibibytes * (513 + 1 + 513) + 16
     let base: UInt64 = 1 << 20
     memory = try FlatMemory(byteCount: base + flatByteCount + tableCount << 12)
     tceTables = (0..<UInt64(tceTableCount)).map { PhysicalAddress(base + $0 << 23) }
@@ -59,9 +62,10 @@ public final class WorkloadTables: Sendable {
     func link(_ table: PhysicalAddress, _ index: UInt64, _ entry: VTd.SecondStageEntry) {
       entry.store(to: memory, at: PhysicalAddress(table.rawValue + index * 8))
     }
-    let roots = (0..<9).map { _ in table() }
+    let roots = (0..<11).map { _ in table() }
     (root, root5, root2MiB, root1GiB) = (roots[0], roots[1], roots[2], roots[3])
     (root3, rootTable) = (roots[4], roots[7])
+    (amdviRoot, amdviRoot3) = (roots[9], roots[10])
     VTd.RootEntry(contextTable: roots[8]).store(to: memory, at: rootTable)
     VTd.ContextEntry(secondStageTable: root, levels: 4, domainID: 1)
       .store(
@@ -95,6 +99,27 @@ public final class WorkloadTables: Sendable {
             .init(
               page: Self.physical(number << 9 | index, sizeLog2: 12), level: 1,
               permissions: .readWrite))
+        }
+      }
+    }
+    func store(
+      _ entry: AMDVi.PageTableEntry, in table: PhysicalAddress, _ index: UInt64
+    ) {
+      entry.store(to: memory, at: PhysicalAddress(table.rawValue + index * 8))
+    }
+    store(AMDVi.PageTableEntry(table: amdviRoot3, level: 3), in: amdviRoot, 0)
+    for gibibyte in 0..<gibibytes {
+      let directory = table()
+      store(AMDVi.PageTableEntry(table: directory, level: 2), in: amdviRoot3, gibibyte)
+      for region in 0..<UInt64(512) {
+        let leaves = table()
+        store(AMDVi.PageTableEntry(table: leaves, level: 1), in: directory, region)
+        let number = gibibyte << 9 | region
+        for index in 0..<UInt64(512) {
+          store(
+            AMDVi.PageTableEntry(
+              page: Self.physical(number << 9 | index, sizeLog2: 12), sizeLog2: 12, level: 1,
+              permissions: .readWrite), in: leaves, index)
         }
       }
     }
@@ -164,6 +189,8 @@ public final class WorkloadTables: Sendable {
     case .vtd5Levels: return secondStage(root5, levels: 5)
     case .vtd2MiB: return secondStage(root2MiB, levels: 4)
     case .vtd1GiB: return secondStage(root1GiB, levels: 4)
+    case .amdvi3Levels: return .table(.amdHost(AMDVi.HostTable(root: amdviRoot3, levels: 3)))
+    case .amdvi4Levels: return .table(.amdHost(AMDVi.HostTable(root: amdviRoot, levels: 4)))
     case .tce:
       return .table(
         .tce(

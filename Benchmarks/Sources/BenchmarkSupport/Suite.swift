@@ -27,6 +27,7 @@ final class Suite: @unchecked Sendable {
       to: reference_tables(
         memory: tables.memory.start, byte_count: UInt64(tables.memory.byteCount),
         root: tables.root.rawValue, last_address: 1 << 48 - 1,
+        amdvi_root: tables.amdviRoot.rawValue,
         tce_table: tables.tceTables[0].rawValue, tce_count: 4 << 20,
         gatt_table: tables.gattTable.rawValue,
         gatt_base: WorkloadTables.aperture.lowerBound.rawValue,

@@ -177,6 +177,98 @@ REFERENCE(walk_batch_regions) {
   return 0;
 }
 
+// MARK: AMD-Vi
+
+#define AMDVI_PRESENT 1ull
+#define AMDVI_READ (1ull << 61)
+#define AMDVI_NEXT 0xe00ull
+#define AMDVI_RESERVED_IN_POINTERS 0x1ff0000000000000ull
+#define AMDVI_RESERVED_IN_PAGES 0x07f0000000000000ull
+
+static __attribute__((noinline, cold)) uint64_t exact_amdvi_walk(const reference_tables *tables,
+                                                                 uint64_t address, uint64_t need,
+                                                                 int level, uint64_t table) {
+  uint64_t limit = tables->byte_count - 4096;
+  if (address >> (12 + 9 * level)) return FAULT | 1;
+  if (address >> 20 == 0xfee) return FAULT | 2;
+  for (;;) {
+    int shift = 3 + 9 * level;
+    if (table > limit) return FAULT | 3;
+    uint64_t entry = load(tables->memory, table + ((address >> shift) & 511) * 8);
+    int next = (entry >> 9) & 7;
+    if (!(entry & AMDVI_PRESENT)) return FAULT | 4;
+    if (entry & (next == 0 || next == 7 ? AMDVI_RESERVED_IN_PAGES : AMDVI_RESERVED_IN_POINTERS))
+      return FAULT | 5;
+    if ((entry & need) != need) return FAULT | 6;
+    if (next == 0 || next == 7) {
+      uint64_t ones = entry | 0xfff, offset = next ? ones ^ (ones + 1) : (1ull << shift) - 1;
+      if (next && (offset >> shift == 0 || offset >> (shift + 9) != 0)) return FAULT | 7;
+      return (entry & ADDRESS_BITS & ~offset) | (address & offset);
+    }
+    if (next >= level) return FAULT | 7;
+    uint64_t skipped = (1ull << shift) - (1ull << (12 + 9 * next));
+    if (next + 1 < level && address & skipped) return FAULT | 7;
+    table = entry & ADDRESS_BITS;
+    level = next;
+  }
+}
+
+#define AMDVI_STEP(shift, next)                                               \
+  entry = load(memory, table + INDEX(shift));                                 \
+  table = entry & ADDRESS_BITS;                                               \
+  if (!likely((entry & mask) == (need | (next) << 9) && table <= limit)) goto exact;
+
+inlined uint64_t amdvi_walk(const reference_tables *tables, uint64_t address, uint64_t root,
+                            int levels) {
+  const uint8_t *memory = tables->memory;
+  uint64_t need = AMDVI_PRESENT | AMDVI_READ, mask = need | AMDVI_NEXT | AMDVI_RESERVED_IN_POINTERS;
+  uint64_t limit = tables->byte_count - 4096, table = root, entry, ones, offset;
+  if (!likely(address >> (12 + 9 * levels) == 0)) goto exact;
+  if (!likely(address >> 20 != 0xfee)) goto exact;
+  if (levels == 4) { AMDVI_STEP(39, 3ull) }
+  AMDVI_STEP(30, 2ull) AMDVI_STEP(21, 1ull)
+  entry = load(memory, table + INDEX(12));
+  if (!likely((entry & (need | AMDVI_RESERVED_IN_PAGES)) == need)) goto exact;
+  if ((entry & AMDVI_NEXT) == 0) return (entry & ADDRESS_BITS) | (address & 0xfff);
+  ones = entry | 0xfff;
+  offset = ones ^ (ones + 1);
+  if (!likely((entry & AMDVI_NEXT) == AMDVI_NEXT && offset <= 0xfffff)) goto exact;
+  return (entry & ADDRESS_BITS & ~offset) | (address & offset);
+exact:
+  return exact_amdvi_walk(tables, address, need, levels, root);
+}
+
+inlined uint64_t amdvi_root3(const reference_tables *tables) {
+  return load(tables->memory, tables->amdvi_root) & ADDRESS_BITS;
+}
+
+REFERENCE(amdvi_walk) {
+  for (size_t i = 0; i < count; i++)
+    answers[i] = amdvi_walk(tables, addresses[i], tables->amdvi_root, 4);
+  return 0;
+}
+
+static __attribute__((noinline)) uint64_t call_amdvi_walk(const reference_tables *tables,
+                                                          uint64_t address) {
+  return amdvi_walk(tables, address, tables->amdvi_root, 4);
+}
+
+REFERENCE(amdvi_walk_call) {
+  for (size_t i = 0; i < count; i++) answers[i] = call_amdvi_walk(tables, addresses[i]);
+  return 0;
+}
+
+static __attribute__((noinline)) uint64_t call_amdvi_walk3(const reference_tables *tables,
+                                                           uint64_t address, uint64_t root) {
+  return amdvi_walk(tables, address, root, 3);
+}
+
+REFERENCE(amdvi_walk3_call) {
+  uint64_t root = amdvi_root3(tables);
+  for (size_t i = 0; i < count; i++) answers[i] = call_amdvi_walk3(tables, addresses[i], root);
+  return 0;
+}
+
 // MARK: Flat tables
 
 inlined uint64_t one_tce(const reference_tables *tables, uint64_t address, uint64_t need) {

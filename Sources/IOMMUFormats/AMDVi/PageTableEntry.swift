@@ -123,6 +123,8 @@ extension AMDVi.PageTableEntry {
   @inlinable public var isAccessed: Bool { self[Self.a] != 0 }
   /// D, meaningful in leaves: the page was written.
   @inlinable public var isDirty: Bool { self[Self.d] != 0 }
+  /// NextLevel, where it lies.
+  @inlinable package static var nextLevelMask: UInt64 { nextLevelField.mask }
   /// What a walk sets in every entry that it uses, where the unit keeps marks.
   @inlinable package static var accessedBit: UInt64 { a.mask }
   /// What a write sets in the leaf, where the unit keeps marks.

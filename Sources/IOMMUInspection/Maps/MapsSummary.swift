@@ -14,7 +14,7 @@ public struct MapsSummary: Sendable, Encodable {
     public var runCount: Int
     /// Bytes mapped, all leaves together.
     public var byteCount: UInt64
-    /// Leaves by the page size that they map, in bytes, ascending.
+    /// Pages by their size, ascending; one that several entries name is one.
     public var pages: [PageUse]
     /// Leaves that a device may read, write, or both.
     public var access: AccessUse
@@ -53,7 +53,7 @@ public struct MapsSummary: Sendable, Encodable {
     }
   }
 
-  /// How many leaves map pages of one size.
+  /// How many pages have one size.
   public struct PageUse: Sendable, Hashable, Encodable {
     public var sizeLog2: Int
     public var count: Int
@@ -120,9 +120,7 @@ public struct MapsSummary: Sendable, Encodable {
         Row(
           table: table.name, driver: maps.driver, heading: table.heading, runCount: maps.runs.count,
           byteCount: maps.byteCount,
-          pages: counter.counts.sorted { $0.key < $1.key }.map {
-            PageUse(sizeLog2: $0.key, count: $0.value)
-          }, access: counter.access, gaps: maps.gaps))
+          pages: counter.pages, access: counter.access, gaps: maps.gaps))
     }
   }
 
@@ -170,10 +168,25 @@ public struct MapsSummary: Sendable, Encodable {
 /// Counts leaves that let anything through.
 private struct LeafCounter: TableVisitor {
   private let table: (any IOTable)?
-  var counts: [Int: Int] = [:]
+  private var counts: [Size: Int] = [:]
   var access = MapsSummary.AccessUse()
 
   init(_ table: (any IOTable)?) { self.table = table }
+
+  private struct Size: Hashable {
+    var pageLog2: Int
+    var entryLog2: Int
+  }
+
+  /// A page of which only some entries are there counts as well.
+  var pages: [MapsSummary.PageUse] {
+    var pages: [Int: Int] = [:]
+    for (size, count) in counts {
+      let entries = 1 << (size.pageLog2 - size.entryLog2)
+      pages[size.pageLog2, default: 0] += (count + entries - 1) / entries
+    }
+    return pages.sorted { $0.key < $1.key }.map { .init(sizeLog2: $0.key, count: $0.value) }
+  }
 
   mutating func leaf(_ leaf: Leaf) { add(leaf, count: 1) }
   mutating func leaves(_ run: LeafRun) { add(run.first, count: Int(run.count)) }
@@ -181,7 +194,7 @@ private struct LeafCounter: TableVisitor {
   /// Adds leaves in a row.
   private mutating func add(_ leaf: Leaf, count: Int) {
     guard let allowed = table?.access(allowedBy: leaf.permissions) else { return }
-    counts[leaf.sizeLog2, default: 0] += count
+    counts[Size(pageLog2: leaf.pageSizeLog2, entryLog2: leaf.sizeLog2), default: 0] += count
     switch allowed.permissions {
     case .readWrite: access.readWrite += count
     case .read: access.readOnly += count

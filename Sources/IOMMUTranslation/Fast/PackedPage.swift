@@ -70,7 +70,8 @@ extension RadixPath {
     let descent = Descent(self)
     for index in 0..<requests.count {
       let place = resolve(
-        requests.address(index), levels: levels, descent, &regions, small: { $0 | $1 & 3 },
+        requests.address(index), levels: levels, .impliedLevels, descent, &regions,
+        small: { $0 | $1 & 3 },
         large: { _, _, _ in Self.unresolved })
       requests[index] = place
       descent.window.prefetch(place & ~7)
@@ -86,7 +87,7 @@ extension RadixPath {
       let entry = descent.entry(at: place & ~7)
       let isDirty = entry & dirty == dirty
       requests[index] =
-        likely(leaf.answer(entry, 0) != Self.noAnswer)
+        likely(leaf.answer(entry, 0, .impliedLevels) != Self.noAnswer)
         ? Self.addressBits(entry) | entry & place & 3 | (isDirty ? PackedPage.isDirtyBit : 0)
         : PackedPage.unknown.rawValue
     }

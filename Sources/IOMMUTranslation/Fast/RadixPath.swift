@@ -18,6 +18,27 @@ public struct EntryTest: Sendable {
 
   @inlinable @inline(__always)
   func passes(_ entry: UInt64) -> Bool { entry & mask == value }
+
+  /// The same for an entry that has a number as well, where the value has zeros.
+  @inlinable @inline(__always)
+  func passes(_ entry: UInt64, with number: UInt64) -> Bool { entry & mask == value &+ number }
+}
+
+/// How entries of radix tables say what they lead to; a constant wherever it is given.
+@frozen
+@usableFromInline
+enum RadixLayout {
+  /// VT-d: the next table is one level down, and a bit makes a page of an entry.
+  case impliedLevels
+  /// AMD-Vi host tables: bits 11:9 name the next level, 0 for a page; in the lowest tables 7 stands for
+  /// a page whose size the address codes.
+  case namedLevels
+
+  /// What an entry of `level` has in bits 11:9 besides what its test says, when it leads one level down.
+  @inlinable @inline(__always)
+  func nextLevel(from level: Int) -> UInt64 {
+    self == .namedLevels ? UInt64(truncatingIfNeeded: level &- 1) &<< 9 : 0
+  }
 }
 
 /// What entries on the way of one kind of access have to look like.
@@ -29,7 +50,7 @@ struct EntryTests {
   var dirty: UInt64
 }
 
-/// What the short way of one kind of access through VT-d tables goes by.
+/// What the short way of one kind of access through radix tables goes by.
 @frozen
 public struct RadixParameters: Sendable {
   @usableFromInline let window: MemoryWindow
@@ -40,7 +61,7 @@ public struct RadixParameters: Sendable {
   @usableFromInline let lastAddress: UInt64
   /// Bits 51:20 of the interrupt range. Compared with every leaf; as a number in the code it would
   /// take two registers.
-  @usableFromInline let interruptRange = UInt32(VTd.interruptAddresses.lowerBound >> 20)
+  @usableFromInline let interruptRange: UInt32
   @usableFromInline let pointer: EntryTest
   @usableFromInline let page4KiB: EntryTest
   @usableFromInline let page2MiB: EntryTest
@@ -54,12 +75,17 @@ public struct RadixParameters: Sendable {
     root = 0
     lastTable = 0
     lastAddress = 0
+    interruptRange = 0
     let nothing = EntryTest(set: 0, clear: 0)
     (pointer, page4KiB, page2MiB, page1GiB) = (nothing, nothing, nothing, nothing)
     dirty = 0
   }
 
-  init?(window: MemoryWindow, root: PhysicalAddress, lastAddress: UInt64, tests: EntryTests) {
+  /// - Parameter interruptRange: Bits 51:20 of pages that are no memory.
+  init?(
+    window: MemoryWindow, root: PhysicalAddress, lastAddress: UInt64, tests: EntryTests,
+    interruptRange: UInt32 = UInt32(VTd.interruptAddresses.lowerBound >> 20)
+  ) {
     guard window.byteCount >= 4096, root.isAligned(to: 4096),
       root.rawValue <= window.byteCount - 4096
     else { return nil }
@@ -67,6 +93,7 @@ public struct RadixParameters: Sendable {
     self.root = root.rawValue
     lastTable = window.byteCount - 4096
     self.lastAddress = lastAddress
+    self.interruptRange = interruptRange
     pointer = tests.pointer
     page4KiB = tests.page4KiB
     page2MiB = tests.page2MiB
@@ -75,7 +102,7 @@ public struct RadixParameters: Sendable {
   }
 }
 
-/// The short way of one kind of access through VT-d tables of three to five levels: one compare for
+/// The short way of one kind of access through radix tables of three to five levels: one compare for
 /// an entry's bits and one for the bounds of the table that it names.
 ///
 /// Knows only the common case: every entry present, permitted, well formed, its table inside the
@@ -164,6 +191,7 @@ extension RadixPath {
   ///
   /// - Parameters:
   ///   - levels: 3 to 5; a constant where this is called.
+  ///   - layout: A constant as well.
   ///   - descent: Made of these parameters.
   ///   - elsewhere: The result when the leaf is not found on the short way.
   ///   - small: Given the place of the entry of a 4 KiB page, a multiple of eight, and the bits that
@@ -171,7 +199,7 @@ extension RadixPath {
   ///   - large: Given an entry that leads to no table, and so may map a large page, with its place.
   @inlinable @inline(__always)
   func locate(
-    _ address: UInt64, levels: Int, _ descent: Descent, elsewhere: UInt64,
+    _ address: UInt64, levels: Int, _ layout: RadixLayout, _ descent: Descent, elsewhere: UInt64,
     small: (_ place: UInt64, _ common: UInt64) -> UInt64,
     large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
   ) -> UInt64 {
@@ -184,24 +212,32 @@ extension RadixPath {
     var common = UInt64.max
     if levels >= 5 {
       let entry = descent.entry(at: Self.place(address, in: table, level: 5))
-      guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
+      guard likely(descent.pointer.passes(entry, with: layout.nextLevel(from: 5))),
+        descent.reaches(entry)
+      else { return elsewhere }
       table = Self.addressBits(entry)
       common &= entry
     }
     if levels >= 4 {
       let entry = descent.entry(at: Self.place(address, in: table, level: 4))
-      guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else { return elsewhere }
+      guard likely(descent.pointer.passes(entry, with: layout.nextLevel(from: 4))),
+        descent.reaches(entry)
+      else { return elsewhere }
       table = Self.addressBits(entry)
       common &= entry
     }
     let upper = Self.place(address, in: table, level: 3)
     var entry = descent.entry(at: upper)
-    guard likely(descent.pointer.passes(entry)) else { return large(upper, entry, .size1GiB) }
+    guard likely(descent.pointer.passes(entry, with: layout.nextLevel(from: 3))) else {
+      return large(upper, entry, .size1GiB)
+    }
     guard descent.reaches(entry) else { return elsewhere }
     common &= entry
     let middle = Self.place(address, in: Self.addressBits(entry), level: 2)
     entry = descent.entry(at: middle)
-    guard likely(descent.pointer.passes(entry)) else { return large(middle, entry, .size2MiB) }
+    guard likely(descent.pointer.passes(entry, with: layout.nextLevel(from: 2))) else {
+      return large(middle, entry, .size2MiB)
+    }
     guard descent.reaches(entry) else { return elsewhere }
     return small(Self.place(address, in: Self.addressBits(entry), level: 1), common & entry)
   }
@@ -221,12 +257,27 @@ extension RadixPath {
 
     /// Answers by a leaf entry; `noAnswer` unless all is well with it.
     @inlinable @inline(__always)
-    func answer(_ entry: UInt64, _ address: UInt64) -> UInt64 {
+    func answer(_ entry: UInt64, _ address: UInt64, _ layout: RadixLayout) -> UInt64 {
       guard likely(page.passes(entry)),
         // A page in the interrupt range is no memory.
         likely(UInt32(truncatingIfNeeded: entry &>> 20) != interruptRange)
       else { return RadixPath.noAnswer }
-      return RadixPath.addressBits(entry) | address & 0xfff
+      guard layout == .namedLevels, entry & 0xe00 != 0 else {
+        return RadixPath.addressBits(entry) | address & 0xfff
+      }
+      return coded(entry, address)
+    }
+
+    /// Answers by an entry of the lowest level whose next-level field is not 0: ones from bit 12 on and
+    /// the zero behind them are the offsets of a larger page, up to 1 MiB.
+    @inlinable @inline(__always)
+    func coded(_ entry: UInt64, _ address: UInt64) -> UInt64 {
+      let ones = entry | 0xfff
+      let offset = ones ^ (ones &+ 1)
+      guard likely(entry & 0xe00 == 0xe00), likely(offset <= 0xf_ffff) else {
+        return RadixPath.noAnswer
+      }
+      return RadixPath.addressBits(entry) & ~offset | address & offset
     }
   }
 
@@ -248,12 +299,12 @@ extension RadixPath {
 
   /// The physical address for `address`, or `noAnswer`.
   @inlinable @inline(__always)
-  func translate(_ address: UInt64, levels: Int) -> UInt64 {
+  func translate(_ address: UInt64, levels: Int, _ layout: RadixLayout = .impliedLevels) -> UInt64 {
     let descent = Descent(self)
     return locate(
-      address, levels: levels, descent, elsewhere: Self.noAnswer,
+      address, levels: levels, layout, descent, elsewhere: Self.noAnswer,
       small: { place, _ in
-        LeafTest(self).answer(descent.entry(at: place), address)
+        LeafTest(self).answer(descent.entry(at: place), address, layout)
       },
       large: { _, entry, size in answer(entry, size, address) })
   }
@@ -302,10 +353,11 @@ extension RadixPath {
   /// when it is not found on the short way.
   @inlinable @inline(__always)
   func resolve(
-    _ address: UInt64, levels: Int, _ descent: Descent, _ regions: inout some RegionStore
+    _ address: UInt64, levels: Int, _ layout: RadixLayout = .impliedLevels, _ descent: Descent,
+    _ regions: inout some RegionStore
   ) -> UInt64 {
     resolve(
-      address, levels: levels, descent, &regions, small: { place, _ in place },
+      address, levels: levels, layout, descent, &regions, small: { place, _ in place },
       large: { place, entry, size in
         test(of: size).passes(entry) ? place | size.rawValue : Self.unresolved
       })
@@ -314,14 +366,16 @@ extension RadixPath {
   /// The same, with the low bits that the caller gives it.
   @inlinable @inline(__always)
   func resolve(
-    _ address: UInt64, levels: Int, _ descent: Descent, _ regions: inout some RegionStore,
+    _ address: UInt64, levels: Int, _ layout: RadixLayout = .impliedLevels, _ descent: Descent,
+    _ regions: inout some RegionStore,
     small: (_ place: UInt64, _ common: UInt64) -> UInt64,
     large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
   ) -> UInt64 {
     var place = regions.leaf(of: address)
     if place == Self.unresolved {
       place = locate(
-        address, levels: levels, descent, elsewhere: Self.unresolved, small: small, large: large)
+        address, levels: levels, layout, descent, elsewhere: Self.unresolved, small: small,
+        large: large)
       if place != Self.unresolved, isUniform(address) { regions.remember(place, for: address) }
     }
     return place
@@ -330,14 +384,15 @@ extension RadixPath {
   /// Translates what a batch begins with: a run of addresses in one region, or a block.
   @inlinable @inline(__always)
   func translate(
-    _ requests: Requests, levels: Int, regions: inout some RegionStore
+    _ requests: Requests, levels: Int, _ layout: RadixLayout = .impliedLevels,
+    regions: inout some RegionStore
   ) -> BatchPart {
     if Self.beginWithRun(requests) {
-      let run = translate(run: requests, levels: levels, regions: &regions)
+      let run = translate(run: requests, levels: levels, layout, regions: &regions)
       if run.count > 0 { return run }
     }
     return translate(
-      block: requests.prefix(min(requests.count, BatchPart.blockCount)), levels: levels,
+      block: requests.prefix(min(requests.count, BatchPart.blockCount)), levels: levels, layout,
       regions: &regions)
   }
 
@@ -357,12 +412,12 @@ extension RadixPath {
   /// - Returns: None when the region has no leaf on the short way.
   @inlinable @inline(__always)
   func translate(
-    run requests: Requests, levels: Int, regions: inout some RegionStore
+    run requests: Requests, levels: Int, _ layout: RadixLayout, regions: inout some RegionStore
   ) -> BatchPart {
     let descent = Descent(self)
     let first = requests.address(0)
     guard isUniform(first) else { return BatchPart(count: 0, isComplete: true) }
-    let place = resolve(first, levels: levels, descent, &regions)
+    let place = resolve(first, levels: levels, layout, descent, &regions)
     guard place != Self.unresolved else { return BatchPart(count: 0, isComplete: true) }
     // A large page has one entry for all of them.
     let size = LargePage(rawValue: place & 7)
@@ -372,6 +427,7 @@ extension RadixPath {
     let offsetMask = (1 &<< UInt64(truncatingIfNeeded: size?.sizeLog2 ?? 12)) &- 1
     let pageMask = Self.addressBits(.max) & ~offsetMask
     let interruptRange = parameters.interruptRange
+    let leaf = LeafTest(self)
     var isComplete = true
     var index = 0
     while index < requests.count,
@@ -380,7 +436,11 @@ extension RadixPath {
       let address = requests.address(index)
       let entry = descent.entry(at: table &+ (address &>> 9 & indexMask))
       let physical = entry & pageMask | address & offsetMask
-      if likely(test.passes(entry)),
+      if layout == .namedLevels, size == nil {
+        let answer = leaf.answer(entry, address, layout)
+        requests[index] = answer
+        if !likely(answer != Self.noAnswer) { isComplete = false }
+      } else if likely(test.passes(entry)),
         likely(UInt32(truncatingIfNeeded: physical &>> 20) != interruptRange)
       {
         requests[index] = physical
@@ -399,11 +459,11 @@ extension RadixPath {
   /// Places wait where the answers will be until the second pass, so no other memory is needed.
   @inlinable @inline(__always)
   func translate(
-    block requests: Requests, levels: Int, regions: inout some RegionStore
+    block requests: Requests, levels: Int, _ layout: RadixLayout, regions: inout some RegionStore
   ) -> BatchPart {
     let descent = Descent(self)
     for index in 0..<requests.count {
-      let place = resolve(requests.address(index), levels: levels, descent, &regions)
+      let place = resolve(requests.address(index), levels: levels, layout, descent, &regions)
       requests[index] = place
       descent.window.prefetch(place)
     }
@@ -415,7 +475,7 @@ extension RadixPath {
       let address = requests.address(index)
       let answer =
         likely(place & 7 == 0)
-        ? leaf.answer(descent.entry(at: place), address) : large(place, address)
+        ? leaf.answer(descent.entry(at: place), address, layout) : large(place, address)
       requests[index] = answer
       if !likely(answer != RadixPath.noAnswer) { isComplete = false }
     }

@@ -17,12 +17,14 @@ public struct ShortParameters: Sendable {
     case fiveLevels = 4
     case tce = 8
     case gatt = 16
+    case threeNamedLevels = 32
+    case fourNamedLevels = 64
   }
 
   @usableFromInline let kind: UInt8
   /// The tables are second-stage tables: R and W are all that their entries allow or not.
   @usableFromInline let hasSecondStage: Bool
-  /// Of VT-d tables; empty otherwise.
+  /// Of VT-d tables and AMD-Vi's host tables; empty otherwise.
   @usableFromInline let radix: RadixParameters
   /// Of TCE tables, and of GATTs; without an address otherwise.
   @usableFromInline let tce: FlatPath
@@ -50,6 +52,9 @@ public struct ShortParameters: Sendable {
     case .table(.gatt(let gart)):
       kind = .gatt
       gatt = gart.path(access, dmaMask: dmaMask, window: window)
+    case .table(.amdHost(let table)):
+      kind = [3: .threeNamedLevels, 4: .fourNamedLevels][table.format.levels] ?? .none
+      radix = kind == .none ? nil : table.path(access, dmaMask: dmaMask, window: window)
     case .untranslated, .passThrough, .table, .blocked: break
     }
     self.kind = (radix == nil && tce == nil && gatt == nil ? .none : kind).rawValue
@@ -117,6 +122,8 @@ extension ShortPath {
   @inlinable @inline(__always)
   func translateOutOfLine(_ address: UInt64) -> UInt64 {
     if isOf(.threeLevels) { return radix.translate(address, levels: 3) }
+    if isOf(.fourNamedLevels) { return radix.translate(address, levels: 4, .namedLevels) }
+    if isOf(.threeNamedLevels) { return radix.translate(address, levels: 3, .namedLevels) }
     if isOf(.fiveLevels) { return radix.translate(address, levels: 5) }
     return RadixPath.noAnswer
   }
@@ -132,6 +139,12 @@ extension ShortPath {
     }
     if isOf(.fiveLevels) {
       return radix.translate(requests, levels: 5, regions: &regions)
+    }
+    if isOf(.fourNamedLevels) {
+      return radix.translate(requests, levels: 4, .namedLevels, regions: &regions)
+    }
+    if isOf(.threeNamedLevels) {
+      return radix.translate(requests, levels: 3, .namedLevels, regions: &regions)
     }
     let block = requests.prefix(min(requests.count, BatchPart.blockCount))
     if isOf(.tce) { return tce.translateTCE(block: block) }
@@ -194,6 +207,33 @@ extension VTd.FirstStageTable {
         allowed: allowed, pageSize: entry(level: 2) ^ allowed, access, marks: marks,
         reservedInPointers: format.reservedInLowPointers | format.reservedInHighPointers,
         reservedInPages: format.reservedInPages))
+  }
+}
+
+extension AMDVi.HostTable {
+  /// Knows tables whose entries lead one level down; the walker knows those that skip levels. `nil` where
+  /// something besides the tables decides.
+  func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> RadixParameters? {
+    guard stop == nil, rules.exclusion.isEmpty, rules.permissions.contains(access.permission) else {
+      return nil
+    }
+    typealias Entry = AMDVi.PageTableEntry
+    let page = Entry(
+      page: PhysicalAddress(0), sizeLog2: 12, level: 1, permissions: access.permission
+    ).rawValue
+    let nextLevel = Entry.nextLevelMask
+    let leaf = page | marks.accessed | (access == .write ? marks.dirty : 0)
+    let large = EntryTest(set: leaf, clear: AMDVi.HostFormat.reservedInPages | nextLevel)
+    return RadixParameters(
+      window: window, root: root,
+      lastAddress: min(dmaMask, 1 << UInt64(format.addressWidth) - 1),
+      tests: EntryTests(
+        pointer: EntryTest(
+          set: page | marks.accessed, clear: AMDVi.HostFormat.reservedInTables | nextLevel),
+        page4KiB: EntryTest(set: leaf, clear: AMDVi.HostFormat.reservedInPages),
+        page2MiB: large, page1GiB: large, dirty: marks.dirty),
+      // No page is none of memory; what looks like one goes to the walker.
+      interruptRange: .max)
   }
 }
 

@@ -18,6 +18,9 @@ import Testing
     }
     faults += Calgary.FaultReason.allCases.map { .calgary($0) }
     faults += GART.FaultReason.allCases.map { .gart($0) }
+    faults += AMDVi.FaultReason.allCases.flatMap { reason in
+      [false, true].map { .amdvi(reason, isRecorded: $0) }
+    }
     let packed = faults.map { PackedTranslation(.fault($0)) }
     #expect(packed.map(\.translation) == faults.map { .fault($0) })
     #expect(Set(packed).count == faults.count)

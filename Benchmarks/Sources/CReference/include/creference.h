@@ -12,6 +12,7 @@ typedef struct reference_tables {
   uint64_t byte_count;         // of memory
   uint64_t root;               // of a four-level second-stage table
   uint64_t last_address;       // that the table translates
+  uint64_t amdvi_root;         // of a four-level host table of AMD-Vi; its first entry leads to three levels
   uint64_t tce_table;          // big-endian quadwords, one for each page
   uint64_t tce_count;
   uint64_t gatt_table;         // little-endian doublewords
@@ -33,6 +34,11 @@ REFERENCE(checked_walk_call);
 // Two passes in blocks of 256; the same with a cache of 8,192 regions.
 REFERENCE(walk_batch);
 REFERENCE(walk_batch_regions);
+// The same through AMD-Vi host tables: next levels and sizes are checked, and pages of up to 1 MiB with a
+// coded size read, as the tables have them; all else is a call.
+REFERENCE(amdvi_walk);
+REFERENCE(amdvi_walk_call);
+REFERENCE(amdvi_walk3_call);
 // Flat tables, one after the other, without SIMD.
 REFERENCE(tce);
 REFERENCE(tce_call);
