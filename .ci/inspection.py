@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks find, walk, maps, who, diff, verify and explain against dumps of real machines.
 
-Usage: inspection.py TOOL ORACLE WORKDIR. One line per check; exits 1 when any fails.
+Usage: inspection.py TOOL DATA WORKDIR. One line per check; exits 1 when any fails.
 """
 import glob
 import gzip
@@ -12,7 +12,8 @@ import re
 import subprocess
 import sys
 
-tool, oracle, work = sys.argv[1:4]
+tool, data, work = sys.argv[1:4]
+oracle, amdvi = f"{data}/oracle", f"{data}/oracle-2/linux-amdvi"
 failures = 0
 
 
@@ -51,6 +52,8 @@ def true_tables(units):
         registers = {int(k, 16): int(v, 16) for k, v in unit["registers"].items()}
         if unit["kind"] == "intel-vtd":
             tables.add(registers[0x20] & ~0xFFF)
+        elif unit["kind"] == "amd-vi":
+            tables.add(registers[0] & 0x000FFFFFFFFFF000)
         elif unit["kind"] == "amd-gart":
             tables.add(registers[0x98] >> 4 << 12)
         else:
@@ -62,7 +65,8 @@ def true_tables(units):
 
 
 searched = 0
-for path in sorted(glob.glob(f"{oracle}/linux-*/*/*machine*.json")):
+for path in sorted(glob.glob(f"{oracle}/linux-*/*/*machine*.json")
+                   + glob.glob(f"{amdvi}/*/*machine*.json")):
     content = machine(path)
     truth = true_tables(content["units"])
     images = content.get("images") or [content["image"]]
@@ -72,9 +76,9 @@ for path in sorted(glob.glob(f"{oracle}/linux-*/*/*machine*.json")):
             continue
         found = json.loads(run("find", full, "--format", "json", ok=(0, 1)))
         tables = [int(c["address"], 16) for c in found
-                  if "root" in c["kind"] or c["kind"] in ("TCE table", "GATT")]
+                  if "root" in c["kind"] or c["kind"] in ("TCE table", "GATT", "AMD-Vi device table")]
         searched += 1
-        check(f"find {full[len(oracle) + 1:]}: the true table first, no false one",
+        check(f"find {full[len(data) + 1:]}: the true table first, no false one",
               tables[:1] and tables[0] in truth and set(tables) <= truth,
               f"{[hex(t) for t in tables]} instead of {[hex(t) for t in sorted(truth)]}")
 check("find: images searched", searched > 20, searched)
@@ -92,15 +96,17 @@ for image in machine(f"{crash}/vmcore-machine.json")["images"]:
 # 3. Walks: the leaf, its entry and its place as an independent walker has them; faults as well.
 random.seed(20081008)
 walked = 0
-for directory, prefix in [("deb48", ""), ("crash48", "vmcore-"), ("crash48", "copied-"),
-                          ("crash48", "kdump-"), ("cust48sm", ""), ("cust48pt", "")]:
-    base = f"{oracle}/linux-vtd/{directory}/{prefix}"
+vtd = [f"{oracle}/linux-vtd/{name}" for name in
+       ["deb48/", "crash48/vmcore-", "crash48/copied-", "crash48/kdump-", "cust48sm/", "cust48pt/"]]
+amd = sorted(path.removesuffix("machine.json") for path in glob.glob(f"{amdvi}/*/*machine.json"))
+for base in vtd + amd:
     source = f"{base}machine.json"
+    name = base[len(data) + 1:]
     content = machine(source)
     image = os.path.join(os.path.dirname(source), (content.get("images") or [content["image"]])[0])
     leaves = [row for row in rows(f"{base}leaves.tsv.gz") if row[1].startswith("0x")]
     wrong = []
-    for requester, iova, size, physical, access, value, place in random.sample(leaves, 25):
+    for requester, iova, size, physical, access, value, place, *_ in random.sample(leaves, 25):
         offset = random.randrange(int(size, 16))
         verb = "--write" if access == "-w" or (access == "rw" and offset % 2) else None
         address = int(iova, 16) + offset
@@ -114,31 +120,34 @@ for directory, prefix in [("deb48", ""), ("crash48", "vmcore-"), ("crash48", "co
                 expected, place, value):
             wrong.append((requester, hex(address), walk.get("physical"), expected))
         walked += 1
-    check(f"walk {directory} {prefix}: entry and page of random leaves", not wrong, wrong[:2])
+    check(f"walk {name}: entry and page of random leaves", not wrong, wrong[:2])
     with open(f"{base}walk.json") as file:
         truth = json.load(file)
     wrong = []
     for device in truth["devices"]:
         walk = json.loads(run("walk", image, device["sid"], "0x123456789000", "--machine", source,
                               "--format", "json", ok=(0, 1)))
-        contexts = [s for s in walk["steps"] if s["address"] == device["ctx_at"]]
-        if not contexts:
+        place = device.get("ctx_at") or device["dte_at"]
+        entries = [s for s in walk["steps"] if s["address"] == place]
+        words = [hex(int(word, 16)) for word in entries[0]["entry"]["words"]] if entries else []
+        if not entries or "dte" in device and device["dte"] != words:
             wrong.append(device["sid"])
-    check(f"walk {directory} {prefix}: context entries where the other walker has them",
+    check(f"walk {name}: context or device table entries where the other walker has them",
           not wrong, wrong[:3])
     summary = {row["table"].removesuffix("/0"): row for row in json.loads(
         run("maps", image, "--machine", source, "--format", "summary-json"))["tables"]}
     wrong = []
     for device in truth["devices"]:
-        if device["type"] != "second-stage":
+        if device["type"] not in ("second-stage", "paged"):
             continue
         row = summary.get(device["sid"])
-        sizes = {"4K": "0x1000", "2M": "0x200000", "1G": "0x40000000"}
-        pages = {sizes[k]: v for k, v in device["sizes"].items() if v}
+        units = {"K": 10, "M": 20, "G": 30}
+        pages = {hex(int(k[:-1]) << units[k[-1]]): v
+                 for k, v in (device.get("sizes") or device.get("pages") or {}).items() if v}
         if row is None or {p["bytes"]: p["count"] for p in row["pages"]} != pages \
                 or row["runs"] != device["n_runs"] or int(row["bytes"], 16) != device["bytes"]:
             wrong.append((device["sid"], row))
-    check(f"maps {directory} {prefix}: leaves by page size, runs and bytes of every device",
+    check(f"maps {name}: pages by size, runs and bytes of every device",
           not wrong, wrong[:2])
 check("walk: requests walked", walked > 100, walked)
 
@@ -189,6 +198,32 @@ for row in changed:
                 ours.add(("wrong kind", page))
 check(f"diff: the {len(expected)} pages that the capture kernel's drivers changed, and no others",
       ours == expected and expected, f"{len(ours)} pages")
+
+# The same with AMD-Vi: who, the copied device table, and the new kernel's drivers.
+dead = f"{amdvi}/crash48"
+leaves = [row for row in rows(f"{dead}/vmcore-leaves.tsv.gz") if row[1].startswith("0x")]
+wrong = []
+for requester, iova, size, physical, *_ in random.sample(leaves, 20):
+    answer = json.loads(run("who", f"{dead}/vmcore.tables.elf", physical, "--machine",
+                            f"{dead}/vmcore-machine.json", "--format", "json"))
+    first = int(iova, 16)
+    if not any(way["table"] == requester and int(way.get("iova", "0"), 16) == first
+               for way in answer["ways"]):
+        wrong.append((requester, iova))
+check("who: random AMD-Vi leaves read backwards", not wrong, wrong[:3])
+same = json.loads(run("diff", f"{dead}/vmcore.makedumpfile-zlib.trim", f"{dead}/copied-tables.elf",
+                      "--machine", f"{dead}/vmcore-machine.json", "--machine-after",
+                      f"{dead}/copied-machine.json", "--format", "json"))["tables"]
+check("diff: a copied device table maps what the dead kernel's mapped",
+      len(same) == 15 and not any(row["differences"] for row in same), len(same))
+text = run("verify", f"{dead}/vmcore.tables.elf", "--machine", f"{dead}/vmcore-machine.json", ok=(1,))
+named = re.findall(r"^  (.+) IOVA 0x15000000, .*40960 of 40960 pages", text, re.M)
+check("verify: a Linux 6.1 guest with AMD-Vi breaks R1 for every device",
+      len(set(re.findall(r"[0-9a-f:]+\.[0-7]", " ".join(named)))) == 15)
+text = run("explain", f"{dead}/vmcore.tables.elf", "--machine", f"{dead}/vmcore-machine.json",
+           stdin="AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:00:03.0 domain=0x0002 "
+                 "address=0xdeadb000 flags=0x0020]\n")
+check("explain: an event of AMD-Vi is borne out by the tables", "now         the same" in text, text)
 
 # 6. Verify: a kernel of today does not keep the Rule; a machine that was built by it does.
 text = run("verify", f"{crash}/vmcore.tables.elf", *options, "--crash-kernel", "160M@336M",

@@ -8,9 +8,9 @@ package struct Find: ParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "Find translation tables in a dump by their structure alone.",
     discussion: """
-      A dump has no registers. This looks at every page and lists what may be a VT-d root table, a \
-      Calgary TCE table, a GATT, an ACPI DMAR table or a Rio table, with a score of 0 to 100 and \
-      the reasons. From \(TableCandidate.certainScore) on a candidate is taken for certain: the \
+      A dump has no registers. This looks at every page and lists what may be a VT-d root table, an \
+      AMD-Vi device table, a Calgary TCE table, a GATT, an ACPI DMAR or IVRS table or a Rio table, \
+      with a score of 0 to 100 and the reasons. From \(TableCandidate.certainScore) on a candidate is taken for certain: the \
       other commands use all of those that can be of one machine, when no machine file and no \
       --root is given.
 

@@ -16,7 +16,7 @@ package struct Maps: ParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "List every mapping as runs: IOVA, size, physical address, access.",
     discussion: """
-      A table is a bus (Calgary), the GART, or a requester (VT-d). Runs are as long as IOVA and \
+      A table is a bus (Calgary), the GART, or a requester (VT-d, AMD-Vi). Runs are as long as IOVA and \
       physical address go on together with the same access.
 
       --format debugfs is the layout of the kernel's own domain_translation_struct up to Linux 6.1, \

@@ -37,6 +37,33 @@ import Testing
     }
   }
 
+  /// A unit at 0xfd300000 for 00:00.3 to ff:1f.7 and the I/O APIC: a whole IVRS table, 120 bytes.
+  static let ivrs = """
+    495652537800000002ca414d44202020416d645461626c6501000000414d44200100000041302000000000000000000010\
+    b0280002004000000030fd00000000000000006f8f04800303000004ffff004800000021a00001220720000003ff030000\
+    0000000000000000007e000000000000100000000000
+    """
+
+  @Test func `firmware says which devices are behind an AMD-Vi unit`() throws {
+    func machine(base: String) throws(ImageError) -> Machine {
+      try MachineFile(
+        path: scratch.file(
+          "m.json",
+          "{\"version\": 1, \"units\": [{\"kind\": \"amd-vi\", \"base\": \"\(base)\", \"registers\": "
+            + "{\"0x000\": \"0x15f0007\"}}], \"ivrs\": {\"bytes\": \"\(Self.ivrs)\"}}")
+      ).machine()
+    }
+    let unit = try #require(try machine(base: "0xfd300000").units[0].as(AMDVi.Unit.self))
+    let scope = try #require(unit.scope)
+    #expect(scope.answer(for: Requester(rawValue: 0x0003)) == .inside)
+    #expect(scope.answer(for: Requester(rawValue: 0x0002)) == .unlisted)
+    #expect(unit.segment == 0)
+    // A unit that is not listed, and behind it the one that is.
+    let strange = try machine(base: "0xfd400000")
+    #expect(strange.units.count == 2)
+    #expect(strange.units[1].as(AMDVi.UnseenUnit.self)?.scope.base == PhysicalAddress(0xfd30_0000))
+  }
+
   func vtd(_ unit: TranslationUnit) throws -> VTd.Unit { try #require(unit.as(VTd.Unit.self)) }
 
   @Test func `a table in a file or written down gives scopes, segment and width`() throws {

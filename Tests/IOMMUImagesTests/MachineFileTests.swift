@@ -549,6 +549,47 @@ import Testing
     }
   }
 
+  @Test func `an AMD-Vi machine comes back equal`() throws {
+    func unit(_ change: (inout AMDVi.Unit) -> Void) -> TranslationUnit {
+      var unit = AMDVi.Unit(
+        base: PhysicalAddress(0xfed8_0000),
+        deviceTable: AMDVi.DeviceTableBase(rawValue: 0x150e_8007), control: nil)
+      change(&unit)
+      return .amdvi(unit)
+    }
+    try roundTrip([unit { _ in }])
+    try roundTrip([
+      unit {
+        $0.control = AMDVi.Control(rawValue: 0x3_f48f | 1 << 34)
+        $0.features = AMDVi.ExtendedFeatures(rawValue: 0x29d3)
+        $0.features2 = AMDVi.ExtendedFeatures2(rawValue: 0x8)
+        $0.segment = 2
+        $0.exclusionBase = AMDVi.ExclusionBase(rawValue: 0x20_0001)
+        $0.exclusionLimit = AMDVi.ExclusionLimit(rawValue: 0x2f_f000)
+        $0.furtherSegments = [AMDVi.DeviceTableSegmentBase(rawValue: 0x30_00ff)]
+      }
+    ])
+  }
+
+  @Test func `of AMD-Vi the device table is needed, the rest is assumed`() throws {
+    func machine(_ registers: String) throws(ImageError) -> Machine {
+      try file(
+        "\"units\": [{\"kind\": \"amd-vi\", \"base\": \"0xfed80000\", \"registers\": "
+          + "{\(registers)}}]"
+      ).machine()
+    }
+    let unit = try #require(try machine("\"0x000\": \"0x15f0007\"").units[0].as(AMDVi.Unit.self))
+    #expect(unit.deviceTable.byteCount == 0x8000 && unit.translates)
+    let off = try #require(
+      try machine("\"0x000\": \"0x15f0007\", \"0x018\": \"0x0\"").units[0].as(AMDVi.Unit.self))
+    #expect(!off.translates)
+    #expect(throws: ImageError.self) { try machine("\"0x018\": \"0x1\"") }
+    // An exclusion range that nobody knows the end of.
+    #expect(throws: ImageError.self) {
+      try machine("\"0x000\": \"0x15f0007\", \"0x020\": \"0x200001\"")
+    }
+  }
+
   @Test func `a scalable-mode machine comes back equal`() throws {
     for (features, pasidBits, majorVersion) in [
       (.all, 20, 1), ([.scalableMode, .firstStage, .walkSnoop], 7, 6),

@@ -223,13 +223,15 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
     var candidate = TableCandidate(
       kind: .deviceTable, address: address, byteCount: pageCount * 4096, score: 0, reasons: [])
     guard !isExhausted, let unit = candidate.unit?.as(AMDVi.Unit.self) else { return nil }
+    var counts = EntryCounts()
+    unit.forEachDevice(in: memory, { counts.add($0.entry) }, missing: { _ in })
+    // What lets no device do anything is nobody's.
+    guard counts.admitting > 0 else { return nil }
     budget.entries -= Int(pageCount) * 128
     let inForce = Machine(name: "", units: [.amdvi(unit)]).tables(in: memory)
     let tables = inForce.tables
     budget.spend(on: tables)
-    var counts = EntryCounts()
-    unit.forEachDevice(in: memory, { counts.add($0.entry) }, missing: { _ in })
-    guard counts.used > 0 else { return nil }
+    guard !tables.isEmpty else { return nil }
     var trees = TreeSurvey()
     let share = min(Self.tableBudget, budget.tables)
     var shareLeft = EnumerationBudget(remainingTables: share)
@@ -283,6 +285,8 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
 /// How many entries of a device table say something, and how many say the same.
 private struct EntryCounts {
   private(set) var used = 0
+  /// Those with a table or without, as long as something is permitted.
+  private(set) var admitting = 0
   private var alike: [AMDVi.DeviceTableEntry: Int] = [:]
 
   var mostAlike: Int { alike.values.max() ?? 0 }
@@ -290,6 +294,7 @@ private struct EntryCounts {
   mutating func add(_ entry: AMDVi.DeviceTableEntry) {
     guard entry != AMDVi.DeviceTableEntry() else { return }
     used += 1
+    if entry.isValid, entry.isTranslationValid, !entry.permissions.isEmpty { admitting += 1 }
     alike[entry, default: 0] += 1
   }
 }

@@ -1,0 +1,249 @@
+import IOMMUFormats
+import IOMMUTestSupport
+import IOMMUTranslation
+import Testing
+
+@testable import IOMMUInspection
+
+/// A machine as Linux leaves it: 1,024 devices, most of them blocked, three with tables of three levels.
+/// Everything is written as plain words.
+private struct LinuxTables {
+  let memory: FlatMemory
+  static let deviceTable: UInt64 = 0x20_0000
+  /// 00:03.0 and 00:03.1 share a table, 00:06.0 has one of its own; 00:07.0 passes.
+  static let devices: [(number: UInt64, low: UInt64, domain: UInt64)] = [
+    (0x18, 0x6000_0000_0030_0603, 2), (0x19, 0x6000_0000_0030_0603, 2),
+    (0x30, 0x6000_0000_0031_0603, 3), (0x38, 0x6000_0000_0000_0003, 4),
+  ]
+
+  init(at table: UInt64 = deviceTable, in given: FlatMemory? = nil) throws {
+    memory = try given ?? FlatMemory(byteCount: 8 << 20)
+    func store(_ word: UInt64, _ address: UInt64) {
+      memory.store(word, at: PhysicalAddress(address))
+    }
+    for number in 0..<UInt64(1024) { store(3, table + 32 * number) }
+    for device in Self.devices {
+      store(device.low, table + 32 * device.number)
+      store(device.domain, table + 32 * device.number + 8)
+      // Interrupts: 512 entries at 0x380000.
+      store(0x2000_0000_0038_0013, table + 32 * device.number + 16)
+    }
+    for root in [0x30_0000, 0x31_0000] as [UInt64] {
+      store(0x6000_0000_0000_0401 | root + 0x1000, root + 8 * 3)
+      store(0x6000_0000_0000_0201 | root + 0x2000, root + 0x1000 + 8 * 511)
+      // Four pages of 4 KiB, and one of 16 KiB in four entries.
+      for index in 0..<UInt64(4) {
+        store(0x7000_0000_0040_0001 + index << 12 + (root & 0x1_0000), root + 0x2000 + 8 * index)
+        store(0x7000_0000_0048_1e01, root + 0x2000 + 8 * (8 + index))
+      }
+    }
+  }
+
+  var unit: AMDVi.Unit {
+    AMDVi.Unit(
+      base: PhysicalAddress(0xfed8_0000),
+      deviceTable: AMDVi.DeviceTableBase(rawValue: Self.deviceTable | 7),
+      control: AMDVi.Control(rawValue: 1))
+  }
+
+  var machine: Machine { Machine(name: "AMD", units: [.amdvi(unit)]) }
+}
+
+@Suite struct AMDViInspectionTests {
+  @Test func `a device table is found, with the length that kernels allocate`() throws {
+    let tables = try LinuxTables()
+    let search = TableSearch(in: tables.memory)
+    let first = try #require(search.candidates.first)
+    #expect(first.kind == .deviceTable && first.score == 100)
+    #expect(first.address == PhysicalAddress(0x20_0000) && first.byteCount == 0x8000)
+    #expect(
+      first.reasons == [
+        "1024 of 1024 entries in use legal, 1020 of them alike", "lies at a multiple of its size",
+        "2 of 2 page table trees sound, 16 pages mapped", "1 in pass-through",
+      ])
+    #expect(search.candidates.count { $0.isCertain } == 1)
+    let selection = search.selection(in: tables.memory)
+    #expect(selection.taken.map(\.address) == [PhysicalAddress(0x20_0000)])
+    let unit = try #require(selection.units.first?.as(AMDVi.Unit.self))
+    #expect(unit.deviceTable.rawValue == 0x20_0007 && unit.control == nil)
+  }
+
+  @Test func `entries behind the last device belong to the table`() throws {
+    // Of eight pages the last three are empty.
+    let tables = try LinuxTables()
+    for page in 5..<UInt64(8) {
+      for word in 0..<UInt64(512) {
+        tables.memory.store(0 as UInt64, at: PhysicalAddress(0x20_0000 + page << 12 + word << 3))
+      }
+    }
+    let first = try #require(TableSearch(in: tables.memory).candidates.first)
+    #expect(first.byteCount == 0x8000 && first.isCertain)
+    // Something else in the last page, and it ends where its entries do.
+    tables.memory.store(0x1234 as UInt64, at: PhysicalAddress(0x20_7000))
+    #expect(TableSearch(in: tables.memory).candidates.first?.byteCount == 0x5000)
+  }
+
+  @Test func `pages that let no device do anything are no table`() throws {
+    let memory = try FlatMemory(byteCount: 1 << 20)
+    for number in 0..<UInt64(1024) {
+      memory.store(3 as UInt64, at: PhysicalAddress(0x1_0000 + 32 * number))
+    }
+    #expect(TableSearch(in: memory).candidates.isEmpty)
+  }
+
+  @Test func `a copy shares page tables, and is the capture kernel's where its memory is known`()
+    throws
+  {
+    let tables = try LinuxTables()
+    _ = try LinuxTables(at: 0x60_0000, in: tables.memory)
+    let crashKernel = [PhysicalAddress(0x60_0000)..<PhysicalAddress(0x70_0000)]
+    let search = TableSearch(in: tables.memory, crashKernel: crashKernel)
+    let certain = search.candidates.filter(\.isCertain)
+    #expect(certain.map(\.address.rawValue) == [0x60_0000, 0x20_0000])
+    #expect(certain.map(\.owner) == [.captureKernel, .deadKernel])
+    #expect(
+      certain[0].reasons.contains("shares page tables with the device table at 0x200000"))
+    // Without that range nothing tells, and nobody guesses.
+    #expect(TableSearch(in: tables.memory).candidates.allSatisfy { $0.owner == nil })
+  }
+
+  @Test func `a table is named with its length and its unit`() throws {
+    let tables = try LinuxTables()
+    let named = try NamedTable("amdvi:200000+32K@fed80000")
+    let unit = try #require(
+      try named.unit(in: tables.memory, TableHints()).as(AMDVi.Unit.self))
+    #expect(unit.base == PhysicalAddress(0xfed8_0000) && unit.deviceTable.byteCount == 0x8000)
+    let found = try #require(
+      try NamedTable("amdvi:200000").unit(in: tables.memory, TableHints()).as(AMDVi.Unit.self))
+    #expect(found.deviceTable.byteCount == 0x8000)
+    #expect(throws: NamedTableError.self) {
+      try NamedTable("amdvi:200000+5000000").unit(in: tables.memory, TableHints())
+    }
+  }
+
+  @Test func `registers that lead to another dump's table are doubted`() throws {
+    let tables = try LinuxTables()
+    #expect(tables.machine.doubts(in: tables.memory).isEmpty)
+    var unit = tables.unit
+    unit.deviceTable = AMDVi.DeviceTableBase(rawValue: 0x50_0007)
+    #expect(
+      Machine(name: "", units: [.amdvi(unit)]).doubts(in: tables.memory) == [
+        "the device table at 0x500000 has a table for no device: is it of this dump? 'iommu find' lists "
+          + "device tables"
+      ])
+  }
+
+  @Test func `a summary counts pages by their own size`() throws {
+    let tables = try LinuxTables()
+    let summary = MapsSummary(MapsReport(all: tables.machine, in: tables.memory), in: tables.memory)
+    #expect(summary.rows.map(\.table) == ["00:03.0", "00:03.1", "00:06.0", "00:07.0"])
+    #expect(summary.rows[0].pagesText == "4 of 4 KiB, 1 of 16 KiB")
+    #expect(summary.rows[0].byteCount == 0x8000 && summary.rows[0].runCount == 2)
+    #expect(summary.rows[1].sharedWith == "00:03.0")
+    #expect(summary.rows[3].heading == "pass-through")
+    var text = ""
+    MapsReport(all: tables.machine, in: tables.memory).forEachTable(in: tables.memory) {
+      $0.writeTSV(to: &text)
+    }
+    #expect(text.hasSuffix("00:07.0\t*\t*\tpass-through\trw\n"))
+  }
+
+  @Test func `a walk tells every entry, and the event's number`() throws {
+    let tables = try LinuxTables()
+    let walk = ToldWalk(
+      Requester(rawValue: 0x18), IOVA(0xffe0_9234), access: .write, machine: tables.machine,
+      in: tables.memory)
+    #expect(walk.route == "host page table 0x300000, 3 levels")
+    #expect(
+      walk.steps.map { "\($0.titleText) at \($0.address): \($0.entry.meaning)" } == [
+        "device table entry [0x18] at 0x200300: host page table 0x300000, 3 levels, rw, domain 2; "
+          + "interrupt table 0x380000, 512 entries",
+        "PDE of level 3 [0x3] at 0x300018: table 0x301000 of level 2, read and write",
+        "PDE of level 2 [0x1ff] at 0x301ff8: table 0x302000 of level 1, read and write",
+        "PTE of level 1 [0x9] at 0x302048: 16 KiB page 0x480000, read and write",
+      ])
+    #expect(walk.end == .memory(PhysicalAddress(0x48_1234), byteCount: 0xdcc))
+    let blocked = ToldWalk(
+      Requester(rawValue: 0x1a), IOVA(0x1000), access: .read, machine: tables.machine,
+      in: tables.memory)
+    #expect(
+      blocked.endText == "faults 0x2: the device table entry does not permit it (IR, IW)")
+  }
+
+  private func explained(_ line: String, _ tables: LinuxTables) throws -> FaultExplanation {
+    let fault = try #require(log(line).faults.first)
+    return FaultExplainer(tables.machine, in: tables.memory).explain(fault)
+  }
+
+  @Test func `an event is explained by the entry that stops the request`() throws {
+    let tables = try LinuxTables()
+    let absent = try explained(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=00:03.0 domain=0x0002 address=0xffe05000 "
+        + "flags=0x0020]", tables)
+    #expect(absent.now == "the same: faults 0x2: page table entry not present")
+    #expect(absent.remedy == "the buffer's page here, with PR and IW")
+    #expect(absent.isBorneOut)
+    // A permission that is there now.
+    let mapped = try explained(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=00:03.0 domain=0x0002 address=0xffe01000 "
+        + "flags=0x0050]", tables)
+    #expect(mapped.now?.hasPrefix("allowed: the tables lead to 0x401000") == true)
+    // Present and not permitted, by the log; not present, by the dump.
+    let other = try explained(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=00:03.0 domain=0x0002 address=0xffe05000 "
+        + "flags=0x0050]", tables)
+    #expect(other.now?.hasPrefix("another fault than then") == true && !other.isBorneOut)
+    let unattached = try explained(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=00:04.0 domain=0x0000 address=0x1000 "
+        + "flags=0x0050]", tables)
+    #expect(unattached.now?.hasPrefix("the same: ") == true)
+    #expect(
+      unattached.remedy
+        == "IR in the device table entry at 0x200400, and a page table or Mode 0, before the "
+        + "device's first DMA")
+    // What tables have no say in.
+    let hardware = try explained(
+      "AMD-Vi: Event logged [DEV_TAB_HARDWARE_ERROR device=00:03.0 address=0x200300 flags=0x0400]",
+      tables)
+    #expect(hardware.now == "page tables have no say in it" && hardware.walk == nil)
+    let interrupt = try explained(
+      "AMD-Vi: Event logged [IO_PAGE_FAULT device=00:14.0 domain=0x0000 address=0xfdf8a0ff00 "
+        + "flags=0x0008]", tables)
+    #expect(interrupt.now == "page tables have no say in it")
+  }
+
+  @Test func `every reason has a remedy or none by choice`() throws {
+    let tables = try LinuxTables()
+    let walk = ToldWalk(
+      Requester(rawValue: 0x18), IOVA(0xffe0_5000), access: .read, machine: tables.machine,
+      in: tables.memory)
+    let without = AMDVi.FaultReason.allCases.filter { $0.remedy(walk) == nil }
+    #expect(
+      without == [
+        .deviceTableUnreadable, .deviceTableEntryReserved, .tableUnreadable, .entryReserved,
+        .guestRootUnreadable, .guestTableUnreadable, .guestEntryReserved,
+        .interruptFieldsReserved, .interruptControlReserved, .interruptTableLengthIllegal,
+        .interruptBeyondTable, .interruptTableUnreadable, .interruptNotPresent,
+        .interruptEntryReserved, .interruptNotPassed,
+      ])
+  }
+
+  @Test func `bytes of tables are told entry by entry`() throws {
+    let tables = try LinuxTables()
+    let annotator = Annotator(tables.machine, in: tables.memory)
+    func text(_ address: UInt64) -> [String] {
+      annotator.entries(at: PhysicalAddress(address), in: tables.memory).map(\.text)
+    }
+    #expect(
+      text(0x20_0300) == [
+        "device table entry 00:03.0: host page table 0x300000, 3 levels, rw, domain 2; interrupt table "
+          + "0x380000, 512 entries"
+      ])
+    #expect(
+      text(0x30_1ff8) == [
+        "PDE of level 2 of 00:03.0 and 1 more   IOVA 0xffe00000 -> table 0x302000"
+      ])
+    #expect(
+      text(0x30_2048) == ["PTE of 00:03.0 and 1 more   IOVA 0xffe09000 -> 0x480000 rw 16 KiB"])
+  }
+}
