@@ -84,6 +84,11 @@ let package = Package(
     .target(
       name: "IOMMUTestSupport", dependencies: ["IOMMUFormats", "IOMMUTranslation"],
       path: "Tests/IOMMUTestSupport", swiftSettings: settings),
+    // Kernels in memory that tests make up.
+    .target(
+      name: "IOMMUKernelTestSupport",
+      dependencies: ["IOMMUFormats", "IOMMUImages", "IOMMULinux", "IOMMUTestSupport"],
+      path: "Tests/IOMMUKernelTestSupport", swiftSettings: settings),
     .testTarget(
       name: "IOMMUFormatsTests", dependencies: ["IOMMUFormats", "IOMMUTestSupport"],
       swiftSettings: settings),
@@ -97,7 +102,8 @@ let package = Package(
       name: "IOMMUHardwareTests", dependencies: ["IOMMUHardware", "IOMMUTestSupport"],
       swiftSettings: settings),
     .testTarget(
-      name: "IOMMULinuxTests", dependencies: ["IOMMULinux", "IOMMUTestSupport"],
+      name: "IOMMULinuxTests",
+      dependencies: ["IOMMULinux", "IOMMUKernelTestSupport", "IOMMUTestSupport"],
       swiftSettings: settings),
     .testTarget(
       name: "IOMMURuleTests",
@@ -128,7 +134,8 @@ let package = Package(
       name: "FuzzRegressionTests", dependencies: ["FuzzHarness", "IOMMUTestSupport"],
       path: "Fuzz/RegressionTests", swiftSettings: settings),
     .testTarget(
-      name: "IOMMUCommandsTests", dependencies: ["IOMMUCommands", "IOMMUTestSupport"],
+      name: "IOMMUCommandsTests",
+      dependencies: ["IOMMUCommands", "IOMMUKernelTestSupport", "IOMMUTestSupport"],
       swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]

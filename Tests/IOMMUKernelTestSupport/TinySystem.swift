@@ -1,13 +1,13 @@
 import IOMMUFormats
 import IOMMUImages
-
-@testable import IOMMULinux
+import IOMMULinux
+import IOMMUTestSupport
 
 /// A kernel with symbols and types, whose structures a test puts where it likes.
 ///
 /// Structures have the members that are read, one after the other in the order of their definition.
-final class TinySystem {
-  let kernel = TinyKernel()
+package final class TinySystem {
+  package let kernel: TinyKernel
   private var btf = TinyBTF()
   private let basics: TinyBTF.Basics
   private var ids: [String: UInt32] = [:]
@@ -16,7 +16,11 @@ final class TinySystem {
   private var symbols: [(name: String, address: UInt64)] = [("_stext", TinyKernel.text)]
   private var next = TinyKernel.text + 0x80_0000
 
-  init() {
+  /// - Parameters:
+  ///   - memory: Memory that holds the kernel; its own where there is none.
+  ///   - base: Where the kernel is in it, a multiple of 2 MiB.
+  package init(in memory: FlatMemory? = nil, at base: UInt64 = 0) {
+    kernel = TinyKernel(in: memory, at: base)
     basics = btf.basics()
     ids["list_head"] = basics.list
     sizes["list_head"] = 16
@@ -42,7 +46,7 @@ final class TinySystem {
 
   /// Defines a structure: names with `1`, `2`, `4`, `8` for numbers, `*` or `*NAME` for pointers, `[N]TYPE`
   /// for arrays, or the name of a structure.
-  func define(_ name: String, _ members: [(String, String)]) {
+  package func define(_ name: String, _ members: [(String, String)]) {
     var fields: [(String, UInt32, UInt32)] = []
     var place: UInt64 = 0
     for (member, kind) in members {
@@ -76,21 +80,21 @@ final class TinySystem {
   }
 
   /// Room for a structure, zeros until a test puts something there.
-  func make(_ name: String, _ values: [String: UInt64] = [:]) -> UInt64 {
+  package func make(_ name: String, _ values: [String: UInt64] = [:]) -> UInt64 {
     let address = next
     next += (sizes[name]! + 255) / 256 * 256
     for (member, value) in values { set(name, address, member, value) }
     return address
   }
 
-  func set(_ name: String, _ address: UInt64, _ member: String, _ value: UInt64) {
+  package func set(_ name: String, _ address: UInt64, _ member: String, _ value: UInt64) {
     let field = offsets["\(name).\(member)"]!
     kernel.put(little(value, min(field.count, 8)), at: address + field.offset)
   }
 
-  func offset(_ member: String) -> UInt64 { offsets[member]!.offset }
+  package func offset(_ member: String) -> UInt64 { offsets[member]!.offset }
 
-  func text(_ text: String) -> UInt64 {
+  package func text(_ text: String) -> UInt64 {
     let address = next
     next += 256
     kernel.put(Array(text.utf8) + [0], at: address)
@@ -98,7 +102,7 @@ final class TinySystem {
   }
 
   /// A variable of so many bytes.
-  func variable(_ name: String, byteCount: UInt64 = 8, _ words: [UInt64] = []) -> UInt64 {
+  package func variable(_ name: String, byteCount: UInt64 = 8, _ words: [UInt64] = []) -> UInt64 {
     let address = next
     next += (byteCount + 255) / 256 * 256
     symbols.append((name, address))
@@ -107,7 +111,7 @@ final class TinySystem {
   }
 
   /// Makes a list through these places, which are those of `list_head`s.
-  func chain(_ head: UInt64, _ places: [UInt64]) {
+  package func chain(_ head: UInt64, _ places: [UInt64]) {
     let all = [head] + places
     for (number, place) in all.enumerated() {
       kernel.put(
@@ -117,7 +121,13 @@ final class TinySystem {
   }
 
   /// The kernel with all that was defined; nothing can be defined any more.
-  func opened(without leftOut: Set<UInt64> = []) throws -> LinuxKernel {
+  package func opened(without leftOut: Set<UInt64> = []) throws -> LinuxKernel {
+    finish()
+    return try LinuxKernel(kernel.info, in: LackingMemory(kernel.memory, without: leftOut))
+  }
+
+  /// Puts symbols and types in place; nothing can be defined any more.
+  package func finish() {
     let types = btf.bytes
     let start = TinyKernel.text + 0x60_0000
     kernel.put(types, at: start)
@@ -140,11 +150,10 @@ final class TinySystem {
     kernel.put(table, at: TinyKernel.text + 0x11_1000)
     kernel.put(index, at: TinyKernel.text + 0x11_2000)
     kernel.put(places, at: TinyKernel.text + 0x11_3000)
-    return try LinuxKernel(kernel.info, in: LackingMemory(kernel.memory, without: leftOut))
   }
 
   /// Defines `struct resource` and its root.
-  func defineResources() -> UInt64 {
+  package func defineResources() -> UInt64 {
     define(
       "resource",
       [
@@ -155,7 +164,7 @@ final class TinySystem {
     return variable("iomem_resource", byteCount: 56)
   }
 
-  func resource(
+  package func resource(
     _ start: UInt64, _ end: UInt64, _ name: String, child: UInt64 = 0, sibling: UInt64 = 0
   ) -> UInt64 {
     make(

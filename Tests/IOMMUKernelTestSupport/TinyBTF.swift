@@ -1,20 +1,20 @@
-@testable import IOMMULinux
-
 /// BTF, byte by byte; it knows nothing of the reader that it helps to test.
-struct TinyBTF {
-  private(set) var types: [UInt8] = []
-  private(set) var strings: [UInt8] = [0]
-  private(set) var count: UInt32 = 0
+package struct TinyBTF {
+  package private(set) var types: [UInt8] = []
+  package private(set) var strings: [UInt8] = [0]
+  package private(set) var count: UInt32 = 0
   /// Where the numbers of types and strings begin: those of a kernel, for a module.
-  var firstID: UInt32 = 1
-  var firstString: UInt32 = 0
+  package var firstID: UInt32 = 1
+  package var firstString: UInt32 = 0
 
-  var bytes: [UInt8] {
+  package init() {}
+
+  package var bytes: [UInt8] {
     hexBytes("9feb0100 18000000 00000000") + little(UInt64(types.count), 4)
       + little(UInt64(types.count), 4) + little(UInt64(strings.count), 4) + types + strings
   }
 
-  mutating func string(_ text: String) -> UInt32 {
+  package mutating func string(_ text: String) -> UInt32 {
     if text.isEmpty { return 0 }
     let offset = UInt32(strings.count)
     strings += Array(text.utf8) + [0]
@@ -22,7 +22,7 @@ struct TinyBTF {
   }
 
   @discardableResult
-  mutating func add(
+  package mutating func add(
     _ kind: UInt8, _ name: String, sizeOrType: UInt32 = 0, count: UInt32 = 0, flag: Bool = false,
     tail: [UInt32] = []
   ) -> UInt32 {
@@ -32,18 +32,18 @@ struct TinyBTF {
     return firstID + self.count - 1
   }
 
-  mutating func integer(_ name: String, byteCount: UInt32) -> UInt32 {
+  package mutating func integer(_ name: String, byteCount: UInt32) -> UInt32 {
     add(1, name, sizeOrType: byteCount, tail: [byteCount * 8])
   }
 
-  mutating func pointer(to type: UInt32) -> UInt32 { add(2, "", sizeOrType: type) }
+  package mutating func pointer(to type: UInt32) -> UInt32 { add(2, "", sizeOrType: type) }
 
-  mutating func array(of type: UInt32, count: UInt32) -> UInt32 {
+  package mutating func array(of type: UInt32, count: UInt32) -> UInt32 {
     add(3, "", tail: [type, type, count])
   }
 
   /// - Parameter members: Name, type and offset in bits; with `flag` the bits of a bit field in bits 31:24.
-  mutating func structure(
+  package mutating func structure(
     _ name: String, byteCount: UInt32, isUnion: Bool = false, flag: Bool = false,
     _ members: [(String, UInt32, UInt32)]
   ) -> UInt32 {
@@ -55,16 +55,16 @@ struct TinyBTF {
   }
 
   /// Numbers of 1, 2, 4 and 8 bytes, `char` among them, and the kernel's lists and trees.
-  struct Basics {
-    var u8: UInt32
-    var u16: UInt32
-    var u32: UInt32
-    var u64: UInt32
-    var text: UInt32
-    var list: UInt32
+  package struct Basics {
+    package var u8: UInt32
+    package var u16: UInt32
+    package var u32: UInt32
+    package var u64: UInt32
+    package var text: UInt32
+    package var list: UInt32
   }
 
-  mutating func basics() -> Basics {
+  package mutating func basics() -> Basics {
     let u8 = integer("char", byteCount: 1)
     let u16 = integer("short", byteCount: 2)
     let u32 = integer("int", byteCount: 4)
