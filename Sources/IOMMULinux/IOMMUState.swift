@@ -109,11 +109,15 @@ public struct KernelDevice: Hashable, Sendable {
   public var group: Int?
   /// What it calls itself in requests; other than its own number behind a bridge.
   public var requester: PCI.Function?
+  /// Other numbers that its requests may carry, for which the driver sets up the same, ascending.
+  public var aliases: [PCI.Function] = []
   /// SMMU: its stream ids.
   public var streams: [UInt32] = []
   /// The structure of the unit it is behind.
   public var unit: UInt64?
   public var attachment = Attachment.unknown
+  /// AMD-Vi: the domain id that it has for itself, in place of its domain's; with tables of version 2 only.
+  public var ownDomainID: UInt32?
 }
 
 /// A group of devices that share their domain.

@@ -82,8 +82,26 @@ extension StateReader {
     device.deviceClass = attempt(name) { () throws(KernelReadError) in
       UInt32(truncatingIfNeeded: try pci.unsigned("class"))
     }
+    // A bit for each function of the bus.
+    let aliases = ifKnown(name) { () throws(KernelReadError) in
+      try bits(at: try pci.unsigned("dma_alias_mask"), count: 256)
+    }
+    for alias in aliases ?? [] {
+      guard let function else { break }
+      add(alias: function.requester.rawValue & 0xff00 | UInt16(alias), to: &device)
+    }
     read(part, into: &device)
     state.devices.append(device)
+  }
+
+  /// - Parameter alias: A number in the device's own segment.
+  private func add(alias: UInt16, to device: inout KernelDevice) {
+    let segment = (device.requester ?? device.function)?.segment ?? 0
+    let alias = PCI.Function(segment: segment, Requester(rawValue: alias))
+    guard alias != device.requester, alias != device.function, !device.aliases.contains(alias)
+    else { return }
+    device.aliases.append(alias)
+    device.aliases.sort()
   }
 
   /// What every device has, whatever bus it is on.
@@ -199,15 +217,28 @@ extension StateReader {
           try types.object("iommu_dev_data", at: data)
         })
     else { return }
+    let own = unit.flatMap { unit in
+      ifKnown(name) { () throws(KernelReadError) in
+        try types.container("amd_iommu", of: "iommu", at: unit.address)
+      }
+    }
+    device.unit = own?.address
+    let segment = state.units.first { $0.address == own?.address }?.segment
     device.requester = attempt(name) { () throws(KernelReadError) in
       PCI.Function(
-        segment: device.function?.segment ?? 0,
+        segment: device.function?.segment ?? segment ?? 0,
         Requester(rawValue: UInt16(truncatingIfNeeded: try info.unsigned("devid"))))
     }
-    device.unit = unit.flatMap { unit in
-      ifKnown(name) { () throws(KernelReadError) in
-        try types.container("amd_iommu", of: "iommu", at: unit.address).address
+    if let own, let number = device.requester?.requester.rawValue {
+      let alias = ifKnown("alias of \(name)") { () throws(KernelReadError) in
+        try self.alias(of: number, own)
       }
+      if let alias { add(alias: alias, to: &device) }
+    }
+    // With tables of version 2 the numbers of processes' address spaces are told apart by device.
+    device.ownDomainID = ifKnown(name) { () throws(KernelReadError) in
+      guard try info.unsigned("gcr3_info.gcr3_tbl") != 0 else { throw .null }
+      return UInt32(truncatingIfNeeded: try info.unsigned("gcr3_info.domid"))
     }
     let domain = attempt(name) { () throws(KernelReadError) in
       try info.objectIfAny(at: "domain").map { domain throws(KernelReadError) in
@@ -215,6 +246,25 @@ extension StateReader {
       }
     }
     if let domain { device.attachment = domain.map { .domain($0) } ?? .none }
+  }
+
+  /// The number that an AMD-Vi unit sees in place of a device's, as firmware says: the number itself for
+  /// most.
+  private func alias(
+    of number: UInt16, _ iommu: KernelObject
+  ) throws(KernelReadError) -> UInt16 {
+    let table: UInt64
+    if iommu.has("pci_seg") {
+      let segment = try iommu.object(at: "pci_seg")
+      guard UInt64(number) <= (try segment.unsigned("last_bdf")) else { return number }
+      table = try segment.unsigned("alias_table")
+    } else {
+      guard UInt64(number) <= (try amdLastRequester()) else { return number }
+      table = try kernel.value(of: "amd_iommu_alias_table")
+    }
+    guard table != 0 else { throw .null }
+    return UInt16(
+      truncatingIfNeeded: try memory.unsigned(at: table &+ 2 &* UInt64(number), byteCount: 2))
   }
 
   private func readSMMU(

@@ -16,8 +16,8 @@ extension StateReader {
       domain.type = attempt(subject) { () throws(KernelReadError) in
         UInt32(truncatingIfNeeded: try object.unsigned("type"))
       }
-      // What passes or blocks everything is in no structure of the driver's.
-      if domain.isPaging == true {
+      // What passes or blocks everything is in no structure of the driver's; but for AMD-Vi what passes is.
+      if domain.isPaging == true || kind == .amdvi && domain.type == 4 {
         switch kind {
         case .vtd: readIntel(&domain, object, subject)
         case .amdvi: readAMD(&domain, object, subject)
@@ -116,9 +116,24 @@ extension StateReader {
     if let id {
       domain.ids = state.units.filter { $0.kind == .amdvi }.map { .init(unit: $0.address, id: id) }
     }
-    let mode = own.has("pd_mode") ? try? own.unsigned("pd_mode") : nil
-    if let mode { domain.isFirstStage = mode == 2 }
-    if own.has("iop.root") {
+    guard domain.isPaging == true else { return }
+    domain.isFirstStage = ifKnown(subject) { () throws(KernelReadError) in
+      own.has("pd_mode")
+        // Before that it was bit 3 of the flags.
+        ? try own.unsigned("pd_mode") == 2 : try own.unsigned("flags") & 8 != 0
+    }
+    if domain.isFirstStage == true, own.has("iop.pgd") {
+      domain.root = attempt("\(subject), page table") { () throws(KernelReadError) in
+        let table = try own.unsigned("iop.pgd")
+        return table == 0 ? nil : try memory.physicalAddress(of: table)
+      }.flatMap { $0 }
+      // All of them have as many levels as the processor's own.
+      domain.levels = ifKnown(subject) { () throws(KernelReadError) in
+        let levels = try memory.doubleword(at: try kernel.address(of: "amd_iommu_gpt_level"))
+        guard 4...5 ~= levels else { throw .damaged("guest page tables of \(levels) levels") }
+        return Int(levels)
+      }
+    } else if own.has("iop.root") {
       domain.levels = attempt(subject) { () throws(KernelReadError) in
         let levels = try own.unsigned("iop.mode")
         guard levels <= 6 else { throw .damaged("page tables of \(levels) levels") }
@@ -130,7 +145,8 @@ extension StateReader {
       }.flatMap { $0 }
     } else {
       let table = attempt("\(subject), page table") { () throws(KernelReadError) in
-        try commonTable(own, mode == 2 ? "amdv2.x86_64_pt" : "amdv1.amdpt")
+        try commonTable(
+          own, domain.isFirstStage == true ? "amdv2.x86_64_pt" : "amdv1.amdpt")
       }
       domain.root = table?.root
       domain.levels = table?.levels

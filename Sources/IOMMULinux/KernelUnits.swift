@@ -74,7 +74,8 @@ extension StateReader {
     }
   }
 
-  private func bits(at address: UInt64, count: Int) throws(KernelReadError) -> [UInt32] {
+  /// The numbers of the bits that are set.
+  func bits(at address: UInt64, count: Int) throws(KernelReadError) -> [UInt32] {
     guard address != 0 else { throw .null }
     let bytes = try memory.bytes(at: address, count: (count + 7) / 8)
     return (0..<count).filter { bytes[$0 / 8] >> UInt8($0 % 8) & 1 == 1 }.map(UInt32.init)
@@ -124,24 +125,57 @@ extension StateReader {
       unit.queue = ifKnown("\(subject), command buffer") { () throws(KernelReadError) in
         try physical(try iommu.unsigned("cmd_buf"))
       }.flatMap { $0 }
-      let segment = attempt(subject) { () throws(KernelReadError) in try iommu.object(at: "pci_seg")
-      }
-      if let segment {
-        unit.segment = attempt(subject) { () throws(KernelReadError) in
-          UInt32(truncatingIfNeeded: try segment.unsigned("id"))
+      if iommu.has("pci_seg") {
+        let segment = attempt(subject) { () throws(KernelReadError) in
+          try iommu.object(at: "pci_seg")
         }
-        unit.table = attempt("\(subject), device table") { () throws(KernelReadError) in
-          try physical(try segment.unsigned("dev_table"))
-        }.flatMap { $0 }
-        unit.tableByteCount = ifKnown(subject) { () throws(KernelReadError) in
-          try segment.unsigned("dev_table_size")
-        }
-        unit.hasCopiedTables = ifKnown(subject) { () throws(KernelReadError) in
-          try segment.unsigned("old_dev_tbl_cpy") != 0
-        }
+        if let segment { readSegment(segment, into: &unit, subject) }
+      } else {
+        readOnlyDeviceTable(into: &unit, subject)
       }
       state.units.append(unit)
     }
+  }
+
+  /// The device table that all units of a PCI segment have.
+  private func readSegment(
+    _ segment: KernelObject, into unit: inout KernelUnit, _ subject: String
+  ) {
+    unit.segment = attempt(subject) { () throws(KernelReadError) in
+      UInt32(truncatingIfNeeded: try segment.unsigned("id"))
+    }
+    unit.table = attempt("\(subject), device table") { () throws(KernelReadError) in
+      try physical(try segment.unsigned("dev_table"))
+    }.flatMap { $0 }
+    unit.tableByteCount = attempt("\(subject), device table") { () throws(KernelReadError) in
+      try segment.unsigned("dev_table_size")
+    }
+    unit.hasCopiedTables = ifKnown(subject) { () throws(KernelReadError) in
+      try segment.unsigned("old_dev_tbl_cpy") != 0
+    }
+  }
+
+  /// Before 6.0 there is one segment, whose tables are variables.
+  private func readOnlyDeviceTable(into unit: inout KernelUnit, _ subject: String) {
+    unit.segment = 0
+    unit.table = attempt("\(subject), device table") { () throws(KernelReadError) in
+      try physical(try kernel.value(of: "amd_iommu_dev_table"))
+    }.flatMap { $0 }
+    // Its length is in a static variable, whose name others may have, and follows from the last number: a
+    // power of two of pages.
+    unit.tableByteCount = attempt("\(subject), device table") { () throws(KernelReadError) in
+      var byteCount: UInt64 = 4096
+      while byteCount < (try amdLastRequester() + 1) * 32 { byteCount *= 2 }
+      return byteCount
+    }
+    unit.hasCopiedTables = ifKnown(subject) { () throws(KernelReadError) in
+      try kernel.value(of: "old_dev_tbl_cpy") != 0
+    }
+  }
+
+  /// The last number that tables have an entry for, of a kernel before 6.0.
+  func amdLastRequester() throws(KernelReadError) -> UInt64 {
+    try memory.unsigned(at: try kernel.address(of: "amd_iommu_last_bdf"), byteCount: 2)
   }
 
   // MARK: Arm SMMUv3 and others
