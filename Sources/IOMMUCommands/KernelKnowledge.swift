@@ -22,6 +22,8 @@ struct KernelKnowledge {
   let capture: LinuxKernel?
   /// What is to be said of how that is known.
   private(set) var notices: [String] = []
+  /// How it is known what units do with interrupts; `nil` where no unit is.
+  private(set) var registerSource: String?
 
   /// - Returns: `nil` for a dump without VMCOREINFO in its notes, and for one whose kernels have no
   ///   structures that can be read. Memory is not looked through for either.
@@ -56,10 +58,17 @@ struct KernelKnowledge {
     // A unit that is left out would pass for one that blocks nothing.
     guard made.unknown.isEmpty else { return }
     machine.units = made.machine.units
+    if !machine.units.isEmpty {
+      // Of AMD-Vi the entries of devices say it.
+      registerSource =
+        state.units.contains { $0.kind == .vtd }
+        ? "what the kernel's drivers have written to registers last"
+        : "the device tables of the kernel's drivers"
+    }
     let whose = kernels.all.count > 1 ? "the \(role.rawValue) kernel" : "the kernel"
     notices = state.units.compactMap { unit in
       unit.table.map {
-        "no machine file: taking the root table at \($0), as \(whose) says of \(unit.title)"
+        "no machine file: taking the \(unit.kind.tableName) at \($0), as \(whose) says of \(unit.title)"
       }
     }
   }

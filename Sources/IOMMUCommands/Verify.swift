@@ -82,9 +82,7 @@ extension RuleEvidence {
     self.init(dump: machine, devices: devices)
     // Nobody has to say which devices are needed where all are known.
     presentDevices = kernel?.devices
-    if source.asksKernel, kernel?.machine.units.isEmpty == false {
-      registerSource = "what the kernel's drivers have written to registers last"
-    }
+    if source.asksKernel { registerSource = kernel?.registerSource }
     guard let (primary, state) = kernel?.primary else { return }
     allocators = state.allocators
     tablePages = TablePages(

@@ -18,7 +18,7 @@ public struct KernelClaims: Sendable {
     public var state: State
     /// What the unit is called: `dmar0`.
     public var unit: String?
-    /// Whose unit; `nil` where only one kernel is in the dump.
+    /// Whose unit; `nil` where only one kernel is in the dump, and where both have the table.
     public var kernel: LinuxKernels.Role?
     /// Structure says the same; `nil` where one of the two says nothing.
     public var agrees: Bool?
@@ -39,10 +39,12 @@ public struct KernelClaims: Sendable {
       return Claim(
         state: .unknown, text: "unknown whose by the kernel: it keeps no list of such tables")
     }
-    for (role, state) in kernels {
-      for unit in state?.units ?? [] where unit.kind == kind && unit.table == candidate.address {
-        return claim(of: unit, role, on: candidate)
-      }
+    let units = kernels.compactMap { role, state in
+      state?.units.first { $0.kind == kind && $0.table == candidate.address }.map { (role, $0) }
+    }
+    if let (role, unit) = units.first {
+      // A capture kernel may go on with the old one's table.
+      return claim(of: unit, units.count > 1 ? nil : role, on: candidate)
     }
     // A list that is not whole may lack the unit.
     guard kernels.allSatisfy({ $0.state?.listsAllUnits == true }) else {
@@ -58,15 +60,17 @@ public struct KernelClaims: Sendable {
       state: .nobody, agrees: !candidate.isCertain, text: "not any unit's, \(whose)\(doubt)")
   }
 
+  /// - Parameter role: Which kernel says so; `nil` for all.
   private func claim(
-    of unit: KernelUnit, _ role: LinuxKernels.Role, on candidate: TableCandidate
+    of unit: KernelUnit, _ role: LinuxKernels.Role?, on candidate: TableCandidate
   ) -> Claim {
-    let whose = kernels.count > 1 ? "the \(role.rawValue) kernel" : "the kernel"
+    let whose =
+      kernels.count > 1 ? role.map { "the \($0.rawValue) kernel" } ?? "both kernels" : "the kernel"
     var text = "\(unit.kind.tableName) of \(unit.name ?? unit.title), by \(whose)"
     var agrees = candidate.isCertain
     if !candidate.isCertain { text += ", and no table for certain by its structure" }
     let owner = candidate.owner
-    if kernels.count > 1, let owner, (owner == .captureKernel) != (role == .capture) {
+    if kernels.count > 1, let role, let owner, (owner == .captureKernel) != (role == .capture) {
       agrees = false
       text += ", and the \(owner.rawValue)'s by its structure"
     }
@@ -120,7 +124,7 @@ extension KernelClaims.Claim: Encodable {
 
 extension KernelUnit.Kind {
   /// What the table is called that a unit's registers lead to.
-  var tableName: String {
+  package var tableName: String {
     switch self {
     case .vtd: "root table"
     case .amdvi: "device table"

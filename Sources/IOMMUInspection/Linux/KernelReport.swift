@@ -196,7 +196,11 @@ extension KernelReport {
 
   private static func text(of unit: KernelUnit) -> String {
     var parts = [unit.title + ", \(unit.kind.rawValue)"]
-    if let table = unit.table { parts.append("\(unit.kind.tableName) at \(table)") }
+    if let table = unit.table {
+      // Those of VT-d have one length.
+      let length = unit.kind == .amdvi ? unit.tableByteCount.map { ", \(byteCountText($0))" } : nil
+      parts.append("\(unit.kind.tableName) at \(table)" + (length ?? ""))
+    }
     if let queue = unit.queue { parts.append("queue at \(queue)") }
     if let table = unit.interruptTable { parts.append("interrupt table at \(table)") }
     if unit.hasCopiedTables == true { parts.append("has taken over an earlier kernel's tables") }
@@ -225,7 +229,7 @@ extension KernelReport {
       // Of a device that nothing is attached to the group's domain says what it would get.
       let domain = found.domain ?? survey.state.domain(at: group?.domain)
       let isAttached = found.domain != nil
-      let id = domain?.ids.first { $0.unit == device.unit }?.id
+      let id = found.domainID(in: domain)
       var table = domain?.root?.description ?? "-"
       var state = domain?.typeName ?? "-"
       if !isAttached, device.group != nil {
@@ -337,10 +341,12 @@ extension KernelReport: Encodable {
     /// `table`, `passes`, `none`, `unknown`.
     var state: String
     var root: String?
+    var levels: Int?
     var domain_id: UInt16?
 
-    init(_ seen: KernelSurvey.Seen) {
-      switch seen {
+    init(_ found: KernelSurvey.Device) {
+      levels = found.levels
+      switch found.seen {
       case .table(let root, let id):
         state = "table"
         self.root = "\(root)"
@@ -370,11 +376,13 @@ extension KernelReport: Encodable {
     var coherent_dma_mask: String?
     var group: Int?
     var requester: String?
+    var aliases: [String]?
     var streams: [UInt32]?
     var unit: String?
     /// Of the domain that is attached.
     var domain: String?
     var attached: Bool?
+    var own_domain_id: UInt32?
     var tables: SeenTable
     var pages: UInt64?
     var iovas: CountsJSON?
@@ -392,6 +400,7 @@ extension KernelReport: Encodable {
       coherent_dma_mask = own.coherentDMAMask.map { hexadecimal($0) }
       group = own.group
       requester = own.requester.map { "\($0)" }
+      aliases = own.aliases.isEmpty ? nil : own.aliases.map { "\($0)" }
       streams = own.streams.isEmpty ? nil : own.streams
       unit = own.unit.map { hexadecimal($0) }
       switch own.attachment {
@@ -401,7 +410,8 @@ extension KernelReport: Encodable {
       case .none: attached = false
       case .unknown: break
       }
-      tables = SeenTable(found.seen)
+      own_domain_id = own.ownDomainID
+      tables = SeenTable(found)
       pages = found.pageCount
       iovas = found.counts.map {
         CountsJSON(live: $0.live, cached: $0.cached, waiting: $0.waiting, reserved: $0.reserved)

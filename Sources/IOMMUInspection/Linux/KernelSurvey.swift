@@ -23,6 +23,8 @@ public struct KernelSurvey: Sendable {
     public var domain: KernelDomain?
     /// What the tables in memory say of its requester.
     public var seen: Seen
+    /// Levels of the table in force; `nil` where that is not known.
+    public var levels: Int?
     /// Pages of 4 KiB that the table in force maps; `nil` where that is not known.
     public var pageCount: UInt64?
     /// `nil` for a domain without an allocator, and where the table is not known.
@@ -56,6 +58,7 @@ public struct KernelSurvey: Sendable {
   public struct Finding: Hashable, Sendable {
     public enum Kind: String, Sendable, CaseIterable {
       case otherTable = "other table"
+      case otherLevels = "other levels"
       case otherDomainID = "other domain id"
       case mappedNotAllocated = "mapped, not allocated"
       case allocatedNotMapped = "allocated, not mapped"
@@ -103,6 +106,7 @@ public struct KernelSurvey: Sendable {
     let machine = KernelMachine(state, in: memory)
     unknown += machine.unknown
     let tables = machine.machine.tables(in: memory)
+    let passages = machine.machine.passages(in: memory)
     unknown += tables.gaps.map { "\($0.subjectText): \($0.causeText)" }
     var own: [PCI.Function: DMATable] = [:]
     for table in tables.tables where table.pasid == nil {
@@ -128,7 +132,9 @@ public struct KernelSurvey: Sendable {
       if let requester = device.requester {
         found.seen = machine.seen(
           requester, own[requester], unit: device.unit,
+          passes: passages.contains { $0.isWhole && $0.devices.include(requester) },
           isHidden: tables.gaps.contains { $0.concerns(requester) })
+        if case .table = found.seen { found.levels = own[requester]?.table?.any.format.levels }
       }
       if case .table(let root, _) = found.seen, let runs = maps[root] {
         found.pageCount = runs.reduce(0) { $0 &+ ($1.upperBound - $1.lowerBound) / 4096 }
@@ -144,7 +150,8 @@ public struct KernelSurvey: Sendable {
       devices.append(found)
     }
     compareShared()
-    let names = Set(state.devices.flatMap { [$0.requester, $0.function].compactMap { $0 } })
+    let names = Set(
+      state.devices.flatMap { [$0.requester, $0.function].compactMap { $0 } + $0.aliases })
     for function in own.keys.sorted() where !names.contains(function) {
       // A bridge from PCI Express takes its secondary bus's number for devices behind it.
       let isBridge = devices.contains { found in
@@ -191,9 +198,14 @@ public struct KernelSurvey: Sendable {
           "the kernel has attached the table at \(root), and the unit has that at \(seen)")
         return
       }
-      let known = domain.ids.first { $0.unit == found.device.unit }
-      if let id, let known, known.id != UInt32(id) {
-        add(.otherDomainID, "the kernel says domain \(known.id), and the unit has \(id)")
+      if let levels = domain.levels, let walked = found.levels, levels != walked {
+        add(
+          .otherLevels,
+          "the kernel's table at \(root) has \(countText(levels, "level")), and the unit walks \(walked)"
+        )
+      }
+      if let id, let known = found.domainID(in: domain), known != UInt32(id) {
+        add(.otherDomainID, "the kernel says domain \(known), and the unit has \(id)")
       }
     }
   }
@@ -313,6 +325,15 @@ public struct KernelSurvey: Sendable {
   }
 }
 
+extension KernelSurvey.Device {
+  /// By which the device's unit is to know the translations of a domain's tables, as the kernel has it.
+  func domainID(in domain: KernelDomain?) -> UInt32? {
+    // The device's own is that of tables of version 2.
+    if let id = device.ownDomainID, domain?.isFirstStage == true { return id }
+    return domain?.ids.first { $0.unit == device.unit }?.id
+  }
+}
+
 extension KernelDevice {
   /// `00:03.0`, as the tables' readers call it; the kernel's own name for a device that is on no PCI bus.
   public var shortName: String { function.map { "\($0)" } ?? name }
@@ -328,47 +349,101 @@ package struct KernelMachine {
 
   package init(_ state: IOMMUState, in memory: some PhysicalMemory) {
     for unit in state.units {
-      guard unit.kind == .vtd else {
+      guard unit.kind == .vtd || unit.kind == .amdvi else {
         if unit.kind != .other {
           unknown.append("\(unit.title): tables of this kind are not walked; pages are not counted")
         }
         continue
       }
-      guard let base = unit.registerBase, let table = unit.table else { continue }
-      let limits: VTd.Limits =
-        if let capability = unit.capability, let extended = unit.extendedCapability {
-          VTd.Limits(
-            capability: VTd.Capability(rawValue: capability),
-            extendedCapability: VTd.ExtendedCapability(rawValue: extended))
-        } else {
-          .permissive
+      guard let base = unit.registerBase, let table = unit.table else {
+        // Firmware may tell of a VT-d unit that the driver leaves alone.
+        if unit.kind == .amdvi {
+          unknown.append("\(unit.title): where its \(unit.kind.tableName) is, is not known")
         }
-      let known = VTd.Unit(
-        base: base, rootTableAddress: VTd.RootTableAddress(rootTable: table, mode: .legacy),
-        status: unit.status,
-        limits: limits, segment: unit.segment.map { UInt16(truncatingIfNeeded: $0) })
+        continue
+      }
       do {
-        // Whether the entries are those of legacy or of scalable mode, the table tells.
-        let named = try NamedTable("vtd:\(table)@\(base)")
-        let made = try named.unit(in: memory, TableHints(units: [.vtd(known)]))
-        machine.units.append(made)
+        machine.units.append(
+          unit.kind == .vtd
+            ? try Self.intelUnit(unit, base, table, in: memory)
+            : try Self.amdUnit(unit, base, table, in: memory))
         self.known.insert(unit.address)
       } catch {
-        unknown.append("\(unit.title): its root table at \(table): \(error)")
+        unknown.append("\(unit.title): its \(unit.kind.tableName) at \(table): \(error)")
       }
     }
   }
 
+  private static func intelUnit(
+    _ unit: KernelUnit, _ base: PhysicalAddress, _ table: PhysicalAddress,
+    in memory: some PhysicalMemory
+  ) throws -> TranslationUnit {
+    let limits: VTd.Limits =
+      if let capability = unit.capability, let extended = unit.extendedCapability {
+        VTd.Limits(
+          capability: VTd.Capability(rawValue: capability),
+          extendedCapability: VTd.ExtendedCapability(rawValue: extended))
+      } else {
+        .permissive
+      }
+    let known = VTd.Unit(
+      base: base, rootTableAddress: VTd.RootTableAddress(rootTable: table, mode: .legacy),
+      status: unit.status,
+      limits: limits, segment: unit.segment.map { UInt16(truncatingIfNeeded: $0) })
+    // Whether the entries are those of legacy or of scalable mode, the table tells.
+    let named = try NamedTable("vtd:\(table)@\(base)")
+    return try named.unit(in: memory, TableHints(units: [.vtd(known)]))
+  }
+
+  /// The driver keeps no copy of the control register: a unit in its list is one that it has switched on.
+  private static func amdUnit(
+    _ unit: KernelUnit, _ base: PhysicalAddress, _ table: PhysicalAddress,
+    in memory: some PhysicalMemory
+  ) throws -> TranslationUnit {
+    guard let byteCount = unit.tableByteCount else {
+      throw NamedTableError("how long it is, is not known")
+    }
+    // The first units have no such register.
+    let features = unit.extendedCapability.flatMap { $0 == 0 ? nil : $0 }
+    let known = AMDVi.Unit(
+      base: base, deviceTable: AMDVi.DeviceTableBase(rawValue: 0), control: nil,
+      features: features.map { AMDVi.ExtendedFeatures(rawValue: $0) },
+      segment: unit.segment.map { UInt16(truncatingIfNeeded: $0) })
+    var named = try NamedTable("amdvi:\(table)@\(base)")
+    named.byteCount = byteCount
+    return try named.unit(in: memory, TableHints(units: [.amdvi(known)]))
+  }
+
   /// What the tables say of a requester.
   ///
-  /// - Parameter isHidden: The dump lacks something that would tell.
+  /// - Parameters:
+  ///   - passes: Its unit lets it reach all of memory without a table.
+  ///   - isHidden: The dump lacks something that would tell.
   func seen(
-    _ requester: PCI.Function, _ table: DMATable?, unit: UInt64?, isHidden: Bool
+    _ requester: PCI.Function, _ table: DMATable?, unit: UInt64?, passes: Bool, isHidden: Bool
   ) -> KernelSurvey.Seen {
     guard let unit, known.contains(unit) else { return .unknown }
-    guard let table else { return isHidden ? .unknown : .none }
+    guard let table else { return isHidden ? .unknown : passes ? .passes : .none }
     guard let root = table.root else { return .passes }
     return .table(root, domainID: table.domainID)
+  }
+}
+
+extension Passage {
+  /// No address is left out.
+  fileprivate var isWhole: Bool { addresses == [0 ..< .max] }
+}
+
+extension Passage.Devices {
+  /// Whether a device is certain to be one of them.
+  fileprivate func include(_ device: PCI.Function) -> Bool {
+    switch self {
+    case .all: true
+    case .buses(let buses): device.segment == 0 && buses.contains(device.requester.bus)
+    case .requesters(let segment, let range):
+      device.segment == segment && range.contains(device.requester.rawValue)
+    case .behindUnit: false
+    }
   }
 }
 

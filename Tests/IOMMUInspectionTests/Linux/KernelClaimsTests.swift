@@ -88,6 +88,18 @@ import Testing
     #expect(crossed.map(\.claim?.agrees) == [false, true])
   }
 
+  /// A capture kernel of Linux 7 goes on with the old one's device table.
+  @Test func `a table that both kernels have`() throws {
+    let both = [
+      (LinuxKernels.Role.old, Optional(Self.state([("ivhd0", 0x4000)], kind: .amdvi))),
+      (.capture, Self.state([("ivhd0", 0x4000)], kind: .amdvi)),
+    ]
+    let found = try Self.completed(
+      both, [Self.candidate(0x4000, owner: .deadKernel, kind: .deviceTable)])
+    #expect(found.map(\.claim?.text) == ["device table of ivhd0, by both kernels"])
+    #expect(found[0].claim?.kernel == nil && found[0].claim?.agrees == true)
+  }
+
   @Test func `where nothing can be said it is unknown`() throws {
     let cut = Self.state([("dmar0", 0x1000)], isWhole: false)
     #expect(

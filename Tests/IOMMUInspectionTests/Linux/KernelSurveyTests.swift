@@ -197,7 +197,7 @@ import Testing
     throws
   {
     var state = Self.state()
-    state.units[0].kind = .amdvi
+    state.units[0].kind = .smmuv3
     let other = Self.survey(state, try Self.memory())
     #expect(other.devices[0].seen == .unknown && other.devices[0].pageCount == nil)
     #expect(
