@@ -99,6 +99,20 @@ struct HostTableWriter {
     var done: UInt64 = 0
     while done < byteCount {
       let (from, to) = (address + done, target.rawValue + done)
+      guard largest > 12 else {
+        // Small pages alone: a table at a time.
+        let run = min(byteCount - done, (from | 0x1f_ffff) + 1 - from)
+        let table = try table(ofLevel: 1, for: from, in: tree)
+        let entry = AMDVi.PageTableEntry(
+          page: PhysicalAddress(to), sizeLog2: 12, level: 1, permissions: permissions,
+          forcesCoherence: forcesCoherence)
+        pages.memory.storeSeries(
+          from: entry.rawValue, step: 4096, count: Int(run / 4096), isBigEndian: false,
+          at: tree.format.entryAddress(of: from, in: table, level: 1))
+        written += run / 4096
+        done += run
+        continue
+      }
       let size = sizeLog2(at: from, to, atMost: min(largest, topBit(byteCount - done)), in: tree)
       written += try store(PhysicalAddress(to), sizeLog2: size, at: from, permissions, in: tree)
       done += 1 << UInt64(size)
