@@ -21,9 +21,10 @@ struct AMDViCaches: ~Copyable {
     /// `nil` for one that is known not to be there.
     var page: AMDVi.TablePage?
     var space: AMDViSpace
-    /// The first address.
+    /// The first address, of the bits that count.
     var address: UInt64
     var sizeLog2: Int
+    var comparedBits: UInt64
     /// A host's table had a part in it.
     var isNested: Bool
   }
@@ -37,8 +38,9 @@ struct AMDViCaches: ~Copyable {
     /// changing them one device after the other.
     var root: PhysicalAddress
     var space: AMDViSpace
-    /// The first address that the table serves.
+    /// The first address that the table serves, of the bits that count.
     var address: UInt64
+    var comparedBits: UInt64
     /// Bits of address that the table serves.
     var sizeLog2: Int { AMDViCaches.addressWidth(levels: start.level) }
   }
@@ -106,8 +108,11 @@ struct AMDViCaches: ~Copyable {
   }
 
   /// Keeps what the tables say of an address: a page, or that there is none.
+  ///
+  /// - Parameter comparedBits: Those of an address that the tables look at; others are zero in `address`.
   mutating func keep(
-    _ page: AMDVi.TablePage?, of address: UInt64, in space: AMDViSpace, isNested: Bool
+    _ page: AMDVi.TablePage?, of address: UInt64, comparedBits: UInt64, in space: AMDViSpace,
+    isNested: Bool
   ) {
     guard translations.keepsEntries else { return }
     let sizeLog2 = page?.sizeLog2 ?? 12
@@ -115,7 +120,9 @@ struct AMDViCaches: ~Copyable {
     sizes |= 1 << UInt64(sizeLog2)
     let start = (address >> UInt64(sizeLog2)) << UInt64(sizeLog2)
     translations.insert(
-      Page(page: page, space: space, address: start, sizeLog2: sizeLog2, isNested: isNested),
+      Page(
+        page: page, space: space, address: start, sizeLog2: sizeLog2, comparedBits: comparedBits,
+        isNested: isNested),
       under: Self.tag(space, address, sizeLog2: sizeLog2))
   }
 
@@ -146,14 +153,15 @@ struct AMDViCaches: ~Copyable {
   }
 
   mutating func keep(
-    _ start: WalkStart, for address: UInt64, in root: PhysicalAddress, _ space: AMDViSpace
+    _ start: WalkStart, for address: UInt64, comparedBits: UInt64, in root: PhysicalAddress,
+    _ space: AMDViSpace
   ) {
     let sizeLog2 = Self.addressWidth(levels: start.level)
     guard sizeLog2 < 64 else { return }
     pageWalks.insert(
       Table(
         start: start, root: root, space: space,
-        address: (address >> UInt64(sizeLog2)) << UInt64(sizeLog2)),
+        address: (address >> UInt64(sizeLog2)) << UInt64(sizeLog2), comparedBits: comparedBits),
       under: Self.tag(space, address, sizeLog2: sizeLog2))
   }
 
@@ -169,19 +177,21 @@ struct AMDViCaches: ~Copyable {
   mutating func invalidate(
     _ addresses: ClosedRange<IOVA>, of space: AMDViSpace, includesTables: Bool
   ) {
-    func isNamed(_ other: AMDViSpace, _ address: UInt64, _ sizeLog2: Int, isNested: Bool) -> Bool {
-      guard other.domainID == space.domainID else { return false }
-      if isNested, space.pasid == nil { return true }
-      let last = address | (1 << UInt64(sizeLog2) - 1)
-      return other == space && address <= addresses.upperBound.rawValue
-        && addresses.lowerBound.rawValue <= last
+    // Both are aligned blocks: they overlap where the larger one's upper bits agree.
+    let first = addresses.lowerBound.rawValue
+    let blockLog2 = 64 - (first ^ addresses.upperBound.rawValue).leadingZeroBitCount
+    func overlaps(_ address: UInt64, _ sizeLog2: Int, _ comparedBits: UInt64) -> Bool {
+      let shift = UInt64(max(blockLog2, sizeLog2))
+      return shift >= 64 || ((address ^ first) & comparedBits) >> shift == 0
     }
     translations.invalidate { _, page in
-      isNamed(page.space, page.address, page.sizeLog2, isNested: page.isNested)
+      page.space.domainID == space.domainID
+        && (page.isNested && space.pasid == nil
+          || page.space == space && overlaps(page.address, page.sizeLog2, page.comparedBits))
     }
     if includesTables {
       pageWalks.invalidate { _, table in
-        isNamed(table.space, table.address, table.sizeLog2, isNested: false)
+        table.space == space && overlaps(table.address, table.sizeLog2, table.comparedBits)
       }
     }
     guestRoots.invalidate { _, root in

@@ -121,11 +121,20 @@ extension AMDViUnit: DMAPort {
     var isNested = false
     /// The address is one that the tables have; the others are not looked for in caches.
     var reaches: Bool
+    /// Bits of an address that the tables look at: for PASID 0 those above the width do not count.
+    var comparedBits = ~0 as UInt64
+    /// The request's address, of those bits.
+    var address: UInt64 { requestAddress & comparedBits }
+    private let requestAddress: UInt64
 
     /// `nil` where there is no table to walk.
     init?(_ binding: AMDVi.Binding, _ request: AMDVi.Request) {
       tables = binding
+      requestAddress = request.address
       let pasid = request.pasid ?? PASID(0)
+      func width(of guest: AMDVi.GuestTable) -> UInt64 {
+        guest.checksCanonical ? ~0 : 1 << UInt64(guest.format.addressWidth) - 1
+      }
       switch binding {
       case .untranslated, .stopped: return nil
       case .host(let table):
@@ -137,11 +146,13 @@ extension AMDViUnit: DMAPort {
         rules = table.rules
         space = AMDViSpace(domainID: rules.domainID, pasid: pasid)
         reaches = !table.checksCanonical || table.isCanonical(request.address)
+        comparedBits = width(of: table)
       case .nested(let nested):
         rules = nested.rules
         space = AMDViSpace(domainID: rules.domainID, pasid: pasid)
         isNested = true
         reaches = !nested.guest.checksCanonical || nested.guest.isCanonical(request.address)
+        comparedBits = width(of: nested.guest)
       }
     }
   }
@@ -151,7 +162,7 @@ extension AMDViUnit: DMAPort {
     of request: AMDVi.Request, in tables: CachedTables
   ) -> AMDVi.PageOutcome {
     let writes = request.operation.needs.contains(.write)
-    if tables.reaches, let kept = caches.page(of: request.address, in: tables.space) {
+    if tables.reaches, let kept = caches.page(of: tables.address, in: tables.space) {
       guard let page = kept.page else {
         return .fault(absence(of: kept, tables.rules))
       }
@@ -166,15 +177,21 @@ extension AMDViUnit: DMAPort {
     let outcome = walk(request, in: tables, needs: request.operation.needs, writes: writes)
     switch outcome {
     case .page(let page):
-      caches.keep(page, of: request.address, in: tables.space, isNested: tables.isNested)
+      keep(page, tables)
     case .fault(let fault)
     where configuration.capability.cachesNotPresent
       && [.entryNotPresent, .guestEntryNotPresent].contains(fault.reason)
       && fault.address == nil:
-      caches.keep(nil, of: request.address, in: tables.space, isNested: tables.isNested)
+      keep(nil, tables)
     case .fault: break
     }
     return outcome
+  }
+
+  private func keep(_ page: AMDVi.TablePage?, _ tables: CachedTables) {
+    caches.keep(
+      page, of: tables.address, comparedBits: tables.comparedBits, in: tables.space,
+      isNested: tables.isNested)
   }
 
   /// The fault of a page that is known not to be there: NpCache.
@@ -195,6 +212,7 @@ extension AMDViUnit: DMAPort {
   ) -> AMDVi.PageOutcome {
     let marker = AtomicMarks(in: memory)
     let (address, space) = (request.address, tables.space)
+    let key = tables.address
     let outcome: AMDVi.PageOutcome
     var root = PhysicalAddress(0)
     var seen: AMDViWalkObserver
@@ -205,22 +223,26 @@ extension AMDViUnit: DMAPort {
       seen = AMDViWalkObserver(keepsGuest: false)
       outcome = table.page(
         of: address, needs: needs, writes: writes, in: memory, marker: marker, observer: &seen
-      ) { caches.start(for: address, in: $0, space, needs: needs) }
+      ) { caches.start(for: key, in: $0, space, needs: needs) }
     case .guest(let table):
       root = table.root
       seen = AMDViWalkObserver(keepsGuest: true)
       outcome = table.page(
         of: address, writes: writes, in: memory, marker: marker, observer: &seen
-      ) { caches.start(for: address, in: $0, space, needs: []) }
+      ) { caches.start(for: key, in: $0, space, needs: []) }
     case .nested(let nested):
       root = nested.root
       seen = AMDViWalkObserver(keepsGuest: true)
       outcome = nested.page(
         of: address, for: needs.isEmpty ? nil : request.operation, isExecute: request.isExecute,
         in: memory, marker: marker, observer: &seen
-      ) { caches.start(for: address, in: $0, space, needs: []) }
+      ) { caches.start(for: key, in: $0, space, needs: []) }
     }
-    for (start, address) in seen.starts { caches.keep(start, for: address, in: root, space) }
+    for (start, address) in seen.starts {
+      caches.keep(
+        start, for: address & tables.comparedBits, comparedBits: tables.comparedBits, in: root,
+        space)
+    }
     return outcome
   }
 

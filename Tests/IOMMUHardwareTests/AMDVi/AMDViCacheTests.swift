@@ -229,4 +229,71 @@ import Testing
     machine[Offset.control] = 0x1405
     #expect(machine.translate() == 0x30_0010)
   }
+
+  /// A device of domain 7 with a guest table of one page for PASID 1: 0x5000 to 0x30_0000.
+  private func guestMachine() throws -> (AMDViMachine, AMDVi.DeviceTableEntry) {
+    let machine = try AMDViMachine()
+    var entry = AMDVi.DeviceTableEntry(mode: 0, domainID: 7)
+    entry.usesGuestTables = true
+    entry.guestRootTable = PhysicalAddress(0x18_0000)
+    machine.setEntry((0..<4).map { entry.quadwords[$0] })
+    machine[Offset.control] = 0x1_1405
+    machine.store([
+      0x18_0008: 0x18_1001, 0x18_1000: 0x18_2007, 0x18_2000: 0x18_3007, 0x18_3000: 0x18_4007,
+      0x18_4028: 0x30_0067,
+    ])
+    return (machine, entry)
+  }
+
+  @Test func `what a device may do goes with its entry, of guest tables too`() throws {
+    var (machine, entry) = try guestMachine()
+    #expect(machine.translate(0x5000, .write, pasid: PASID(1)) == 0x30_0000)
+    entry.quadwords[0] &= ~(1 << 62)
+    machine.setEntry((0..<4).map { entry.quadwords[$0] })
+    machine.run(AMDVi.InvalidateDeviceEntryCommand(Self.device))
+    #expect(machine.translate(0x5000, .write, pasid: PASID(1)) == nil)
+    #expect(machine.translate(0x5000, .read, pasid: PASID(1)) == 0x30_0000)
+  }
+
+  @Test func `registers take effect at once, whatever is known of GCR3 tables`() throws {
+    let (machine, _) = try guestMachine()
+    #expect(machine.translate(0x5000, pasid: PASID(1)) == 0x30_0000)
+    machine[Offset.control] = 0x1405
+    #expect(machine.translate(0x5000, pasid: PASID(1)) == nil)
+    machine[Offset.control] = 0x1_1405
+    #expect(machine.translate(0x5000, pasid: PASID(1)) == 0x30_0000)
+  }
+
+  @Test func `a walk uses no pointer of another tree, nor a page beyond its own width`() throws {
+    let machine = try AMDViMachine()
+    #expect(machine.translate() == 0x20_0010)
+    // The same domain, another root: 0x1234_6000 is mapped in its tables alone.
+    machine.setEntry([0x6000_0000_0018_0603, 5, 0, 0], of: Self.other)
+    machine.store([
+      0x18_0000: 0x6000_0000_0018_1401, 0x18_1488: 0x6000_0000_0018_2201,
+      0x18_2a30: 0x6000_0000_0030_0001,
+    ])
+    #expect(machine.translate(0x1234_6000, of: Self.other) == 0x30_0000)
+    // The same domain with four levels: an address that three do not reach.
+    machine.setEntry([0x6000_0000_0018_3803, 5, 0, 0], of: Requester(rawValue: 0x30))
+    machine.store([0x18_3008: 0x6000_0000_0016_3601])
+    let far = 1 << 39 | AMDViMachine.address
+    #expect(machine.translate(far, of: Requester(rawValue: 0x30)) == 0x20_0010)
+    #expect(machine.translate(far) == nil)
+  }
+
+  @Test func `for PASID 0 an address is what its tables look at`() throws {
+    let (machine, _) = try guestMachine()
+    machine.store([0x18_0000: 0x18_1001])
+    let aliases: [UInt64] = [0x5000, 1 << 50 | 0x5000]
+    for alias in aliases { #expect(machine.translate(alias, pasid: PASID(0)) == 0x30_0000) }
+    machine.store([0x18_4028: 0x31_0067])
+    for alias in aliases { #expect(machine.translate(alias, pasid: PASID(0)) == 0x30_0000) }
+    machine.run(
+      AMDVi.InvalidatePagesCommand(
+        domainID: 7, pasid: PASID(0), address: IOVA(0x5000), sizeLog2: 12))
+    for alias in aliases { #expect(machine.translate(alias, pasid: PASID(0)) == 0x31_0000) }
+    // Other PASIDs have canonical addresses alone.
+    #expect(machine.translate(1 << 50 | 0x5000, pasid: PASID(1)) == nil)
+  }
 }

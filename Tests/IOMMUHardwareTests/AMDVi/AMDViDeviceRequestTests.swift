@@ -132,4 +132,13 @@ import Testing
       machine.unit.translate(request, in: machine.memory)
         == .mapped(PhysicalAddress(0x20_0010), byteCount: 16))
   }
+
+  @Test func `where writes leave marks a device that only reads may only read`() throws {
+    let machine = try AMDViMachine()
+    machine.setEntry([0x6000_0000_0016_3783, 0x1_0000_0005, 0, 0])
+    #expect(ask(machine, writes: false) == told(0x20_0000, .read))
+    #expect(ask(machine) == told(0x20_0000, .readWrite))
+    #expect(machine.word(0x16_1a28) == 0x6000_0000_0020_0061)
+    #expect(ask(machine, writes: false) == told(0x20_0000, .readWrite))
+  }
 }

@@ -247,4 +247,15 @@ import Testing
     machine.store([0x17_0090: 0x0034_0f41_0000_0000])
     #expect(outcome(machine, 0x25) == delivered(0x34, 0x0f, isLogical: true))
   }
+
+  @Test func `an entry without RemapEn is not kept, nor used at another size`() throws {
+    let machine = try machine()
+    #expect(isBlocked(machine, 0x25) == .interruptNotPresent)
+    machine.store([0x17_0090: 0x0031_0f41_0000_0000])
+    #expect(outcome(machine, 0x25) == delivered(0x31, 0x0f, isLogical: true))
+    AMDVi.WideInterruptEntry(vector: 0x77, destination: 5, isLogical: false)
+      .store(to: machine.memory, at: PhysicalAddress(0x17_0250))
+    machine[Offset.control] = 0x2_1405
+    #expect(outcome(machine, 0x25) == delivered(0x77, 5))
+  }
 }
