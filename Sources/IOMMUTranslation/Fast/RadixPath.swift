@@ -61,7 +61,7 @@ public struct RadixParameters: Sendable {
   @usableFromInline let lastAddress: UInt64
   /// Bits 51:20 of the interrupt range. Compared with every leaf; as a number in the code it would
   /// take two registers.
-  @usableFromInline let interruptRange: UInt32
+  @usableFromInline let interruptRange = UInt32(VTd.interruptAddresses.lowerBound >> 20)
   @usableFromInline let pointer: EntryTest
   @usableFromInline let page4KiB: EntryTest
   @usableFromInline let page2MiB: EntryTest
@@ -75,17 +75,12 @@ public struct RadixParameters: Sendable {
     root = 0
     lastTable = 0
     lastAddress = 0
-    interruptRange = 0
     let nothing = EntryTest(set: 0, clear: 0)
     (pointer, page4KiB, page2MiB, page1GiB) = (nothing, nothing, nothing, nothing)
     dirty = 0
   }
 
-  /// - Parameter interruptRange: Bits 51:20 of pages that are no memory.
-  init?(
-    window: MemoryWindow, root: PhysicalAddress, lastAddress: UInt64, tests: EntryTests,
-    interruptRange: UInt32 = UInt32(VTd.interruptAddresses.lowerBound >> 20)
-  ) {
+  init?(window: MemoryWindow, root: PhysicalAddress, lastAddress: UInt64, tests: EntryTests) {
     guard window.byteCount >= 4096, root.isAligned(to: 4096),
       root.rawValue <= window.byteCount - 4096
     else { return nil }
@@ -93,7 +88,6 @@ public struct RadixParameters: Sendable {
     self.root = root.rawValue
     lastTable = window.byteCount - 4096
     self.lastAddress = lastAddress
-    self.interruptRange = interruptRange
     pointer = tests.pointer
     page4KiB = tests.page4KiB
     page2MiB = tests.page2MiB
@@ -259,8 +253,9 @@ extension RadixPath {
     @inlinable @inline(__always)
     func answer(_ entry: UInt64, _ address: UInt64, _ layout: RadixLayout) -> UInt64 {
       guard likely(page.passes(entry)),
-        // A page in the interrupt range is no memory.
-        likely(UInt32(truncatingIfNeeded: entry &>> 20) != interruptRange)
+        // A page in the interrupt range is no memory to a VT-d unit.
+        layout == .namedLevels
+          || likely(UInt32(truncatingIfNeeded: entry &>> 20) != interruptRange)
       else { return RadixPath.noAnswer }
       guard layout == .namedLevels, entry & 0xe00 != 0 else {
         return RadixPath.addressBits(entry) | address & 0xfff

@@ -122,10 +122,25 @@ extension ShortPath {
   @inlinable @inline(__always)
   func translateOutOfLine(_ address: UInt64) -> UInt64 {
     if isOf(.threeLevels) { return radix.translate(address, levels: 3) }
-    if isOf(.fourNamedLevels) { return radix.translate(address, levels: 4, .namedLevels) }
-    if isOf(.threeNamedLevels) { return radix.translate(address, levels: 3, .namedLevels) }
     if isOf(.fiveLevels) { return radix.translate(address, levels: 5) }
     return RadixPath.noAnswer
+  }
+
+  /// Tables whose entries name the next level.
+  @inlinable @inline(__always)
+  var hasNamedLevels: Bool {
+    parameters.kind
+      & (ShortParameters.Kind.threeNamedLevels.rawValue
+        | ShortParameters.Kind.fourNamedLevels.rawValue) != 0
+  }
+
+  /// What a batch begins with, through tables whose entries name the next level. Not inlined, so that the
+  /// others keep their registers.
+  @inlinable @inline(never)
+  func translateNamed(_ requests: Requests, _ regions: inout some RegionStore) -> BatchPart {
+    isOf(.fourNamedLevels)
+      ? radix.translate(requests, levels: 4, .namedLevels, regions: &regions)
+      : radix.translate(requests, levels: 3, .namedLevels, regions: &regions)
   }
 
   /// Translates what a batch begins with.
@@ -140,12 +155,7 @@ extension ShortPath {
     if isOf(.fiveLevels) {
       return radix.translate(requests, levels: 5, regions: &regions)
     }
-    if isOf(.fourNamedLevels) {
-      return radix.translate(requests, levels: 4, .namedLevels, regions: &regions)
-    }
-    if isOf(.threeNamedLevels) {
-      return radix.translate(requests, levels: 3, .namedLevels, regions: &regions)
-    }
+    if hasNamedLevels { return translateNamed(requests, &regions) }
     let block = requests.prefix(min(requests.count, BatchPart.blockCount))
     if isOf(.tce) { return tce.translateTCE(block: block) }
     if isOf(.gatt) { return gatt.translateGATT(block: block) }
@@ -231,9 +241,7 @@ extension AMDVi.HostTable {
         pointer: EntryTest(
           set: page | marks.accessed, clear: AMDVi.HostFormat.reservedInTables | nextLevel),
         page4KiB: EntryTest(set: leaf, clear: AMDVi.HostFormat.reservedInPages),
-        page2MiB: large, page1GiB: large, dirty: marks.dirty),
-      // No page is none of memory; what looks like one goes to the walker.
-      interruptRange: .max)
+        page2MiB: large, page1GiB: large, dirty: marks.dirty))
   }
 }
 

@@ -92,7 +92,31 @@ final class ExactPath<Memory: PhysicalMemory>: ManagedBuffer<
   static func translateOutOfLine(
     _ exact: ExactPath, _ address: UInt64, _ access: Access
   ) -> UInt64 {
-    let answer = exact.path(for: access).translateOutOfLine(address)
+    let path = exact.path(for: access)
+    if path.hasNamedLevels { return translateNamed(exact, address, access) }
+    let answer = path.translateOutOfLine(address)
+    return likely(answer != RadixPath.noAnswer) ? answer : translate(exact, address, access)
+  }
+
+  /// The same for tables whose entries name the next level: functions of their own, so that none takes
+  /// registers from the others.
+  @inlinable @inline(never)
+  static func translateNamed(
+    _ exact: ExactPath, _ address: UInt64, _ access: Access
+  ) -> UInt64 {
+    let path = exact.path(for: access)
+    guard likely(path.isOf(.fourNamedLevels)) else {
+      return translateThreeNamed(exact, address, access)
+    }
+    let answer = path.radix.translate(address, levels: 4, .namedLevels)
+    return likely(answer != RadixPath.noAnswer) ? answer : translate(exact, address, access)
+  }
+
+  @inlinable @inline(never)
+  static func translateThreeNamed(
+    _ exact: ExactPath, _ address: UInt64, _ access: Access
+  ) -> UInt64 {
+    let answer = exact.path(for: access).radix.translate(address, levels: 3, .namedLevels)
     return likely(answer != RadixPath.noAnswer) ? answer : translate(exact, address, access)
   }
 }

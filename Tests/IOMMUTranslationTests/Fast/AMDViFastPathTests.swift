@@ -124,9 +124,9 @@ import Testing
     let path = ShortParameters(handle, .write, window: fixture.memory.window)
     withUnsafePointer(to: path) { place in
       let short = unsafe ShortPath(place)
-      #expect(short.translateOutOfLine(0x1234_5678) == 0x20_0678)
-      #expect(short.translateOutOfLine(0x1234_6678) == 0x20_6678)
-      #expect(short.translateOutOfLine(0x1234_7678) == RadixPath.noAnswer)
+      #expect(short.radix.translate(0x1234_5678, levels: 4, .namedLevels) == 0x20_0678)
+      #expect(short.radix.translate(0x1234_6678, levels: 4, .namedLevels) == 0x20_6678)
+      #expect(short.radix.translate(0x1234_7678, levels: 4, .namedLevels) == RadixPath.noAnswer)
     }
   }
 }

@@ -1,4 +1,5 @@
 import CReference
+import IOMMUWorkloads
 
 extension Subject {
   /// Host tables of AMD-Vi: single calls and batches.
