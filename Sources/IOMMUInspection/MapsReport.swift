@@ -139,6 +139,32 @@ public struct MapsReport: Sendable {
     return blindness
   }
 
+  /// What becomes of requests where no device has a table.
+  private func absence(in memory: some PhysicalMemory) -> String {
+    guard machine.units.contains(where: \.model.blocksDevices) else {
+      return "no table is in force: devices reach physical memory directly"
+    }
+    return "no device has a table: "
+      + (passingText(in: memory).map { "\($0); requests of others are blocked" }
+        ?? "requests are blocked")
+  }
+
+  /// Devices that a unit names one by one because they pass it; `nil` where it names none.
+  private func passingText(in memory: some PhysicalMemory) -> String? {
+    let passing = machine.passages(in: memory).filter {
+      if case .requesters = $0.devices { true } else { false }
+    }
+    guard !passing.isEmpty else { return nil }
+    let limit = 8
+    let texts = passing.prefix(limit).map { passage in
+      let ranges = passage.addresses.map { IOVA($0.lowerBound)..<IOVA($0.upperBound) }
+      return "\(passage.devices)"
+        + (passage.addresses == [0 ..< .max] ? "" : " at " + listText(ranges.map(\.text)))
+    }
+    let more = passing.count > limit ? ["\(passing.count - limit) more"] : []
+    return "not translated: " + listText(texts + more)
+  }
+
   /// Writes a block per table: what it is, how much it maps, its runs in columns, and what of it is
   /// not known.
   ///
@@ -150,12 +176,7 @@ public struct MapsReport: Sendable {
     var blindness = Blindness(gaps)
     blindness.write(to: &out, ink: ink, names: names)
     guard !tables.isEmpty else {
-      if blindness.isEmpty {
-        out.write(
-          machine.units.contains(where: \.model.blocksDevices)
-            ? "no device has a table: requests are blocked\n"
-            : "no table is in force: devices reach physical memory directly\n")
-      }
+      if blindness.isEmpty { out.write(absence(in: memory) + "\n") }
       writeWrong(to: &out, ink: ink)
       return blindness
     }
@@ -166,6 +187,8 @@ public struct MapsReport: Sendable {
       maps.writeText(to: &out, ink: ink)
       blindness.add(maps.gaps)
     }
+    let passing = passingText(in: memory)
+    if let passing { out.write("\n\(passing)\n") }
     if !wrong.isEmpty { out.write("\n") }
     writeWrong(to: &out, ink: ink)
     return blindness
@@ -256,7 +279,7 @@ public struct TableMaps: Sendable {
   public var isPassThrough: Bool { table.isPassThrough }
 
   /// Bytes mapped, all runs together.
-  public var byteCount: UInt64 { runs.reduce(0) { $0 &+ $1.iova.byteCount } }
+  public var byteCount: UInt64 { runs.reduce(0) { $0 &+ $1.byteCount } }
 
   /// What the table is and where it lies.
   public var heading: String { table.heading }
@@ -266,7 +289,7 @@ public struct TableMaps: Sendable {
     if isPassThrough { out.write("\(table.name)\t*\t*\tpass-through\t\(table.permissions)\n") }
     for run in runs {
       out.write(
-        "\(table.name)\t\(run.iova.lowerBound)\t\(hexadecimal(run.iova.byteCount))\t"
+        "\(table.name)\t\(run.iova.lowerBound)\t\(hexadecimal(run.byteCount))\t"
           + "\(run.physical)\t\(run.access)\n")
     }
   }
@@ -289,10 +312,10 @@ public struct TableMaps: Sendable {
       : "\(countText(runs.count, "run")), \(byteCountText(byteCount)) in \(pages)"
     out.write("\(title)  \(heading): \(total)\n")
     let iova = runs.reduce(0) { max($0, $1.iova.text.count) }
-    let size = runs.reduce(0) { max($0, byteCountText($1.iova.byteCount).count) }
+    let size = runs.reduce(0) { max($0, byteCountText($1.byteCount).count) }
     let physical = runs.reduce(0) { max($0, $1.physicalRange.text.count) }
     for run in runs {
-      let bytes = byteCountText(run.iova.byteCount).paddedLeft(to: size)
+      let bytes = byteCountText(run.byteCount).paddedLeft(to: size)
       out.write(
         "  \(run.iova.text.padded(to: iova))  \(bytes)  -> "
           + "\(run.physicalRange.text.padded(to: physical))  \(run.access)\n")
@@ -326,7 +349,7 @@ extension TableMaps: Encodable {
     try container.encode(
       (sharedWith == nil ? runs : []).map {
         Run(
-          iova: "\($0.iova.lowerBound)", bytes: hexadecimal($0.iova.byteCount),
+          iova: "\($0.iova.lowerBound)", bytes: hexadecimal($0.byteCount),
           physical: "\($0.physical)", access: "\($0.permissions)",
           privilege: $0.access.needsSupervisor ? "supervisor" : nil)
       }, forKey: .runs)

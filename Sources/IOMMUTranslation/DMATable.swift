@@ -117,8 +117,14 @@ public struct MappingRun: Hashable, Sendable {
   /// Read, write, or both.
   public var permissions: Permissions { access.permissions }
 
+  /// Bytes mapped. A run that ends with the last address of all has one more than its range can say.
+  public var byteCount: UInt64 {
+    iova.upperBound.rawValue == .max && iova.lowerBound.rawValue > 0
+      ? iova.byteCount &+ 1 : iova.byteCount
+  }
+
   /// The physical addresses reached, half-open.
   public var physicalRange: Range<PhysicalAddress> {
-    physical..<PhysicalAddress(physical.rawValue &+ iova.byteCount)
+    physical..<PhysicalAddress(physical.rawValue &+ byteCount)
   }
 }

@@ -68,11 +68,18 @@ extension AMDVi.FaultReason {
 }
 
 extension FaultRecord {
+  /// The number that the request names: with a PASID one of the guest's.
+  var requestAddress: IOVA? {
+    if let iova { return iova }
+    guard case .amdvi = source, addressKind == .guestVirtual else { return nil }
+    return address.map { IOVA($0) }
+  }
+
   /// The event tells of a DMA request that tables decide about.
   var isAMDViRequest: Bool {
     guard case .amdvi(let event, _) = source else { return false }
     switch event.code {
-    case .pageFault, .illegalDeviceTableEntry: return iova != nil && !event.isInterrupt
+    case .pageFault, .illegalDeviceTableEntry: return requestAddress != nil && !event.isInterrupt
     case .invalidDeviceRequest: return iova != nil
     default: return false
     }

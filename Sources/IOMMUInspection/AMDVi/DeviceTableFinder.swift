@@ -98,7 +98,7 @@ extension AMDVi {
       let broken = tables.damages.count + tables.omittedDamageCount
       let what: String
       if broken > 0 {
-        what = "has \(countText(broken, "entry", plural: "entries")) that stop every request"
+        what = "has \(countText(broken, "entry", plural: "entries")) that no unit takes"
       } else if tables.tables.isEmpty, tables.gaps.isEmpty {
         what = "has a table for no device"
       } else {
@@ -114,6 +114,9 @@ extension TableCandidate.Kind {
   /// The device table of AMD-Vi units.
   public static let deviceTable = Self("AMD-Vi device table", of: AMDVi.DeviceTableFinder.self)
 }
+
+/// What no unit lets an entry have.
+private let alwaysReserved = AMDVi.DeviceTableEntry.reservedMasks(.permissive)
 
 /// Judges runs of pages that may be device tables, by following them as hardware would.
 private struct DeviceTableJudge<Memory: PhysicalMemory> {
@@ -135,21 +138,37 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
   /// Whether a page may be part of a device table: each entry is zero, or says something legal of
   /// requests or interrupts.
   static func hasEntries(_ page: Span<UInt8>) -> Bool {
-    var isUsed = false
+    let counts = entryCounts(of: page)
+    return counts.plausible > 0 && counts.strange == 0
+  }
+
+  /// Whether a page beside such ones belongs to them: a broken or half-written entry is among many that
+  /// are not.
+  private func mayContinue(_ page: UInt64) -> Bool {
+    guard let bytes = memory.bytes(at: PhysicalAddress(page * 4096), count: 4096) else {
+      return false
+    }
+    let counts = Self.entryCounts(of: bytes.span)
+    return counts.plausible >= 32 && counts.strange * 16 <= counts.plausible
+  }
+
+  private static func entryCounts(of page: Span<UInt8>) -> (plausible: Int, strange: Int) {
+    var counts = (plausible: 0, strange: 0)
     for offset in stride(from: 0, to: page.count, by: Int(AMDVi.deviceTableEntryByteCount)) {
       var entry = AMDVi.DeviceTableEntry(
         low: page.integer(UInt64.self, at: offset), high: page.integer(UInt64.self, at: offset + 8))
       entry[quadword: 2] = page.integer(UInt64.self, at: offset + 16)
       entry[quadword: 3] = page.integer(UInt64.self, at: offset + 24)
       guard entry != AMDVi.DeviceTableEntry() else { continue }
-      guard isPlausible(entry) else { return false }
-      isUsed = true
+      if isPlausible(entry) { counts.plausible += 1 } else { counts.strange += 1 }
     }
-    return isUsed
+    return counts
   }
 
   private static func isPlausible(_ entry: AMDVi.DeviceTableEntry) -> Bool {
-    guard entry.isValid || entry.isInterruptValid else { return false }
+    guard entry.isValid || entry.isInterruptValid, !entry.overlaps(alwaysReserved) else {
+      return false
+    }
     if !entry.isValid, entry.low != 0 || entry.high != 0 { return false }
     if entry.isValid {
       guard entry.mode != 7, entry.portControl != 3,
@@ -174,17 +193,35 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
   mutating func tables(pages: [UInt64]) -> [RootCandidate] {
     var found: [RootCandidate] = []
     var index = 0
+    var seenEnd: UInt64 = 0
     while index < pages.count {
-      var end = index + 1
-      while end < pages.count, pages[end] == pages[end - 1] + 1 { end += 1 }
+      guard pages[index] >= seenEnd else {
+        index += 1
+        continue
+      }
       var start = pages[index]
-      let last = pages[end - 1] + 1
+      // A page with a broken entry may come first, and others between sound ones.
+      while start > seenEnd, pages[index] - start < Self.largest, mayContinue(start - 1) {
+        start -= 1
+      }
+      var last = pages[index] + 1
+      index += 1
+      while last - start < Self.largest {
+        if index < pages.count, pages[index] <= last {
+          last = max(last, pages[index] + 1)
+          index += 1
+        } else if mayContinue(last) {
+          last += 1
+        } else {
+          break
+        }
+      }
+      seenEnd = last
       while start < last {
         let count = extent(from: start, to: last)
         if let table = judge(start, count) { found.append(table) }
         start += count
       }
-      index = end
     }
     return found
   }
@@ -195,7 +232,7 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
     var end = start
     while end < start + Self.largest,
       let bytes = memory.bytes(at: PhysicalAddress(end * 4096), count: 4096),
-      Self.hasEntries(bytes.span)
+      Self.hasEntries(bytes.span) || mayContinue(end)
     { end += 1 }
     guard end > start else { return nil }
     return judge(start, extent(from: start, to: end))

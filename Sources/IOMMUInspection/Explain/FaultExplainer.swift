@@ -57,7 +57,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
       return FaultExplanation(fault, walk: nil, now: "tables have no say in it")
     case .vtd: break
     }
-    guard let device = record.device, let iova = record.iova,
+    guard let device = record.device, let iova = record.requestAddress,
       let access = record.access ?? record.likelyAccess, !machine.units.isEmpty
     else {
       return FaultExplanation(fault, walk: nil, now: "the log names no DMA request")

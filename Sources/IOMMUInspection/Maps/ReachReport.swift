@@ -110,7 +110,10 @@ public struct ReachReport: Sendable, Encodable {
         ways.append(
           Way(
             table: maps.table.name, driver: maps.driver,
-            iova: IOVA(first)..<IOVA(first + part.byteCount), physical: part, access: run.access,
+            iova: IOVA(
+              first)..<IOVA(
+                first.addingReportingOverflow(part.byteCount).overflow
+                  ? .max : first + part.byteCount), physical: part, access: run.access,
             run: run))
       }
     }

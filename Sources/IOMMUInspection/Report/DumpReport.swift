@@ -295,7 +295,7 @@ public struct DumpReport: Sendable, Encodable {
       out.write("<th class=\"n\">size</th><th>physical</th><th>access</th></tr>\n")
       for run in map.runs.prefix(Self.runLimit) {
         out.write("<tr><td class=\"mono\">\(escaped(run.iova.text))</td>")
-        out.write("<td class=\"n\">\(byteCountText(run.iova.byteCount))</td>")
+        out.write("<td class=\"n\">\(byteCountText(run.byteCount))</td>")
         out.write("<td class=\"mono\">\(escaped(run.physicalRange.text))</td>")
         out.write("<td class=\"mono\">\(run.permissions)</td></tr>\n")
       }

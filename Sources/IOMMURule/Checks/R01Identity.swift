@@ -115,7 +115,8 @@ extension RuleCheck {
 
   private func reach(of subject: Subject, in ranges: [Range<PhysicalAddress>]) -> Reach {
     let handle = subject.handle
-    var reached = RangeSet(handle.route.passing)
+    // What passes may still be bound to one direction.
+    var reached = RangeSet(handle.route.passing.filter { passes(handle, at: $0.lowerBound) })
     var gaps: [TableGap] = []
     switch handle.route {
     case .table(let table):
@@ -148,6 +149,17 @@ extension RuleCheck {
     }
     reach.gaps = gaps.filter { !RangeSet($0.numbers).isDisjoint(open) }
     return reach
+  }
+
+  /// Whether both kinds of requests reach the address that they name.
+  private func passes(_ handle: DeviceHandle, at address: UInt64) -> Bool {
+    Access.allCases.allSatisfy { access in
+      guard
+        case .mapped(let physical, _) = handle.translate(
+          IOVA(address), byteCount: 1, access: access, in: memory)
+      else { return false }
+      return physical.rawValue == address
+    }
   }
 
   /// What becomes of a request to a page that does not reach it; `nil` when both kinds do.

@@ -154,7 +154,7 @@ extension RuleCheck {
       add(passage.addresses, "DMA of \(passage.devices)")
     }
     // A pass-through device has a table entry and no table.
-    for table in survey.tables where table.isPassThrough {
+    for table in survey.tables where table.isPassThrough && table.permissions.contains(.write) {
       add(machine.passing(table, in: memory), owner: table.owner, "its DMA")
     }
     // A device that no unit knows of, where units do not say that others pass.

@@ -24,6 +24,8 @@ extension AMDVi.Unit: UnitModel {
     of device: Requester, pasid: PASID?, in memory: some PhysicalMemory,
     _ observer: inout some WalkObserver
   ) -> DeviceHandle.Route {
+    // In a segment of the table of which nobody knows where it is.
+    guard entryPlace(of: device) != .unknown else { return .blocked(.unitUnseen) }
     let resolver = AMDVi.Resolver(self)
     switch resolver.deviceTableEntry(of: device, in: memory, observer: &observer) {
     case .failure(let fault): return .blocked(fault.fault)
@@ -57,9 +59,17 @@ extension AMDVi.Unit: UnitModel {
 
   package func passages(in memory: some PhysicalMemory) -> [Passage] {
     guard translates else { return passages }
-    return untranslatedDevices(in: memory).map {
-      Passage(.requesters(segment: UInt32(segment ?? 0), $0))
+    let segment = UInt32(segment ?? 0)
+    let excluded = exclusion
+    return devices(in: memory) { !$0.isValid }.map {
+      Passage(.requesters(segment: segment, $0))
     }
+      + (excluded.isEmpty
+        ? []
+        : devices(in: memory) {
+          $0.isValid && $0.isTranslationValid
+            && ($0.usesExclusionRange || exclusionBase.allowsAll)
+        }.map { Passage(.requesters(segment: segment, $0), addresses: [excluded]) })
   }
 
   /// A device whose entry is beyond the table, or allows nothing.
@@ -131,7 +141,8 @@ extension AMDVi.Unit: UnitModel {
           return
         }
         switch device.entry.interruptControl {
-        case .remap: remapped.add(device.requester)
+        case .remap where device.entry.interruptTableLengthCode < 12:
+          remapped.add(device.requester)
         case .forward: hasPassing = true
         default: stopped.add(device.requester)
         }
@@ -163,7 +174,9 @@ extension AMDVi.Unit: UnitModel {
     }
 
     var text: String? {
-      first.map { count == 1 ? "\($0)" : "\($0) and \(count - 1) more devices" }
+      first.map {
+        count == 1 ? "\($0)" : "\($0) and \(count - 1) more device" + (count == 2 ? "" : "s")
+      }
     }
   }
 }

@@ -51,20 +51,35 @@ extension AMDVi.Unit {
   package func tables(in memory: some PhysicalMemory) -> TablesInForce {
     guard translates else { return TablesInForce() }
     var scan = TableScan(self, memory)
-    forEachDevice(in: memory, { scan.add($0) }, missing: { scan.addMissing($0) })
+    forEachDevice(
+      in: memory, { device in counted(device, in: memory).map { scan.add($0) } },
+      missing: { scan.addMissing($0) })
     return scan.finish()
   }
 
-  /// Devices whose entries have V clear: all of their requests pass untranslated.
-  package func untranslatedDevices(in memory: some PhysicalMemory) -> [ClosedRange<UInt16>] {
+  /// The device with the entry that counts for it: an alias's is that of the number that it sends.
+  private func counted(_ device: Device, in memory: some PhysicalMemory) -> Device? {
+    guard let source = scope?.source(of: device.requester), source != device.requester else {
+      return device
+    }
+    guard case .at(let place) = entryPlace(of: source),
+      let entry = AMDVi.DeviceTableEntry(from: memory, at: place)
+    else { return nil }
+    return Device(requester: device.requester, entryAddress: place, entry: entry)
+  }
+
+  /// Devices behind the unit whose entries are of a kind, in ranges, ascending.
+  func devices(
+    in memory: some PhysicalMemory, where isIncluded: (AMDVi.DeviceTableEntry) -> Bool
+  ) -> [ClosedRange<UInt16>] {
     var ranges: [ClosedRange<UInt16>] = []
     forEachDevice(
       in: memory,
       { device in
         let number = device.requester.rawValue
-        guard !device.entry.isValid, scope?.answer(for: device.requester) != .outside else {
-          return
-        }
+        guard scope?.answer(for: device.requester) != .outside,
+          let entry = counted(device, in: memory)?.entry, isIncluded(entry)
+        else { return }
         if let last = ranges.last, UInt32(last.upperBound) + 1 == number {
           ranges[ranges.count - 1] = last.lowerBound...number
         } else {
@@ -95,13 +110,17 @@ extension AMDVi.Unit {
 
     mutating func addMissing(_ devices: ClosedRange<UInt16>) {
       let place: PhysicalAddress
+      var cause = TableGap.Cause.absent
       switch unit.entryPlace(of: Requester(rawValue: devices.lowerBound)) {
       case .at(let address): place = address
-      case .beyond, .unknown: place = unit.deviceTable.address
+      case .beyond: place = unit.deviceTable.address
+      case .unknown:
+        cause = .unseen
+        place = unit.base
       }
       add(
         TableGap(
-          .absent, devices == 0...0xffff ? .unit : .requesters(devices),
+          cause, devices == 0...0xffff ? .unit : .requesters(devices),
           in: .upper(AMDVi.deviceTableKind), at: place))
     }
 

@@ -83,6 +83,61 @@ private struct LinuxTables {
     #expect(TableSearch(in: tables.memory).candidates.first?.byteCount == 0x5000)
   }
 
+  @Test(arguments: [
+    // V alone of a half-written entry; a reserved bit; Mode 7; IoCtl 11b; noise.
+    (0, 0 as UInt64), (0, 0x6000_0000_0030_0607), (0, 0x6000_0000_0030_0e03), (1, 0x18_0000_0002),
+    (0, 0x0123_4567_89ab_cdef), (2, 0x3f00_0000_0038_0019),
+  ])
+  func `one broken entry does not move the table`(word: Int, value: UInt64) throws {
+    for page in [0, 3, 7] as [UInt64] {
+      let tables = try LinuxTables()
+      let entry = 0x20_0000 + page << 12 + 32 * 0x11
+      if word > 0 { tables.memory.store(3 as UInt64, at: PhysicalAddress(entry)) }
+      tables.memory.store(value, at: PhysicalAddress(entry + 8 * UInt64(word)))
+      tables.memory.store(5 as UInt64, at: PhysicalAddress(entry + 8))
+      let first = try #require(TableSearch(in: tables.memory).candidates.first)
+      #expect(first.address == PhysicalAddress(0x20_0000) && first.byteCount == 0x8000)
+      #expect(first.isCertain)
+    }
+  }
+
+  @Test func `an exclusion range is nobody's table and everybody's way`() throws {
+    let tables = try LinuxTables()
+    var unit = tables.unit
+    unit.exclusionBase = AMDVi.ExclusionBase(rawValue: 0x50_0003)
+    unit.exclusionLimit = AMDVi.ExclusionLimit(rawValue: 0x50_f000)
+    let machine = Machine(name: "", units: [.amdvi(unit)])
+    let reach = ReachReport(
+      PhysicalAddress(0x50_1000), writing: true, machine: machine, in: tables.memory)
+    #expect(reach.ways.first?.table == "00:00.0 to 03:1f.7")
+    var text = ""
+    _ = MapsReport(all: machine, in: tables.memory).writeText(of: tables.memory, to: &text)
+    #expect(text.contains("not translated: 00:00.0 to 03:1f.7 at 0x500000..<0x510000"))
+  }
+
+  @Test func `the last page of all has all of its bytes`() throws {
+    let tables = try LinuxTables()
+    // 00:03.0 with six levels, the last entry of each.
+    func store(_ word: UInt64, _ address: UInt64) {
+      tables.memory.store(word, at: PhysicalAddress(address))
+    }
+    store(0x6000_0000_0070_0c03, 0x20_0300)
+    store(0x6000_0000_0070_1a01, 0x70_03f8)
+    for level in 2..<UInt64(6) {
+      store(
+        0x6000_0000_0070_0001 | (7 - level) << 12 | (level - 1) << 9, 0x70_0ff8 | (6 - level) << 12)
+    }
+    store(0x6000_0000_0048_0001, 0x70_5ff8)
+    var text = ""
+    MapsReport(all: tables.machine, in: tables.memory).forEachTable(in: tables.memory) {
+      if $0.table.name == "00:03.0" { $0.writeTSV(to: &text) }
+    }
+    #expect(text == "00:03.0\t0xfffffffffffff000\t0x1000\t0x480000\trw\n")
+    let reach = ReachReport(
+      PhysicalAddress(0x48_0fff), machine: tables.machine, in: tables.memory)
+    #expect(reach.ways.contains { $0.table == "00:03.0" })
+  }
+
   @Test func `pages that let no device do anything are no table`() throws {
     let memory = try FlatMemory(byteCount: 1 << 20)
     for number in 0..<UInt64(1024) {

@@ -324,6 +324,39 @@ struct AMDViFixture {
         == ["00:00.0 to 00:03.7", "00:04.1 to 0f:1f.7"])
   }
 
+  @Test func `an alias has the table of the number that it sends`() throws {
+    var fixture = try AMDViFixture()
+    // V4 to V7 of the manual's readers in small: 00:05.0 sends as 00:04.0.
+    let table = try AMDVi.IVRS(
+      parsing: hexdump(
+        """
+        4956525350000000023d414d44202020416d645461626c6501000000414d4420010000004130200000000000000000\
+        001000200002004000000030fd0000000000000000000000004228000000200000
+        """), ignoringChecksum: true)
+    fixture.unit.base = PhysicalAddress(0xfd30_0000)
+    fixture.unit.scope = AMDVi.UnitScope(table, base: fixture.unit.base)
+    let machine = Machine(name: "", units: [.amdvi(fixture.unit)])
+    let alias = Requester(rawValue: 0x28)
+    #expect(
+      machine.translate(alias, IOVA(0x1234_5010), byteCount: 4, access: .read, in: fixture.memory)
+        == .mapped(PhysicalAddress(0x20_0010), byteCount: 4))
+    #expect(
+      machine.tables(in: fixture.memory).tables.map(\.name) == ["00:04.0", "00:05.0"])
+  }
+
+  @Test func `a segment that nobody knows is unknown`() throws {
+    var fixture = try AMDViFixture()
+    fixture.unit.control = AMDVi.Control(rawValue: 1 | 1 << 34)
+    fixture.unit.furtherSegments = [nil]
+    let machine = Machine(name: "", units: [.amdvi(fixture.unit)])
+    #expect(
+      machine.resolve(Requester(rawValue: 0xa5c3), in: fixture.memory).route
+        == .blocked(.unitUnseen))
+    #expect(
+      machine.tables(in: fixture.memory).gaps.map(\.text).contains(
+        "80:00.0 to ff:1f.7: unknown, the registers of the unit are not known"))
+  }
+
   @Test func `segments are found by the upper bits of a device's number`() throws {
     var fixture = try AMDViFixture()
     fixture.unit.control = AMDVi.Control(rawValue: 1 | 1 << 34)
