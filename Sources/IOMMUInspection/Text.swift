@@ -4,7 +4,9 @@ import IOMMUFormats
 ///
 /// Exact on purpose: 2052 KiB is one page more than 2 MiB, and that page counts.
 package func byteCountText(_ byteCount: UInt64) -> String {
-  guard byteCount > 0, byteCount % 1024 == 0 else { return "\(byteCount) bytes" }
+  guard byteCount > 0, byteCount % 1024 == 0 else {
+    return byteCount == 1 ? "1 byte" : "\(byteCount) bytes"
+  }
   var value = byteCount / 1024
   for unit in ["KiB", "MiB", "GiB"] {
     if value % 1024 != 0 { return "\(value) \(unit)" }

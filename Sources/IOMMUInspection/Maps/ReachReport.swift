@@ -45,7 +45,10 @@ public struct ReachReport: Sendable, Encodable {
   public let target: Range<PhysicalAddress>
   /// Only what can be written counts.
   public let isAboutWriting: Bool
+  /// As many as are told.
   public let ways: [Way]
+  /// More of them, through tables that devices share with those of ``ways``.
+  public let omittedWayCount: Int
   /// What an address is itself, when it lies in a table: `SS-PTE of 00:03.0 …`; of a range, how many
   /// tables it has part of.
   public let tables: [String]
@@ -85,6 +88,7 @@ public struct ReachReport: Sendable, Encodable {
     }
     let annotator = Annotator(machine, in: memory, names: names)
     var blindness = Blindness()
+    var omitted = 0
     let report = MapsReport(all: machine, in: memory, names: names)
     blindness.add(report.gaps)
     report.forEachTable(in: memory) { maps in
@@ -104,6 +108,11 @@ public struct ReachReport: Sendable, Encodable {
       // A run may be without end for a broken table; what it reaches wraps nowhere.
       for run in maps.runs where run.physicalRange.overlaps(target) {
         guard !writing || run.permissions.contains(.write) else { continue }
+        // Thousands of devices may share a table with thousands of ways.
+        guard maps.sharedWith == nil || ways.count < Self.wayLimit else {
+          omitted += 1
+          continue
+        }
         let part = run.physicalRange.clamped(to: target)
         let first =
           run.iova.lowerBound.rawValue + (part.lowerBound.rawValue - run.physical.rawValue)
@@ -120,6 +129,7 @@ public struct ReachReport: Sendable, Encodable {
     self.target = target
     isAboutWriting = writing
     self.ways = ways
+    omittedWayCount = omitted
     self.blindness = blindness
     if target.byteCount <= 1 {
       tables =
@@ -147,17 +157,24 @@ public struct ReachReport: Sendable, Encodable {
   }
 
   /// The address, or the range.
+  /// Ways behind which those through a shared table are counted and not told.
+  private static let wayLimit = 1 << 17
+
   private var targetText: String {
     target.byteCount <= 1 ? "\(target.lowerBound)" : target.text
   }
 
-  enum CodingKeys: String, CodingKey { case address, bytes, ways, tables, unknown, incomplete }
+  enum CodingKeys: String, CodingKey {
+    case address, bytes, ways, tables, unknown, incomplete
+    case omittedWays = "omitted_ways"
+  }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode("\(target.lowerBound)", forKey: .address)
     try container.encode(hexadecimal(max(1, target.byteCount)), forKey: .bytes)
     try container.encode(ways, forKey: .ways)
+    if omittedWayCount > 0 { try container.encode(omittedWayCount, forKey: .omittedWays) }
     try container.encode(tables, forKey: .tables)
     try container.encode(blindness.gaps, forKey: .unknown)
     try container.encode(blindness.incomplete, forKey: .incomplete)
@@ -191,6 +208,9 @@ public struct ReachReport: Sendable, Encodable {
         out.write(
           "\(table)  \(way.passage ?? ""): IOVA and address are the same\(part)  \(way.access)\n")
       }
+    }
+    if omittedWayCount > 0 {
+      out.write("\(countText(omittedWayCount, "way")) more, of devices that share these tables\n")
     }
     blindness.write(to: &out, ink: ink, names: names)
   }
