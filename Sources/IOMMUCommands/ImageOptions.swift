@@ -121,7 +121,7 @@ package struct TableSource: ParsableArguments {
     help: ArgumentHelp(
       "A table in force, whatever a machine file says: the address of a VT-d root table, or "
         + "KIND:ADDRESS[+SIZE][@BASE], where KIND is \(tableNames), and BASE says where the unit's "
-        + "registers are: vtd:6a04000@fed90000, tce:3f400000+4M. May be repeated.",
+        + "registers are: vtd:6a04000@fed90000, amdvi:15f0000+32K, tce:3f400000+4M. May be repeated.",
       valueName: "table"),
     transform: { try namedTable($0) })
   package var roots: [NamedTable] = []

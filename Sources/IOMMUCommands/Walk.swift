@@ -37,7 +37,8 @@ package struct Walk: ParsableCommand {
   package var write = false
 
   @Option(
-    help: "The PASID that the request carries, in scalable mode. Default: none.",
+    help:
+      "The PASID that the request carries: VT-d's scalable mode, AMD-Vi's guest tables. Default: none.",
     transform: { try Notation.pasid($0) })
   package var pasid: PASID?
 

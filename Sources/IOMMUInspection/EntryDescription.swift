@@ -57,10 +57,11 @@ public struct EntryDescription: Sendable, Encodable {
   public let fields: [Field]
   /// What the entry says, in one line; empty where its fields say all that is known.
   public let meaning: String
-  /// Complaints about reserved bits that hardware looks at; empty for a well-formed entry.
+  /// Complaints about reserved bits that hardware looks at, and about values that it does not take;
+  /// empty for a well-formed entry.
   public let violations: [String]
 
-  /// No reserved bit is set that hardware looks at.
+  /// No reserved bit is set that hardware looks at, and no value that it does not take.
   public var isWellFormed: Bool { violations.isEmpty }
 
   /// Takes an entry of any format apart.
@@ -71,9 +72,10 @@ public struct EntryDescription: Sendable, Encodable {
   ///   - name: Another name than the type's.
   ///   - meaning: What it says, in one line.
   ///   - violations: The reserved fields to complain about; `nil` for all that are set.
+  ///   - illegalValues: What else is wrong with it, in words.
   public init<Entry: TableEntry>(
     _ entry: Entry, variant: Entry.Variant, name: String? = nil, meaning: String,
-    violations: [BitField]? = nil
+    violations: [BitField]? = nil, illegalValues: [String] = []
   ) {
     self.name = name ?? "\(Entry.name)"
     specification = "\(Entry.specification)"
@@ -82,15 +84,16 @@ public struct EntryDescription: Sendable, Encodable {
     bytes = entry.bytes
     fields = Entry.fields(variant).reversed().map { Field(field: $0, value: entry[$0]) }
     self.meaning = meaning
-    self.violations = (violations ?? entry.reservedViolations(variant)).map {
-      $0.violationText(value: entry[$0])
-    }
+    self.violations =
+      (violations ?? entry.reservedViolations(variant)).map {
+        $0.violationText(value: entry[$0])
+      } + illegalValues
   }
 
   init<Entry: Explained>(explaining entry: Entry, _ variant: Entry.Variant, name: String? = nil) {
     self.init(
       entry, variant: variant, name: name, meaning: entry.meaning(variant),
-      violations: entry.checkedViolations(variant))
+      violations: entry.checkedViolations(variant), illegalValues: entry.illegalValues(variant))
   }
 
   /// The words in hexadecimal with all their digits, low first.

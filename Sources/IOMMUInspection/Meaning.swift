@@ -10,12 +10,16 @@ protocol Explained: TableEntry {
   /// The reserved fields that are set and that hardware looks at in an entry such as this.
   func checkedViolations(_ variant: Variant) -> [BitField]
 
+  /// Values of fields that hardware looks at and does not take, in words.
+  func illegalValues(_ variant: Variant) -> [String]
+
   /// The entry's own name for its place; `nil` where the type's is enough.
   func name(_ variant: Variant) -> String?
 }
 
 extension Explained {
   func checkedViolations(_ variant: Variant) -> [BitField] { reservedViolations(variant) }
+  func illegalValues(_: Variant) -> [String] { [] }
   func name(_: Variant) -> String? { nil }
 }
 

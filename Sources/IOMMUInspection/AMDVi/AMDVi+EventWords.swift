@@ -87,10 +87,24 @@ extension AMDVi.Event {
   }
 }
 
+extension AMDVi.Event {
+  /// The event is about a device; others are about commands, counters and guests' units.
+  private var namesDevice: Bool {
+    switch code {
+    case .illegalCommand, .commandHardwareError, .counterZero, .guestEventFault,
+      .guestHardwareError:
+      false
+    default: true
+    }
+  }
+}
+
 extension AMDVi.Event: Explained {
   func meaning(_: AMDVi.EventCode) -> String {
     if low == 0, high == 0 { return "no event yet" }
-    return "\(code.name) of \(device): \(reason(hasFlags: true))"
+    return namesDevice
+      ? "\(code.name) of \(device): \(reason(hasFlags: true))"
+      : "\(code.name): \(reason(hasFlags: true))"
   }
 }
 

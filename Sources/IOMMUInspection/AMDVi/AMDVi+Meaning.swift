@@ -47,6 +47,30 @@ extension AMDVi.DeviceTableEntry: Explained {
     }
   }
 
+  func illegalValues(_ limits: AMDVi.Limits) -> [String] {
+    var illegal: [String] = []
+    if isValid {
+      if portControl == 3 { illegal.append("IoCtl is 11b, which is reserved") }
+      if isTranslationValid, mode == 7 { illegal.append("Mode is 7, which is reserved") }
+      if isTranslationValid, mode < 7, mode > limits.hostLevels {
+        illegal.append("Mode is \(mode), and the unit has \(limits.hostLevels)")
+      }
+      if isTranslationValid, usesGuestTables, guestRootLevelCode >= limits.guestRootLevels {
+        illegal.append("GLX is \(guestRootLevelCode), which the unit does not have")
+      }
+      if isTranslationValid, usesGuestTables, guestPagingModeCode + 4 > limits.guestLevels {
+        illegal.append("GuestPagingMode is \(guestPagingModeCode), which the unit does not have")
+      }
+    }
+    if isInterruptValid {
+      if interruptControl == .reserved { illegal.append("IntCtl is 11b, which is reserved") }
+      if interruptControl == .remap, interruptTableLengthCode > 11 {
+        illegal.append("IntTabLen is \(interruptTableLengthCode), and the most is 11")
+      }
+    }
+    return illegal
+  }
+
   /// Hardware looks at bits 127:1 with V, and at bits 255:128 with IV.
   func checkedViolations(_ limits: AMDVi.Limits) -> [BitField] {
     reservedViolations(limits).filter {
@@ -72,6 +96,16 @@ extension AMDVi.PageTableEntry: Explained {
     let sizeText = size == 12 ? "" : byteCountText(1 << UInt64(size)) + " "
     return "\(sizeText)page \(page), \(rights)" + (isAccessed ? ", accessed" : "")
       + (isDirty ? ", dirty" : "")
+  }
+
+  func illegalValues(_ variant: Variant) -> [String] {
+    guard isPresent else { return [] }
+    if isLeaf {
+      return pageSizeLog2(level: variant.level) == nil
+        ? ["no page of level \(variant.level) has this size"] : []
+    }
+    return nextLevel < variant.level
+      ? [] : ["NextLevel is \(nextLevel), and the entry is of level \(variant.level)"]
   }
 
   /// Hardware looks at nothing but PR in an entry that is not present.

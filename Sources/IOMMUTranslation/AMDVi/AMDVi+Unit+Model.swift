@@ -121,7 +121,9 @@ extension AMDVi.Unit: UnitModel {
   /// Each device's entry says it.
   package var interrupts: InterruptPassage {
     translates
-      ? .unknown("\(sentenceName) remaps interrupts device by device, and its table says which")
+      ? .unknown(
+        "\(sentenceName) remaps interrupts device by device; entries of its interrupt tables are not "
+          + "listed")
       : .notRemapped
   }
 
@@ -136,7 +138,12 @@ extension AMDVi.Unit: UnitModel {
     forEachDevice(
       in: memory,
       { device in
-        guard device.entry.isInterruptValid else {
+        // Kernels fill the table for devices that there are not, and stop all that they might send.
+        let entry = device.entry
+        guard !entry.isValid || entry.isTranslationValid && !entry.permissions.isEmpty else {
+          return
+        }
+        guard entry.isInterruptValid else {
           hasPassing = true
           return
         }

@@ -301,4 +301,77 @@ private struct LinuxTables {
     #expect(
       text(0x30_2048) == ["PTE of 00:03.0 and 1 more   IOVA 0xffe09000 -> 0x480000 rw 16 KiB"])
   }
+
+  @Test func `ways through a table that many devices share are counted behind a limit`() throws {
+    let memory = try FlatMemory(byteCount: 8 << 20)
+    func store(_ word: UInt64, _ address: UInt64) {
+      memory.store(word, at: PhysicalAddress(address))
+    }
+    // 64 devices with one table, whose 4,096 entries all name the page at 0x480000.
+    for number in 0..<UInt64(64) { store(0x6000_0000_0030_0603, 0x20_0000 + 32 * number) }
+    store(0x6000_0000_0030_1401, 0x30_0000)
+    for table in 0..<UInt64(8) {
+      store(0x6000_0000_0030_2201 + table << 12, 0x30_1000 + 8 * table)
+      for index in 0..<UInt64(512) {
+        store(0x6000_0000_0048_0001, 0x30_2000 + table << 12 + 8 * index)
+      }
+    }
+    let unit = AMDVi.Unit(
+      base: PhysicalAddress(0xfed8_0000),
+      deviceTable: AMDVi.DeviceTableBase(rawValue: 0x20_0000), control: nil)
+    let machine = Machine(name: "", units: [.amdvi(unit)])
+    let reach = ReachReport(PhysicalAddress(0x48_0000), machine: machine, in: memory)
+    // Whoever passes untranslated, and two to the seventeenth.
+    #expect(reach.ways.count { $0.iova != nil } <= 1 << 17)
+    #expect(reach.ways.count { $0.iova != nil } + reach.omittedWayCount == 64 * 4096)
+    var text = ""
+    reach.write(to: &text)
+    #expect(text.contains("ways more, of devices that share these tables"))
+  }
+
+  @Test func `values that hardware does not take are told beside reserved bits`() throws {
+    func complaints(_ kind: String, _ words: [UInt64]) throws -> [String] {
+      try #require(EntryCatalog.kind(named: kind)).describe(words).violations
+    }
+    // IoCtl 11b; Mode 7; GLX 11b; IntTabLen 12 and IntCtl 11b.
+    #expect(
+      try complaints("amdvi-dte", [0x6000_0000_1234_5603, 0x18_0000_0005, 0, 0])
+        == ["IoCtl is 11b, which is reserved"])
+    #expect(
+      try complaints("amdvi-dte", [0x6000_0000_1234_5e03, 5, 0, 0])
+        == ["Mode is 7, which is reserved"])
+    #expect(
+      try complaints("amdvi-dte", [0x6380_0000_1234_5603, 5, 0, 0])
+        == ["GLX is 3, which the unit does not have"])
+    #expect(
+      try complaints("amdvi-dte", [0, 0, 0x2000_0000_0038_0019, 0])
+        == ["IntTabLen is 12, and the most is 11"])
+    #expect(
+      try complaints("amdvi-dte", [0, 0, 0x3000_0000_0038_0013, 0])
+        == ["IntCtl is 11b, which is reserved"])
+    #expect(
+      try complaints("amdvi-pte1", [0x6000_0000_001f_fe01]) == ["no page of level 1 has this size"])
+    #expect(
+      try complaints("amdvi-pte2", [0x6000_0000_0020_0401])
+        == ["NextLevel is 2, and the entry is of level 2"])
+    #expect(
+      try complaints("amdvi-pte6", [0x6000_0000_0000_0001]) == ["no page of level 6 has this size"])
+    // Nothing counts in an entry that is not there.
+    #expect(try complaints("amdvi-pte2", [0x6000_0000_0020_0400]).isEmpty)
+    #expect(try complaints("amdvi-dte", [0x6000_0000_1234_5e02, 5, 0, 0]).isEmpty)
+  }
+
+  @Test func `interrupts of devices that may do nothing say nothing`() throws {
+    let tables = try LinuxTables()
+    guard case .blocks(let text) = tables.unit.interrupts(in: tables.memory) else {
+      Issue.record("the devices' interrupts are remapped")
+      return
+    }
+    #expect(text == "the unit at 0xfed80000 remaps interrupts of 00:03.0 and 3 more devices")
+    // Linux's entry for devices that it does not know: stopped, and nobody's.
+    for number in [0x40, 0x41] as [UInt64] {
+      tables.memory.store(1 as UInt64, at: PhysicalAddress(0x20_0010 + 32 * number))
+    }
+    #expect(tables.unit.interrupts(in: tables.memory) == .blocks(text))
+  }
 }
