@@ -59,7 +59,8 @@ extension AMDVi.PageTableEntry {
   ///
   /// - Parameters:
   ///   - table: The table's first byte.
-  ///   - level: The level of that table's entries, 1 to 5.
+  ///   - level: The level of that table's entries, 1 to 6.
+  ///   - permissions: IR and IW.
   /// - Precondition: `table` is 4 KiB aligned.
   public init(
     table: PhysicalAddress, level: Int, permissions: Permissions = .readWrite

@@ -56,7 +56,9 @@ extension AMDViUnit {
   ///
   /// The capability block keeps its values from the moment on that Enable is set.
   ///
-  /// - Parameter offset: A multiple of four; nothing happens at any other.
+  /// - Parameters:
+  ///   - value: The doubleword.
+  ///   - offset: A multiple of four; nothing happens at any other.
   public func writeConfiguration(_ value: UInt32, at offset: Int) {
     locked {
       typealias Offset = FunctionOffset

@@ -86,7 +86,9 @@ public final class AMDViUnit: @unchecked Sendable {
 
   /// Registers the TLB of a device; `nil` removes it.
   ///
-  /// - Parameter device: By the number that the unit sees.
+  /// - Parameters:
+  ///   - deviceTLB: What invalidations of the device's own TLB go to.
+  ///   - device: By the number that the unit sees.
   public func attach(_ deviceTLB: (any AMDViDeviceTLB)?, to device: Requester) {
     locked { deviceTLBs[device.rawValue] = deviceTLB }
   }

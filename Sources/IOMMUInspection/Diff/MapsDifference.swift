@@ -91,8 +91,12 @@ public struct MapsDifference: Sendable {
   /// Compares two machines.
   ///
   /// - Parameters:
-  ///   - before: The earlier one, with its memory and the drivers of its requesters.
-  ///   - after: The later one, likewise.
+  ///   - before: The earlier one.
+  ///   - beforeMemory: Its memory.
+  ///   - beforeNames: The drivers and devices of its requesters.
+  ///   - after: The later one.
+  ///   - afterMemory: Its memory.
+  ///   - afterNames: The drivers and devices of its requesters.
   public init(
     before: Machine, in beforeMemory: some PhysicalMemory, names beforeNames: DeviceNames = .none,
     after: Machine, in afterMemory: some PhysicalMemory, names afterNames: DeviceNames = .none

@@ -251,9 +251,7 @@ extension AMDVi {
 
     /// The event, as the log has it; `nil` for what is stopped without a word.
     ///
-    /// - Parameters:
-    ///   - request: What was stopped.
-    ///   - isTranslationRequest: The device asked for a translation (ATS).
+    /// - Parameter request: What was stopped.
     public func event(for request: AMDVi.Request) -> AMDVi.Event? {
       guard let code = reason.eventCode else { return nil }
       var flags = reason.flags

@@ -21,7 +21,10 @@ extension AMDVi {
 
     /// What the registers say.
     ///
-    /// - Parameter systemManagementSources: `nil` without a filter.
+    /// - Parameters:
+    ///   - control: The control register.
+    ///   - features: What the unit has.
+    ///   - systemManagementSources: `nil` without a filter.
     public init(
       _ control: AMDVi.Control, _ features: AMDVi.ExtendedFeatures,
       systemManagementSources: Set<Requester>? = nil

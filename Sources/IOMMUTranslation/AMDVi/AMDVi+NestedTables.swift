@@ -23,7 +23,14 @@ extension AMDVi {
     ///
     /// What the guest's entries allow is judged before the host is asked for the page.
     ///
-    /// - Parameter operation: What is judged on the way; `nil` judges nothing.
+    /// - Parameters:
+    ///   - address: A guest's virtual address.
+    ///   - operation: What is judged on the way; `nil` judges nothing.
+    ///   - isExecute: The request asks to execute.
+    ///   - memory: The host's.
+    ///   - marker: What sets accessed and dirty bits.
+    ///   - observer: Told of every entry read.
+    ///   - start: From where the guest's walk goes on in place of its root.
     @inlinable
     public func page(
       of address: UInt64, for operation: VTd.Request.Operation?, isExecute: Bool = false,

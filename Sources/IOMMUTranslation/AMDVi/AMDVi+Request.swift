@@ -128,7 +128,7 @@ extension AMDVi {
     }
   }
 
-  /// What becomes of a request: ``Translation`` with all that an event says.
+  /// What becomes of a request: `Translation` with all that an event says.
   @frozen
   public enum Answer: Equatable, Sendable {
     /// The request's first `byteCount` bytes go to this address.

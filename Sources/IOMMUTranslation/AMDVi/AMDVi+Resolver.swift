@@ -7,7 +7,7 @@ extension AMDVi {
   /// any number of requests. A unit with caches takes the steps one by one:
   ///
   /// 1. ``deviceTableEntry(of:in:observer:)``: *device table cache.*
-  /// 2. ``binding(of:entry:in:observer:)``: the entry judged, and for guest tables the GCR3 entries.
+  /// 2. ``binding(of:isSupervisor:entry:in:observer:)``: the entry judged, and for guest tables the GCR3 entries.
   /// 3. ``Binding/answer(to:byteCount:for:isExecute:in:marker:observer:)``, or the page from a *page-walk
   ///    cache* or an *IOTLB*.
   ///
@@ -208,7 +208,7 @@ extension AMDVi {
       }
     }
 
-    /// The same for ``DeviceHandle``.
+    /// The same for `DeviceHandle`.
     public var route: DeviceHandle.Route {
       switch self {
       case .untranslated: .untranslated

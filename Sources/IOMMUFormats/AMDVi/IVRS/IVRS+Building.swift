@@ -127,6 +127,7 @@ extension AMDVi.IVRS.Block {
   ///   - base: Physical address of its registers.
   ///   - capabilityOffset: Where its capability is in its configuration space.
   ///   - segment: The PCI segment group.
+  ///   - flags: What the unit does on its links, and what it can.
   ///   - messageNumber: MsiNum, the message of its event log; 5 bits.
   ///   - features: Of 10h its features, of the others its attributes; bits 160 to 191 of the block.
   ///   - extendedFeatures: The image of the extended feature register; not of 10h.
@@ -303,8 +304,10 @@ extension AMDVi.IVRS.DeviceEntry {
   ///
   /// - Parameters:
   ///   - device: The number that its requests carry.
-  ///   - hardwareID: At most eight characters of ASCII, as `compatibleID`.
+  ///   - hardwareID: At most eight characters of ASCII.
+  ///   - compatibleID: Likewise; empty without one.
   ///   - path: Its unique ID as a text; at most 255 characters of ASCII.
+  ///   - settings: What the kernel puts into the device's entry.
   public static func acpi(
     _ device: Requester, hardwareID: String, compatibleID: String = "", path: String,
     _ settings: AMDVi.IVRS.DeviceSettings = []
