@@ -43,8 +43,8 @@ import Testing
           continue
         }
         let protocols: Set = [
-          "WordEntry", "WideEntry", "TableEntry", "InvalidationDescriptor", "VTdRegister",
-          "AMDViCommand",
+          "WordEntry", "LongModeEntry", "WideEntry", "TableEntry", "InvalidationDescriptor",
+          "VTdRegister", "AMDViCommand",
         ]
         if !protocols.isDisjoint(with: conformances) {
           declared.append(String(head.dropFirst("public struct ".count)))
