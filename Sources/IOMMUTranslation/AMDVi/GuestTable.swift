@@ -45,9 +45,9 @@ extension AMDVi {
         return .fault(rules.fault(.guestAddressNotCanonical))
       }
       // Nothing is judged before the walk's end.
-      var access = AMDVi.JudgingAccess(
-        needs: [], marks: marks, dirtyNeeds: writes ? rules.guestWriteNeeds : nil, marker: marker,
-        notPermitted: .guestNotPermitted, unmarkable: .guestTableUnreadable)
+      var access = MarkingAccess(
+        marks, dirtyNeeds: writes ? rules.guestWriteNeeds : nil, marker: marker,
+        failed: AMDVi.FaultReason.guestTableUnreadable)
       let walk = format.walk(
         address, from: start(self.start), in: memory, through: &access, observer: &observer)
       guard walk.end == .page else {

@@ -68,8 +68,9 @@ extension AMDVi {
     ) -> AMDVi.PageOutcome {
       guard reaches(address) else { return .fault(rules.fault(.addressBeyondWidth)) }
       var access = AMDVi.JudgingAccess(
-        needs: needs, marks: marks, dirtyNeeds: writes ? .write : nil, marker: marker,
-        notPermitted: .notPermitted, unmarkable: .tableUnreadable)
+        needs: needs, notPermitted: .notPermitted,
+        marking: MarkingAccess(
+          marks, dirtyNeeds: writes ? .write : nil, marker: marker, failed: .tableUnreadable))
       let walk = format.walk(
         address, from: start(self.start), in: memory, through: &access, observer: &observer)
       guard walk.end == .page else {

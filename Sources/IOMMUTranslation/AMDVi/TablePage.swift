@@ -85,34 +85,25 @@ extension AMDVi {
   }
 
   /// Judges every entry as the walk meets it, and sets accessed and dirty bits.
-  ///
-  /// Tables lie where their pointers say.
   @frozen
   public struct JudgingAccess<Marker: EntryMarker>: TableAccess {
     /// What the entries have to allow together; nothing for a look that judges nothing.
     public let needs: Permissions
-    public let marks: StageMarks
-    /// What the entries have to allow together before D is set; `nil` when nothing is written.
-    public let dirtyNeeds: Permissions?
-    public let marker: Marker
     public let notPermitted: AMDVi.FaultReason
-    public let unmarkable: AMDVi.FaultReason
-    /// Why the walk was refused.
-    public var refusal: AMDVi.FaultReason?
-    @usableFromInline var attemptsLeft = 1000
+    public var marking: MarkingAccess<Marker, AMDVi.FaultReason>
 
     @inlinable
     public init(
-      needs: Permissions, marks: StageMarks, dirtyNeeds: Permissions?, marker: Marker,
-      notPermitted: AMDVi.FaultReason, unmarkable: AMDVi.FaultReason
+      needs: Permissions, notPermitted: AMDVi.FaultReason,
+      marking: MarkingAccess<Marker, AMDVi.FaultReason>
     ) {
       self.needs = needs
-      self.marks = marks
-      self.dirtyNeeds = dirtyNeeds
-      self.marker = marker
       self.notPermitted = notPermitted
-      self.unmarkable = unmarkable
+      self.marking = marking
     }
+
+    /// Why the walk was refused.
+    @inlinable public var refusal: AMDVi.FaultReason? { marking.refusal }
 
     @inlinable @inline(__always)
     public mutating func locate(
@@ -121,25 +112,10 @@ extension AMDVi {
 
     @inlinable
     public mutating func use(
-      _ entry: UInt64, _ use: EntryUse, observer _: inout some WalkObserver
+      _ entry: UInt64, _ use: EntryUse, observer: inout some WalkObserver
     ) -> UseOutcome {
-      guard use.permissions.isSuperset(of: needs) else { return refuse(notPermitted) }
-      let bits = marks.missing(in: entry, use, dirtyNeeds: dirtyNeeds)
-      guard bits != 0 else { return .proceed(entry) }
-      switch marker.set(bits, in: entry, at: use.host) {
-      case .done: return .proceed(entry | bits)
-      case .failed: return refuse(unmarkable)
-      case .changed:
-        // Another thread got in between, and made progress; one that does nothing else is a fault.
-        attemptsLeft -= 1
-        return attemptsLeft > 0 ? .again : refuse(unmarkable)
-      }
-    }
-
-    @usableFromInline
-    mutating func refuse(_ reason: AMDVi.FaultReason) -> UseOutcome {
-      refusal = reason
-      return .refused
+      guard use.permissions.isSuperset(of: needs) else { return marking.refuse(notPermitted) }
+      return marking.use(entry, use, observer: &observer)
     }
   }
 }

@@ -39,7 +39,7 @@ extension VTd {
       guard isCanonical(address) else { return .fault(.addressNotCanonical) }
       var access = MarkingAccess(
         marks, dirtyNeeds: writes ? rules.firstStageWriteNeeds : nil, marker: marker,
-        notSnooped: .firstStageUpdateNotSnooped, failed: .firstStageUpdateFailed)
+        notSnooped: .firstStageUpdateNotSnooped, failed: VTd.FaultReason.firstStageUpdateFailed)
       let walk = format.walk(
         address, from: start(self.start), in: memory, through: &access, observer: &observer)
       guard walk.end == .page else {

@@ -60,7 +60,7 @@ extension VTd {
       } else {
         var access = MarkingAccess(
           marks, dirtyNeeds: writes ? .write : nil, marker: marker,
-          notSnooped: .secondStageUpdateNotSnooped, failed: .secondStageUpdateFailed)
+          notSnooped: .secondStageUpdateNotSnooped, failed: VTd.FaultReason.secondStageUpdateFailed)
         walk = format.walk(address, from: start, in: memory, through: &access, observer: &observer)
         if walk.end == .refused { return .fault(access.refusal ?? .secondStageUpdateFailed) }
       }

@@ -25,22 +25,23 @@ public struct StageMarks: Hashable, Sendable {
 
 /// Tables lie where their pointers say; accessed and dirty bits are set on the way.
 @frozen
-public struct MarkingAccess<Marker: EntryMarker>: TableAccess {
+public struct MarkingAccess<Marker: EntryMarker, Reason>: TableAccess {
   public let marks: StageMarks
   /// What the entries have to allow together before D is set; `nil` when nothing is written.
   public let dirtyNeeds: Permissions?
   public let marker: Marker
-  /// The faults of an update that must not, and of one that cannot be made.
-  public let notSnooped: VTd.FaultReason
-  public let failed: VTd.FaultReason
+  /// Why an update must not be made; `nil` in tables whose walks are always snooped.
+  public let notSnooped: Reason?
+  /// Why an update cannot be made.
+  public let failed: Reason
   /// Why the walk was refused.
-  public var refusal: VTd.FaultReason?
+  public var refusal: Reason?
   @usableFromInline var attemptsLeft = 1000
 
   @inlinable
   public init(
     _ marks: StageMarks, dirtyNeeds: Permissions?, marker: Marker,
-    notSnooped: VTd.FaultReason, failed: VTd.FaultReason
+    notSnooped: Reason? = nil, failed: Reason
   ) {
     self.marks = marks
     self.dirtyNeeds = dirtyNeeds
@@ -60,7 +61,7 @@ public struct MarkingAccess<Marker: EntryMarker>: TableAccess {
   ) -> UseOutcome {
     let bits = marks.missing(in: entry, use, dirtyNeeds: dirtyNeeds)
     guard bits != 0 else { return .proceed(entry) }
-    guard marks.isSnooped else { return refuse(notSnooped) }
+    guard marks.isSnooped else { return refuse(notSnooped ?? failed) }
     switch marker.set(bits, in: entry, at: use.host) {
     case .done: return .proceed(entry | bits)
     case .failed: return refuse(failed)
@@ -72,7 +73,7 @@ public struct MarkingAccess<Marker: EntryMarker>: TableAccess {
   }
 
   @usableFromInline
-  mutating func refuse(_ reason: VTd.FaultReason) -> UseOutcome {
+  mutating func refuse(_ reason: Reason) -> UseOutcome {
     refusal = reason
     return .refused
   }
