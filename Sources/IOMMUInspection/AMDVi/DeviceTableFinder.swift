@@ -123,9 +123,6 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
   let memory: Memory
   private var budget: SearchBudget
 
-  /// Page tables looked at for one candidate; more say nothing new.
-  private static var treeLimit: Int { 64 }
-  private static var tableBudget: UInt64 { 8192 }
   private static var largest: UInt64 { 512 }
 
   init(memory: Memory) {
@@ -269,19 +266,7 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
     let tables = inForce.tables
     budget.spend(on: tables)
     guard !tables.isEmpty else { return nil }
-    var trees = TreeSurvey()
-    let share = min(Self.tableBudget, budget.tables)
-    var shareLeft = EnumerationBudget(remainingTables: share)
-    defer { budget.tables -= share - shareLeft.remainingTables }
-    var seen: Set<Table> = []
-    for used in tables {
-      guard let table = used.table, seen.insert(table.identity).inserted else { continue }
-      guard seen.count <= Self.treeLimit else {
-        trees.skip()
-        continue
-      }
-      trees.add(table, of: used.owner, in: memory, budget: &shareLeft)
-    }
+    let trees = TreeSurvey(of: tables, in: memory, budget: &budget)
     let damaged = inForce.damages.count + inForce.omittedDamageCount
     let legal = Double(counts.used - damaged) / Double(counts.used)
     let passing = tables.count(where: \.isPassThrough)

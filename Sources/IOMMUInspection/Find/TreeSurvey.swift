@@ -17,10 +17,27 @@ struct TreeSurvey: TableVisitor {
 
   private static let loopLimit = 8
 
-  /// Counts a tree that is not looked at.
-  mutating func skip() { skippedTreeCount += 1 }
+  /// Page tables looked at for one candidate; more say nothing new.
+  private static let treeLimit = 64
+  private static let tableBudget: UInt64 = 8192
 
-  mutating func add(
+  /// Looks at the trees of one candidate, each once.
+  init(of tables: [DMATable], in memory: some PhysicalMemory, budget: inout SearchBudget) {
+    let share = min(Self.tableBudget, budget.tables)
+    var shareLeft = EnumerationBudget(remainingTables: share)
+    defer { budget.tables -= share - shareLeft.remainingTables }
+    var seen: Set<Table> = []
+    for used in tables {
+      guard let table = used.table, seen.insert(table.identity).inserted else { continue }
+      if seen.count <= Self.treeLimit {
+        add(table, of: used.owner, in: memory, budget: &shareLeft)
+      } else {
+        skippedTreeCount += 1
+      }
+    }
+  }
+
+  private mutating func add(
     _ table: Table, of owner: TableOwner, in memory: some PhysicalMemory,
     budget: inout EnumerationBudget
   ) {

@@ -13,10 +13,6 @@ struct RootJudge<Memory: PhysicalMemory> {
   /// root tables would take days.
   private var budget: SearchBudget
 
-  /// Page tables looked at for one candidate; more say nothing new.
-  private static var treeLimit: Int { 64 }
-  private static var tableBudget: UInt64 { 8192 }
-
   init(memory: Memory) {
     self.memory = memory
     budget = SearchBudget(for: memory)
@@ -54,19 +50,7 @@ struct RootJudge<Memory: PhysicalMemory> {
     guard !served.isEmpty else { return nil }
     let contexts = Set(requesters.compactMap { unit.contextTable(of: $0, in: memory) }).sorted()
     let stray = contexts.reduce(0) { $0 + strayBytes(in: $1, isPresent: $1 != page) }
-    var trees = TreeSurvey()
-    let share = min(Self.tableBudget, budget.tables)
-    var shareLeft = EnumerationBudget(remainingTables: share)
-    defer { budget.tables -= share - shareLeft.remainingTables }
-    var seen: Set<Table> = []
-    for used in tables {
-      guard let table = used.table, seen.insert(table.identity).inserted else { continue }
-      guard seen.count <= Self.treeLimit else {
-        trees.skip()
-        continue
-      }
-      trees.add(table, of: used.owner, in: memory, budget: &shareLeft)
-    }
+    let trees = TreeSurvey(of: tables, in: memory, budget: &budget)
     return verdict(
       shell, unit, requesters: requesters.count, served: served.count, contexts: contexts,
       stray: stray,
