@@ -110,6 +110,9 @@ public enum MappingFailure: Error, Equatable, CustomStringConvertible {
   /// The kernel stops rather than go on.
   case panic(String)
 
+  /// The failure itself, or one whose reason is that tables could not be made.
+  init(_ error: any Error) { self = error as? Self ?? .full("\(error)") }
+
   public var description: String {
     switch self {
     case .beyondDeviceMask(let address, let mask):

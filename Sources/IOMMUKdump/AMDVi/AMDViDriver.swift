@@ -7,13 +7,12 @@ import IOMMUTranslation
 /// Finds its unit through firmware's IVRS table and knows it by its registers alone. Numbers from the top
 /// of 4 GiB downwards, aligned to their size; pages of every power of two from 4 KiB to 256 GiB; tables
 /// that begin with three levels and grow. Source: Linux 6.12 `drivers/iommu/amd`, `dma-iommu.c`.
-final class AMDViDriver: DMADriver {
+final class AMDViDriver: DomainDriver {
   /// One device's tables and numbers.
-  private struct Domain {
+  struct Domain: DeviceDomain {
     var id: UInt16
     var tree: HostTableWriter.Tree
     var iovas: TopDownAllocator
-    /// Ranges that the Rule has taken.
     var identity: [Range<UInt64>] = []
   }
 
@@ -27,14 +26,14 @@ final class AMDViDriver: DMADriver {
   /// As many as Linux lets a processor gather.
   static let flushQueueLength = 256
 
-  private let pages: PagePool
+  let pages: PagePool
   private let platform: AMDViPlatform
   private let unit: AMDViUnitDriver
   private let flushes: AMDViFlushes
   private let table: AMDViDeviceTable
   private let firmware: AMDVi.IVRS
   private let writer: HostTableWriter
-  private var domains: [Requester: Domain] = [:]
+  private(set) var domains: [Requester: Domain] = [:]
   private var pending: [Pending] = []
 
   /// Finds the unit, gives it a table in which every device is stopped, and switches it on.
@@ -141,10 +140,8 @@ final class AMDViDriver: DMADriver {
       return MappedBuffer(
         device: device, iova: IOVA(iova + offset), byteCount: buffer.byteCount,
         direction: direction, buffer: buffer, target: buffer)
-    } catch let failure as MappingFailure {
-      throw failure
     } catch {
-      throw .full("\(error)")
+      throw MappingFailure(error)
     }
   }
 
@@ -192,10 +189,8 @@ final class AMDViDriver: DMADriver {
       try writer.store(
         page, sizeLog2: 12, at: iova.rawValue, Self.permissions(direction), in: domain.tree)
       appeared(numbers, in: domain)
-    } catch let failure as MappingFailure {
-      throw failure
     } catch {
-      throw .full("\(error)")
+      throw MappingFailure(error)
     }
     return MappedBuffer(
       device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
@@ -242,59 +237,23 @@ final class AMDViDriver: DMADriver {
 
   // MARK: The Rule
 
-  func prepare(
-    crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
-  ) throws(SetUpError) -> [TableSetUp] {
-    for device in devices { try check(device.requester, crashKernel) }
-    try reservePages(for: devices, crashKernel, pageSize)
-    var reports: [TableSetUp] = []
-    for device in devices { reports.append(try install(device.requester, crashKernel, pageSize)) }
-    return reports
+  static var hardware: String { "AMD-Vi" }
+  static var wayToReachFurther: String { "use a unit with deeper tables" }
+
+  var maximumLevels: Int { writer.maximumLevels }
+
+  var reach: UInt64 {
+    HostTableWriter.Tree(root: PhysicalAddress(0), levels: writer.maximumLevels).reach
   }
 
-  /// Finds what stands against the identity map of one device.
-  private func check(
-    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>]
-  ) throws(SetUpError) {
-    let deepest = HostTableWriter.Tree(root: PhysicalAddress(0), levels: writer.maximumLevels)
-    for range in crashKernel {
-      let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
-      guard range.upperBound.rawValue <= deepest.reach else {
-        throw .beyondTable(
-          name: "\(requester)", range: range, coverage: deepest.reach,
-          wayOut: "use a unit with deeper tables or move the crash kernel down")
-      }
-      guard let domain = domains[requester] else { continue }
-      guard !domain.identity.contains(addresses) else { continue }
-      guard let taken = domain.iovas.firstTaken(in: addresses) else { continue }
-      var observer = Unobserved()
-      let walk = domain.tree.format.walk(
-        taken.lowerBound, from: domain.tree.root, in: pages.memory, observer: &observer)
-      throw .conflict(
-        name: "\(requester)", iova: IOVA(taken.lowerBound),
-        mappedTo: walk.end == .page ? walk.page : nil)
-    }
+  func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {
+    var observer = Unobserved()
+    let walk = domain.tree.format.walk(
+      iova, from: domain.tree.root, in: pages.memory, observer: &observer)
+    return walk.end == .page ? walk.page : nil
   }
 
-  /// Takes and gives back as many pages as the set-up can need at most, so that running out of
-  /// memory shows before anything is changed.
-  private func reservePages(
-    for devices: [Device], _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
-  ) throws(SetUpError) {
-    guard !devices.isEmpty else { return }
-    let perDevice = crashKernel.reduce(UInt64(2 + writer.maximumLevels)) { count, range in
-      let regions = (range.upperBound.rawValue - 1) >> 21 - range.lowerBound.rawValue >> 21 + 1
-      let ends: UInt64 = pageSize == .largest ? 2 : regions
-      return count + ends + range.byteCount >> 30 + UInt64(2 * writer.maximumLevels)
-    }
-    let byteCount = perDevice * UInt64(devices.count) * 4096
-    guard let probe = pages.allocate(byteCount, below: 1 << 32) else {
-      throw .outOfMemory(what: "\(byteCount >> 10) KiB of AMD-Vi page tables")
-    }
-    pages.free(probe..<PhysicalAddress(probe.rawValue + byteCount))
-  }
-
-  private func install(
+  func install(
     _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
   ) throws(SetUpError) -> TableSetUp {
     let before = pages.tablePageCount

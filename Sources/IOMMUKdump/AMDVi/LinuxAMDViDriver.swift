@@ -304,10 +304,8 @@ final class LinuxAMDViDriver: DMADriver {
       return MappedBuffer(
         device: device, iova: IOVA(iova + offset), byteCount: buffer.byteCount,
         direction: direction, buffer: buffer, target: buffer)
-    } catch let failure as MappingFailure {
-      throw failure
     } catch {
-      throw .full("\(error)")
+      throw MappingFailure(error)
     }
   }
 

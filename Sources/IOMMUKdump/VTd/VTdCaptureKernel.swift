@@ -6,7 +6,7 @@ import IOMMUTranslation
 /// The Rule wants none of this (``KdumpKernel`` is what it wants); it is what kernels do today. Two
 /// steps: ``takeOver(whileOff:)``, when the kernel's IOMMU code runs, and
 /// ``map(for:direction:page:)``, when a driver uses its device for the first time.
-public final class VTdCaptureKernel {
+public final class VTdCaptureKernel: CaptureKernel {
   /// What the kernel does with the unit.
   public enum Strategy: String, Sendable, CaseIterable {
     /// New, empty tables: every device faults until its driver maps. As Linux before 4.2.
@@ -24,7 +24,7 @@ public final class VTdCaptureKernel {
   /// replaced copied entries, before 4.10.
   public let flushes: Bool
   private let unit: RemappingUnitDriver
-  private let pages: PagePool
+  let pages: PagePool
   private let format: VTd.SecondStageFormat
   private var contexts: ContextTables
   private var domains: [Requester: Domain] = [:]
@@ -127,29 +127,12 @@ public final class VTdCaptureKernel {
   public func map(
     for device: Device, direction: DMADirection, page: PhysicalAddress? = nil
   ) throws(MappingFailure) -> MappedBuffer {
-    guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
-    let buffer = start..<PhysicalAddress(start.rawValue + 4096)
-    let iova: IOVA
-    if strategy == .switchOff {
-      iova = IOVA(start.rawValue)
-      guard start.rawValue + 4095 <= device.dmaMask else {
-        throw .beyondDeviceMask(start, mask: device.dmaMask)
-      }
-    } else {
-      do {
-        iova = try mapThroughDomain(buffer, device, direction)
-      } catch let failure as MappingFailure {
-        throw failure
-      } catch {
-        throw .full("\(error)")
-      }
-    }
-    return MappedBuffer(
-      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
-      target: buffer)
+    try hand(page, to: device, direction)
   }
 
-  private func mapThroughDomain(
+  var isSwitchedOff: Bool { strategy == .switchOff }
+
+  func mapThroughDomain(
     _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection
   ) throws -> IOVA {
     if domains[device.requester] == nil { try attach(device.requester) }

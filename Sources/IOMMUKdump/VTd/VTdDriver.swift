@@ -8,27 +8,26 @@ import IOMMUTranslation
 /// Finds its unit through firmware's DMAR table and knows it by its registers alone. Behaves as
 /// Linux 2.6.27: IOVAs from the top of 4 GiB downwards, aligned to their size, the interrupt range
 /// kept out. Source: Linux 2.6.27 `intel-iommu.c`, `iova.c`.
-final class VTdDriver: DMADriver {
+final class VTdDriver: DomainDriver {
   /// One device's second-stage tables and IOVAs.
-  struct Domain {
+  struct Domain: DeviceDomain {
     var id: UInt16
     var requester: Requester
     var root: PhysicalAddress
     var iovas: TopDownAllocator
-    /// Ranges that the Rule has taken.
     var identity: [Range<UInt64>] = []
   }
 
   static let iovaSpace: Range<UInt64> = 0x1000..<0x1_0000_0000
 
-  private let pages: PagePool
+  let pages: PagePool
   private let platform: RemappingPlatform
   private let unit: RemappingUnitDriver
   private let limits: VTd.Limits
   private let writer: SecondStageWriter
   private var format: VTd.SecondStageFormat { writer.format }
   private var contexts: ContextTables
-  private var domains: [Requester: Domain] = [:]
+  private(set) var domains: [Requester: Domain] = [:]
 
   /// Finds the unit, gives it an empty root table, and switches it on.
   ///
@@ -100,10 +99,8 @@ final class VTdDriver: DMADriver {
       return MappedBuffer(
         device: device, iova: IOVA(iova + offset), byteCount: buffer.byteCount,
         direction: direction, buffer: buffer, target: buffer)
-    } catch let failure as MappingFailure {
-      throw failure
     } catch {
-      throw .full("\(error)")
+      throw MappingFailure(error)
     }
   }
 
@@ -126,10 +123,8 @@ final class VTdDriver: DMADriver {
       try writer.map(
         buffer, at: iova.rawValue, direction == .toDevice ? .read : .readWrite, root: domain.root)
       unit.flushWriteBuffer()
-    } catch let failure as MappingFailure {
-      throw failure
     } catch {
-      throw .full("\(error)")
+      throw MappingFailure(error)
     }
     return MappedBuffer(
       device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
@@ -169,59 +164,23 @@ final class VTdDriver: DMADriver {
 
   // MARK: The Rule
 
-  func prepare(
-    crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
-  ) throws(SetUpError) -> [TableSetUp] {
-    for device in devices { try check(device.requester, crashKernel) }
-    try reservePages(for: devices, crashKernel, pageSize)
-    var reports: [TableSetUp] = []
-    for device in devices { reports.append(try install(device.requester, crashKernel, pageSize)) }
-    return reports
-  }
+  static var hardware: String { "VT-d" }
+  static var wayToReachFurther: String { "use tables with more levels" }
 
-  /// Finds what stands against the identity map of one device.
-  private func check(
-    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>]
-  ) throws(SetUpError) {
+  var maximumLevels: Int { format.levels }
+
+  var reach: UInt64 {
     let width = min(limits.maximumGuestAddressWidth, VTd.Paging.addressWidth(levels: format.levels))
-    for range in crashKernel {
-      let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
-      guard range.upperBound.rawValue <= 1 << UInt64(width) else {
-        throw .beyondTable(
-          name: "\(requester)", range: range, coverage: 1 << UInt64(width),
-          wayOut: "use tables with more levels or move the crash kernel down")
-      }
-      guard let domain = domains[requester] else { continue }
-      guard !domain.identity.contains(addresses) else { continue }
-      guard let taken = domain.iovas.firstTaken(in: addresses) else { continue }
-      var observer = Unobserved()
-      let walk = format.walk(
-        taken.lowerBound, from: domain.root, in: pages.memory, observer: &observer)
-      throw .conflict(
-        name: "\(requester)", iova: IOVA(taken.lowerBound),
-        mappedTo: walk.end == .page ? walk.page : nil)
-    }
+    return 1 << UInt64(width)
   }
 
-  /// Takes and gives back as many pages as the set-up can need at most, so that running out of
-  /// memory shows before anything is changed.
-  private func reservePages(
-    for devices: [Device], _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
-  ) throws(SetUpError) {
-    guard !devices.isEmpty else { return }
-    let perDevice = crashKernel.reduce(UInt64(2 + format.levels)) { count, range in
-      let regions = (range.upperBound.rawValue - 1) >> 21 - range.lowerBound.rawValue >> 21 + 1
-      let ends: UInt64 = pageSize == .largest ? 2 : regions
-      return count + ends + range.byteCount >> 30 + UInt64(2 * format.levels)
-    }
-    let byteCount = perDevice * UInt64(devices.count) * 4096
-    guard let probe = pages.allocate(byteCount, below: 1 << 32) else {
-      throw .outOfMemory(what: "\(byteCount >> 10) KiB of VT-d page tables")
-    }
-    pages.free(probe..<PhysicalAddress(probe.rawValue + byteCount))
+  func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {
+    var observer = Unobserved()
+    let walk = format.walk(iova, from: domain.root, in: pages.memory, observer: &observer)
+    return walk.end == .page ? walk.page : nil
   }
 
-  private func install(
+  func install(
     _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
   ) throws(SetUpError) -> TableSetUp {
     let before = pages.tablePageCount

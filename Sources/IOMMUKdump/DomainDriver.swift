@@ -1,0 +1,87 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// What a kernel keeps of a device that has tables of its own.
+protocol DeviceDomain {
+  /// The numbers that it gives out.
+  var iovas: TopDownAllocator { get }
+  /// Ranges that the Rule has taken.
+  var identity: [Range<UInt64>] { get }
+}
+
+/// The primary kernel where every device has page tables and numbers of its own: what the Rule asks is the
+/// same whatever the tables' format.
+protocol DomainDriver: DMADriver {
+  associatedtype Domain: DeviceDomain
+
+  /// For messages: `AMD-Vi`.
+  static var hardware: String { get }
+  /// What lets tables reach further, for messages.
+  static var wayToReachFurther: String { get }
+
+  var pages: PagePool { get }
+  /// Those of devices that have mapped something, or that the Rule was applied to.
+  var domains: [Requester: Domain] { get }
+  /// Levels of the deepest tables.
+  var maximumLevels: Int { get }
+  /// The first number that they do not translate.
+  var reach: UInt64 { get }
+
+  /// The page that a number is mapped to.
+  func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress?
+
+  /// Maps the crash kernel ranges to themselves, as far as they are not.
+  func install(
+    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
+  ) throws(SetUpError) -> TableSetUp
+}
+
+extension DomainDriver {
+  func prepare(
+    crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
+  ) throws(SetUpError) -> [TableSetUp] {
+    for device in devices { try check(device.requester, crashKernel) }
+    try reservePages(for: devices, crashKernel, pageSize)
+    var reports: [TableSetUp] = []
+    for device in devices { reports.append(try install(device.requester, crashKernel, pageSize)) }
+    return reports
+  }
+
+  /// Finds what stands against the identity map of one device.
+  private func check(
+    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>]
+  ) throws(SetUpError) {
+    for range in crashKernel {
+      let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
+      guard range.upperBound.rawValue <= reach else {
+        throw .beyondTable(
+          name: "\(requester)", range: range, coverage: reach,
+          wayOut: "\(Self.wayToReachFurther) or move the crash kernel down")
+      }
+      guard let domain = domains[requester], !domain.identity.contains(addresses),
+        let taken = domain.iovas.firstTaken(in: addresses)
+      else { continue }
+      throw .conflict(
+        name: "\(requester)", iova: IOVA(taken.lowerBound),
+        mappedTo: page(at: taken.lowerBound, in: domain))
+    }
+  }
+
+  /// Takes and gives back as many pages as the set-up can need at most, so that running out of
+  /// memory shows before anything is changed.
+  private func reservePages(
+    for devices: [Device], _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
+  ) throws(SetUpError) {
+    guard !devices.isEmpty else { return }
+    let perDevice = crashKernel.reduce(UInt64(2 + maximumLevels)) { count, range in
+      let regions = (range.upperBound.rawValue - 1) >> 21 - range.lowerBound.rawValue >> 21 + 1
+      let ends: UInt64 = pageSize == .largest ? 2 : regions
+      return count + ends + range.byteCount >> 30 + UInt64(2 * maximumLevels)
+    }
+    let byteCount = perDevice * UInt64(devices.count) * 4096
+    guard let probe = pages.allocate(byteCount, below: 1 << 32) else {
+      throw .outOfMemory(what: "\(byteCount >> 10) KiB of \(Self.hardware) page tables")
+    }
+    pages.free(probe..<PhysicalAddress(probe.rawValue + byteCount))
+  }
+}
