@@ -104,15 +104,6 @@ private final class HostileAMDViGuest {
     }
   }
 
-  private func iova(_ reader: inout ByteReader) -> UInt64 {
-    switch reader.byte() & 3 {
-    case 0: 0x1234_5000 + reader.number(byteCount: 1)
-    case 1: 0xfee0_0000 + reader.number(byteCount: 2)
-    case 2: reader.number(byteCount: 2) << 12
-    default: reader.wide()
-    }
-  }
-
   private func requester(_ reader: inout ByteReader, isOther: Bool) -> Requester {
     isOther ? Requester(rawValue: UInt16(reader.number(byteCount: 2))) : Self.requester
   }
@@ -122,7 +113,7 @@ private final class HostileAMDViGuest {
     let requester = requester(&reader, isOther: flags & 1 != 0)
     let pasid = flags & 2 == 0 ? nil : PASID(UInt32(truncatingIfNeeded: reader.wide()))
     return AMDVi.Request(
-      requester, IOVA(iova(&reader)), VTd.Request.Operation.allCases[Int(flags >> 2 & 3)],
+      requester, IOVA(reader.iova()), VTd.Request.Operation.allCases[Int(flags >> 2 & 3)],
       pasid: pasid, isSupervisor: flags & 16 != 0, isExecute: flags & 32 != 0)
   }
 

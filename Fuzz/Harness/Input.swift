@@ -24,6 +24,16 @@ struct ByteReader {
     return head & 0x80 == 0 ? value : ~shifted
   }
 
+  /// A device's number: where tables may lead, among interrupts, a page of low memory, or anything.
+  mutating func iova() -> UInt64 {
+    switch byte() & 3 {
+    case 0: 0x1234_5000 + number(byteCount: 1)
+    case 1: 0xfee0_0000 + number(byteCount: 2)
+    case 2: number(byteCount: 2) << 12
+    default: wide()
+    }
+  }
+
   mutating func below(_ limit: Int) -> Int { Int(byte()) % limit }
 
   mutating func bytes(_ count: Int) -> [UInt8] {

@@ -125,15 +125,6 @@ private final class HostileGuest {
     }
   }
 
-  private func iova(_ reader: inout ByteReader) -> UInt64 {
-    switch reader.byte() & 3 {
-    case 0: 0x1234_5000 + reader.number(byteCount: 1)
-    case 1: 0xfee0_0000 + reader.number(byteCount: 2)
-    case 2: reader.number(byteCount: 2) << 12
-    default: reader.wide()
-    }
-  }
-
   private func request(_ reader: inout ByteReader, _ kind: VTd.Request.Kind) -> VTd.Request {
     let flags = reader.byte()
     let requester =
@@ -142,7 +133,7 @@ private final class HostileGuest {
       : Requester(rawValue: UInt16(truncatingIfNeeded: reader.number(byteCount: 2)))
     let pasid = flags & 2 == 0 ? nil : PASID(UInt32(truncatingIfNeeded: reader.wide()) & 0xf_ffff)
     return VTd.Request(
-      requester, IOVA(iova(&reader)), VTd.Request.Operation.allCases[Int(flags >> 2 & 3)],
+      requester, IOVA(reader.iova()), VTd.Request.Operation.allCases[Int(flags >> 2 & 3)],
       kind: kind, pasid: pasid, isPrivileged: flags & 16 != 0, isExecute: flags & 32 != 0)
   }
 
@@ -234,7 +225,7 @@ private final class HostileGuest {
   }
 
   private func batch(_ reader: inout ByteReader, _ port: TranslationPort) {
-    let first = iova(&reader)
+    let first = reader.iova()
     let stride = reader.wide()
     let addresses = (0..<Int(reader.byte() & 63)).map { IOVA(first &+ UInt64($0) &* stride) }
     var answers = [PackedTranslation](
