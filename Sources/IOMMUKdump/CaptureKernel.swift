@@ -1,40 +1,79 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// A kdump kernel that knows an IOMMU, of whatever kind: what it does with a page of its own.
-protocol CaptureKernel: AnyObject {
-  var pages: PagePool { get }
-  /// Devices see physical addresses.
-  var isSwitchedOff: Bool { get }
+/// Where a capture kernel's code stands between two states of the hardware, while devices go on.
+public enum CaptureStep: String, Sendable, CaseIterable, Codable {
+  /// Translation is off for a moment.
+  case translationOff = "translation off"
+  /// New tables are in force, and what the unit remembers of the old ones is not dropped yet.
+  case notFlushed = "new tables, caches not flushed"
+  /// What the old kernel had for a device is gone, and what the new one has is not there yet.
+  case tornDown = "old domain gone, new one not there"
+}
 
-  /// Maps a page for a device that has a domain of its own, or gets one now.
-  func mapThroughDomain(
-    _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection
-  ) throws -> IOVA
+/// A kernel that runs after a crash: what it does with the hardware, and how its drivers get numbers.
+protocol CaptureKernel: AnyObject {
+  /// Runs the kernel's IOMMU code.
+  ///
+  /// - Parameter observe: Told of every state that the hardware is left in for a moment.
+  func takeOver(observing observe: (CaptureStep) -> Void) throws(SetUpError)
+
+  /// Hands a page of this kernel's memory to a device.
+  ///
+  /// - Parameters:
+  ///   - device: Whose driver asks.
+  ///   - direction: Which way data moves: decides what the device may do to the page.
+  ///   - page: The page, 4 KiB aligned; `nil` for any that is free.
+  ///   - observe: Told of every state that the hardware is left in for a moment.
+  func map(
+    for device: Device, direction: DMADirection, page: PhysicalAddress?,
+    observing observe: (CaptureStep) -> Void
+  ) throws(MappingFailure) -> MappedBuffer
+
+  /// A driver takes a buffer back.
+  func unmap(_ buffer: MappedBuffer)
 }
 
 extension CaptureKernel {
-  /// Hands a page of this kernel's memory to a device; `nil` is any page that is free.
-  func hand(
-    _ page: PhysicalAddress?, to device: Device, _ direction: DMADirection
+  /// Nothing: the number stays in use.
+  func unmap(_: MappedBuffer) {}
+}
+
+/// A kdump kernel whose devices have domains of their own, of whatever kind.
+protocol DomainCaptureKernel: CaptureKernel {
+  var pages: PagePool { get }
+  /// Devices see physical addresses.
+  var passesThrough: Bool { get }
+
+  /// Maps a page for a device that has a domain of its own, or gets one now.
+  func mapThroughDomain(
+    _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection,
+    observing observe: (CaptureStep) -> Void
+  ) throws -> IOVA
+
+  /// Ends what the old kernel has for a device whose requests are to pass.
+  func letPass(_ device: Device, observing observe: (CaptureStep) -> Void) throws(SetUpError)
+}
+
+extension DomainCaptureKernel {
+  func map(
+    for device: Device, direction: DMADirection, page: PhysicalAddress?,
+    observing observe: (CaptureStep) -> Void
   ) throws(MappingFailure) -> MappedBuffer {
     guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
     let buffer = start..<PhysicalAddress(start.rawValue + 4096)
-    let iova: IOVA
-    if isSwitchedOff {
-      iova = IOVA(start.rawValue)
-      guard start.rawValue + 4095 <= device.dmaMask else {
-        throw .beyondDeviceMask(start, mask: device.dmaMask)
+    do {
+      guard !passesThrough else {
+        let mapped = try MappedBuffer(untranslated: buffer, device, direction)
+        try letPass(device, observing: observe)
+        return mapped
       }
-    } else {
-      do {
-        iova = try mapThroughDomain(buffer, device, direction)
-      } catch {
-        throw MappingFailure(error)
-      }
+      return MappedBuffer(
+        device: device,
+        iova: try mapThroughDomain(buffer, device, direction, observing: observe),
+        byteCount: 4096, direction: direction, buffer: buffer, target: buffer)
+    } catch {
+      throw MappingFailure(error)
     }
-    return MappedBuffer(
-      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
-      target: buffer)
   }
 }

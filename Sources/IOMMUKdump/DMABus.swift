@@ -53,7 +53,10 @@ extension Outcome {
     let astray = reached.filter {
       $0.lowerBound < target.lowerBound || target.upperBound < $0.upperBound
     }
-    if let stray = astray.first(where: { map.crashKernelOverlaps($0) }) ?? astray.first {
+    if !isKdump, reached.contains(where: { map.crashKernelOverlaps($0) }) {
+      // Also where it was meant to: the buffer was the old kernel's, and the memory is not any more.
+      self = .kill
+    } else if let stray = astray.first(where: { map.crashKernelOverlaps($0) }) ?? astray.first {
       self = map.crashKernelOverlaps(stray) ? .kill : isKdump ? .alias : .smear
     } else if let fault = record.fault {
       self = fault.isRecorded ? .blockedRecorded : .blockedSilently
@@ -85,6 +88,13 @@ public struct DMARecord: Sendable {
 
   /// The first fault of the access.
   public var fault: Fault? { hits.lazy.compactMap(\.fault).first }
+}
+
+/// A write under way: translated, and not yet arrived.
+public struct DMAInFlight: Sendable {
+  public var requester: Requester
+  public var bytes: [UInt8]
+  var pieces: [DMAPiece] = []
 }
 
 /// The I/O side of the machine: carries DMA of devices through live units to memory.
@@ -127,52 +137,96 @@ public struct DMABus {
   /// The device writes `bytes` at `iova`.
   @discardableResult
   public mutating func write(_ bytes: [UInt8], by device: Device, at iova: IOVA) -> DMARecord {
-    access(.write, by: device, at: iova, byteCount: bytes.count) { memory, address, range in
-      let new = Array(bytes[range])
-      let changed = memory.bytes(at: address, count: range.count).map {
-        differingByteCount($0, new)
-      }
-      memory.write(new, at: address)
-      return (changed ?? 0, [])
-    }
+    finish(start(bytes, by: device, at: iova))
   }
 
   /// The device reads `byteCount` bytes at `iova`.
   @discardableResult
   public mutating func read(_ byteCount: Int, by device: Device, at iova: IOVA) -> DMARecord {
-    access(.read, by: device, at: iova, byteCount: byteCount) { memory, address, range in
-      (0, memory.bytes(at: address, count: range.count) ?? [])
-    }
-  }
-
-  private mutating func access(
-    _ access: Access, by device: Device, at iova: IOVA, byteCount: Int,
-    transfer: (FlatMemory, PhysicalAddress, Range<Int>) -> (changed: Int, read: [UInt8])
-  ) -> DMARecord {
     precondition(byteCount > 0, "a DMA access has at least one byte")
     let request = DMARequest(
-      access, by: device.requester, at: iova, byteCount: UInt64(byteCount))
+      .read, by: device.requester, at: iova, byteCount: UInt64(byteCount))
     var record = DMARecord(
-      requester: device.requester, access: access, hits: [],
-      bytesRead: access == .read ? [UInt8](repeating: 0xff, count: byteCount) : [])
+      requester: device.requester, access: .read, hits: [],
+      bytesRead: [UInt8](repeating: 0xff, count: byteCount))
     request.forEachPiece(answeredBy: { translate($0, of: device) }) { piece in
-      var hit = Hit(iova: piece.iovas, physical: nil, changedByteCount: 0, fault: nil)
-      switch piece.answer {
-      case .mapped(let physical, _) where memory.isBacked(physical, byteCount: 1):
-        let first = Int(piece.offset)
-        let result = transfer(memory, physical, first..<(first + Int(piece.byteCount)))
-        hit.changedByteCount = result.changed
-        hit.physical = physical..<PhysicalAddress(physical.rawValue + piece.byteCount)
-        if access == .read {
-          record.bytesRead.replaceSubrange(first..<(first + result.read.count), with: result.read)
-        }
-      case .mapped, .interruptMessage: break
-      case .fault(let fault): hit.fault = fault
-      }
-      record.hits.append(hit)
+      let first = Int(piece.offset)
+      record.hits.append(
+        hit(piece) { physical in
+          let bytes = memory.bytes(at: physical, count: Int(piece.byteCount)) ?? []
+          record.bytesRead.replaceSubrange(first..<(first + bytes.count), with: bytes)
+          return 0
+        })
     }
     log.append(record)
     return record
+  }
+
+  /// The device starts to write `bytes` at `iova`: its requests are translated now, and the data is on
+  /// its way until ``finish(_:)``.
+  public mutating func start(_ bytes: [UInt8], by device: Device, at iova: IOVA) -> DMAInFlight {
+    precondition(!bytes.isEmpty, "a DMA access has at least one byte")
+    let request = DMARequest(
+      .write, by: device.requester, at: iova, byteCount: UInt64(bytes.count))
+    var flight = DMAInFlight(requester: device.requester, bytes: bytes)
+    request.forEachPiece(answeredBy: { translate($0, of: device) }) { flight.pieces.append($0) }
+    return flight
+  }
+
+  /// The data of a write arrives where its requests were translated to.
+  @discardableResult
+  public mutating func finish(_ flight: DMAInFlight) -> DMARecord {
+    var record = DMARecord(
+      requester: flight.requester, access: .write, hits: [], bytesRead: [])
+    for piece in flight.pieces {
+      let first = Int(piece.offset)
+      record.hits.append(
+        hit(piece) { [memory] physical in
+          Self.write(flight.bytes[first..<(first + Int(piece.byteCount))], to: memory, at: physical)
+        })
+    }
+    log.append(record)
+    return record
+  }
+
+  /// The device writes `bytes` to a physical address that it holds from before (PCIe ATS): no table is
+  /// looked at.
+  @discardableResult
+  public mutating func write(
+    _ bytes: [UInt8], by device: Device, translated physical: PhysicalAddress
+  ) -> DMARecord {
+    let request = DMARequest(
+      .write, by: device.requester, at: IOVA(physical.rawValue), byteCount: UInt64(bytes.count))
+    var fault: Fault?
+    for port in ports where fault == nil { fault = port.refuses(translated: request, in: memory) }
+    let piece = DMAPiece(
+      address: request.address, offset: 0, byteCount: request.byteCount,
+      answer: fault.map { .fault($0) } ?? .mapped(physical, byteCount: request.byteCount))
+    return finish(DMAInFlight(requester: device.requester, bytes: bytes, pieces: [piece]))
+  }
+
+  private static func write(
+    _ bytes: ArraySlice<UInt8>, to memory: FlatMemory, at address: PhysicalAddress
+  ) -> Int {
+    let new = Array(bytes)
+    let changed = memory.bytes(at: address, count: new.count).map { differingByteCount($0, new) }
+    memory.write(new, at: address)
+    return changed ?? 0
+  }
+
+  /// What becomes of a piece.
+  ///
+  /// - Parameter transfer: Moves the data, and gives how many bytes of memory are others than before.
+  private func hit(_ piece: DMAPiece, transfer: (PhysicalAddress) -> Int) -> Hit {
+    var hit = Hit(iova: piece.iovas, physical: nil, changedByteCount: 0, fault: nil)
+    switch piece.answer {
+    case .mapped(let physical, _) where memory.isBacked(physical, byteCount: 1):
+      hit.changedByteCount = transfer(physical)
+      hit.physical = physical..<PhysicalAddress(physical.rawValue + piece.byteCount)
+    case .mapped, .interruptMessage: break
+    case .fault(let fault): hit.fault = fault
+    }
+    return hit
   }
 }
 

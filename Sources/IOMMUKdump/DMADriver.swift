@@ -18,6 +18,20 @@ public struct MappedBuffer: Sendable, Hashable {
   public var iovas: Range<IOVA> { iova..<IOVA(iova.rawValue + byteCount) }
 }
 
+extension MappedBuffer {
+  /// A buffer that the device reaches by its physical address.
+  init(
+    untranslated buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection
+  ) throws(MappingFailure) {
+    guard buffer.upperBound.rawValue - 1 <= device.dmaMask else {
+      throw .beyondDeviceMask(buffer.lowerBound, mask: device.dmaMask)
+    }
+    self.init(
+      device: device, iova: IOVA(buffer.lowerBound.rawValue), byteCount: buffer.byteCount,
+      direction: direction, buffer: buffer, target: buffer)
+  }
+}
+
 /// What the Rule took in one table.
 public struct TableSetUp: Sendable, Equatable {
   /// Whose requests the table translates.
@@ -60,6 +74,9 @@ protocol DMADriver: AnyObject {
   /// Another kernel is started without a reset of the machine.
   func kexec()
 
+  /// The crash path switches translation off.
+  func switchOff()
+
   /// Gives a buffer to a device.
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
@@ -76,6 +93,10 @@ protocol DMADriver: AnyObject {
   /// The device's driver goes: what the device had of its own is given back.
   func unbind(_ device: Device)
 
+  /// Keeps the crash kernel's numbers from being handed out, and maps nothing: half of what the Rule
+  /// demands.
+  func reserve(crashKernel: [Range<PhysicalAddress>], for devices: [Device]) throws(SetUpError)
+
   /// Does what the Rule demands, in every table that any of `devices` may need; or throws and
   /// changes nothing. Doing it again writes nothing.
   func prepare(
@@ -86,6 +107,12 @@ protocol DMADriver: AnyObject {
 extension DMADriver {
   /// Nothing: the hardware does not notice.
   func kexec() {}
+
+  /// Nothing: there is no translation.
+  func switchOff() {}
+
+  /// Nothing: numbers are physical addresses, and the crash kernel's are never handed out.
+  func reserve(crashKernel _: [Range<PhysicalAddress>], for _: [Device]) throws(SetUpError) {}
 
   func map(
     page _: PhysicalAddress, at iova: IOVA, for _: Device, direction _: DMADirection
@@ -152,19 +179,27 @@ final class PagePool {
   private(set) var freedTables: [Range<PhysicalAddress>] = []
   /// 4 KiB pages of tables given out so far.
   private(set) var tablePageCount: UInt64 = 0
+  /// Tables lie below this address.
+  private let tableLimit: UInt64
 
-  init(memory: FlatMemory, map: MemoryMap) {
+  /// - Parameters:
+  ///   - memory: The machine's memory.
+  ///   - map: Which of it is this kernel's.
+  ///   - tableLimit: Tables lie below this address: by default in the first 4 GiB.
+  init(memory: FlatMemory, map: MemoryMap, tableLimit: UInt64 = 1 << 32) {
     self.memory = memory
+    self.tableLimit = tableLimit
     allocator = RAMAllocator(map)
   }
 
-  /// A zeroed table below 4 GiB, aligned to `alignment`.
+  /// A zeroed table, aligned to `alignment`; below `limit` where that is lower than the pool's own.
   func allocateTable(
-    _ byteCount: UInt64, alignment: UInt64 = 4096, what: String
+    _ byteCount: UInt64, alignment: UInt64 = 4096, below limit: UInt64 = .max, what: String
   ) throws(SetUpError) -> PhysicalAddress {
-    guard let table = allocator.allocate(byteCount, alignment: alignment, below: 1 << 32) else {
-      throw .outOfMemory(what: what)
-    }
+    guard
+      let table = allocator.allocate(
+        byteCount, alignment: alignment, below: min(limit, tableLimit))
+    else { throw .outOfMemory(what: what) }
     memory.zero(at: table, byteCount: byteCount)
     tablePageCount += byteCount / 4096
     return table

@@ -20,6 +20,8 @@ protocol DomainDriver: DMADriver {
   static var wayToReachFurther: String { get }
 
   var pages: PagePool { get }
+  /// Devices have no tables: their requests pass.
+  var passesThrough: Bool { get }
   /// Those of devices that have mapped something, or that the Rule was applied to.
   var domains: [Requester: Domain] { get }
   /// Levels of the deepest tables.
@@ -30,6 +32,9 @@ protocol DomainDriver: DMADriver {
   /// The page that a number is mapped to.
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress?
 
+  /// Takes numbers of a device out of use; its domain is made when there is none yet.
+  func keepOut(_ numbers: Range<UInt64>, of requester: Requester) throws(SetUpError)
+
   /// Maps the crash kernel ranges to themselves, as far as they are not.
   func install(
     _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
@@ -37,9 +42,21 @@ protocol DomainDriver: DMADriver {
 }
 
 extension DomainDriver {
+  func reserve(
+    crashKernel: [Range<PhysicalAddress>], for devices: [Device]
+  ) throws(SetUpError) {
+    guard !passesThrough else { return }
+    for device in devices {
+      for range in crashKernel {
+        try keepOut(range.lowerBound.rawValue..<range.upperBound.rawValue, of: device.requester)
+      }
+    }
+  }
+
   func prepare(
     crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
   ) throws(SetUpError) -> [TableSetUp] {
+    guard !passesThrough else { return [] }
     for device in devices { try check(device.requester, crashKernel) }
     try reservePages(for: devices, crashKernel, pageSize)
     var reports: [TableSetUp] = []

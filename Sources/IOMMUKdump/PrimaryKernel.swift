@@ -67,17 +67,36 @@ public final class PrimaryKernel {
   public private(set) var platform: RemappingPlatform?
   /// AMD-Vi: the unit and firmware's table; they outlive the kernel.
   public private(set) var amdviPlatform: AMDViPlatform?
-  private let driver: any DMADriver
+  let driver: any DMADriver
   private let pages: PagePool
+
+  /// Boots with a driver that belongs to no mode.
+  ///
+  /// - Parameters:
+  ///   - configuration: The machine; its mode says nothing.
+  ///   - makeDriver: Programs the hardware and gives its driver.
+  init(
+    _ configuration: MachineConfiguration,
+    makeDriver: (PagePool) throws(SetUpError) -> any DMADriver
+  ) throws(SetUpError) {
+    self.configuration = configuration
+    memory = try Self.makeMemory(configuration.map)
+    pages = PagePool(memory: memory, map: configuration.map)
+    driver = try makeDriver(pages)
+  }
+
+  private static func makeMemory(_ map: MemoryMap) throws(SetUpError) -> FlatMemory {
+    do {
+      return try FlatMemory(ram: map.ram)
+    } catch {
+      throw .memory(error)
+    }
+  }
 
   /// Boots: lays out memory, allocates the tables of the mode, programs the hardware.
   public init(_ configuration: MachineConfiguration) throws(SetUpError) {
     self.configuration = configuration
-    do {
-      memory = try FlatMemory(ram: configuration.map.ram)
-    } catch {
-      throw .memory(error)
-    }
+    memory = try Self.makeMemory(configuration.map)
     pages = PagePool(memory: memory, map: configuration.map)
     switch configuration.mode {
     case .nommu:
@@ -98,15 +117,15 @@ public final class PrimaryKernel {
         requesters: configuration.devices.map(\.requester))
       self.platform = platform
       driver = try VTdDriver(
-        pages: pages, platform: platform,
-        device: configuration.devices.first?.requester ?? Requester(rawValue: 0),
-        levels: configuration.vtd.levels)
+        pages: pages, platform: platform, devices: configuration.devices.map(\.requester),
+        configuration: configuration.vtd)
     case .amdvi:
       let platform = try AMDViPlatform(configuration.amdvi, memory: memory)
       amdviPlatform = platform
       driver = try configuration.amdvi.kernel.driver(
         pages: pages, platform: platform,
-        device: configuration.devices.first?.requester ?? Requester(rawValue: 8))
+        device: configuration.devices.first?.requester ?? Requester(rawValue: 8),
+        configuration: configuration.amdvi)
     }
   }
 
@@ -125,17 +144,23 @@ public final class PrimaryKernel {
   ///
   /// Doing it again writes nothing. An IOVA in the range that is in use already is an error, and
   /// nothing is changed.
+  ///
+  /// - Parameter ranges: Parts of the crash kernel ranges that are enough, half-open, whole pages; `nil`
+  ///   for all of them.
   @discardableResult
-  public func applyRule() throws(SetUpError) -> SetUpReport {
+  public func applyRule(
+    to ranges: [Range<PhysicalAddress>]? = nil
+  ) throws(SetUpError) -> SetUpReport {
     let clock = ContinuousClock()
     let start = clock.now
+    let crashKernel = ranges ?? configuration.map.crashKernel
     // Every device: the kdump kernel may need one that no driver of this kernel ever used.
     let needed = configuration.devices.filter(\.isNeededByKdump)
     let tables = try driver.prepare(
-      crashKernel: configuration.map.crashKernel, for: needed, pageSize: configuration.pageSize)
+      crashKernel: crashKernel, for: needed, pageSize: configuration.pageSize)
     let duration = clock.now - start
     for table in tables where table.writtenEntryCount > 0 {
-      for range in configuration.map.crashKernel {
+      for range in crashKernel {
         for owner in [table.table] + table.sharers {
           events.append(.reserved(table: owner, range: range.mapBounds(to: IOVA.self)))
         }
@@ -143,6 +168,17 @@ public final class PrimaryKernel {
     }
     return SetUpReport(tables: tables, duration: duration)
   }
+
+  /// Keeps the crash kernel's numbers from being handed out and maps nothing: the half of the Rule that
+  /// the proposal calls necessary and not sufficient.
+  public func reserveCrashKernelNumbers() throws(SetUpError) {
+    try driver.reserve(
+      crashKernel: configuration.map.crashKernel,
+      for: configuration.devices.filter(\.isNeededByKdump))
+  }
+
+  /// Takes memory that is firmware's out of use.
+  func reserveMemory(_ range: Range<PhysicalAddress>) { pages.reserve(range) }
 
   /// RAM for a driver's buffer, from the top; `nil` when none is left.
   ///
@@ -175,7 +211,8 @@ public final class PrimaryKernel {
   ///   - iova: 4 KiB aligned.
   ///   - device: Whose address space it is.
   ///   - direction: Which way data moves: decides what the device may do to the page.
-  /// - Throws: ``MappingFailure/noChoice(_:)`` where the mode is not VT-d.
+  /// - Throws: ``MappingFailure/noChoice(_:)`` where devices have no tables, or their driver hands out what comes
+  ///   next and nothing else.
   public func map(
     page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
@@ -190,6 +227,9 @@ public final class PrimaryKernel {
 
   /// The machine goes on with another kernel, without a reset.
   func kexec() { driver.kexec() }
+
+  /// The crash path switches translation off.
+  func switchOff() { driver.switchOff() }
 
   /// Takes a buffer back from a device.
   public func unmap(_ buffer: MappedBuffer) {

@@ -118,7 +118,7 @@ public enum MappingFailure: Error, Equatable, CustomStringConvertible {
     case .beyondDeviceMask(let address, let mask):
       "buffer at \(address) is beyond the device's mask \(hexadecimal(mask))"
     case .noChoice(let iova):
-      "IOVA \(iova) cannot be asked for: numbers can be chosen with VT-d and AMD-Vi alone"
+      "IOVA \(iova) cannot be asked for: numbers can be chosen with VT-d, AMD-Vi and Calgary alone"
     case .full(let what): "\(what) full"
     case .panic(let why): "kernel panic: \(why)"
     }

@@ -92,9 +92,14 @@ public enum FaultSchemes {
 /// What no IOMMU has a say in.
 public enum PlatformFaults: FaultScheme {
   public static func words(for code: UInt8) -> FaultWords {
-    code == 0
-      ? FaultWords("the device has no address lines for this address")
-      : FaultWords("the registers of the unit above the device are not known", isUnanswered: true)
+    switch code {
+    case 0: FaultWords("the device has no address lines for this address")
+    case 2: FaultWords("the table has no entry for this address")
+    case 3: FaultWords("all requests of the device are stopped")
+    case 4: FaultWords("no request with a translated address may come from the device")
+    default:
+      FaultWords("the registers of the unit above the device are not known", isUnanswered: true)
+    }
   }
 }
 
@@ -102,5 +107,18 @@ extension Fault {
   /// The device has not enough address lines for this address.
   @inlinable public static var beyondDeviceMask: Fault {
     Fault(scheme: FaultSchemes.platform, code: 0, isRecorded: false)
+  }
+
+  /// A table of which no unit is modelled has no entry for the address.
+  package static func noTableEntry(isRecorded: Bool) -> Fault {
+    Fault(scheme: FaultSchemes.platform, code: 2, isRecorded: isRecorded)
+  }
+  /// The unit takes no requests with translated addresses from the device, and has logged one.
+  package static var translatedRequestRefused: Fault {
+    Fault(scheme: FaultSchemes.platform, code: 4, isRecorded: true)
+  }
+  /// Hardware of which no unit is modelled stops all requests of the device, and records none.
+  package static var stopped: Fault {
+    Fault(scheme: FaultSchemes.platform, code: 3, isRecorded: false)
   }
 }

@@ -17,10 +17,18 @@ extension VTd.Capability {
 
 extension VTd.ExtendedCapability {
   /// A unit with its invalidation registers at 0x100, and the parts that are asked for.
-  public init(hasQueue: Bool, hasInterruptRemapping: Bool = false, hasPassThrough: Bool = false) {
+  ///
+  /// Scalable mode comes with second-stage tables alone.
+  public init(
+    hasQueue: Bool, hasInterruptRemapping: Bool = false, hasPassThrough: Bool = false,
+    hasDeviceTLBs: Bool = false, hasScalableMode: Bool = false
+  ) {
     self.init(rawValue: 0)
     self[Self.iro] = 0x10
-    self[Self.qi] = hasQueue || hasInterruptRemapping ? 1 : 0
+    self[Self.qi] = hasQueue || hasInterruptRemapping || hasDeviceTLBs || hasScalableMode ? 1 : 0
+    self[Self.dt] = hasDeviceTLBs ? 1 : 0
+    self[Self.smts] = hasScalableMode ? 1 : 0
+    self[Self.ssts] = hasScalableMode ? 1 : 0
     self[Self.ir] = hasInterruptRemapping ? 1 : 0
     self[Self.pt] = hasPassThrough ? 1 : 0
   }

@@ -59,13 +59,31 @@ extension VTd.ContextEntry {
   ///   - secondStageTable: The uppermost table's first byte.
   ///   - levels: Levels of the table, 3 to 5.
   ///   - domainID: DID: the number by which caches tell translations of domains apart.
+  ///   - allowsDeviceTLB: TT is 01: translation requests and translated ones pass as well.
   /// - Precondition: `secondStageTable` is 4 KiB aligned.
-  public init(secondStageTable: PhysicalAddress, levels: Int, domainID: UInt16) {
+  public init(
+    secondStageTable: PhysicalAddress, levels: Int, domainID: UInt16, allowsDeviceTLB: Bool = false
+  ) {
     precondition(
       secondStageTable.isAligned(to: 4096), "a second-stage table lies at a multiple of 4 KiB")
     precondition(3...5 ~= levels, "a second-stage table has three to five levels")
     self.init(low: secondStageTable.rawValue)
     self[Self.p] = 1
+    let type: VTd.TranslationType = allowsDeviceTLB ? .secondStageWithDeviceTLB : .secondStage
+    self[Self.tt] = UInt64(type.rawValue)
+    self[Self.aw] = UInt64(levels - 2)
+    self[Self.did] = UInt64(domainID)
+  }
+
+  /// A present entry of a device whose requests pass untranslated; AW is the largest width that the unit
+  /// has.
+  ///
+  /// - Precondition: `levels` is 3 to 5.
+  public init(passingLevels levels: Int, domainID: UInt16) {
+    precondition(3...5 ~= levels, "a second-stage table has three to five levels")
+    self.init()
+    self[Self.p] = 1
+    self[Self.tt] = UInt64(VTd.TranslationType.passThrough.rawValue)
     self[Self.aw] = UInt64(levels - 2)
     self[Self.did] = UInt64(domainID)
   }

@@ -17,4 +17,17 @@ public protocol DMAPort: AnyObject {
   ///   - request: Who asks, for which bytes, to read or to write.
   ///   - memory: The machine's memory, where the unit's tables are.
   func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation?
+
+  /// What keeps a request from passing whose address the device has translated before (PCIe ATS); `nil`
+  /// when nothing does. A fault that hardware records is recorded when the call returns.
+  ///
+  /// - Parameters:
+  ///   - request: Who asks, and for which physical address.
+  ///   - memory: The machine's memory, where the unit's tables are.
+  func refuses(translated request: DMARequest, in memory: FlatMemory) -> Fault?
+}
+
+extension DMAPort {
+  /// Nothing: the hardware does not tell such requests from others that it lets pass.
+  public func refuses(translated _: DMARequest, in _: FlatMemory) -> Fault? { nil }
 }

@@ -39,6 +39,18 @@ public struct DMAPiece: Equatable, Sendable {
   public var byteCount: UInt64
   public var answer: Translation
 
+  /// - Parameters:
+  ///   - address: The piece's first byte.
+  ///   - offset: Bytes of the request before the piece.
+  ///   - byteCount: At least 1.
+  ///   - answer: What all of the piece came to.
+  package init(address: IOVA, offset: UInt64, byteCount: UInt64, answer: Translation) {
+    self.address = address
+    self.offset = offset
+    self.byteCount = byteCount
+    self.answer = answer
+  }
+
   /// I/O addresses, half-open. No range holds the last address of all: one that would ends before
   /// it.
   public var iovas: Range<IOVA> {

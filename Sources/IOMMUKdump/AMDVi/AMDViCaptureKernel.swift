@@ -4,9 +4,9 @@ import IOMMUTranslation
 /// A kdump kernel that knows AMD-Vi: it finds a unit that another kernel has left on.
 ///
 /// The Rule wants none of this (``KdumpKernel`` is what it wants); it is what kernels do today. Two
-/// steps: ``takeOver(whileOff:)``, when the kernel's IOMMU code runs, and ``map(for:direction:page:)``,
+/// steps: ``takeOver(observing:)``, when the kernel's IOMMU code runs, and ``map(for:direction:page:)``,
 /// when a driver uses its device for the first time.
-public final class AMDViCaptureKernel: CaptureKernel {
+public final class AMDViCaptureKernel: DomainCaptureKernel {
   /// What the kernel does with the unit.
   public enum Strategy: String, Sendable, CaseIterable {
     /// A new table in which every device is stopped. As Linux before 4.14.
@@ -16,6 +16,9 @@ public final class AMDViCaptureKernel: CaptureKernel {
     case copy
     /// Goes on with the old kernel's device table, commands and events where they lie. As Linux 7.0.
     case reuse
+    /// Copies, and lets the requests of a device pass untranslated when its driver first maps. As Linux
+    /// with iommu=pt.
+    case passThrough
     /// Switches translation off: devices see physical addresses. As Linux with amd_iommu=off.
     case switchOff
   }
@@ -26,12 +29,15 @@ public final class AMDViCaptureKernel: CaptureKernel {
   public let flushes: Bool
   /// Why the old table was not copied; `nil` when it was, or nobody wanted it.
   public private(set) var refusal: String?
+  private let memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)]
   private let unit: AMDViUnitDriver
   let pages: PagePool
   private let writer: HostTableWriter
   private var table: AMDViDeviceTable?
   private var domains: [Requester: Domain] = [:]
   private var usedDomainIDs: Set<UInt16> = []
+  /// Devices whose requests this kernel lets pass.
+  private var passing: Set<Requester> = []
 
   private struct Domain {
     var id: UInt16
@@ -48,25 +54,26 @@ public final class AMDViCaptureKernel: CaptureKernel {
   ///   - memory: The machine's memory, with the old kernel's tables.
   ///   - crashKernel: All the memory that this kernel owns.
   ///   - flushes: Whether the unit is told to forget what it has cached of the old domains.
+  ///   - memoryRanges: What firmware wants mapped to itself for a device (IVMD), whole pages.
   /// - Throws: when firmware's table names no unit.
   public init(
     _ strategy: Strategy, of device: Device, on platform: AMDViPlatform, memory: FlatMemory,
-    crashKernel: [Range<PhysicalAddress>], flushes: Bool = true
+    crashKernel: [Range<PhysicalAddress>], flushes: Bool = true,
+    memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)] = []
   ) throws(SetUpError) {
     self.strategy = strategy
     self.flushes = flushes
+    self.memoryRanges = memoryRanges
     unit = try AMDViUnitDriver(for: device.requester, on: platform, memory: memory)
-    pages = PagePool(memory: memory, map: try MemoryMap(ram: crashKernel, crashKernel: []))
+    pages = PagePool(
+      memory: memory, map: try MemoryMap(ram: crashKernel, crashKernel: []), tableLimit: .max)
     writer = HostTableWriter(
       pages: pages, maximumLevels: unit.features.hostLevels ?? 4, forcesCoherence: true)
   }
 
   // MARK: The IOMMU code
 
-  /// Runs the kernel's IOMMU code.
-  ///
-  /// - Parameter whileOff: Runs while translation is off for a moment: when everything is set up anew.
-  public func takeOver(whileOff: () -> Void = {}) throws(SetUpError) {
+  public func takeOver(observing observe: (CaptureStep) -> Void = { _ in }) throws(SetUpError) {
     guard strategy != .switchOff else {
       unit.disable()
       return
@@ -80,21 +87,25 @@ public final class AMDViCaptureKernel: CaptureKernel {
       unit.invalidateAll()
       return
     }
-    if strategy == .copy, unit.control.isEnabled, let copy = try copyTable() {
+    if strategy == .copy || strategy == .passThrough, unit.control.isEnabled,
+      let copy = try copyTable()
+    {
       table = copy
       unit.startRings(in: try rings())
       unit.deviceTable = copy.register
+      observe(.notFlushed)
       unit.invalidateAll()
       return
     }
     unit.disable()
-    whileOff()
+    observe(.translationOff)
     let new = try AMDViDeviceTable(
       pages: pages, lastDevice: Requester(rawValue: 0xffff), filledWith: .blocked)
     table = new
     unit.deviceTable = new.register
     unit.startRings(in: try rings())
     unit.enable()
+    observe(.notFlushed)
     if flushes { unit.invalidateAll() }
   }
 
@@ -126,8 +137,19 @@ public final class AMDViCaptureKernel: CaptureKernel {
       memory: pages.memory, start: register.address, byteCount: register.byteCount)
     let copy = try AMDViDeviceTable(
       pages: pages, lastDevice: Requester(rawValue: 0xffff), filledWith: .blocked)
+    // Most of the table is as nobody has touched it, and so is the copy.
+    let untouched = AMDViDeviceTable.page(filledWith: .blocked)
+    var skippedPage = -1
     for number in 0..<old.count {
+      let page = number / untouched.entryCount
+      guard page != skippedPage else { continue }
       let device = Requester(rawValue: UInt16(number))
+      if number % untouched.entryCount == 0,
+        pages.memory.bytes(at: old.place(of: device), count: 4096) == untouched.bytes
+      {
+        skippedPage = page
+        continue
+      }
       guard var entry = AMDVi.DeviceTableEntry(from: pages.memory, at: old.place(of: device)) else {
         refusal = "no memory answers where the old device table is"
         return nil
@@ -165,13 +187,26 @@ public final class AMDViCaptureKernel: CaptureKernel {
   public func map(
     for device: Device, direction: DMADirection, page: PhysicalAddress? = nil
   ) throws(MappingFailure) -> MappedBuffer {
-    try hand(page, to: device, direction)
+    try map(for: device, direction: direction, page: page, observing: { _ in })
   }
 
-  var isSwitchedOff: Bool { strategy == .switchOff }
+  var passesThrough: Bool { strategy == .switchOff || strategy == .passThrough }
+
+  /// The entry changes with one store: there is no moment in between.
+  func letPass(_ device: Device, observing _: (CaptureStep) -> Void) throws(SetUpError) {
+    guard strategy == .passThrough, passing.insert(device.requester).inserted else { return }
+    guard let table else { preconditionFailure("the unit is taken over before it is used") }
+    let old = table[device.requester]
+    table[device.requester] = old.translating(
+      mode: 0, root: PhysicalAddress(0), domainID: AMDViDriver.passingID)
+    unit.invalidateEntry(
+      device.requester,
+      domains: flushes ? [old.domainID, AMDViDriver.passingID] : [AMDViDriver.passingID])
+  }
 
   func mapThroughDomain(
-    _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection
+    _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection,
+    observing _: (CaptureStep) -> Void
   ) throws -> IOVA {
     if domains[device.requester] == nil { try attach(device.requester) }
     guard
@@ -195,7 +230,16 @@ public final class AMDViCaptureKernel: CaptureKernel {
     usedDomainIDs.insert(id)
     var iovas = TopDownAllocator(space: [AMDViDriver.iovaSpace])
     iovas.reserve(AMDVi.interruptAddresses)
-    let domain = Domain(id: id, tree: try writer.makeTree(), iovas: iovas)
+    var tree = try writer.makeTree()
+    for (device, range) in memoryRanges where device == requester {
+      let numbers = range.lowerBound.rawValue..<range.upperBound.rawValue
+      iovas.reserve(numbers.clamped(to: AMDViDriver.iovaSpace))
+      try writer.grow(&tree, toReach: numbers.upperBound)
+      _ = try writer.map(
+        range.lowerBound, at: numbers.lowerBound, byteCount: range.byteCount, .readWrite, in: tree,
+        largest: 38)
+    }
+    let domain = Domain(id: id, tree: tree, iovas: iovas)
     domains[requester] = domain
     let old = table[requester]
     table[requester] = old.translating(

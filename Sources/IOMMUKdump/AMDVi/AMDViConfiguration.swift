@@ -25,13 +25,18 @@ public struct AMDViConfiguration: Sendable {
   /// Blocks of firmware's table behind the unit's own: memory that is to be mapped to itself, or left
   /// untranslated (IVMD).
   public var firmwareBlocks: [AMDVi.IVRS.Block]
+  /// iommu=pt: requests of all devices pass untranslated. Today's kernel alone.
+  public var passesThrough: Bool
+  /// Devices that have a TLB of their own (PCIe ATS). Today's kernel alone.
+  public var deviceTLBs: Set<Requester>
   /// What the unit remembers between two requests.
   public var caches: AMDViCacheConfiguration
 
   public init(
     kernel: Kernel = .current(), hostLevels: Int = 6, cachesNotPresent: Bool = false,
     firmwareFlags: AMDVi.IVRS.UnitFlags = [.hasDeviceTLBs, .isCoherent],
-    firmwareBlocks: [AMDVi.IVRS.Block] = [], caches: AMDViCacheConfiguration = .hardware
+    firmwareBlocks: [AMDVi.IVRS.Block] = [], passesThrough: Bool = false,
+    deviceTLBs: Set<Requester> = [], caches: AMDViCacheConfiguration = .hardware
   ) {
     precondition(4...6 ~= hostLevels, "a unit has host tables of 4 to 6 levels")
     self.kernel = kernel
@@ -39,6 +44,8 @@ public struct AMDViConfiguration: Sendable {
     self.cachesNotPresent = cachesNotPresent
     self.firmwareFlags = firmwareFlags
     self.firmwareBlocks = firmwareBlocks
+    self.passesThrough = passesThrough
+    self.deviceTLBs = deviceTLBs
     self.caches = caches
   }
 }
@@ -46,7 +53,7 @@ public struct AMDViConfiguration: Sendable {
 extension AMDViConfiguration.Kernel {
   /// The driver, with the unit switched on.
   func driver(
-    pages: PagePool, platform: AMDViPlatform, device: Requester
+    pages: PagePool, platform: AMDViPlatform, device: Requester, configuration: AMDViConfiguration
   ) throws(SetUpError) -> any DMADriver {
     switch self {
     case .linux2_6_27(let apertureByteCount, let isolatesDevices):
@@ -54,7 +61,9 @@ extension AMDViConfiguration.Kernel {
         pages: pages, platform: platform, apertureByteCount: apertureByteCount,
         isolatesDevices: isolatesDevices)
     case .current(let flushes):
-      try AMDViDriver(pages: pages, platform: platform, device: device, flushes: flushes)
+      try AMDViDriver(
+        pages: pages, platform: platform, device: device, flushes: flushes,
+        passesThrough: configuration.passesThrough, deviceTLBs: configuration.deviceTLBs)
     }
   }
 }

@@ -19,16 +19,24 @@ struct AMDViDeviceTable {
   ) throws(SetUpError) {
     let byteCount = Self.byteCount(lastDevice: lastDevice)
     // The register is written in two halves by some kernels, and its upper one by others not at all.
-    let start = try pages.allocateTable(byteCount, what: "the AMD-Vi device table")
+    let start = try pages.allocateTable(
+      byteCount, below: 1 << 32, what: "the AMD-Vi device table")
     self.init(memory: pages.memory, start: start, byteCount: byteCount)
+    let page = Self.page(filledWith: entry).bytes
+    for offset in stride(from: 0, to: byteCount, by: 4096) {
+      memory.write(page, at: PhysicalAddress(start.rawValue + offset))
+    }
+  }
+
+  /// A page of the table in which every device has the same entry.
+  static func page(
+    filledWith entry: AMDVi.DeviceTableEntry
+  ) -> (bytes: [UInt8], entryCount: Int) {
     let words = (0..<4).map { entry.quadwords[$0] }
     let bytes = words.flatMap { word in
       (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(8 * $0)) }
     }
-    let page = Array(repeating: bytes, count: 128).flatMap { $0 }
-    for offset in stride(from: 0, to: byteCount, by: 4096) {
-      memory.write(page, at: PhysicalAddress(start.rawValue + offset))
-    }
+    return (Array(repeating: bytes, count: 128).flatMap { $0 }, 128)
   }
 
   /// A table that is there already.
@@ -62,6 +70,11 @@ struct AMDViDeviceTable {
 extension AMDVi.DeviceTableEntry {
   /// V and TV without rights: every request is stopped.
   static var blocked: Self { Self(mode: 0, domainID: 0, permissions: []) }
+
+  /// V and TV with mode 0 and all rights: every request passes untranslated.
+  static var passing: Self {
+    Self(mode: 0, domainID: AMDViDriver.passingID, permissions: .readWrite)
+  }
 
   /// The same entry with other tables; what firmware wants for the device stays.
   func translating(

@@ -30,18 +30,27 @@ final class AMDViDriver: DomainDriver {
   private let platform: AMDViPlatform
   private let unit: AMDViUnitDriver
   private let flushes: AMDViFlushes
+  let passesThrough: Bool
+  private let deviceTLBs: Set<Requester>
   private let table: AMDViDeviceTable
   private let firmware: AMDVi.IVRS
   private let writer: HostTableWriter
   private(set) var domains: [Requester: Domain] = [:]
   private var pending: [Pending] = []
 
-  /// Finds the unit, gives it a table in which every device is stopped, and switches it on.
+  /// Finds the unit, gives it a table in which every device is stopped, or passes, and switches it on.
   ///
-  /// - Parameter device: One that the unit stands above.
+  /// - Parameters:
+  ///   - device: One that the unit stands above.
+  ///   - flushes: When pages that were taken back are told of.
+  ///   - passesThrough: All devices pass untranslated.
+  ///   - deviceTLBs: Devices that have a TLB of their own.
   init(
-    pages: PagePool, platform: AMDViPlatform, device: Requester, flushes: AMDViFlushes
+    pages: PagePool, platform: AMDViPlatform, device: Requester, flushes: AMDViFlushes,
+    passesThrough: Bool = false, deviceTLBs: Set<Requester> = []
   ) throws(SetUpError) {
+    self.passesThrough = passesThrough
+    self.deviceTLBs = deviceTLBs
     self.pages = pages
     self.platform = platform
     self.flushes = flushes
@@ -50,7 +59,8 @@ final class AMDViDriver: DomainDriver {
     writer = HostTableWriter(
       pages: pages, maximumLevels: unit.features.hostLevels ?? 4, forcesCoherence: true)
     table = try AMDViDeviceTable(
-      pages: pages, lastDevice: Requester(rawValue: 0xffff), filledWith: .blocked)
+      pages: pages, lastDevice: Requester(rawValue: 0xffff),
+      filledWith: passesThrough ? .passing : .blocked)
     unit.disable()
     unit.deviceTable = table.register
     unit.startRings(
@@ -62,6 +72,11 @@ final class AMDViDriver: DomainDriver {
 
   var units: [TranslationUnit] { [.amdvi(unit.unit)] }
   var ports: [any DMAPort] { [platform] }
+
+  /// The domain of devices that pass untranslated.
+  static let passingID: UInt16 = 1
+
+  func switchOff() { unit.disable() }
 
   // MARK: Domains
 
@@ -104,8 +119,10 @@ final class AMDViDriver: DomainDriver {
 
   /// Writes the device's entry, and has what the unit remembers of the one before dropped.
   private func attach(_ requester: Requester, _ domain: Domain, old: UInt16) {
-    table[requester] = table[requester].translating(
+    var entry = table[requester].translating(
       mode: domain.tree.levels, root: domain.tree.root, domainID: domain.id)
+    if deviceTLBs.contains(requester) { entry.allowsDeviceTLB = true }
+    table[requester] = entry
     unit.invalidateEntry(requester, domains: old == 0 ? [domain.id] : [old])
   }
 
@@ -122,6 +139,7 @@ final class AMDViDriver: DomainDriver {
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
+    guard !passesThrough else { return try MappedBuffer(untranslated: buffer, device, direction) }
     do {
       var domain = try domain(of: device.requester)
       let offset = buffer.lowerBound.offsetInPage
@@ -176,6 +194,7 @@ final class AMDViDriver: DomainDriver {
   func map(
     page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
+    guard !passesThrough else { throw .noChoice(iova) }
     let numbers = iova.rawValue..<(iova.rawValue + 4096)
     let buffer = page..<PhysicalAddress(page.rawValue + 4096)
     do {
@@ -244,6 +263,12 @@ final class AMDViDriver: DomainDriver {
 
   var reach: UInt64 {
     HostTableWriter.Tree(root: PhysicalAddress(0), levels: writer.maximumLevels).reach
+  }
+
+  func keepOut(_ numbers: Range<UInt64>, of requester: Requester) throws(SetUpError) {
+    var domain = try domain(of: requester)
+    domain.iovas.reserve(numbers.clamped(to: Self.iovaSpace))
+    domains[requester] = domain
   }
 
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {

@@ -62,6 +62,14 @@ public final class AMDViPlatform {
 }
 
 extension AMDViPlatform: DMAPort {
+  /// What the unit looks at for such requests: the device table entry, I above all.
+  public func refuses(translated request: DMARequest, in _: FlatMemory) -> Fault? {
+    unit.passTranslated(
+      AMDVi.Request(
+        request.requester, request.address, request.access == .read ? .read : .write))
+      ? nil : .translatedRequestRefused
+  }
+
   public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
     unit.translate(request, in: memory)
   }

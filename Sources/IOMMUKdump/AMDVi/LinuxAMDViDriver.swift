@@ -322,7 +322,23 @@ final class LinuxAMDViDriver: DMADriver {
     wait()
   }
 
+  // MARK: The crash
+
+  func switchOff() { change { $0.isEnabled = false } }
+
   // MARK: The Rule
+
+  func reserve(
+    crashKernel: [Range<PhysicalAddress>], for devices: [Device]
+  ) throws(SetUpError) {
+    for device in devices {
+      let index = try domain(of: device.requester)
+      for range in crashKernel {
+        domains[index].bitmap.reserve(
+          pageNumbers(range).clamped(to: 0..<domains[index].bitmap.count))
+      }
+    }
+  }
 
   func prepare(
     crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize _: PageSizePolicy

@@ -81,6 +81,30 @@ final class CalgaryDriver: DMADriver {
       buffer: buffer, target: buffer)
   }
 
+  func map(
+    page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
+  ) throws(MappingFailure) -> MappedBuffer {
+    let permissions: Permissions = direction == .toDevice ? .read : .readWrite
+    guard let index = kernel.busIndex(of: device.requester),
+      kernel.map(page: page, at: iova, permissions: permissions, on: index)
+    else { throw .full("IOVA \(iova) of \(device.requester)") }
+    return MappedBuffer(
+      device: device, iova: iova, byteCount: 4096, direction: direction,
+      buffer: page..<PhysicalAddress(page.rawValue + 4096),
+      target: page..<PhysicalAddress(page.rawValue + 4096))
+  }
+
+  func reserve(
+    crashKernel: [Range<PhysicalAddress>], for _: [Device]
+  ) throws(SetUpError) {
+    for index in kernel.buses.indices {
+      for range in crashKernel {
+        let pages = pageNumbers(range).clamped(to: 0..<Int(kernel.buses[index].size.entryCount))
+        kernel.buses[index].bitmap.reserve(pages)
+      }
+    }
+  }
+
   func unmap(_ mapped: MappedBuffer) {
     guard let index = kernel.busIndex(of: mapped.device.requester) else { return }
     kernel.unmap(mapped.iova, byteCount: mapped.byteCount, on: index)

@@ -51,6 +51,18 @@ public final class CalgaryMachine: CalgaryPlatform {
     Calgary.ExtendedBIOSData.store(firmware.rioTable, to: memory)
   }
 
+  /// The same machine for another kernel, which has other memory.
+  init(
+    _ machine: CalgaryMachine,
+    allocate: @escaping (UInt64, String) throws(SetUpError) -> PhysicalAddress
+  ) {
+    memory = machine.memory
+    units = machine.units
+    topology = machine.topology
+    windows = machine.windows
+    self.allocate = allocate
+  }
+
   private func unit(at base: PhysicalAddress) -> CalgaryUnit? { units.first { $0.base == base } }
 
   package func chipBases() throws(Calgary.RioTableError) -> [PhysicalAddress] {

@@ -331,6 +331,22 @@ public final class LinuxCalgaryDriver {
     return IOVA(UInt64(first) << 12 | physical.offsetInPage)
   }
 
+  /// Gives a page to a device at a number that somebody else has chosen; false where the number is in
+  /// use, or beyond the table.
+  func map(
+    page: PhysicalAddress, at iova: IOVA, permissions: Permissions, on index: Int
+  ) -> Bool {
+    let number = iova.pageNumber
+    guard number < buses[index].size.entryCount,
+      buses[index].bitmap.firstTaken(in: Int(number)..<Int(number + 1)) == nil
+    else { return false }
+    buses[index].bitmap.reserve(Int(number)..<Int(number + 1))
+    platform.storeEntries(
+      from: Calgary.TranslationControlEntry(page: page, permissions: permissions), count: 1,
+      at: entryAddress(Int(number), on: index))
+    return true
+  }
+
   /// Takes bytes back. No flush: the chip may go on using what its cache remembers.
   public func unmap(_ iova: IOVA, byteCount: UInt64, on index: Int) {
     guard let count = PageCount(coveringBytes: byteCount, atOffset: iova.offsetInPage)?.rawValue

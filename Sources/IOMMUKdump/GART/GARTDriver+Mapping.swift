@@ -6,6 +6,8 @@ extension GARTDriver: DMADriver {
   var units: [TranslationUnit] { hardware.units }
   var ports: [any DMAPort] { [hardware] }
 
+  func switchOff() { shutDown() }
+
   /// Nothing: the aperture is no part of the crash kernel, and addresses outside it pass unchanged.
   func prepare(
     crashKernel _: [Range<PhysicalAddress>], for _: [Device], pageSize _: PageSizePolicy

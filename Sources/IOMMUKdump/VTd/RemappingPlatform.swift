@@ -68,6 +68,21 @@ public final class RemappingPlatform {
 }
 
 extension RemappingPlatform: DMAPort {
+  /// What the unit looks at for such requests: root and context entry, and with PASIDs what hangs there.
+  /// Specification: Intel VT-d 4.2.3.
+  public func refuses(translated request: DMARequest, in _: FlatMemory) -> Fault? {
+    guard let port = wiring.unit(of: request.requester).flatMap({ ports[$0.base] }) else {
+      return nil
+    }
+    let answer = port.translate(
+      VTd.Request(
+        request.requester, request.address, VTd.Request.Operation(request.access),
+        kind: .translated),
+      byteCount: request.byteCount)
+    guard case .fault(let fault) = answer else { return nil }
+    return fault
+  }
+
   /// Through the unit that firmware's table names for the device, and its port.
   public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
     wiring.unit(of: request.requester).flatMap { ports[$0.base] }?.translate(request, in: memory)

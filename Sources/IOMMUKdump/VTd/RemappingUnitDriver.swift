@@ -18,15 +18,17 @@ final class RemappingUnitDriver {
   private let hostAddressWidth: Int
   private var queue: Queue?
 
-  /// The invalidation queue: a page of 256 descriptors, and a page whose first word tells that all
-  /// before is done.
+  /// The invalidation queue: a page of descriptors, and a page whose first word tells that all before is
+  /// done.
   private struct Queue {
     var page: PhysicalAddress
     var status: PhysicalAddress
+    /// Descriptors of 32 bytes, as scalable mode wants them.
+    var isWide: Bool
     var tail = 0
     var sequence: UInt32 = 0
 
-    static let descriptorCount = 256
+    var descriptorCount: Int { isWide ? 128 : 256 }
   }
 
   /// Bytes that ``enableQueue(in:)`` wants, 4 KiB aligned.
@@ -99,9 +101,14 @@ final class RemappingUnitDriver {
 
   /// Puts a root table in force and drops what the unit remembers of the one before.
   ///
-  /// - Parameter flushes: Whether to drop it: a kernel that forgets meets what is left.
+  /// - Parameters:
+  ///   - rootTable: The table, 4 KiB aligned.
+  ///   - mode: How it and those below are laid out.
+  ///   - flushes: Whether to drop it: a kernel that forgets meets what is left.
+  ///   - beforeFlush: Runs when the table is in force, and nothing is dropped yet.
   func setRootTable(
-    _ rootTable: PhysicalAddress, mode: VTd.TranslationTableMode = .legacy, flushes: Bool = true
+    _ rootTable: PhysicalAddress, mode: VTd.TranslationTableMode = .legacy, flushes: Bool = true,
+    beforeFlush: () -> Void = {}
   ) {
     flushWriteBuffer()
     registers.write(
@@ -109,9 +116,11 @@ final class RemappingUnitDriver {
       at: VTd.RegisterOffset.rootTableAddress, byteCount: 8)
     command { $0.setsRootTablePointer = true }
     precondition(status.has(.rootTablePointer), "the unit has not taken the root table")
+    beforeFlush()
     guard flushes, !capability.invalidatesOnRootTablePointer else { return }
     // In this order: a cached context entry may tag what the IOTLB is filled with.
     invalidateContexts(.global)
+    if mode == .scalable { submit(VTd.PASIDCacheDescriptor(.global)) }
     invalidateIOTLB(.global)
   }
 
@@ -135,10 +144,12 @@ final class RemappingUnitDriver {
   /// - Parameter pages: ``queueByteCount`` zeroed bytes.
   func enableQueue(in pages: PhysicalAddress) {
     if status.has(.queuedInvalidation) { disableQueue() }
-    queue = Queue(page: pages, status: PhysicalAddress(pages.rawValue + 4096))
+    let isWide = extendedCapability.hasScalableMode
+    queue = Queue(page: pages, status: PhysicalAddress(pages.rawValue + 4096), isWide: isWide)
     registers.write(0, at: VTd.RegisterOffset.queueTail, byteCount: 8)
     registers.write(
-      VTd.QueueAddress(queue: pages).rawValue, at: VTd.RegisterOffset.queueAddress, byteCount: 8)
+      VTd.QueueAddress(queue: pages, isWide: isWide).rawValue, at: VTd.RegisterOffset.queueAddress,
+      byteCount: 8)
     command { $0.enablesQueuedInvalidation = true }
     precondition(status.has(.queuedInvalidation), "the unit has not followed QIE")
   }
@@ -158,7 +169,8 @@ final class RemappingUnitDriver {
     store(descriptor, in: &queue)
     store(wait, in: &queue)
     registers.write(
-      VTd.QueueTail(index: queue.tail, isWide: false).rawValue, at: VTd.RegisterOffset.queueTail,
+      VTd.QueueTail(index: queue.tail, isWide: queue.isWide).rawValue,
+      at: VTd.RegisterOffset.queueTail,
       byteCount: 8)
     precondition(
       memory.doubleword(at: queue.status) == queue.sequence,
@@ -168,8 +180,9 @@ final class RemappingUnitDriver {
 
   private func store(_ descriptor: some InvalidationDescriptor, in queue: inout Queue) {
     descriptor.store(
-      to: memory, at: PhysicalAddress(queue.page.rawValue + UInt64(queue.tail) * 16))
-    queue.tail = (queue.tail + 1) % Queue.descriptorCount
+      to: memory,
+      at: PhysicalAddress(queue.page.rawValue + UInt64(queue.tail) * (queue.isWide ? 32 : 16)))
+    queue.tail = (queue.tail + 1) % queue.descriptorCount
   }
 
   // MARK: Invalidation
@@ -190,6 +203,13 @@ final class RemappingUnitDriver {
       at: offset, byteCount: 8)
     let answer = VTd.ContextCommand(rawValue: registers.read(offset, byteCount: 8))
     precondition(!answer.isPending && answer.actual != .none, "the unit refused CCMD_REG")
+  }
+
+  /// Drops the PASID entries of a domain.
+  ///
+  /// - Precondition: the tables are of scalable mode, which takes a queue.
+  func invalidatePASIDEntries(domainID: UInt16) {
+    submit(VTd.PASIDCacheDescriptor(.domain, domainID: domainID))
   }
 
   /// Drops translations: all, or those of a domain.

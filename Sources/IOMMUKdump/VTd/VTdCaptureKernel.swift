@@ -4,9 +4,9 @@ import IOMMUTranslation
 /// A kdump kernel that knows VT-d: it finds a unit that another kernel has left on.
 ///
 /// The Rule wants none of this (``KdumpKernel`` is what it wants); it is what kernels do today. Two
-/// steps: ``takeOver(whileOff:)``, when the kernel's IOMMU code runs, and
+/// steps: ``takeOver(observing:)``, when the kernel's IOMMU code runs, and
 /// ``map(for:direction:page:)``, when a driver uses its device for the first time.
-public final class VTdCaptureKernel: CaptureKernel {
+public final class VTdCaptureKernel: DomainCaptureKernel {
   /// What the kernel does with the unit.
   public enum Strategy: String, Sendable, CaseIterable {
     /// New, empty tables: every device faults until its driver maps. As Linux before 4.2.
@@ -14,25 +14,50 @@ public final class VTdCaptureKernel: CaptureKernel {
     /// Copies root and context tables and leaves page tables where they are; a device gets a domain
     /// of its own when its driver first maps. As Linux since 4.2.
     case copy
+    /// Copies page tables too and goes on in the copies, with numbers that are free there. As proposed
+    /// for Linux in 2014.
+    case copyPageTables
+    /// Goes on in the old kernel's own tables, whose owner has said which they are: what a planned
+    /// kexec that keeps devices alive wants.
+    case goOn
+    /// Copies, and lets the requests of a device pass untranslated when its driver first maps. As Linux
+    /// with iommu=pt.
+    case passThrough
     /// Switches translation off: devices see physical addresses. As Linux today with
     /// intel_iommu=off.
     case switchOff
   }
 
+  /// What kernels have got wrong, or do not do.
+  public struct Flaws: OptionSet, Sendable {
+    public let rawValue: Int
+    public init(rawValue: Int) { self.rawValue = rawValue }
+
+    /// The unit is not told to forget what it has cached of tables that are replaced. Linux did not
+    /// when it replaced copied entries, before 4.10.
+    public static let omitsFlushes = Flaws(rawValue: 1 << 0)
+    /// Scalable mode: domain-ids of copied PASID entries are handed out again. Seen in Linux 7.2.
+    public static let reusesDomainIDs = Flaws(rawValue: 1 << 1)
+    /// Scalable mode: the copy of a context table for functions from 128 on takes the place of the one
+    /// below, where a bus has no such. Found in Linux in June 2026 (D. Nunes on the kernel list).
+    public static let misplacesUpperHalves = Flaws(rawValue: 1 << 2)
+  }
+
   public let strategy: Strategy
-  /// Whether the unit is told to forget what it has cached of the old tables. Linux did not when it
-  /// replaced copied entries, before 4.10.
-  public let flushes: Bool
+  public let flaws: Flaws
   private let unit: RemappingUnitDriver
   let pages: PagePool
   private let format: VTd.SecondStageFormat
   private var contexts: ContextTables
+  private let deviceTLBs: Set<Requester>
+  private let memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)]
   private var domains: [Requester: Domain] = [:]
   /// Devices whose context entries are still the old kernel's.
   private var copied: Set<Requester> = []
   private var usedDomainIDs: Set<UInt16> = []
 
   private struct Domain {
+    var id: UInt16
     var root: PhysicalAddress
     var iovas: TopDownAllocator
   }
@@ -46,27 +71,33 @@ public final class VTdCaptureKernel: CaptureKernel {
   ///   - memory: The machine's memory, with the old kernel's tables.
   ///   - crashKernel: All the memory that this kernel owns.
   ///   - levels: Levels of its second-stage tables.
-  ///   - flushes: Whether the unit is told to forget what it has cached of the old tables.
+  ///   - mode: How its own tables are laid out.
+  ///   - flaws: What it gets wrong.
+  ///   - deviceTLBs: Devices that have a TLB of their own (PCIe ATS).
+  ///   - memoryRanges: What firmware wants mapped to itself for a device (RMRR), whole pages.
   /// - Throws: when firmware's table names no unit, or the memory is too small for a root table.
   public init(
     _ strategy: Strategy, of device: Device, on platform: RemappingPlatform, memory: FlatMemory,
-    crashKernel: [Range<PhysicalAddress>], levels: Int = 4, flushes: Bool = true
+    crashKernel: [Range<PhysicalAddress>], levels: Int = 4,
+    mode: VTd.TranslationTableMode = .legacy, flaws: Flaws = [], deviceTLBs: Set<Requester> = [],
+    memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)] = []
   ) throws(SetUpError) {
     self.strategy = strategy
-    self.flushes = flushes
+    self.flaws = flaws
+    self.deviceTLBs = deviceTLBs
+    self.memoryRanges = memoryRanges
     unit = try RemappingUnitDriver(for: device.requester, on: platform, memory: memory)
-    pages = PagePool(memory: memory, map: try MemoryMap(ram: crashKernel, crashKernel: []))
+    pages = PagePool(
+      memory: memory, map: try MemoryMap(ram: crashKernel, crashKernel: []), tableLimit: .max)
     format = VTd.SecondStageFormat(levels: levels, limits: unit.limits)
-    contexts = try ContextTables(pages: pages)
+    contexts = try ContextTables(pages: pages, mode: mode)
   }
+
+  private var flushes: Bool { !flaws.contains(.omitsFlushes) }
 
   // MARK: The IOMMU code
 
-  /// Runs the kernel's IOMMU code.
-  ///
-  /// - Parameter whileOff: Runs while translation is off for a moment: when the old tables are of
-  ///   another kind and cannot be copied.
-  public func takeOver(whileOff: () -> Void = {}) throws(SetUpError) {
+  public func takeOver(observing observe: (CaptureStep) -> Void = { _ in }) throws(SetUpError) {
     // Old faults are of no use to this kernel, and hold up new ones.
     _ = unit.takeFaults()
     guard strategy != .switchOff else {
@@ -78,47 +109,98 @@ public final class VTdCaptureKernel: CaptureKernel {
         in: try pages.allocateTable(
           RemappingUnitDriver.queueByteCount, what: "an invalidation queue"))
     }
-    guard strategy == .copy else {
-      unit.setRootTable(contexts.rootTable, flushes: flushes)
+    switch strategy {
+    case .goOn:
+      contexts = ContextTables(pages: pages, adopting: unit.unit)
+      try takeDomains(copying: false)
+    case .reinitialise, .switchOff:
+      putInForce(observe)
       // The crash path may have switched it off.
       unit.switchTranslation(on: true)
-      return
-    }
-    if try copyContexts() {
-      unit.setRootTable(contexts.rootTable)
-    } else {
-      unit.switchTranslation(on: false)
-      whileOff()
-      unit.setRootTable(contexts.rootTable)
-      unit.switchTranslation(on: true)
+    case .copy, .copyPageTables, .passThrough:
+      guard unit.rootTableAddress.mode == contexts.mode else {
+        unit.switchTranslation(on: false)
+        observe(.translationOff)
+        putInForce(observe)
+        unit.switchTranslation(on: true)
+        return
+      }
+      try copyContexts()
+      if strategy == .copyPageTables { try takeDomains(copying: true) }
+      putInForce(observe)
     }
   }
 
-  /// Copies what is present of the old context tables; false when they are of another kind.
+  private func putInForce(_ observe: (CaptureStep) -> Void) {
+    unit.setRootTable(contexts.rootTable, mode: contexts.mode, flushes: flushes) {
+      observe(.notFlushed)
+    }
+  }
+
+  /// Copies the context tables, whole.
   ///
   /// Domain-ids stay in use, so that no new domain shares one with a mapping that lives on.
-  private func copyContexts() throws(SetUpError) -> Bool {
+  private func copyContexts() throws(SetUpError) {
     let old = unit.unit
-    guard old.rootTableAddress.mode == .legacy else { return false }
-    for requester in old.requesters(in: pages.memory) {
-      guard
-        let table = old.contextTable(of: requester, in: pages.memory),
-        let entry = VTd.ContextEntry(
-          from: pages.memory,
-          at: VTd.Unit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction))
-      else { continue }
-      try contexts.store(entry, for: requester)
+    let requesters = old.requesters(in: pages.memory)
+    var previous: PhysicalAddress?
+    for requester in requesters {
+      guard let table = old.contextTable(of: requester, in: pages.memory) else { continue }
       copied.insert(requester)
-      usedDomainIDs.insert(entry.domainID)
+      guard table != previous else { continue }
+      previous = table
+      let copy = try pages.allocateTable(4096, what: "a VT-d context table")
+      if let bytes = pages.memory.bytes(at: table, count: 4096) {
+        pages.memory.write(bytes, at: copy)
+      }
+      let isAlone = !requesters.contains {
+        $0.bus == requester.bus && $0.deviceFunction < 128
+      }
+      let isMisplaced =
+        flaws.contains(.misplacesUpperHalves) && contexts.mode == .scalable && isAlone
+      contexts.install(
+        copy,
+        for: isMisplaced ? Requester(rawValue: requester.rawValue & 0xff7f) : requester)
     }
-    return true
+    guard contexts.mode == .legacy || !flaws.contains(.reusesDomainIDs) else { return }
+    for requester in copied {
+      if let id = contexts.attachment(of: requester)?.domainID { usedDomainIDs.insert(id) }
+    }
+  }
+
+  /// Takes the domains of the old kernel over, with the numbers that are in use there.
+  ///
+  /// - Parameter copying: Their page tables are copied, and the context entries changed.
+  private func takeDomains(copying: Bool) throws(SetUpError) {
+    var roots: [PhysicalAddress: PhysicalAddress] = [:]
+    for requester in unit.unit.requesters(in: pages.memory) {
+      guard var attachment = contexts.attachment(of: requester), let root = attachment.root,
+        3...5 ~= attachment.levels
+      else { continue }
+      usedDomainIDs.insert(attachment.domainID)
+      let format = VTd.SecondStageFormat(levels: attachment.levels, limits: unit.limits)
+      if copying {
+        if roots[root] == nil {
+          roots[root] = try SecondStageWriter(pages: pages, format: format).copy(root)
+        }
+        attachment.root = roots[root]
+        try contexts.attach(requester, attachment)
+      }
+      var iovas = TopDownAllocator(space: [VTdDriver.iovaSpace])
+      iovas.reserve(VTd.interruptAddresses)
+      for range in format.mappedNumbers(from: root, in: pages.memory) {
+        iovas.reserve(range.clamped(to: VTdDriver.iovaSpace))
+      }
+      domains[requester] = Domain(
+        id: attachment.domainID, root: attachment.root ?? root, iovas: iovas)
+      copied.remove(requester)
+    }
   }
 
   // MARK: A driver
 
-  /// Hands a page of this kernel's memory to a device.
-  ///
-  /// The first one of a device ends what the old kernel had mapped for it.
+  /// Hands a page of this kernel's memory to a device; where contexts were copied, the first one of a
+  /// device ends what the old kernel had mapped for it.
   ///
   /// - Parameters:
   ///   - device: Whose driver asks.
@@ -127,40 +209,65 @@ public final class VTdCaptureKernel: CaptureKernel {
   public func map(
     for device: Device, direction: DMADirection, page: PhysicalAddress? = nil
   ) throws(MappingFailure) -> MappedBuffer {
-    try hand(page, to: device, direction)
+    try map(for: device, direction: direction, page: page, observing: { _ in })
   }
 
-  var isSwitchedOff: Bool { strategy == .switchOff }
+  var passesThrough: Bool { strategy == .switchOff || strategy == .passThrough }
+
+  func letPass(
+    _ device: Device, observing observe: (CaptureStep) -> Void
+  ) throws(SetUpError) {
+    guard strategy == .passThrough,
+      copied.contains(device.requester) || contexts.attachment(of: device.requester) == nil
+    else { return }
+    tearDown(device.requester)
+    observe(.tornDown)
+    try contexts.attach(
+      device.requester,
+      DeviceAttachment(root: nil, levels: format.levels, domainID: VTdDriver.passingID))
+    appeared(device.requester, domainID: VTdDriver.passingID)
+  }
 
   func mapThroughDomain(
-    _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection
+    _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection,
+    observing observe: (CaptureStep) -> Void
   ) throws -> IOVA {
-    if domains[device.requester] == nil { try attach(device.requester) }
+    let requester = device.requester
+    if domains[requester] == nil { try attach(requester, observing: observe) }
     guard
-      let iova = domains[device.requester]!.iovas.allocate(
+      let iova = domains[requester]!.iovas.allocate(
         4096, alignment: 4096, below: min(device.dmaMask, (1 << 32) - 1) + 1)
-    else { throw MappingFailure.full("IOVAs of \(device.requester)") }
-    try SecondStageWriter(pages: pages, format: format).map(
-      buffer, at: iova, direction == .toDevice ? .read : .readWrite,
-      root: domains[device.requester]!.root)
+    else { throw MappingFailure.full("IOVAs of \(requester)") }
+    let domain = domains[requester]!
+    let levels = contexts.attachment(of: requester)?.levels ?? format.levels
+    try SecondStageWriter(
+      pages: pages, format: VTd.SecondStageFormat(levels: levels, limits: unit.limits)
+    ).map(
+      buffer, at: iova, direction == .toDevice ? .read : .readWrite, root: domain.root)
     if unit.capability.hasCachingMode {
-      unit.invalidateIOTLB(
-        IOVA(iova)..<IOVA(iova + 4096), domainID: contexts.entry(of: device.requester).domainID)
+      unit.invalidateIOTLB(IOVA(iova)..<IOVA(iova + 4096), domainID: domain.id)
     }
     unit.flushWriteBuffer()
     return IOVA(iova)
   }
 
+  /// Takes down what was copied for a device.
+  private func tearDown(_ requester: Requester) {
+    guard copied.remove(requester) != nil else { return }
+    let old = contexts.attachment(of: requester)
+    contexts.detach(requester)
+    guard flushes, let old else { return }
+    unit.invalidateContexts(.selective, domainID: old.domainID, requester: requester)
+    if contexts.mode == .scalable { unit.invalidatePASIDEntries(domainID: old.domainID) }
+    unit.invalidateIOTLB(.domain, domainID: old.domainID)
+  }
+
   /// Gives a device a domain of its own; a copied entry is taken down first.
-  private func attach(_ requester: Requester) throws(SetUpError) {
-    if copied.remove(requester) != nil {
-      let old = contexts.entry(of: requester)
-      try contexts.store(VTd.ContextEntry(), for: requester)
-      if flushes {
-        unit.invalidateContexts(.selective, domainID: old.domainID, requester: requester)
-        unit.invalidateIOTLB(.domain, domainID: old.domainID)
-      }
-    }
+  private func attach(
+    _ requester: Requester, observing observe: (CaptureStep) -> Void
+  ) throws(SetUpError) {
+    tearDown(requester)
+    observe(.tornDown)
     // 0 stays free: a unit in caching mode keeps it for itself.
     let limit = UInt16(truncatingIfNeeded: 1 << unit.limits.domainIDBits - 1)
     guard let id = (1...max(1, limit)).first(where: { !usedDomainIDs.contains($0) }) else {
@@ -170,13 +277,25 @@ public final class VTdCaptureKernel: CaptureKernel {
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [VTdDriver.iovaSpace])
     iovas.reserve(VTd.interruptAddresses)
-    domains[requester] = Domain(root: root, iovas: iovas)
-    try contexts.store(
-      VTd.ContextEntry(secondStageTable: root, levels: format.levels, domainID: id),
-      for: requester)
+    for (device, range) in memoryRanges where device == requester {
+      let numbers = range.lowerBound.rawValue..<range.upperBound.rawValue
+      iovas.reserve(numbers.clamped(to: VTdDriver.iovaSpace))
+      try SecondStageWriter(pages: pages, format: format).mapIdentity(range, root: root)
+    }
+    domains[requester] = Domain(id: id, root: root, iovas: iovas)
+    try contexts.attach(
+      requester,
+      DeviceAttachment(
+        root: root, levels: format.levels, domainID: id,
+        allowsDeviceTLB: deviceTLBs.contains(requester)))
+    appeared(requester, domainID: id)
+  }
+
+  /// Entries that were not present are there now.
+  private func appeared(_ requester: Requester, domainID: UInt16) {
     if unit.capability.hasCachingMode {
       unit.invalidateContexts(.selective, domainID: 0, requester: requester)
-      unit.invalidateIOTLB(.domain, domainID: id)
+      unit.invalidateIOTLB(.domain, domainID: domainID)
     }
     unit.flushWriteBuffer()
   }

@@ -2,8 +2,7 @@ import IOMMUFormats
 import IOMMUHardware
 import IOMMUTranslation
 
-/// The primary kernel on Intel VT-d in legacy mode: a domain for each device, made when it first
-/// maps.
+/// The primary kernel on Intel VT-d: a domain for each device, made when it first maps.
 ///
 /// Finds its unit through firmware's DMAR table and knows it by its registers alone. Behaves as
 /// Linux 2.6.27: IOVAs from the top of 4 GiB downwards, aligned to their size, the interrupt range
@@ -27,31 +26,45 @@ final class VTdDriver: DomainDriver {
   private let writer: SecondStageWriter
   private var format: VTd.SecondStageFormat { writer.format }
   private var contexts: ContextTables
+  /// Devices' requests pass untranslated.
+  let passesThrough: Bool
+  private let deviceTLBs: Set<Requester>
   private(set) var domains: [Requester: Domain] = [:]
 
   /// Finds the unit, gives it an empty root table, and switches it on.
   ///
   /// - Parameters:
-  ///   - device: One that the unit stands above.
-  ///   - levels: Levels of the second-stage tables, 3 to 5.
+  ///   - devices: All that there are: where they pass untranslated, their entries are made at once.
+  ///   - configuration: Its tables and their levels.
   init(
-    pages: PagePool, platform: RemappingPlatform, device: Requester, levels: Int
+    pages: PagePool, platform: RemappingPlatform, devices: [Requester],
+    configuration: VTdConfiguration
   ) throws(SetUpError) {
     self.pages = pages
     self.platform = platform
-    unit = try RemappingUnitDriver(for: device, on: platform, memory: pages.memory)
+    unit = try RemappingUnitDriver(
+      for: devices.first ?? Requester(rawValue: 0), on: platform, memory: pages.memory)
     limits = unit.limits
     writer = SecondStageWriter(
-      pages: pages, format: VTd.SecondStageFormat(levels: levels, limits: limits))
-    contexts = try ContextTables(pages: pages)
+      pages: pages, format: VTd.SecondStageFormat(levels: configuration.levels, limits: limits))
+    passesThrough = configuration.passesThrough
+    deviceTLBs = configuration.deviceTLBs
+    contexts = try ContextTables(pages: pages, mode: configuration.tableMode)
     if unit.extendedCapability.hasQueue {
       unit.enableQueue(
         in: try pages.allocateTable(
           RemappingUnitDriver.queueByteCount, what: "the VT-d invalidation queue"))
     }
-    unit.setRootTable(contexts.rootTable)
+    for device in passesThrough ? devices : [] {
+      try contexts.attach(
+        device, DeviceAttachment(root: nil, levels: configuration.levels, domainID: Self.passingID))
+    }
+    unit.setRootTable(contexts.rootTable, mode: contexts.mode)
     unit.switchTranslation(on: true)
   }
+
+  /// The domain of devices that pass untranslated.
+  static let passingID: UInt16 = 1
 
   var units: [TranslationUnit] { [.vtd(unit.unit)] }
   var ports: [any DMAPort] { [platform] }
@@ -68,9 +81,11 @@ final class VTdDriver: DomainDriver {
       throw .outOfMemory(what: "a VT-d domain: the unit has no domain-id left")
     }
     let domain = Domain(id: id, requester: requester, root: root, iovas: iovas)
-    try contexts.store(
-      VTd.ContextEntry(secondStageTable: root, levels: format.levels, domainID: domain.id),
-      for: requester)
+    try contexts.attach(
+      requester,
+      DeviceAttachment(
+        root: root, levels: format.levels, domainID: domain.id,
+        allowsDeviceTLB: deviceTLBs.contains(requester)))
     // Entries that were not present are not cached: nothing to invalidate.
     unit.flushWriteBuffer()
     domains[requester] = domain
@@ -80,6 +95,7 @@ final class VTdDriver: DomainDriver {
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
+    guard !passesThrough else { return try MappedBuffer(untranslated: buffer, device, direction) }
     do {
       var domain = try domain(of: device.requester)
       let offset = buffer.lowerBound.offsetInPage
@@ -111,6 +127,7 @@ final class VTdDriver: DomainDriver {
   func map(
     page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
+    guard !passesThrough else { throw .noChoice(iova) }
     let numbers = iova.rawValue..<(iova.rawValue + 4096)
     let buffer = page..<PhysicalAddress(page.rawValue + 4096)
     do {
@@ -153,14 +170,19 @@ final class VTdDriver: DomainDriver {
   /// Ends the device's domain: the context entry goes first, then the tables.
   func unbind(_ device: Device) {
     guard let domain = domains.removeValue(forKey: device.requester) else { return }
-    VTd.ContextEntry().store(to: pages.memory, at: contexts.place(ofKnown: device.requester))
+    contexts.detach(device.requester)
     // The tables go back to the kernel: neither the entry nor a translation may be left cached.
     unit.invalidateContexts(.selective, domainID: domain.id, requester: device.requester)
+    if contexts.mode == .scalable { unit.invalidatePASIDEntries(domainID: domain.id) }
     unit.invalidateIOTLB(.domain, domainID: domain.id)
     for table in format.tables(from: domain.root, in: pages.memory) {
       pages.freeTable(table..<PhysicalAddress(table.rawValue + 4096))
     }
   }
+
+  // MARK: The crash
+
+  func switchOff() { unit.switchTranslation(on: false) }
 
   // MARK: The Rule
 
@@ -172,6 +194,12 @@ final class VTdDriver: DomainDriver {
   var reach: UInt64 {
     let width = min(limits.maximumGuestAddressWidth, VTd.Paging.addressWidth(levels: format.levels))
     return 1 << UInt64(width)
+  }
+
+  func keepOut(_ numbers: Range<UInt64>, of requester: Requester) throws(SetUpError) {
+    var domain = try domain(of: requester)
+    domain.iovas.reserve(numbers.clamped(to: Self.iovaSpace))
+    domains[requester] = domain
   }
 
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {

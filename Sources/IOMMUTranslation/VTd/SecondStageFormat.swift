@@ -1,4 +1,5 @@
 import IOMMUFormats
+import Synchronization
 
 extension VTd {
   /// The layout of VT-d second-stage tables. Specification: Intel VT-d 3.7, 9.8.
@@ -24,17 +25,47 @@ extension VTd {
     ///   - usesIOPermissions: RTADDR_REG.SSIRWE: IR and IW say what devices may do.
     public init(levels: Int, limits: VTd.Limits, usesIOPermissions: Bool = false) {
       precondition(3...5 ~= levels, "a second-stage table has three to five levels")
-      func mask(_ level: Int, leaf: Bool) -> UInt64 {
-        Entry.reservedMasks(
-          .init(level: level, isLeaf: leaf, usesIOPermissions: usesIOPermissions, limits: limits)
-        ).rawValue
-      }
       self.usesIOPermissions = usesIOPermissions
       self.limits = limits
       self.levels = levels
-      reservedInPages = (mask(1, leaf: true), mask(2, leaf: true), mask(3, leaf: true))
-      reservedInLowPointers = mask(2, leaf: false)
-      reservedInHighPointers = mask(4, leaf: false)
+      let masks = Masks.made(for: limits, usesIOPermissions: usesIOPermissions)
+      reservedInPages = (masks.words[0], masks.words[1], masks.words[2])
+      reservedInLowPointers = masks.words[3]
+      reservedInHighPointers = masks.words[4]
+    }
+
+    /// What must be zero in entries, by what the unit allows.
+    private struct Masks {
+      var limits: VTd.Limits
+      var usesIOPermissions: Bool
+      /// Pages of level 1 to 3, pointers from level 2 and 3, pointers from level 4 and 5.
+      var words: [UInt64]
+
+      /// The last that were asked for: to make them, from the tables of all fields, takes longer than to
+      /// play a whole crash through a unit.
+      private static let made = Mutex<[Masks]>([])
+      private static let madeLimit = 8
+
+      static func made(for limits: VTd.Limits, usesIOPermissions: Bool) -> Masks {
+        func isWanted(_ masks: Masks) -> Bool {
+          masks.usesIOPermissions == usesIOPermissions && masks.limits == limits
+        }
+        if let known = made.withLock({ $0.first(where: isWanted) }) { return known }
+        let kinds = [(1, true), (2, true), (3, true), (2, false), (4, false)]
+        let new = Masks(
+          limits: limits, usesIOPermissions: usesIOPermissions,
+          words: kinds.map { level, isLeaf in
+            Entry.reservedMasks(
+              .init(
+                level: level, isLeaf: isLeaf, usesIOPermissions: usesIOPermissions, limits: limits)
+            ).rawValue
+          })
+        made.withLock { made in
+          if made.count >= madeLimit { made.removeFirst() }
+          made.append(new)
+        }
+        return new
+      }
     }
 
     /// The leaf that PS picks at `level`, or a pointer.

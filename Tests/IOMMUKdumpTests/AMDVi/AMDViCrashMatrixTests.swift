@@ -137,7 +137,7 @@ import Testing
     #expect(lab.rows() == ["OWN", "BLK-F", "OWN", "OWN"])
     let kernel = try lab.captureKernel(.reinitialise)
     var window: [String] = []
-    try kernel.takeOver(whileOff: { window = lab.rows() })
+    try kernel.takeOver { if $0 == .translationOff { window = lab.rows() } }
     #expect(window == ["MA", "SMEAR", "KILL", "MA"])
     #expect(lab.rows() == ["BLK-F", "BLK-F", "BLK-F", "BLK-F"])
     let blocked = lab.write(lab.a.iova, target: lab.a.target)
@@ -175,7 +175,9 @@ import Testing
     #expect(lab.rows() == ["OWN", "BLK-F", "OWN", "OWN"])
     let table = lab.registers.read(AMDVi.RegisterOffset.deviceTableBase, byteCount: 8)
     let kernel = try lab.captureKernel(strategy)
-    try kernel.takeOver(whileOff: { Issue.record("translation goes on all the time") })
+    try kernel.takeOver { step in
+      if step == .translationOff { Issue.record("translation goes on all the time") }
+    }
     #expect(kernel.refusal == nil)
     let now = lab.registers.read(AMDVi.RegisterOffset.deviceTableBase, byteCount: 8)
     #expect((now == table) == (strategy == .reuse))
@@ -214,7 +216,7 @@ import Testing
     lab.registers.write(register & ~0x1ff | 0xff, at: offset, byteCount: 8)
     let kernel = try lab.captureKernel(.copy)
     var window: [String] = []
-    try kernel.takeOver(whileOff: { window = lab.rows() })
+    try kernel.takeOver { if $0 == .translationOff { window = lab.rows() } }
     #expect(
       kernel.refusal == "the old device table has 1048576 bytes, and 2097152 are expected")
     #expect(window == ["MA", "SMEAR", "KILL", "MA"])

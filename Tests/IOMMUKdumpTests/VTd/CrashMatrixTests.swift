@@ -58,7 +58,7 @@ import Testing
     ) throws -> VTdCaptureKernel {
       try VTdCaptureKernel(
         strategy, of: Self.device, on: primary.platform!, memory: primary.memory,
-        crashKernel: [Self.crashKernel], flushes: flushes)
+        crashKernel: [Self.crashKernel], flaws: flushes ? [] : .omitsFlushes)
     }
 
     /// A write of the device, judged by the bytes.
@@ -229,7 +229,7 @@ import Testing
     lab.registers.write(root | 0x400, at: offset, byteCount: 8)
     let kernel = try lab.captureKernel(.copy)
     var window: [String] = []
-    try kernel.takeOver(whileOff: { window = lab.rows() })
+    try kernel.takeOver { if $0 == .translationOff { window = lab.rows() } }
     #expect(window == ["MA", "SMEAR", "KILL", "MA"])
     #expect(lab.rows() == ["BLK-F", "BLK-F", "BLK-F", "BLK-F"])
     let d = try kernel.map(for: Lab.device, direction: .fromDevice)

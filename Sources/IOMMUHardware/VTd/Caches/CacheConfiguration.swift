@@ -13,16 +13,21 @@ public struct CacheConfiguration: Hashable, Sendable {
   public var pagingStructures: Geometry
   /// Interrupt remapping entries, by index; one cache for the whole unit.
   public var interruptEntries: Geometry
+  /// Paging structures are found by domain and address alone, as the manual tags them, also where the
+  /// tables have another root than those that they are of: what software meets that gives one domain-id to
+  /// two tables. Without it such software is helped.
+  public var trustsDomainIDs: Bool
 
   public init(
     contexts: Geometry, pasids: Geometry, iotlb: Geometry, pagingStructures: Geometry,
-    interruptEntries: Geometry = .none
+    interruptEntries: Geometry = .none, trustsDomainIDs: Bool = false
   ) {
     self.contexts = contexts
     self.pasids = pasids
     self.iotlb = iotlb
     self.pagingStructures = pagingStructures
     self.interruptEntries = interruptEntries
+    self.trustsDomainIDs = trustsDomainIDs
   }
 
   /// Every request reads all of its tables.

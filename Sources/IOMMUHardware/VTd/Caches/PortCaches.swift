@@ -32,8 +32,10 @@ struct PortCaches: ~Copyable {
   var iotlb: IOTLB
   var structures: TaggedCache<PagingStructureEntry>
   var entriesRead = EntryCounters()
+  private let trustsDomainIDs: Bool
 
   init(_ configuration: CacheConfiguration) {
+    trustsDomainIDs = configuration.trustsDomainIDs
     contexts = TaggedCache(configuration.contexts)
     pasids = TaggedCache(configuration.pasids)
     iotlb = IOTLB(configuration.iotlb)
@@ -89,7 +91,7 @@ struct PortCaches: ~Copyable {
     for level in 1..<root.level {
       let tag = Self.structureTag(
         domainID: domainID, pasid: pasid, address: address, level: level)
-      if let entry = structures.peek(tag), entry.root == root.table {
+      if let entry = structures.peek(tag), trustsDomainIDs || entry.root == root.table {
         structures.count(hit: true)
         return entry.start
       }

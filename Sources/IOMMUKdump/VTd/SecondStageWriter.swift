@@ -1,57 +1,6 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// Root and context tables in legacy mode, as a kernel writes them.
-struct ContextTables {
-  let rootTable: PhysicalAddress
-  private let pages: PagePool
-  private var tables: [UInt8: PhysicalAddress] = [:]
-
-  /// An empty root table.
-  init(pages: PagePool) throws(SetUpError) {
-    self.pages = pages
-    rootTable = try pages.allocateTable(4096, what: "the VT-d root table")
-  }
-
-  /// Where a device's context entry lies; its bus gets a table when it has none yet.
-  mutating func place(of requester: Requester) throws(SetUpError) -> PhysicalAddress {
-    let table: PhysicalAddress
-    if let known = tables[requester.bus] {
-      table = known
-    } else {
-      table = try pages.allocateTable(4096, what: "a VT-d context table")
-      tables[requester.bus] = table
-      VTd.RootEntry(contextTable: table)
-        .store(
-          to: pages.memory, at: PhysicalAddress(rootTable.rawValue + UInt64(requester.bus) * 16))
-    }
-    return VTd.Unit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction)
-  }
-
-  /// Where the context entry lies of a device that has one.
-  ///
-  /// - Precondition: its bus has a table.
-  func place(ofKnown requester: Requester) -> PhysicalAddress {
-    guard let table = tables[requester.bus] else {
-      preconditionFailure("a device with a domain has a context table")
-    }
-    return VTd.Unit.contextEntryAddress(in: table, deviceFunction: requester.deviceFunction)
-  }
-
-  /// A device's context entry; one that is not present where its bus has no table.
-  func entry(of requester: Requester) -> VTd.ContextEntry {
-    guard tables[requester.bus] != nil else { return VTd.ContextEntry() }
-    return VTd.ContextEntry(from: pages.memory, at: place(ofKnown: requester))!
-  }
-
-  /// Stores a device's context entry, P last.
-  mutating func store(
-    _ entry: VTd.ContextEntry, for requester: Requester
-  ) throws(SetUpError) {
-    entry.store(to: pages.memory, at: try place(of: requester))
-  }
-}
-
 /// Second-stage tables, as a kernel writes them.
 struct SecondStageWriter {
   let pages: PagePool
@@ -94,6 +43,29 @@ struct SecondStageWriter {
     } catch {
       throw Self.setUpError(error)
     }
+  }
+
+  /// Copies a tree, leaves and all, as it stands in memory: what points nowhere still does.
+  func copy(_ root: PhysicalAddress) throws(SetUpError) -> PhysicalAddress {
+    try copy(root, level: format.levels)
+  }
+
+  private func copy(_ table: PhysicalAddress, level: Int) throws(SetUpError) -> PhysicalAddress {
+    let copy = try pages.allocateTable(4096, what: "the copy of \(Self.tableName)")
+    guard let bytes = pages.memory.bytes(at: table, count: 4096) else { return copy }
+    pages.memory.write(bytes, at: copy)
+    guard level > 1 else { return copy }
+    for index in 0..<UInt64(512) {
+      let place = PhysicalAddress(copy.rawValue + index * 8)
+      guard let entry = VTd.SecondStageEntry(from: pages.memory, at: place),
+        case .table(let child, _) = format.kind(of: entry, level: level),
+        pages.memory.isBacked(child, byteCount: 4096)
+      else { continue }
+      let new = try self.copy(child, level: level - 1)
+      VTd.SecondStageEntry(rawValue: entry.rawValue - child.rawValue + new.rawValue)
+        .store(to: pages.memory, at: place)
+    }
+    return copy
   }
 
   private static let tableName = "a VT-d page table"
