@@ -50,7 +50,9 @@ let package = Package(
     // Floor 3: kernels and crashes; tables as words for people.
     .target(
       name: "IOMMUKdump",
-      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware", "IOMMURule"],
+      dependencies: [
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUHardware", "IOMMURule", "IOMMUWorkloads",
+      ],
       swiftSettings: settings + [.strictMemorySafety()]),
     .target(
       name: "IOMMUInspection",

@@ -1,0 +1,144 @@
+import IOMMUFormats
+import IOMMUTranslation
+
+/// How a device can be brought to rest.
+public enum ResetBehaviour: String, Sendable, CaseIterable, Codable {
+  /// Its driver resets it, and all that it was doing ends.
+  case byDriver = "by its driver"
+  /// The driver resets it only after it has mapped its rings: the common order.
+  case afterMapping = "after mapping"
+  /// It goes on whatever the driver does.
+  case never = "never"
+}
+
+/// A device of the lab's machine: what it was doing when the machine crashed, and what becomes of it.
+public struct CrashDevice: Sendable {
+  public var device: Device
+  /// Streams that go on after the crash.
+  public var sources: [TrafficSource]
+  public var reset: ResetBehaviour
+  /// The capture kernel has a driver for it. Most devices have none: capture images are small.
+  public var hasDriver: Bool
+  /// It is part of the root complex: a reset of links does not reach it.
+  public var isIntegrated: Bool
+  /// Memory that firmware wants mapped to itself for it (RMRR, IVMD), whole pages.
+  public var firmwareMemory: Range<PhysicalAddress>?
+
+  public init(
+    _ device: Device, sources: [TrafficSource], reset: ResetBehaviour = .afterMapping,
+    hasDriver: Bool = true, isIntegrated: Bool = false,
+    firmwareMemory: Range<PhysicalAddress>? = nil
+  ) {
+    self.device = device
+    self.device.isNeededByKdump = hasDriver
+    self.sources = sources
+    self.reset = reset
+    self.hasDriver = hasDriver
+    self.isIntegrated = isIntegrated
+    self.firmwareMemory = firmwareMemory
+  }
+}
+
+/// Hardware that comes up in reports of failed dumps again and again.
+public enum DeviceProfile: String, Sendable, CaseIterable, Codable {
+  /// A RAID controller with its own firmware, as HP's Smart Array: status page, firmware memory.
+  case raid
+  /// A NIC that goes on receiving, as tg3 and bnx2.
+  case nic
+  /// The same with ATS-less rings that are reset before anything is mapped, as igb.
+  case igb
+  /// A SAS controller with commands in flight, as mpt3sas.
+  case sas
+  /// A SATA controller, part of the root complex.
+  case ahci
+  case nvme
+  /// A graphics device without a driver in the capture kernel, with a TLB of its own.
+  case gpu
+  /// A management controller's mailbox, as hpilo: firmware memory, never at rest.
+  case bmc
+  /// A USB controller of the root complex.
+  case usb
+
+  /// The device in a slot of its own.
+  ///
+  /// - Parameter number: Tells devices of one machine apart: its bus, below 250; those of the root
+  ///   complex are on bus 0.
+  public func device(number: Int) -> CrashDevice {
+    precondition(0..<28 ~= number, "a machine of the lab has at most 28 devices")
+    func device(_ mask: UInt64 = .max, integrated: Bool = false) -> Device {
+      Device(
+        name: rawValue,
+        requester: integrated
+          ? Requester(bus: 0, device: UInt8(number + 1), function: 0)
+          : Requester(bus: UInt8(number + 1), device: 0, function: 0), dmaMask: mask)
+    }
+    // Firmware's memory lies below the PCI hole, a page pair for each device.
+    let start = PhysicalAddress(0xbf00_0000 + UInt64(number) * 0x1_0000)
+    let memory = start..<PhysicalAddress(start.rawValue + 0x2000)
+    switch self {
+    case .raid:
+      return CrashDevice(
+        device(), sources: [.storageCommand, .statusPage], firmwareMemory: memory)
+    case .nic: return CrashDevice(device(), sources: [.receiveRing, .transmitRing])
+    case .igb:
+      return CrashDevice(device(), sources: [.receiveRing, .transmitRing], reset: .byDriver)
+    case .sas: return CrashDevice(device(), sources: [.storageCommand, .statusPage])
+    case .ahci:
+      return CrashDevice(
+        device(integrated: true), sources: [.storageCommand], isIntegrated: true)
+    case .nvme: return CrashDevice(device(), sources: [.storageCommand], reset: .byDriver)
+    case .gpu:
+      return CrashDevice(
+        device(), sources: [.graphics, .translatedRequests], reset: .never, hasDriver: false)
+    case .bmc:
+      return CrashDevice(
+        device(0xffff_ffff), sources: [.mailbox], reset: .never, hasDriver: false,
+        firmwareMemory: memory)
+    case .usb:
+      return CrashDevice(
+        device(0xffff_ffff, integrated: true), sources: [.usbController], isIntegrated: true)
+    }
+  }
+}
+
+/// A machine of the crash lab.
+public struct CrashMachine: Sendable {
+  public var map: MemoryMap
+  public var devices: [CrashDevice]
+  /// Milliseconds from the panic to the capture kernel's IOMMU code. *Assumed*.
+  public var panicDuration: Double = 5000
+  /// Milliseconds from there to the drivers. *Assumed*.
+  public var bootDuration: Double = 20_000
+  /// Milliseconds from the first mapping of a driver to the reboot. *Assumed*.
+  public var dumpDuration: Double = 120_000
+
+  public init(map: MemoryMap, devices: [CrashDevice]) {
+    self.map = map
+    self.devices = devices
+  }
+
+  /// The crash range of M1: 128 MiB at 16 MiB, as in the example of October 2008.
+  public static let crashRange = PhysicalAddress(0x100_0000)..<PhysicalAddress(0x900_0000)
+  /// A crash range above 4 GiB, and the low part that comes with one.
+  public static let highCrashRange =
+    PhysicalAddress(0x1_8000_0000)..<PhysicalAddress(0x1_8800_0000)
+  public static let lowCrashRange = PhysicalAddress(0x2f00_0000)..<PhysicalAddress(0x3f00_0000)
+
+  /// M1: 8 GiB of RAM, the PCI hole from 3 GiB to 4 GiB.
+  ///
+  /// - Parameters:
+  ///   - crashKernel: Half-open, whole pages in RAM.
+  ///   - devices: What the machine has.
+  public static func m1(
+    crashKernel: [Range<PhysicalAddress>] = [crashRange], devices: [CrashDevice]
+  ) throws(SetUpError) -> CrashMachine {
+    CrashMachine(
+      map: try MemoryMap(ram: MemoryMap.ram(byteCount: 8 << 30), crashKernel: crashKernel),
+      devices: devices)
+  }
+
+  /// M1 with the hardware that reports name.
+  public static func m1() throws(SetUpError) -> CrashMachine {
+    try m1(devices: DeviceProfile.allCases.enumerated().map { $1.device(number: $0) })
+  }
+}

@@ -1,0 +1,45 @@
+import IOMMUKdump
+import Testing
+
+@Suite struct RandomCrashTests {
+  static let strategies: [(strategy: CrashStrategy, unit: CrashUnit)] = [
+    (.rule, .vtd), (.copyContexts, .vtd), (.anew, .vtd), (.offInCapture, .vtd),
+  ]
+
+  @Test func `parts of a series add up to the whole`() throws {
+    let series = RandomCrashes(seed: 7, strategies: Self.strategies)
+    var whole = CrashTally(seed: 7)
+    try series.play(0..<24, into: &whole)
+    var sum = CrashTally(seed: 7)
+    for part in [9..<24, 0..<4, 4..<9] as [Range<UInt64>] {
+      var tally = CrashTally(seed: 7)
+      try series.play(part, into: &tally)
+      sum.merge(tally)
+    }
+    #expect(sum == whole)
+    #expect(whole.entries.count == 4)
+  }
+
+  @Test func `under the Rule no leftover access goes astray, whatever the machine`() throws {
+    var tally = CrashTally(seed: 1)
+    try RandomCrashes(seed: 1, strategies: Self.strategies).play(0..<60, into: &tally)
+    let rule = tally[.rule, .vtd]
+    #expect(rule.crashCount == 60)
+    #expect(Set(rule.crashes.keys) == ["OWN"])
+    #expect(rule.strayByteSum == 0 && rule.luckCount == 0 && rule.failureCount == 0)
+    // Without tables of its own the capture kernel hands out addresses of its own memory.
+    #expect(rule.collisionCount == 0)
+    // Devices that get no driver are blocked by new tables, and reach anything when all is off.
+    #expect(tally[.anew, .vtd].crashes["BLK-F", default: 0] > 30)
+    #expect(tally[.offInCapture, .vtd].crashes["OWN", default: 0] > 0)
+  }
+
+  @Test func `shares have Wilson's intervals`() {
+    // 10 of 100: 0.0552 to 0.1744 (Wilson 1927, z = 1.96).
+    let share = Proportion(10, of: 100)
+    #expect(share.value == 0.1)
+    #expect(abs(share.interval.lowerBound - 0.0552) < 0.0001)
+    #expect(abs(share.interval.upperBound - 0.1744) < 0.0001)
+    #expect(Proportion(0, of: 50).interval.lowerBound == 0)
+  }
+}
