@@ -10,8 +10,9 @@ package struct Hexdump: ParsableCommand {
       "Show physical memory in the layout of hexdump -C; with --annotate, named and decoded.",
     discussion: """
       Offsets are physical addresses. Without a range, all memory in the image is shown; with \
-      --annotate and no range, all tables. Exits 2 when some table was not followed to its end: it \
-      leads to itself, or a limit was met.
+      --annotate and no range, all tables. Exits 2 when some table was not followed to its end, \
+      because it leads to itself or a limit was met, and when a root or device table is not in the \
+      dump.
 
       Example: iommu hexdump Examples/vtd-crash/image.elf 0x6a04000+256 --annotate \
       --machine Examples/vtd-crash/machine.json

@@ -31,9 +31,9 @@ package struct Maps: ParsableCommand {
       --interrupts lists the interrupt remapping tables instead: which requester may send what, and \
       where it is delivered (text, tsv or json).
 
-      What the dump lacks is told as unknown. Exits 2 when that is a root table, so that nothing can \
-      be said of the devices behind it, and when a table leads to itself or a limit was met, so that \
-      some table was not followed to its end.
+      What the dump lacks is told as unknown. Exits 2 when that is a root or device table, so that \
+      nothing can be said of the devices behind it, and when a table leads to itself or a limit was \
+      met, so that some table was not followed to its end.
 
       Example: iommu maps Examples/vtd-crash/image.elf --machine Examples/vtd-crash/machine.json \
       --format summary

@@ -13,9 +13,9 @@ package struct Report: ParsableCommand {
       The file needs no network and no script. With the crash kernel's memory, from --crash-kernel, \
       from the machine file or from the dump, it has the verdicts of the Rule.
 
-      Exits 0 when the report is written, whatever it says, and 2 when a root table is not in the \
-      dump, so that nothing can be said of the devices behind it, or when a table was not followed to \
-      its end.
+      Exits 0 when the report is written, whatever it says, and 2 when a root or device table is not \
+      in the dump, so that nothing can be said of the devices behind it, or when a table was not \
+      followed to its end.
 
       Example: iommu report Examples/vtd-crash/image.elf -o report.html \
       --machine Examples/vtd-crash/machine.json --crash-kernel 160M@336M

@@ -41,7 +41,7 @@ public struct Blindness: Sendable {
   /// Nothing was hidden: what was not found is not there.
   public var isEmpty: Bool { gaps.isEmpty }
 
-  /// A unit's root table itself is not known: nothing can be said of the devices behind it.
+  /// A unit's root or device table itself is not known: nothing can be said of the devices behind it.
   public var hidesUnit: Bool { gaps.contains { $0.scope == .unit || $0.cause == .unseen } }
 
   /// More could be known: work was cut at a limit, or at a table that leads to itself. An answer is

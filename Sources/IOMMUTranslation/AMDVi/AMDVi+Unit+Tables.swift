@@ -99,6 +99,8 @@ extension AMDVi.Unit {
     var spacesLeft = AMDVi.addressSpaceLimit
     var budget: EnumerationBudget
     var clashes = Clashes()
+    /// Memory holds some entry of the device table.
+    private var hasEntry = false
 
     init(_ unit: AMDVi.Unit, _ memory: Memory) {
       self.unit = unit
@@ -120,8 +122,7 @@ extension AMDVi.Unit {
       }
       add(
         TableGap(
-          cause, devices == 0...0xffff ? .unit : .requesters(devices),
-          in: .upper(AMDVi.deviceTableKind), at: place))
+          cause, .requesters(devices), in: .upper(AMDVi.deviceTableKind), at: place))
     }
 
     mutating func add(_ gap: TableGap) {
@@ -131,6 +132,7 @@ extension AMDVi.Unit {
     }
 
     mutating func add(_ device: AMDVi.Unit.Device) {
+      hasEntry = true
       guard device.entry.isValid, unit.scope?.answer(for: device.requester) != .outside else {
         return
       }
@@ -219,6 +221,13 @@ extension AMDVi.Unit {
     }
 
     mutating func finish() -> TablesInForce {
+      if !hasEntry, unit.segmentBits == 0, !all.gaps.isEmpty {
+        // Requests of devices beyond the table are stopped: of none that may pass anything is known.
+        all.gaps = []
+        add(
+          TableGap(
+            .absent, .unit, in: .upper(AMDVi.deviceTableKind), at: unit.deviceTable.address))
+      }
       all.clashes = clashes.all
       return all
     }

@@ -162,6 +162,35 @@ private struct LinuxTables {
     #expect(TableSearch(in: tables.memory).candidates.allSatisfy { $0.owner == nil })
   }
 
+  @Test func `without its whole device table nothing is known of a unit`() throws {
+    let tables = try LinuxTables()
+    let pages = (0..<8).map { 0x20_0000 + $0 << 12 } as [UInt64]
+    let memory = LackingMemory(tables.memory, without: Set(pages))
+    let text = "all devices: unknown, the device table at 0x200000 is not in this dump"
+    let report = MapsReport(all: tables.machine, in: memory)
+    #expect(report.tables.isEmpty && report.gaps.map(\.text) == [text])
+    #expect(Blindness(report.gaps).hidesUnit)
+    #expect(DumpReport(title: "", machine: tables.machine, in: memory).blindness.hidesUnit)
+    #expect(Annotator(tables.machine, in: memory).gaps.map(\.text) == [text])
+    #expect(FaultExplainer(tables.machine, in: memory).gaps.map(\.text) == [text])
+    // One page is there: of its 128 devices something is known.
+    let part = LackingMemory(tables.memory, without: Set(pages.dropFirst()))
+    let known = MapsReport(all: tables.machine, in: part)
+    #expect(
+      known.gaps.map(\.text) == [
+        "00:10.0 to 03:1f.7: unknown, the device table at 0x201000 is not in this dump"
+      ])
+    #expect(!Blindness(known.gaps).hidesUnit && known.tables.count == 4)
+    // Of a table in two segments one is there.
+    var unit = tables.unit
+    unit.control = AMDVi.Control(rawValue: 1 | 1 << 34)
+    unit.deviceTable = AMDVi.DeviceTableBase(rawValue: 0x20_0007)
+    unit.furtherSegments = [AMDVi.DeviceTableSegmentBase(rawValue: 0x20_0007)]
+    let halves = MapsReport(all: Machine(name: "", units: [.amdvi(unit)]), in: memory)
+    #expect(
+      halves.gaps.map(\.subjectText) == ["00:00.0 to 03:1f.7", "80:00.0 to 83:1f.7"])
+  }
+
   @Test func `a table is named with its length and its unit`() throws {
     let tables = try LinuxTables()
     let named = try NamedTable("amdvi:200000+32K@fed80000")
