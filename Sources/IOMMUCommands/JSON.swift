@@ -1,16 +1,31 @@
 import FoundationEssentials
 import IOMMUFormats
+import IOMMUInspection
 
 /// Writes a value as JSON: indented, keys in order, a newline at the end.
-package func writeJSON(
-  _ value: some Encodable, keys: JSONEncoder.KeyEncodingStrategy = .useDefaultKeys,
-  to out: inout some TextOutputStream
+///
+/// It is written while it is encoded: lists and what is ``StreamedEncodable`` go out element by element, and
+/// of anything else no more than one object is kept, to put its keys in order.
+package func writeJSON<Out: TextOutputStream>(
+  _ value: some Encodable, keys: JSONKeys = .asTheyAre, to out: inout Out
 ) throws {
-  let encoder = JSONEncoder()
-  encoder.keyEncodingStrategy = keys
-  encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-  out.write(jsonVisible(String(decoding: try encoder.encode(value), as: UTF8.self)))
-  out.write("\n")
+  let text = JSONText(out, keys)
+  try text.write(value)
+  out = text.finish()
+}
+
+/// How keys are written.
+package enum JSONKeys {
+  case asTheyAre
+  /// `hitRate` as `hit_rate`.
+  case snakeCase
+
+  func text(_ key: String) -> String {
+    guard self == .snakeCase else { return key }
+    return key.reduce(into: "") { text, letter in
+      text += letter.isUppercase ? "_" + letter.lowercased() : String(letter)
+    }
+  }
 }
 
 /// A string as JSON has it, with its quotation marks.

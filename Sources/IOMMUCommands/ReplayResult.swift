@@ -141,7 +141,7 @@ package struct ReplayResult: Codable, Equatable {
 
   package func write(_ format: TableFormat, to out: inout some TextOutputStream) throws {
     switch format {
-    case .json: try writeJSON(self, keys: .convertToSnakeCase, to: &out)
+    case .json: try writeJSON(self, keys: .snakeCase, to: &out)
     case .csv: writeCSV(to: &out)
     case .text: writeText(to: &out)
     }

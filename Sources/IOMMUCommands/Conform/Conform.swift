@@ -75,7 +75,7 @@ package struct RecordingOptions: ParsableArguments {
     let summary = RecordingSummary(results, took: clock.now - start)
     switch format {
     case .text: summary.write(to: &out)
-    case .json: try writeJSON(summary, keys: .convertToSnakeCase, to: &out)
+    case .json: try writeJSON(summary, keys: .snakeCase, to: &out)
     }
     return summary
   }
