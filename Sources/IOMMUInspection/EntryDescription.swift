@@ -101,6 +101,9 @@ public struct EntryDescription: Sendable, Encodable {
     words.map { "0x" + hexadecimal($0, digits: min(bitCount, 64) / 4) }
   }
 
+  /// The same in one line: bits 63:0 come first, as in memory and as `decode` takes them.
+  public var rawText: String { wordTexts.joined(separator: " ") }
+
   /// The bytes as a hexdump shows them, eight to a group.
   public var bytesText: String {
     var text = ""

@@ -97,8 +97,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
 
   private func stoppedBy(_ walk: ToldWalk) -> String? {
     guard !walk.reachesMemory, let step = walk.steps.last else { return nil }
-    let raw = step.entry.wordTexts.reversed().joined(separator: " ")
-    return "\(step.titleText) at \(step.address), raw \(raw): "
+    return "\(step.titleText) at \(step.address), raw \(step.entry.rawText): "
       + ([step.entry.meaning] + step.entry.violations).joined(separator: ", ")
   }
 

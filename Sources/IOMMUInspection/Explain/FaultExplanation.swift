@@ -185,8 +185,7 @@ extension FaultExplanation {
     row("stopped by", stoppedBy, ink.bad)
     row("should be", remedy, ink.good)
     for step in loggedWalk?.steps ?? [] {
-      let raw = step.entry.wordTexts.reversed().joined(separator: " ")
-      row("in the log", "\(step.titleText), raw \(raw): \(step.entry.meaning)")
+      row("in the log", "\(step.titleText), raw \(step.entry.rawText): \(step.entry.meaning)")
       for violation in step.entry.violations { row("", violation, ink.bad) }
     }
     row("by these", loggedWalk?.end)
@@ -224,8 +223,7 @@ extension LoggedWalk {
   fileprivate func differences(from walk: ToldWalk) -> [String] {
     zip(steps, walk.steps).compactMap { logged, now in
       guard logged.place == now.place, logged.entry.words != now.entry.words else { return nil }
-      let raw = now.entry.wordTexts.reversed().joined(separator: " ")
-      return "\(logged.titleText) is another in the dump: \(raw)"
+      return "\(logged.titleText) is another in the dump: \(now.entry.rawText)"
     }
   }
 }

@@ -167,8 +167,7 @@ extension RuleReport.Finding {
     self.request = request
     guard entry == nil else { return }
     entry = walk(on: machine, in: memory)?.steps.last.map { step in
-      let raw = step.entry.wordTexts.reversed().joined(separator: " ")
-      return "\(step.titleText) at \(step.address), raw \(raw)"
+      return "\(step.titleText) at \(step.address), raw \(step.entry.rawText)"
     }
   }
 

@@ -146,8 +146,7 @@ public struct ToldWalk: Sendable {
     for (number, step) in steps.enumerated() {
       out.write(
         "\n\(number + 1)  \(ink.strong(step.titleText)) at \(ink.address("\(step.address)"))\n")
-      let raw = step.entry.wordTexts.reversed().joined(separator: " ")
-      out.write("   raw      \(raw)\n")
+      out.write("   raw      \(step.entry.rawText)\n")
       out.write("   fields   \(step.fieldsText)\n")
       out.write("   meaning  \(step.entry.meaning)\n")
       for violation in step.entry.violations { out.write("   wrong    \(ink.bad(violation))\n") }

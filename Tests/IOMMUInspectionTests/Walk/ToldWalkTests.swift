@@ -24,12 +24,12 @@ import Testing
         00:03.0 writes IOVA 0x11234: second-stage table 0x33000, 3 levels, 39-bit IOVAs
 
         1  root entry [0x0] at 0x30000
-           raw      0x0000000000000000 0x0000000000031001
+           raw      0x0000000000031001 0x0000000000000000
            fields   CTP=0x31000 P=0x1
            meaning  context table 0x31000
 
         2  context entry [0x18] at 0x31180
-           raw      0x0000000000000501 0x0000000000033001
+           raw      0x0000000000033001 0x0000000000000501
            fields   DID=0x5 AW=0x1 SSPTPTR=0x33000 TT=0x0 FPD=0x0 P=0x1
            meaning  second-stage table 0x33000, 3 levels, domain 5
 
