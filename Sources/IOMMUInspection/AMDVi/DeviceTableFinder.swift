@@ -94,6 +94,7 @@ extension AMDVi {
 
     static func doubt(of unit: TranslationUnit, in memory: some PhysicalMemory) -> String? {
       guard let unit = unit.as(AMDVi.Unit.self), unit.translates else { return nil }
+      if let doubt = unit.segmentDoubt { return doubt }
       let tables = unit.tables(in: memory)
       let broken = tables.damages.count + tables.omittedDamageCount
       let what: String
@@ -107,6 +108,17 @@ extension AMDVi {
       return "the device table at \(unit.deviceTable.address) \(what): is it of this dump? "
         + "'iommu find' lists device tables"
     }
+  }
+}
+
+extension AMDVi.Unit {
+  /// What is wrong with the number of segments that control asks for.
+  fileprivate var segmentDoubt: String? {
+    guard hasImpossibleSegments, let code = control?.segmentCode else { return nil }
+    let offered =
+      features.map { "EFR offers \($0.maximumSegmentCode) (DevTblSegSup)" } ?? "the most is 3"
+    return "DevTblSegEn of \(name) is \(code), and \(offered): no unit takes that; the device "
+      + "table at \(deviceTable.address) is taken to be all"
   }
 }
 

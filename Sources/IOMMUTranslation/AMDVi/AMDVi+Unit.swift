@@ -46,8 +46,15 @@ extension AMDVi {
     /// Whether guest tables are read; *assumed* where the register is not known.
     public var translatesGuests: Bool { control?.translatesGuests ?? true }
 
-    /// Bits of a device's number that choose a segment of the device table.
-    var segmentBits: Int { min(3, control?.segmentCode ?? 0) }
+    /// Control asks for more segments of the device table than the unit has, or than there can be. No unit
+    /// takes such a value, so that the register held another. Specification: AMD IOMMU 3.4.
+    package var hasImpossibleSegments: Bool {
+      (control?.segmentCode ?? 0) > (features?.maximumSegmentCode ?? 3)
+    }
+
+    /// Bits of a device's number that choose a segment of the device table. *Assumed* for what no unit
+    /// takes: there is one table.
+    var segmentBits: Int { hasImpossibleSegments ? 0 : control?.segmentCode ?? 0 }
 
     /// A segment of the device table.
     package struct TableSegment: Hashable, Sendable {
