@@ -51,21 +51,72 @@ extension AMDVi.Unit {
   package func tables(in memory: some PhysicalMemory) -> TablesInForce {
     guard translates else { return TablesInForce() }
     var scan = TableScan(self, memory)
-    forEachDevice(
-      in: memory, { device in counted(device, in: memory).map { scan.add($0) } },
-      missing: { scan.addMissing($0) })
+    forEachCountedDevice(
+      in: memory, { scan.add($0) }, missing: { scan.addMissing($0, entryOf: $1) })
     return scan.finish()
   }
 
-  /// The device with the entry that counts for it: an alias's is that of the number that it sends.
-  private func counted(_ device: Device, in memory: some PhysicalMemory) -> Device? {
-    guard let source = scope?.source(of: device.requester), source != device.requester else {
-      return device
+  /// Every device with the entry that counts for it, ascending: an alias's is that of the number that it
+  /// sends, whatever its own says.
+  ///
+  /// - Parameters:
+  ///   - memory: Memory that holds the device table.
+  ///   - body: Told of each device.
+  ///   - missing: Told of devices whose entry memory does not hold, and of the first whose entry it is.
+  private func forEachCountedDevice(
+    in memory: some PhysicalMemory, _ body: (Device) -> Void,
+    missing: (ClosedRange<UInt16>, _ entryOf: Requester) -> Void
+  ) {
+    let aliases = scope?.aliases ?? []
+    var next = 0
+    /// Tells of the aliases below a number.
+    func tellAliases(below end: UInt32) {
+      while next < aliases.count, aliases[next].device.rawValue < end {
+        let (device, source) = aliases[next]
+        next += 1
+        let place: PhysicalAddress
+        switch entryPlace(of: source) {
+        case .beyond: continue
+        case .unknown:
+          missing(device.rawValue...device.rawValue, source)
+          continue
+        case .at(let address): place = address
+        }
+        if let entry = AMDVi.DeviceTableEntry(from: memory, at: place) {
+          body(Device(requester: device, entryAddress: place, entry: entry))
+        } else {
+          missing(device.rawValue...device.rawValue, source)
+        }
+      }
     }
-    guard case .at(let place) = entryPlace(of: source),
-      let entry = AMDVi.DeviceTableEntry(from: memory, at: place)
-    else { return nil }
-    return Device(requester: device.requester, entryAddress: place, entry: entry)
+    func isAlias(_ number: UInt32) -> Bool {
+      next < aliases.count && UInt32(aliases[next].device.rawValue) == number
+    }
+    forEachDevice(
+      in: memory,
+      { device in
+        let number = UInt32(device.requester.rawValue)
+        tellAliases(below: number)
+        if isAlias(number) { tellAliases(below: number + 1) } else { body(device) }
+      },
+      missing: { range in
+        var first = UInt32(range.lowerBound)
+        let end = UInt32(range.upperBound) + 1
+        tellAliases(below: first)
+        while first < end {
+          let stop =
+            next < aliases.count ? min(end, UInt32(aliases[next].device.rawValue)) : end
+          if first < stop {
+            missing(UInt16(first)...UInt16(stop - 1), Requester(rawValue: UInt16(first)))
+          }
+          first = stop
+          if first < end {
+            tellAliases(below: first + 1)
+            first += 1
+          }
+        }
+      })
+    tellAliases(below: 1 << 16)
   }
 
   /// Devices behind the unit whose entries are of a kind, in ranges, ascending.
@@ -73,19 +124,19 @@ extension AMDVi.Unit {
     in memory: some PhysicalMemory, where isIncluded: (AMDVi.DeviceTableEntry) -> Bool
   ) -> [ClosedRange<UInt16>] {
     var ranges: [ClosedRange<UInt16>] = []
-    forEachDevice(
+    forEachCountedDevice(
       in: memory,
       { device in
         let number = device.requester.rawValue
-        guard scope?.answer(for: device.requester) != .outside,
-          let entry = counted(device, in: memory)?.entry, isIncluded(entry)
-        else { return }
+        guard scope?.answer(for: device.requester) != .outside, isIncluded(device.entry) else {
+          return
+        }
         if let last = ranges.last, UInt32(last.upperBound) + 1 == number {
           ranges[ranges.count - 1] = last.lowerBound...number
         } else {
           ranges.append(number...number)
         }
-      }, missing: { _ in })
+      }, missing: { _, _ in })
     return ranges
   }
 
@@ -110,10 +161,10 @@ extension AMDVi.Unit {
       budget = EnumerationBudget(for: memory)
     }
 
-    mutating func addMissing(_ devices: ClosedRange<UInt16>) {
+    mutating func addMissing(_ devices: ClosedRange<UInt16>, entryOf source: Requester) {
       let place: PhysicalAddress
       var cause = TableGap.Cause.absent
-      switch unit.entryPlace(of: Requester(rawValue: devices.lowerBound)) {
+      switch unit.entryPlace(of: source) {
       case .at(let address): place = address
       case .beyond: place = unit.deviceTable.address
       case .unknown:

@@ -58,6 +58,17 @@ extension AMDVi {
     /// The devices behind the unit, in ranges as the table has them.
     public var devices: [ClosedRange<UInt16>] { index.own.map(\.devices) }
 
+    /// The devices whose requests carry another's number, with that one; ascending.
+    var aliases: [(device: Requester, source: Requester)] {
+      var sources: [UInt16: Requester] = [:]
+      for span in index.own {
+        guard let source = span.source else { continue }
+        for number in span.devices { sources[number] = source }
+      }
+      return sources.filter { $0.key != $0.value.rawValue }.sorted { $0.key < $1.key }
+        .map { (Requester(rawValue: $0.key), $0.value) }
+    }
+
     /// The number that a device's requests carry: another's for an alias.
     public func source(of requester: Requester) -> Requester {
       index.own.last { $0.devices.contains(requester.rawValue) && $0.source != nil }?.source
