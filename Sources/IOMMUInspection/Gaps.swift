@@ -18,7 +18,7 @@ extension TableGap: Encodable {
       case .tooManyReferences: "too many references"
       case .tooMany: "too many"
       case .unseen: "registers not known"
-      case .severalUnits: "several units"
+      case .severalUnits, .unitOff: "several units"
       }
     try container.encode(cause, forKey: .cause)
     if case .loop(let loop) = self.cause {

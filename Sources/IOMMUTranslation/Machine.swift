@@ -133,6 +133,7 @@ public struct Machine: Sendable {
     var blocking: Int?
     var passing: Int?
     var unseen: Int?
+    var sharing: [Int] = []
     for (index, unit) in units.enumerated() where unit.serves(segment) {
       var observer = Unobserved()
       switch unit.model.claim(on: requester, pasid: pasid, in: memory, observer: &observer) {
@@ -143,7 +144,9 @@ public struct Machine: Sendable {
         if isListed { claims.listed.append(index) }
         switch route {
         case .blocked(.unitUnseen): unseen = unseen ?? index
-        case .untranslated: passing = passing ?? index
+        case .untranslated:
+          passing = passing ?? index
+          if unit.model.mayPassOthersDevices { sharing.append(index) }
         default: blocking = blocking ?? index
         }
       }
@@ -154,6 +157,10 @@ public struct Machine: Sendable {
     // That a unit blocks the device means nothing while another may be above it, and lets all pass.
     if certain.isEmpty, claims.known.isEmpty, unseen == nil, let blocking, let passing {
       claims.known = [blocking, passing]
+    }
+    // A table that is all units' says nothing of whose device it is.
+    if certain.isEmpty, !claims.known.isEmpty {
+      claims.known += sharing
     }
     claims.owner = certain.last ?? claims.known.first ?? unseen ?? blocking ?? passing
     return claims

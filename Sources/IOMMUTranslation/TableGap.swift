@@ -16,6 +16,8 @@ public struct TableGap: Hashable, Sendable {
     case unseen
     /// Another unit has tables for the same device, and nothing says which of the two is above it.
     case severalUnits
+    /// Another unit is off and lets everything pass, and nothing says which of the two is above the device.
+    case unitOff
   }
 
   /// What depends on it.
@@ -115,6 +117,8 @@ extension TableGap {
     case .unseen: "the registers of the unit are not known"
     case .severalUnits:
       "another unit, whose \(table) lies at \(address), has tables for it too"
+    case .unitOff:
+      "it may be behind the unit at \(address), which is off and lets all requests pass"
     }
   }
 
@@ -127,7 +131,7 @@ extension TableGap.Cause {
   public var isLimit: Bool {
     switch self {
     case .loop, .tooManyReferences, .tooMany: true
-    case .absent, .unseen, .severalUnits: false
+    case .absent, .unseen, .severalUnits, .unitOff: false
     }
   }
 }

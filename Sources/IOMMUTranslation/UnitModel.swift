@@ -55,6 +55,10 @@ package protocol UnitModel: Hashable, Sendable {
 
   /// What to say when another unit has a table for the same owner; `nil` where both mean the same.
   func ambiguity(of owner: TableOwner) -> TableGap?
+
+  /// The unit is off, and devices of which another unit has tables may be behind it all the same: kernels
+  /// write one table for all units.
+  var mayPassOthersDevices: Bool { get }
 }
 
 extension UnitModel {
@@ -65,6 +69,7 @@ extension UnitModel {
   package var unknownInterruptTable: String? { nil }
   package var mayPostInterrupts: Bool { false }
   package func ambiguity(of _: TableOwner) -> TableGap? { nil }
+  package var mayPassOthersDevices: Bool { false }
   package func interruptMappings(in _: some PhysicalMemory) -> InterruptMappings? { nil }
 }
 

@@ -49,11 +49,13 @@ extension AMDVi.Unit: UnitModel {
     guard case .requester(let device, _) = owner else { return nil }
     let number = device.requester.rawValue
     var gap = TableGap(
-      .severalUnits, .requesters(number...number), in: .upper(AMDVi.deviceTableKind),
-      at: deviceTable.address)
+      translates ? .severalUnits : .unitOff, .requesters(number...number),
+      in: .upper(AMDVi.deviceTableKind), at: translates ? deviceTable.address : base)
     gap.segment = device.segment
     return gap
   }
+
+  package var mayPassOthersDevices: Bool { !translates }
 
   package var passages: [Passage] { translates ? [] : [Passage(.behindUnit(base))] }
 
