@@ -89,13 +89,14 @@ package struct Report: ParsableCommand {
 }
 
 /// What `iommu report` wrote, and what it says.
-private struct WrittenReport: Encodable {
+private struct WrittenReport: StreamedEncodable {
   var file: String
   var fileBytes: Int
   var report: DumpReport
 
   enum CodingKeys: String, CodingKey {
-    case file, report
+    case file
     case fileBytes = "file_bytes"
+    case report
   }
 }

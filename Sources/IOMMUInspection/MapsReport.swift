@@ -79,8 +79,9 @@ public struct MapsReport: Sendable {
 
   /// Hands out the tables one by one with their runs.
   ///
-  /// Devices that share a table are looked up once. All tables draw on one budget: one that uses it
-  /// up says so in its gaps, and so do those after it.
+  /// A table that devices share is looked up once, and ``TableMaps/sharedWith`` says of all but the first
+  /// whose it is: what is said of its mappings, and what of them is not known, need not be said again. All
+  /// tables draw on one budget: one that uses it up says so in its gaps.
   public func forEachTable(
     in memory: some PhysicalMemory, _ body: (TableMaps) -> Void
   ) {
@@ -92,12 +93,13 @@ public struct MapsReport: Sendable {
   public func forEachTable(
     in memory: some PhysicalMemory, budget: inout EnumerationBudget, _ body: (TableMaps) -> Void
   ) {
-    var firstOwners: [Table: TableOwner] = [:]
-    machine.forEachTable(tables, in: memory, budget: &budget) { table, mappings in
-      let identity = table.table?.identity
-      let first = identity.flatMap { firstOwners[$0] }
-      if let identity, first == nil { firstOwners[identity] = table.owner }
-      body(TableMaps(table: table, mappings: mappings, sharedWith: first, names: names))
+    // By the number of the mappings: those that devices share are added up once.
+    var byteCounts: [Int: UInt64] = [:]
+    machine.forEachTable(tables, in: memory, budget: &budget) { mapped in
+      let known = mapped.number.flatMap { byteCounts[$0] }
+      let maps = TableMaps(mapped, byteCount: known, names: names)
+      if let number = mapped.number, known == nil { byteCounts[number] = maps.byteCount }
+      body(maps)
     }
   }
 
@@ -115,7 +117,8 @@ public struct MapsReport: Sendable {
   /// what is not known in lines that begin with `#unknown`.
   ///
   /// A table that several devices share is written for each of them, as long as that is no more than
-  /// a million lines; from there on a line that begins with `#same` names the first device.
+  /// a million lines; from there on a line that begins with `#same` names the first device. What of it is
+  /// not known is written for the first, and for each of the others that it is the same.
   ///
   /// - Returns: What is not known.
   @discardableResult
@@ -125,16 +128,23 @@ public struct MapsReport: Sendable {
     var blindness = Blindness(gaps)
     out.write("#table\tiova\tbytes\tphysical\taccess\n")
     var repeated = 0
+    var alike: [(name: String, first: String)] = []
     forEachTable(in: memory) { maps in
-      if maps.sharedWith != nil { repeated += maps.runs.count }
-      if let first = maps.sharedWith, repeated > Self.repeatedRunLimit {
-        out.write("#same\t\(maps.table.name)\t\(first)\n")
+      if let first = maps.sharedWith {
+        repeated += maps.runs.count
+        if !maps.isWhole { alike.append((maps.table.name, first)) }
+        if repeated > Self.repeatedRunLimit {
+          out.write("#same\t\(maps.table.name)\t\(first)\n")
+        } else {
+          maps.writeTSV(to: &out)
+        }
       } else {
         maps.writeTSV(to: &out)
+        blindness.add(maps.gaps)
       }
-      blindness.add(maps.gaps)
     }
     for gap in blindness.gaps { out.write("#unknown\t\(gap.subjectText)\t\(gap.causeText)\n") }
+    for (name, first) in alike { out.write("#unknown\t\(name)\tthe same as of \(first)\n") }
     for text in wrong { out.write("#wrong\t\(text)\n") }
     return blindness
   }
@@ -185,7 +195,7 @@ public struct MapsReport: Sendable {
       if !isFirst { out.write("\n") }
       isFirst = false
       maps.writeText(to: &out, ink: ink)
-      blindness.add(maps.gaps)
+      if maps.sharedWith == nil { blindness.add(maps.gaps) }
     }
     let passing = passingText(in: memory)
     if let passing { out.write("\n\(passing)\n") }
@@ -207,23 +217,25 @@ public struct MapsReport: Sendable {
 }
 
 /// A machine's mappings as JSON has them.
-public struct MapsDocument: Sendable, Encodable {
+public struct MapsDocument: Sendable, StreamedEncodable {
   public var tables: [TableMaps]
   /// What lies above the page tables and is not known; what is not known of a table stands there.
   public var unknown: [TableGap]
   /// What is wrong with tables, in words.
   public var wrong: [String]
 
-  public var blindness: Blindness { Blindness(unknown + tables.flatMap(\.gaps)) }
+  public var blindness: Blindness {
+    Blindness(unknown + tables.filter { $0.sharedWith == nil }.flatMap(\.gaps))
+  }
 
   enum CodingKeys: String, CodingKey { case tables, unknown, wrong, incomplete }
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(blindness.incomplete, forKey: .incomplete)
     try container.encode(tables, forKey: .tables)
     try container.encode(unknown, forKey: .unknown)
     try container.encode(wrong, forKey: .wrong)
-    try container.encode(blindness.incomplete, forKey: .incomplete)
   }
 }
 
@@ -245,41 +257,44 @@ public enum MapsError: Error, Equatable, CustomStringConvertible {
 
 /// One table's mappings.
 public struct TableMaps: Sendable {
-  public let table: DMATable
-  /// Whose the same table is that was met first; `nil` for that one itself.
-  private let firstOwner: TableOwner?
-  private let mappings: TableMappings
+  private let mapped: MappedTable
   private let names: DeviceNames
+  /// Bytes mapped, all runs together.
+  public let byteCount: UInt64
 
+  public var table: DMATable { mapped.table }
+  /// Which mappings they are, counted from 0 in the order of the tables; `nil` for a pass-through device.
+  var number: Int? { mapped.number }
   /// The name of the first device with the same table; `nil` for that device itself.
-  public var sharedWith: String? { firstOwner.map { "\($0)" } }
+  public var sharedWith: String? { mapped.firstOwner.map { "\($0)" } }
   /// The same with its driver.
-  var sharedTitle: String? { firstOwner.map { names.text($0) } }
+  var sharedTitle: String? { mapped.firstOwner.map { names.text($0) } }
   /// The driver of the requester whose table it is; `nil` where it is not known.
   public var driver: String? { names[table.owner] }
   /// The table's name, with the driver of the requester whose it is: `00:03.0 e1000e`.
   public var title: String { names.text(table.owner) }
 
   /// Maximal runs, ascending by IOVA; none for a pass-through device.
-  public var runs: [MappingRun] { mappings.runs }
-  /// What of the table is not known.
-  public var gaps: [TableGap] { mappings.gaps }
+  public var runs: [MappingRun] { mapped.mappings.runs }
+  /// Nothing of the table is unknown.
+  var isWhole: Bool { mapped.mappings.gaps.isEmpty }
+  /// What of the table is not known, told as its owner's.
+  ///
+  /// - Complexity: O(gaps).
+  public var gaps: [TableGap] { mapped.mappings.told(as: table.owner).gaps }
 
-  public init(
-    table: DMATable, mappings: TableMappings, sharedWith firstOwner: TableOwner? = nil,
-    names: DeviceNames = .none
-  ) {
-    self.table = table
-    self.mappings = mappings
-    self.firstOwner = firstOwner
+  /// - Parameters:
+  ///   - mapped: The table with its mappings.
+  ///   - byteCount: Bytes mapped, where somebody has added them up.
+  ///   - names: What drivers the requesters have.
+  init(_ mapped: MappedTable, byteCount: UInt64? = nil, names: DeviceNames) {
+    self.mapped = mapped
     self.names = names
+    self.byteCount = byteCount ?? mapped.mappings.runs.reduce(0) { $0 &+ $1.byteCount }
   }
 
   /// The device reaches all memory and has no table.
   public var isPassThrough: Bool { table.isPassThrough }
-
-  /// Bytes mapped, all runs together.
-  public var byteCount: UInt64 { runs.reduce(0) { $0 &+ $1.byteCount } }
 
   /// What the table is and where it lies.
   public var heading: String { table.heading }
@@ -302,13 +317,12 @@ public struct TableMaps: Sendable {
     }
     if let sharedTitle {
       out.write("\(title)  \(heading): the same as \(sharedTitle)\n")
-      for gap in gaps { out.write("  \(ink.warning(gap.text(names)))\n") }
       return
     }
     let pages = countText(byteCount / PageCount.pageByteCount, "page")
     let total =
       runs.isEmpty
-      ? (gaps.isEmpty ? "maps nothing" : "maps nothing that is in this dump")
+      ? (isWhole ? "maps nothing" : "maps nothing that is in this dump")
       : "\(countText(runs.count, "run")), \(byteCountText(byteCount)) in \(pages)"
     out.write("\(title)  \(heading): \(total)\n")
     let iova = runs.reduce(0) { max($0, $1.iova.text.count) }
@@ -324,7 +338,7 @@ public struct TableMaps: Sendable {
   }
 }
 
-extension TableMaps: Encodable {
+extension TableMaps: StreamedEncodable {
   private struct Run: Encodable {
     var iova: String
     var bytes: String
@@ -340,19 +354,20 @@ extension TableMaps: Encodable {
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode(table.name, forKey: .table)
+    try container.encode(hexadecimal(byteCount), forKey: .bytes)
     try container.encodeIfPresent(driver, forKey: .driver)
     try container.encode(table.kindText, forKey: .kind)
     try container.encodeIfPresent(table.root.map { "\($0)" }, forKey: .root)
-    try container.encode(hexadecimal(byteCount), forKey: .bytes)
-    try container.encodeIfPresent(sharedWith, forKey: .sharedWith)
     try container.encode(
-      (sharedWith == nil ? runs : []).map {
-        Run(
-          iova: "\($0.iova.lowerBound)", bytes: hexadecimal($0.byteCount),
-          physical: "\($0.physical)", access: "\($0.permissions)",
-          privilege: $0.access.needsSupervisor ? "supervisor" : nil)
-      }, forKey: .runs)
-    try container.encode(gaps, forKey: .unknown)
+      StreamedList(
+        (sharedWith == nil ? runs : []).lazy.map {
+          Run(
+            iova: "\($0.iova.lowerBound)", bytes: hexadecimal($0.byteCount),
+            physical: "\($0.physical)", access: "\($0.permissions)",
+            privilege: $0.access.needsSupervisor ? "supervisor" : nil)
+        }), forKey: .runs)
+    try container.encodeIfPresent(sharedWith, forKey: .sharedWith)
+    try container.encode(table.name, forKey: .table)
+    try container.encode(sharedWith == nil ? gaps : [], forKey: .unknown)
   }
 }

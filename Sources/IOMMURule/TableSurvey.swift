@@ -56,9 +56,9 @@ struct TableSurvey {
     let all = machine.tables(in: memory)
     var budget = EnumerationBudget(for: memory)
     var findings: [Table: Findings] = [:]
-    machine.forEachTable(all.tables, in: memory, budget: &budget) { table, mappings in
-      guard let identity = table.table?.identity, findings[identity] == nil else { return }
-      findings[identity] = Findings(mappings, machine.crashKernel)
+    machine.forEachTable(all.tables, in: memory, budget: &budget) { mapped in
+      guard mapped.firstOwner == nil, let identity = mapped.table.table?.identity else { return }
+      findings[identity] = Findings(mapped.mappings, machine.crashKernel)
     }
     tables = all.tables
     distinct = Self.distinct(all.tables, by: \.self)

@@ -369,37 +369,6 @@ extension Machine {
     mappings.gaps = mappings.gaps.compactMap { judged($0, in: memory) }
     return mappings
   }
-
-  /// Hands out tables one by one with what they map.
-  ///
-  /// Tables that are the same mappings are looked up once, and told each as its owner's. All draw on
-  /// one budget, shared out so that one that uses it up leaves the others what they need
-  /// (``EnumerationShares``), and says so in its gaps. No more than one table's runs are kept, and those
-  /// that a later one shares.
-  ///
-  /// - Complexity: O(entries of all tables reached).
-  public func forEachTable(
-    _ tables: [DMATable], in memory: some PhysicalMemory, budget: inout EnumerationBudget,
-    _ body: (DMATable, TableMappings) -> Void
-  ) {
-    var usersLeft: [Table: Int] = [:]
-    for case let table? in tables.map(\.table) { usersLeft[table.identity, default: 0] += 1 }
-    var shares = EnumerationShares(budget, treeCount: usersLeft.count)
-    defer { budget = shares.rest }
-    var shared: [Table: TableMappings] = [:]
-    for table in tables {
-      guard let identity = table.table?.identity else {
-        body(table, TableMappings())
-        continue
-      }
-      let mappings =
-        shared[identity] ?? shares.spend { self.mappings(of: table, in: memory, budget: &$0) }
-      let left = (usersLeft[identity] ?? 1) - 1
-      usersLeft[identity] = left
-      shared[identity] = left > 0 ? mappings : nil
-      body(table, mappings.told(as: table.owner))
-    }
-  }
 }
 
 extension DMATable {

@@ -34,7 +34,7 @@ import Testing
     budget.remainingRuns = min(budget.remainingRuns, runs)
     var all: [TableMappings] = []
     machine.forEachTable(machine.tables(in: memory).tables, in: memory, budget: &budget) {
-      all.append($1)
+      all.append($0.mappings.told(as: $0.table.owner))
     }
     return all
   }

@@ -88,7 +88,34 @@ extension RunDifference {
   public static func between(
     _ before: [MappingRun], _ after: [MappingRun], unknown: [Range<IOVA>] = []
   ) -> [RunDifference] {
-    var sweep = RunSweep(unknown: unknown)
+    RunDifferences(between: before, after, unknown: unknown, limit: .max).told
+  }
+}
+
+/// What differs between two tables: ranges, and of many the first of them and how many there are.
+struct RunDifferences: Sendable {
+  /// How many ranges changed in one way, and their bytes.
+  struct Tally: Sendable {
+    var count = 0
+    var byteCount: UInt64 = 0
+  }
+
+  /// Maximal ranges, ascending, up to a limit.
+  private(set) var told: [RunDifference] = []
+  /// All of them.
+  private(set) var tallies: [RunDifference.Change: Tally] = [:]
+
+  /// Ranges that are counted and not told.
+  var omittedCount: Int { tallies.values.reduce(0) { $0 + $1.count } - told.count }
+
+  /// Nothing differs.
+  init() {}
+
+  /// The differences of two lists of runs, as ``RunDifference/between(_:_:unknown:)`` has them.
+  init(
+    between before: [MappingRun], _ after: [MappingRun], unknown: [Range<IOVA>], limit: Int
+  ) {
+    var sweep = RunSweep(unknown: unknown, limit: limit)
     var indices = (before: 0, after: 0)
     var position: UInt64 = 0
     while true {
@@ -101,13 +128,21 @@ extension RunDifference {
       let old = indices.before < before.count ? before[indices.before] : nil
       let new = indices.after < after.count ? after[indices.after] : nil
       // The next place where one of the two begins or ends.
-      let edges = [old?.start, old?.end, new?.start, new?.end].compactMap { $0 }
-      guard let next = edges.filter({ $0 > position }).min() else { break }
+      var next = UInt64.max
+      var isLast = true
+      for edge in [old?.start, old?.end, new?.start, new?.end] {
+        guard let edge, edge > position else { continue }
+        next = min(next, edge)
+        isLast = false
+      }
+      if isLast { break }
       sweep.add(
         position..<next, before: old?.target(at: position), after: new?.target(at: position))
       position = next
     }
-    return sweep.differences
+    sweep.finish()
+    told = sweep.told
+    tallies = sweep.tallies
   }
 }
 
@@ -126,10 +161,15 @@ extension MappingRun {
 /// Joins pieces that are changed in the same way.
 private struct RunSweep {
   let unknown: [Range<IOVA>]
-  var differences: [RunDifference] = []
+  let limit: Int
+  var told: [RunDifference] = []
+  var tallies: [RunDifference.Change: RunDifferences.Tally] = [:]
+  /// May still go on.
+  private var last: RunDifference?
 
-  init(unknown: [Range<IOVA>]) {
+  init(unknown: [Range<IOVA>], limit: Int) {
     self.unknown = unknown.sorted { $0.lowerBound < $1.lowerBound }
+    self.limit = limit
   }
 
   /// Adds a piece without what is unknown of it.
@@ -163,14 +203,23 @@ private struct RunSweep {
       case (let old?, let new?): old.physical == new.physical ? .permissions : .reaimed
       }
     let iova = IOVA(range.lowerBound)..<IOVA(range.upperBound)
-    if let last = differences.last, last.change == change, last.iova.upperBound == iova.lowerBound,
+    if let last, last.change == change, last.iova.upperBound == iova.lowerBound,
       last.before?.advanced(byBytes: last.iova.byteCount) == before,
       last.after?.advanced(byBytes: last.iova.byteCount) == after
     {
-      differences[differences.count - 1].iova = last.iova.lowerBound..<iova.upperBound
+      self.last?.iova = last.iova.lowerBound..<iova.upperBound
     } else {
-      differences.append(
-        RunDifference(change: change, iova: iova, before: before, after: after))
+      finish()
+      last = RunDifference(change: change, iova: iova, before: before, after: after)
     }
+  }
+
+  /// Counts the last range, which goes on no further, and tells it within the limit.
+  mutating func finish() {
+    guard let last else { return }
+    tallies[last.change, default: RunDifferences.Tally()].count += 1
+    tallies[last.change, default: RunDifferences.Tally()].byteCount &+= last.iova.byteCount
+    if told.count < limit { told.append(last) }
+    self.last = nil
   }
 }

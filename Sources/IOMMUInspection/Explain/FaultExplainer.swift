@@ -26,7 +26,7 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     let report = MapsReport(all: machine, in: memory, names: names)
     report.forEachTable(in: memory) { maps.append($0) }
     gaps = report.gaps
-    blindness = Blindness(gaps + maps.flatMap(\.gaps))
+    blindness = Blindness(gaps + maps.filter { $0.sharedWith == nil }.flatMap(\.gaps))
     self.maps = maps
     isCopy = machine.units(of: VTd.Unit.self).contains { unit in
       let root = unit.rootTableAddress.rootTable
@@ -113,8 +113,12 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     let isMapped = own?.runs.contains { $0.iova.contains(iova) } ?? false
     let isUnknown =
       gaps.contains { $0.concerns(device) } || own?.gaps.contains { $0.covers(iova) } ?? false
+    // What devices share is looked through once.
+    let mapping = Set(
+      maps.filter { $0.sharedWith == nil && $0.runs.contains { $0.iova.contains(iova) } }
+        .compactMap(\.number))
     let others = maps.filter { maps in
-      maps.table.owner.covers(device) != true && maps.runs.contains { $0.iova.contains(iova) }
+      maps.table.owner.covers(device) != true && maps.number.map(mapping.contains) == true
     }
     if !others.isEmpty {
       let titles = others.prefix(4).map(\.title)

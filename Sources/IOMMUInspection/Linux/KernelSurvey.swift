@@ -115,7 +115,8 @@ public struct KernelSurvey: Sendable {
     var maps: [PhysicalAddress: [Range<UInt64>]] = [:]
     var budget = EnumerationBudget(for: memory)
     var gaps: [String] = []
-    machine.machine.forEachTable(tables.tables, in: memory, budget: &budget) { table, mappings in
+    machine.machine.forEachTable(tables.tables, in: memory, budget: &budget) { mapped in
+      let (table, mappings) = (mapped.table, mapped.mappings)
       guard table.pasid == nil, let root = table.root, maps[root] == nil else { return }
       maps[root] = mappings.runs.map { $0.iova.lowerBound.rawValue..<$0.iova.upperBound.rawValue }
       gaps += mappings.gaps.map { "\($0.subjectText): \($0.causeText)" }

@@ -54,7 +54,7 @@ public struct DomainTranslationStruct: Sendable {
     of memory: some PhysicalMemory, to out: inout some TextOutputStream
   ) -> Blindness {
     var blindness = Blindness(report.gaps)
-    report.forEachTable(in: memory) { blindness.add($0.gaps) }
+    report.forEachTable(in: memory) { if $0.sharedWith == nil { blindness.add($0.gaps) } }
     var shares = report.shares(of: memory)
     var firstNames: [Table: String] = [:]
     var shared: [Table: String] = [:]

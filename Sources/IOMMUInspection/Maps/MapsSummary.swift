@@ -2,7 +2,7 @@ import IOMMUFormats
 import IOMMUTranslation
 
 /// What each device's table maps, in numbers: a line per device.
-public struct MapsSummary: Sendable, Encodable {
+public struct MapsSummary: Sendable, StreamedEncodable {
   /// One device, or one bus, or the GART.
   public struct Row: Sendable, Encodable {
     public var table: String
@@ -22,7 +22,7 @@ public struct MapsSummary: Sendable, Encodable {
     public var sharedWith: String?
     /// The same with its driver.
     var sharedTitle: String?
-    /// What of the table is not known.
+    /// What of the table is not known; told of the first with its entries alone.
     public var gaps: [TableGap]
 
     /// The table's name, with the driver of the requester whose it is: `00:03.0 e1000e`.
@@ -95,22 +95,21 @@ public struct MapsSummary: Sendable, Encodable {
     gaps = report.gaps
     wrong = report.wrong
     names = report.names
-    var known: [Table: Int] = [:]
+    var known: [Int: Int] = [:]
     var shares = report.shares(of: memory)
     report.forEachTable(in: memory) { maps in
       let table = maps.table
-      let identity = table.table?.identity
-      if let identity, let index = known[identity] {
+      if let number = maps.number, let index = known[number] {
         var row = rows[index]
         row.sharedWith = maps.sharedWith
         row.sharedTitle = maps.sharedTitle
         row.table = table.name
         row.driver = maps.driver
-        row.gaps = maps.gaps
+        row.gaps = []
         rows.append(row)
         return
       }
-      if let identity { known[identity] = rows.count }
+      if let number = maps.number { known[number] = rows.count }
       var counter = LeafCounter(table.table?.any)
       // What ends the count has ended the runs before.
       shares.spend { budget in
@@ -158,10 +157,10 @@ public struct MapsSummary: Sendable, Encodable {
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(blindness.incomplete, forKey: .incomplete)
     try container.encode(rows, forKey: .tables)
     try container.encode(gaps, forKey: .unknown)
     try container.encode(wrong, forKey: .wrong)
-    try container.encode(blindness.incomplete, forKey: .incomplete)
   }
 }
 

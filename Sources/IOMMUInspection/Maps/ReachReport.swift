@@ -1,8 +1,20 @@
 import IOMMUFormats
 import IOMMUTranslation
 
+extension ReachReport.Way {
+  /// The way through a run of a table.
+  fileprivate init(_ maps: TableMaps, _ run: MappingRun, to target: Range<PhysicalAddress>) {
+    let part = run.physicalRange.clamped(to: target)
+    let first = run.iova.lowerBound.rawValue + (part.lowerBound.rawValue - run.physical.rawValue)
+    let (end, wraps) = first.addingReportingOverflow(part.byteCount)
+    self.init(
+      table: maps.table.name, driver: maps.driver, iova: IOVA(first)..<IOVA(wraps ? .max : end),
+      physical: part, access: run.access, run: run)
+  }
+}
+
 /// Who can reach physical memory: the tables read backwards.
-public struct ReachReport: Sendable, Encodable {
+public struct ReachReport: Sendable, StreamedEncodable {
   /// One way for a device to get there.
   public struct Way: Sendable, Hashable, Encodable {
     /// `bus:02`, `gart`, or the requester `00:03.0`; `any device` and the like past all tables.
@@ -45,9 +57,9 @@ public struct ReachReport: Sendable, Encodable {
   public let target: Range<PhysicalAddress>
   /// Only what can be written counts.
   public let isAboutWriting: Bool
-  /// As many as are told.
+  /// As many as are told: of each device one at least.
   public let ways: [Way]
-  /// More of them, through tables that devices share with those of ``ways``.
+  /// More of them, through the tables of devices of ``ways``.
   public let omittedWayCount: Int
   /// What an address is itself, when it lies in a table: `SS-PTE of 00:03.0 …`; of a range, how many
   /// tables it has part of.
@@ -89,10 +101,12 @@ public struct ReachReport: Sendable, Encodable {
     let annotator = Annotator(machine, in: memory, names: names)
     var blindness = Blindness()
     var omitted = 0
+    // By the number of the mappings: their ways in `ways`, and how many there are.
+    var found: [Int: (told: Range<Int>, count: Int)] = [:]
     let report = MapsReport(all: machine, in: memory, names: names)
     blindness.add(report.gaps)
     report.forEachTable(in: memory) { maps in
-      blindness.add(maps.gaps)
+      if maps.sharedWith == nil { blindness.add(maps.gaps) }
       if maps.isPassThrough, !writing || maps.table.permissions.contains(.write) {
         // Interrupt messages are none of its requests, and neither is what the host has no lines for.
         for addresses in machine.passing(maps.table, in: memory) where addresses.overlaps(numbers) {
@@ -105,26 +119,28 @@ public struct ReachReport: Sendable, Encodable {
               passage: DMATable.passThroughText))
         }
       }
+      let start = ways.count
+      if let number = maps.number, let (told, count) = found[number] {
+        let (name, driver) = (maps.table.name, maps.driver)
+        let room = max(min(told.count, 1), Self.wayLimit - start)
+        for index in told.prefix(room) {
+          var way = ways[index]
+          way.table = name
+          way.driver = driver
+          ways.append(way)
+        }
+        omitted += count - (ways.count - start)
+        return
+      }
+      var count = 0
       // A run may be without end for a broken table; what it reaches wraps nowhere.
       for run in maps.runs where run.physicalRange.overlaps(target) {
         guard !writing || run.permissions.contains(.write) else { continue }
-        // Thousands of devices may share a table with thousands of ways.
-        guard maps.sharedWith == nil || ways.count < Self.wayLimit else {
-          omitted += 1
-          continue
-        }
-        let part = run.physicalRange.clamped(to: target)
-        let first =
-          run.iova.lowerBound.rawValue + (part.lowerBound.rawValue - run.physical.rawValue)
-        ways.append(
-          Way(
-            table: maps.table.name, driver: maps.driver,
-            iova: IOVA(
-              first)..<IOVA(
-                first.addingReportingOverflow(part.byteCount).overflow
-                  ? .max : first + part.byteCount), physical: part, access: run.access,
-            run: run))
+        count += 1
+        if ways.count < Self.wayLimit || count == 1 { ways.append(Way(maps, run, to: target)) }
       }
+      omitted += count - (ways.count - start)
+      if let number = maps.number { found[number] = (start..<ways.count, count) }
     }
     self.target = target
     isAboutWriting = writing
@@ -156,10 +172,10 @@ public struct ReachReport: Sendable, Encodable {
     return texts
   }
 
-  /// The address, or the range.
-  /// Ways behind which those through a shared table are counted and not told.
+  /// Ways behind which all but the first of each device are counted and not told.
   private static let wayLimit = 1 << 17
 
+  /// The address, or the range.
   private var targetText: String {
     target.byteCount <= 1 ? "\(target.lowerBound)" : target.text
   }
@@ -173,11 +189,11 @@ public struct ReachReport: Sendable, Encodable {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode("\(target.lowerBound)", forKey: .address)
     try container.encode(hexadecimal(max(1, target.byteCount)), forKey: .bytes)
-    try container.encode(ways, forKey: .ways)
+    try container.encode(blindness.incomplete, forKey: .incomplete)
     if omittedWayCount > 0 { try container.encode(omittedWayCount, forKey: .omittedWays) }
     try container.encode(tables, forKey: .tables)
     try container.encode(blindness.gaps, forKey: .unknown)
-    try container.encode(blindness.incomplete, forKey: .incomplete)
+    try container.encode(ways, forKey: .ways)
   }
 
   /// Writes a line per way, and what could not be looked through.
@@ -210,7 +226,7 @@ public struct ReachReport: Sendable, Encodable {
       }
     }
     if omittedWayCount > 0 {
-      out.write("\(countText(omittedWayCount, "way")) more, of devices that share these tables\n")
+      out.write("\(countText(omittedWayCount, "way")) more, through the tables of these devices\n")
     }
     blindness.write(to: &out, ink: ink, names: names)
   }

@@ -4,7 +4,7 @@ import IOMMUTranslation
 
 /// All that is known of a dump's tables on one page of HTML, which needs nothing else: no network,
 /// no script.
-public struct DumpReport: Sendable, Encodable {
+public struct DumpReport: Sendable, StreamedEncodable {
   /// A finding with the walk that shows it.
   private struct ShownFinding {
     var rule: RuleID
@@ -41,6 +41,9 @@ public struct DumpReport: Sendable, Encodable {
 
   /// Findings listed for one rule, each with its walk; more are counted.
   private static let findingLimit = 100
+
+  /// Devices listed that share the table of another; more are counted.
+  private static let sharerLimit = 1 << 10
 
   /// Of these, how many are not folded.
   private static let shownFindingLimit = 8
@@ -109,15 +112,15 @@ public struct DumpReport: Sendable, Encodable {
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode(title, forKey: .title)
-    try container.encode(sources, forKey: .sources)
-    try container.encode(notices, forKey: .notices)
-    try container.encode(machine.units.map(\.words.text), forKey: .units)
     try container.encode(
       machine.crashKernel.map { ["\($0.lowerBound)", "\($0.upperBound)"] }, forKey: .crashKernel)
-    try container.encode(summary, forKey: .maps)
-    try container.encodeIfPresent(rule, forKey: .rule)
     try container.encode(interrupts, forKey: .interrupts)
+    try container.encode(summary, forKey: .maps)
+    try container.encode(notices, forKey: .notices)
+    try container.encodeIfPresent(rule, forKey: .rule)
+    try container.encode(sources, forKey: .sources)
+    try container.encode(title, forKey: .title)
+    try container.encode(machine.units.map(\.words.text), forKey: .units)
   }
 
   // MARK: Sections
@@ -145,7 +148,7 @@ public struct DumpReport: Sendable, Encodable {
     out.write("<div class=\"fact\"><b>\(escaped(value))</b><span>\(escaped(name))</span></div>\n")
   }
 
-  /// What of the tables is not known: a root table hides all devices behind its unit.
+  /// What of the tables is not known: a root or device table hides all devices behind its unit.
   public var blindness: Blindness { summary.blindness }
 
   private func writeGaps(to out: inout some TextOutputStream) {
@@ -267,7 +270,10 @@ public struct DumpReport: Sendable, Encodable {
     out.write("<h2 id=\"devices\">Devices</h2>\n<div class=\"card\"><table>\n<tr><th>device</th>")
     out.write("<th>table</th><th class=\"n\">mapped</th><th class=\"n\">runs</th><th>pages</th>")
     out.write("<th class=\"n\">rw</th><th class=\"n\">r-</th><th class=\"n\">-w</th></tr>\n")
+    var sharerCount = 0
     for (index, row) in summary.rows.enumerated() {
+      if row.sharedWith != nil { sharerCount += 1 }
+      guard row.sharedWith == nil || sharerCount <= Self.sharerLimit else { continue }
       let name = escaped(row.title)
       let link =
         row.pages.isEmpty || row.sharedWith != nil
@@ -283,7 +289,16 @@ public struct DumpReport: Sendable, Encodable {
       out.write("</tr>\n")
     }
     out.write("</table></div>\n")
-    for text in summary.wrong { out.write("<p class=\"note\">\(escaped(text))</p>\n") }
+    let left = sharerCount - Self.sharerLimit
+    if left > 0 {
+      out.write("<p class=\"note\">\(left) more that share tables of these: ")
+      out.write("<code>iommu maps --format summary</code></p>\n")
+    }
+    for text in summary.wrong.prefix(Self.findingLimit) {
+      out.write("<p class=\"note\">\(escaped(text))</p>\n")
+    }
+    let more = summary.wrong.count - Self.findingLimit
+    if more > 0 { out.write("<p class=\"note\">\(more) more: <code>iommu maps</code></p>\n") }
   }
 
   private func writeMappings(to out: inout some TextOutputStream) {

@@ -144,7 +144,7 @@ import Testing
         03:00.0  second-stage table 0x36000, 4 levels -> not translated
         devices of the unit at 0xfed90000  new: not translated
         1 table moved, with the same mappings
-        4 devices different, 2 the same: no range changed
+        3 devices different, 2 the same: no range changed
 
         """)
     screen = ""
