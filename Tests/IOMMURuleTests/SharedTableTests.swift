@@ -86,7 +86,7 @@ import Testing
     let verdict = try dump.check(devices: []).exposure()
     #expect(
       verdict.texts == [
-        "00:00.0 and 255 more: its DMA passes untranslated and can write 0x200000..<0x204000, in the "
+        "00:00.0 and 255 more: their DMA passes untranslated and can write 0x200000..<0x204000, in the "
           + "crash kernel, at any time"
       ])
   }

@@ -111,8 +111,10 @@ extension RuleCheck {
     var owner: TableOwner?
     /// Others of whom the same holds.
     var others: [TableOwner] = []
-    /// `DMA of any device`.
-    var text: String
+    /// `DMA of any device`; `nil` for the DMA of ``device`` or ``owner`` and the others.
+    var whose: String?
+    /// The same in words.
+    var text: String { whose ?? (others.isEmpty ? "its DMA" : "their DMA") }
     /// The parts of the crash kernel.
     var ranges: [Range<PhysicalAddress>]
   }
@@ -123,7 +125,7 @@ extension RuleCheck {
     var indices: [Alike: Int] = [:]
     func add(
       _ passing: [Range<UInt64>], device: PCI.Function? = nil, owner: TableOwner? = nil,
-      _ text: String, mask: UInt64 = .max
+      whose: String? = nil, mask: UInt64 = .max
     ) {
       let ranges = passing.flatMap { addresses in
         crashKernel(
@@ -134,41 +136,40 @@ extension RuleCheck {
       guard !ranges.isEmpty else { return }
       // Thousands of devices may pass, and all of them alike.
       if let other = owner ?? device.map({ .requester($0) }) {
-        let alike = Alike(text: text, ranges: ranges)
+        let alike = Alike(whose: whose, ranges: ranges)
         if let index = indices[alike] { return passers[index].others.append(other) }
         indices[alike] = passers.count
       }
-      passers.append(Passer(device: device, owner: owner, text: text, ranges: ranges))
+      passers.append(Passer(device: device, owner: owner, whose: whose, ranges: ranges))
     }
     let devices = evidence.devices ?? []
     if evidence.listsAllDevices {
       for device in devices {
         add(
-          handle(device).route.passing, device: device.function, "its DMA",
-          mask: device.dmaMask ?? .max)
+          handle(device).route.passing, device: device.function, mask: device.dmaMask ?? .max)
       }
       return passers
     }
     let passages = machine.passages(in: memory)
     for passage in passages {
-      add(passage.addresses, "DMA of \(passage.devices)")
+      add(passage.addresses, whose: "DMA of \(passage.devices)")
     }
     // A pass-through device has a table entry and no table.
     for table in survey.tables where table.isPassThrough && table.permissions.contains(.write) {
-      add(machine.passing(table, in: memory), owner: table.owner, "its DMA")
+      add(machine.passing(table, in: memory), owner: table.owner)
     }
     // A device that no unit knows of, where units do not say that others pass.
     for device in devices
     where ambiguity(of: device.function) == nil && !passes(device.function, among: passages) {
       guard case .untranslated = handle(device).route else { continue }
-      add([0 ..< .max], device: device.function, "its DMA", mask: device.dmaMask ?? .max)
+      add([0 ..< .max], device: device.function, mask: device.dmaMask ?? .max)
     }
     return passers
   }
 
   /// What makes what is said of two devices that pass the same.
   private struct Alike: Hashable {
-    var text: String
+    var whose: String?
     var ranges: [Range<PhysicalAddress>]
   }
 
