@@ -84,6 +84,15 @@ small = ["--ram", "256M", "--crash-kernel", "16M@32M"]
 validate(["play", "--output", f"{work}/play", *small])
 validate(["play", "--crash-kernel", "256M@5G", "--ram", "8G"])
 validate(["play", "--mode", "nommu", "--ram", "8G", "--crash-kernel", "128M@6G"])
+validate(["crash"])
+validate(["crash", "--all", "--caches", "everything", "--no-flush"])
+for strategy, unit in (("S7", "vtd"), ("S11", "amdvi"), ("S4r", "calgary"), ("S14c", "smmuv3")):
+    validate(["crash", "--strategy", strategy, "--unit", unit])
+validate(["crash", "--strategy", "S7", "--unit", "vtd", "--phase", "P2", "--ram", "256M", "--crash-kernel", "16M"])
+validate(["crash", "--scenario", "all"])
+validate(["crash", "--runs", "5"])
+for shard in ("1/2", "2/2"):
+    validate(["crash", "--runs", "5", "--shard", shard, "--unit", "gart"])
 for mode in ("nommu", "swiotlb", "gart", "calgary", "vtd"):
     validate(["build", "--mode", mode, "--output", f"{work}/build", "--map", "01:01.0=0x2000000+64K",
               *small, "--no-rule"])

@@ -45,7 +45,7 @@ package struct MachineOptions: ParsableArguments {
   package var aperture: UInt64?
 
   /// The proposal's own.
-  private static let defaultCrashKernel = CrashKernelParameter(
+  static let defaultCrashKernel = CrashKernelParameter(
     .range(PhysicalAddress(16 << 20)..<PhysicalAddress(144 << 20)), text: "128M@16M")
 
   package init() {}
@@ -66,7 +66,7 @@ package struct MachineOptions: ParsableArguments {
     }
   }
 
-  private static func ramByteCount(_ text: String) throws(NotationError) -> UInt64 {
+  static func ramByteCount(_ text: String) throws(NotationError) -> UInt64 {
     let byteCount = try Notation.size(text)
     do {
       _ = try MemoryMap.ram(byteCount: byteCount)
@@ -94,16 +94,22 @@ package struct MachineOptions: ParsableArguments {
 
   /// The machine in one of the cases.
   package func configuration(_ mode: TranslationMode) throws(SetUpError) -> MachineConfiguration {
-    let byteCount = ram
-    let ram = try MemoryMap.ram(byteCount: byteCount)
-    let parameters = crashKernel.isEmpty ? [Self.defaultCrashKernel] : crashKernel
-    let request = try CrashKernelRequest(parameters, ramByteCount: byteCount)
-    let map = try MemoryMap(ram: ram, crashKernel: try request.ranges(in: ram))
+    let map = try MemoryMap(
+      ramByteCount: ram, crashKernel: crashKernel.isEmpty ? [Self.defaultCrashKernel] : crashKernel)
     return MachineConfiguration(
       mode: mode, map: map, pageSize: pageSize ?? .largest,
       calgary: CalgaryConfiguration(tableSize: tceTable),
       vtd: VTdConfiguration(levels: levels ?? 4),
       amdvi: AMDViConfiguration(
         kernel: aperture.map { .linux2_6_27(apertureByteCount: $0) } ?? .current()))
+  }
+}
+
+extension MemoryMap {
+  /// A machine with so much RAM, and crash kernels where the parameters say or Linux would put them.
+  init(ramByteCount byteCount: UInt64, crashKernel: [CrashKernelParameter]) throws(SetUpError) {
+    let ram = try MemoryMap.ram(byteCount: byteCount)
+    let request = try CrashKernelRequest(crashKernel, ramByteCount: byteCount)
+    try self.init(ram: ram, crashKernel: try request.ranges(in: ram))
   }
 }

@@ -1,5 +1,6 @@
 import IOMMUFormats
 import IOMMUKdump
+import IOMMURule
 import IOMMUTranslation
 
 /// What `iommu play` prints.
@@ -14,13 +15,8 @@ struct PlayReport {
   func writeText(to out: inout some TextOutputStream) {
     guard let first = results.first else { return }
     let map = first.configuration.map
-    let ram = map.ram.reduce(0) { $0 + $1.byteCount }
-    // The firmware's 384 KiB below 1 MiB are part of what was bought.
-    let bought = ram + (0x10_0000 - 0xa_0000)
-    let crash = map.crashKernel.map {
-      "\(sizeText($0.byteCount)) at \(sizeText($0.lowerBound.rawValue))"
-    }.joined(separator: ", ")
-    write("Kdump IO Rule: \(sizeText(bought)) of RAM, crash kernel \(crash)", to: &out)
+    write(
+      "Kdump IO Rule: \(map.ramText) of RAM, crash kernel \(map.crashKernelText)", to: &out)
     let devices = first.configuration.devices.map { "\($0.name) \($0.requester)" }
     write("devices: " + devices.joined(separator: ", "), to: &out)
     for (mode, reason) in leftOut { write("left out: \(mode.title): \(reason)", to: &out) }
@@ -131,6 +127,23 @@ struct PlayReport {
   }
 }
 
+extension MemoryMap {
+  /// `8 GiB`: where firmware has taken its 384 KiB below 1 MiB, they are part of what was bought.
+  var ramText: String {
+    let firmware = PhysicalAddress(0xa_0000)..<PhysicalAddress(0x10_0000)
+    let hasGap =
+      ram.contains { $0.upperBound == firmware.lowerBound }
+      && ram.contains { $0.lowerBound == firmware.upperBound }
+    return sizeText(ram.reduce(0) { $0 + $1.byteCount } + (hasGap ? firmware.byteCount : 0))
+  }
+
+  /// `128 MiB at 16 MiB`, several with commas.
+  var crashKernelText: String {
+    crashKernel.map { "\(sizeText($0.byteCount)) at \(sizeText($0.lowerBound.rawValue))" }
+      .joined(separator: ", ")
+  }
+}
+
 /// Rows of cells in columns, each as wide as its longest line; a cell may have several lines.
 struct TextTable {
   /// Each row's cells, each cell's lines.
@@ -221,11 +234,8 @@ struct CaseJSON: Encodable {
 
   init(_ result: PlayResult) {
     mode = result.configuration.mode.rawValue
-    func text(_ ranges: [Range<PhysicalAddress>]) -> [[String]] {
-      ranges.map { ["\($0.lowerBound)", "\($0.upperBound)"] }
-    }
-    ram = text(result.configuration.map.ram)
-    crashKernel = text(result.configuration.map.crashKernel)
+    ram = result.configuration.map.ram.map(\.ends)
+    crashKernel = result.configuration.map.crashKernel.map(\.ends)
     devices = result.configuration.devices.map(DeviceJSON.init)
     withRule = CrashJSON(result.with)
     withoutRule = CrashJSON(result.without)
@@ -305,6 +315,16 @@ struct CrashJSON: Encodable {
       case rule, statement, outcome, findings
       case byDesign = "by_design"
     }
+
+    init(_ verdict: RuleVerdict) {
+      rule = "\(verdict.rule)"
+      statement = verdict.rule.statement
+      outcome = verdict.outcome.rawValue
+      byDesign = verdict.rule.isBrokenByDesign
+      findings = verdict.findings.map { finding in
+        (finding.subjectText.map { "\($0): " } ?? "") + finding.text
+      }
+    }
   }
 
   var setUp: SetUp?
@@ -343,21 +363,14 @@ struct CrashJSON: Encodable {
     kdump = counts(.kdump)
     strayBytes = report.strayByteCount
     holds = report.ruleHolds
-    checks = report.verdicts.map {
-      Check(
-        rule: "\($0.rule)", statement: $0.rule.statement, outcome: $0.outcome.rawValue,
-        byDesign: $0.rule.isBrokenByDesign,
-        findings: $0.findings.map { finding in
-          (finding.subjectText.map { "\($0): " } ?? "") + finding.text
-        })
-    }
+    checks = report.verdicts.map(Check.init)
     accesses = report.accesses.map { access in
       AccessJSON(
         owner: access.owner.rawValue, requester: "\(access.device.requester)",
         access: access.record?.access.description, iova: "\(access.iova.lowerBound)",
         bytes: hexadecimal(access.iova.byteCount),
         physical: (access.record?.hits ?? []).compactMap { hit in
-          hit.physical.map { ["\($0.lowerBound)", "\($0.upperBound)"] }
+          hit.physical?.ends
         },
         changedBytes: (access.record?.hits ?? []).reduce(0) { $0 + $1.changedByteCount },
         fault: access.record?.fault?.meaning, outcome: access.outcome.rawValue)

@@ -215,12 +215,17 @@ package struct Replay: ParsableCommand {
 
 extension DecodingError {
   /// Which key is wrong, in a few words.
-  fileprivate var brief: String {
+  var brief: String {
+    func path(_ context: Context) -> String {
+      context.codingPath.map(\.stringValue).joined(separator: ".")
+    }
     switch self {
-    case .keyNotFound(let key, _): "no '\(key.stringValue)'"
+    case .keyNotFound(let key, _): return "no '\(key.stringValue)'"
     case .typeMismatch(_, let context), .valueNotFound(_, let context):
-      "'\(context.codingPath.map(\.stringValue).joined(separator: "."))' is of another kind"
-    default: "no JSON"
+      return "'\(path(context))' is of another kind"
+    case .dataCorrupted(let context) where !context.codingPath.isEmpty:
+      return "'\(path(context))' has a value that there is not"
+    default: return "no JSON"
     }
   }
 }

@@ -60,6 +60,13 @@ package struct ShardArgument: Equatable {
   package var index: Int
   package var count: Int
 
+  /// - Precondition: the index is from 1 to the count.
+  package init(index: Int, count: Int) {
+    precondition(count > 0 && 1...count ~= index, "a part is one of all")
+    self.index = index
+    self.count = count
+  }
+
   package init(_ text: String) throws(NotationError) {
     let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
     guard parts.count == 2, let index = parts[0], let count = parts[1], count > 0,

@@ -17,7 +17,8 @@ public struct Tool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Play.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self, Verify.self,
+      Play.self, Crash.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self,
+      Verify.self,
       Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self, Image.self,
       Vmcore.self, Dmesg.self,
       Conform.self, Replay.self, Bench.self,

@@ -17,7 +17,7 @@ import Testing
     ("image inf x", "'inf' is no command of 'iommu image'; did you mean 'info'?"),
     ("conform vdt", "'vdt' is no command of 'iommu conform'; did you mean 'vtd'?"),
     ("image x", "'x' is no command of 'iommu image'; there are info, convert"),
-    ("vtop 1000", "'vtop' is no command of 'iommu'; there are play, build, find, walk,"),
+    ("vtop 1000", "'vtop' is no command of 'iommu'; there are play, crash, build, find, walk,"),
     ("IMAGE 00:03.0", "but a file: a command comes first, such as 'iommu find /"),
   ])
   func `a command that there is not is refused with one that there is`(

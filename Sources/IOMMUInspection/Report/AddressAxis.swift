@@ -2,15 +2,15 @@
 ///
 /// I/O addresses cluster at a few places of a space that is otherwise empty: each cluster becomes a
 /// window, as wide as the root of its size, so that 64 KiB can be seen beside 4 GiB.
-struct AddressAxis {
-  struct Window {
-    var range: ClosedRange<UInt64>
+package struct AddressAxis {
+  package struct Window {
+    package var range: ClosedRange<UInt64>
     /// Where the window begins, and how wide it is.
-    var x: Double
-    var width: Double
+    package var x: Double
+    package var width: Double
   }
 
-  private(set) var windows: [Window] = []
+  package private(set) var windows: [Window] = []
 
   /// Windows at most: more cannot be told apart.
   private static let limit = 9
@@ -21,7 +21,7 @@ struct AddressAxis {
   /// - Parameters:
   ///   - ranges: What has to be on the line, in any order; may overlap.
   ///   - start: Where the line begins in the drawing.
-  init(_ ranges: [ClosedRange<UInt64>], start: Double, width: Double) {
+  package init(_ ranges: [ClosedRange<UInt64>], start: Double, width: Double) {
     var clusters: [ClosedRange<UInt64>] = []
     for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
       let mask = Self.granule - 1
@@ -56,7 +56,7 @@ struct AddressAxis {
   }
 
   /// The part of the line that a range takes, window by window.
-  func spans(of range: ClosedRange<UInt64>) -> [(x: Double, width: Double)] {
+  package func spans(of range: ClosedRange<UInt64>) -> [(x: Double, width: Double)] {
     windows.compactMap { window in
       guard window.range.overlaps(range) else { return nil }
       let part = range.clamped(to: window.range)
@@ -73,24 +73,24 @@ struct AddressAxis {
 /// One lane of a drawing: what is where, a unit of width at a time.
 ///
 /// However many ranges there are, a lane has no more rectangles than units.
-struct Lane {
+package struct Lane {
   private let start: Double
   private var states: [UInt8]
 
-  init(start: Double, width: Double) {
+  package init(start: Double, width: Double) {
     self.start = start
     states = [UInt8](repeating: 0, count: Int(width.rounded(.up)) + 1)
   }
 
   /// Adds bits to what is at a span; the narrowest span still shows.
-  mutating func mark(_ span: (x: Double, width: Double), _ bits: UInt8) {
+  package mutating func mark(_ span: (x: Double, width: Double), _ bits: UInt8) {
     let first = max(0, min(states.count - 1, Int(span.x - start)))
     let last = max(first, min(states.count - 1, Int(span.x + span.width - start - 0.01)))
     for index in first...last { states[index] |= bits }
   }
 
   /// Runs of the same state, those with nothing left out.
-  var runs: [(x: Double, width: Double, state: UInt8)] {
+  package var runs: [(x: Double, width: Double, state: UInt8)] {
     var runs: [(x: Double, width: Double, state: UInt8)] = []
     for (index, state) in states.enumerated() where state != 0 {
       let x = start + Double(index)

@@ -86,21 +86,19 @@ public struct DumpReport: Sendable, StreamedEncodable {
 
   /// Writes the page.
   public func write(to out: inout some TextOutputStream) {
-    out.write("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
-    out.write("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n")
-    out.write("<title>\(escaped(title)): IOMMU report</title>\n<style>\n\(reportStyle)</style>\n")
-    out.write("</head>\n<body>\n<main>\n")
-    writeHead(to: &out)
-    writeGaps(to: &out)
-    writeVerdicts(to: &out)
-    writeFindings(to: &out)
-    writeDrawings(to: &out)
-    writeDevices(to: &out)
-    writeMappings(to: &out)
-    writeInterrupts(to: &out)
-    writeWalks(to: &out)
-    out.write("<footer>Made by <code>iommu report</code>. Addresses are hexadecimal; ranges are ")
-    out.write("half-open.</footer>\n</main>\n</body>\n</html>\n")
+    writePage(title: "\(title): IOMMU report", to: &out) { out in
+      writeHead(to: &out)
+      writeGaps(to: &out)
+      writeVerdicts(to: &out)
+      writeFindings(to: &out)
+      writeDrawings(to: &out)
+      writeDevices(to: &out)
+      writeMappings(to: &out)
+      writeInterrupts(to: &out)
+      writeWalks(to: &out)
+      out.write("<footer>Made by <code>iommu report</code>. Addresses are hexadecimal; ranges are ")
+      out.write("half-open.</footer>\n")
+    }
   }
 
   // MARK: JSON

@@ -1,7 +1,7 @@
 import IOMMUFormats
 
 /// Text made safe for HTML and SVG: no markup, nothing that disguises anything.
-func escaped(_ text: String) -> String {
+package func escaped(_ text: String) -> String {
   var result = ""
   // Scalars: a character may be a bracket with an accent, which is a bracket to a browser.
   for scalar in text.visible(besides: { $0 == "\n" }).unicodeScalars {
@@ -17,14 +17,125 @@ func escaped(_ text: String) -> String {
 }
 
 /// A number with one decimal, as drawings have them.
-func decimal(_ value: Double) -> String {
+package func decimal(_ value: Double) -> String {
   let tenths = Int((value * 10).rounded())
   return tenths % 10 == 0
     ? "\(tenths / 10)" : "\(tenths < 0 ? "-" : "")\(abs(tenths) / 10).\(abs(tenths) % 10)"
 }
 
+/// Writes a page that needs nothing else: no network, no script.
+///
+/// - Parameters:
+///   - title: The page's name, as plain text.
+///   - style: CSS behind what all pages have.
+///   - body: Writes what is on the page.
+package func writePage<Output: TextOutputStream>(
+  title: String, style: String = "", to out: inout Output, body: (inout Output) -> Void
+) {
+  out.write("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
+  out.write("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n")
+  out.write("<title>\(escaped(title))</title>\n<style>\n\(reportStyle)\(style)</style>\n")
+  out.write("</head>\n<body>\n<main>\n")
+  body(&out)
+  out.write("</main>\n</body>\n</html>\n")
+}
+
+/// Shapes of a drawing in a page.
+package enum Drawing {
+  /// Begins a drawing; `</svg>` ends it.
+  package static func open(
+    width: Double, height: Double, title: String, to out: inout some TextOutputStream
+  ) {
+    out.write(
+      "<svg viewBox=\"0 0 \(decimal(width)) \(decimal(height))\" role=\"img\" "
+        + "aria-label=\"\(escaped(title))\">\n")
+  }
+
+  package static func rectangle(
+    _ kind: String, _ x: Double, _ y: Double, _ width: Double, _ height: Double,
+    title: String? = nil, to out: inout some TextOutputStream
+  ) {
+    out.write(
+      "<rect class=\"\(kind)\" x=\"\(decimal(x))\" y=\"\(decimal(y))\" "
+        + "width=\"\(decimal(width))\" height=\"\(decimal(height))\"")
+    out.write(title.map { "><title>\(escaped($0))</title></rect>\n" } ?? "/>\n")
+  }
+
+  package static func text(
+    _ kind: String, _ x: Double, _ y: Double, _ content: String,
+    to out: inout some TextOutputStream
+  ) {
+    let attribute = kind.isEmpty ? "" : " class=\"\(kind)\""
+    out.write(
+      "<text\(attribute) x=\"\(decimal(x))\" y=\"\(decimal(y))\">\(escaped(content))</text>\n")
+  }
+
+  /// What colours mean: names of the style's variables, with words.
+  package static func key(_ items: [(String, String)], to out: inout some TextOutputStream) {
+    out.write("<div class=\"key\">")
+    for (name, meaning) in items {
+      let color = name == "tbl" ? "ink" : name
+      out.write("<span><i style=\"background:var(--\(color))\"></i>\(escaped(meaning))</span>")
+    }
+    out.write("</div>\n")
+  }
+
+  private static let labelHeight = 14.0
+  /// The advance of one character of the labels' font.
+  private static let letterWidth = 6.7
+
+  /// What is written above a window of an axis.
+  package struct Label {
+    package var text: String
+    /// The whole window, for whoever points at it.
+    package var title: String
+    package var x: Double
+    /// From the top.
+    package var row: Int
+  }
+
+  /// Where each window's first address is written: whole, inside of the drawing, and beside no other.
+  package static func labels(
+    of windows: [AddressAxis.Window], width: Double
+  ) -> [Label] {
+    // Where the last label of each row ends.
+    var ends: [Double] = []
+    return windows.map { window in
+      let text = hexadecimal(window.range.lowerBound)
+      let x = min(window.x, width - letterWidth * Double(text.count))
+      let row = ends.firstIndex { $0 + letterWidth < x } ?? ends.count
+      if row == ends.count { ends.append(0) }
+      ends[row] = x + letterWidth * Double(text.count)
+      return Label(
+        text: text, title: "\(text) to \(hexadecimal(window.range.upperBound))", x: x, row: row)
+    }
+  }
+
+  /// Where what is below the labels begins.
+  package static func top(below labels: [Label]) -> Double {
+    10 + labelHeight * Double((labels.map(\.row).max() ?? 0) + 1)
+  }
+
+  /// The windows of an axis from `top` to `bottom`, each with its label.
+  package static func windows(
+    _ axis: AddressAxis, _ labels: [Label], top: Double, bottom: Double,
+    to out: inout some TextOutputStream
+  ) {
+    for (window, label) in zip(axis.windows, labels) {
+      rectangle(
+        "lane", window.x, top, window.width, bottom - top, title: label.title, to: &out)
+      let base = 12 + labelHeight * Double(label.row)
+      // From a label that is not in the lowest row down to its window.
+      if base + labelHeight < top {
+        rectangle("tick", window.x, base + 3, 1, top - base - 3, to: &out)
+      }
+      text("", label.x, base, label.text, to: &out)
+    }
+  }
+}
+
 /// How the report looks: light and dark, on screens and on paper.
-let reportStyle = """
+private let reportStyle = """
   :root{color-scheme:light dark;--bg:#fbfaf7;--card:#fff;--ink:#1c1f26;--soft:#69707d;--line:#e4e1d9;\
   --rw:#2f6fde;--r:#2a9d6f;--w:#d9822b;--mix:#8250c4;--bad:#c8373a;--good:#22885a;--warn:#b7791f;\
   --crash:#c8373a;--shade:#f3f1ea}

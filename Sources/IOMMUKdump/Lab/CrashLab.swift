@@ -135,9 +135,18 @@ public final class CrashLab {
   // MARK: The crash
 
   /// Plays the crash, from the primary kernel's last second to the dump.
-  public func play() -> LabRun {
+  public func play() -> LabRun { play(atCrash: {}) }
+
+  /// Plays the crash, and lets somebody look at the machine in the middle.
+  ///
+  /// - Parameter look: Called at the moment of the crash, when memory is as the primary kernel leaves it.
+  /// - Throws: What `look` does.
+  public func play<Failure: Error>(
+    atCrash look: () throws(Failure) -> Void
+  ) throws(Failure) -> LabRun {
     step(.normal, "the primary kernel runs", lasts: 1000)
     time = 0
+    try look()
     var isPlayed = true
     do {
       try crash()

@@ -58,14 +58,34 @@ public enum CrashMatrix {
     reset: ResetBehaviour = .afterMapping, omitsFlushes: Bool = false,
     crashKernel: [Range<PhysicalAddress>] = [CrashMachine.crashRange]
   ) throws(SetUpError) -> MatrixLine {
+    let (lab, wild) = try lab(
+      strategy, on: unit, caches: caches, reset: reset, omitsFlushes: omitsFlushes,
+      crashKernel: crashKernel)
+    return MatrixLine(strategy: strategy, unit: unit, run: lab.play(), wildRows: wild)
+  }
+
+  /// The machine of one line, its numbers handed out and its crash not played.
+  ///
+  /// - Parameters:
+  ///   - strategy: One of the unit's.
+  ///   - unit: What stands between the device and memory.
+  ///   - caches: What the unit remembers.
+  ///   - reset: When the device comes to rest.
+  ///   - omitsFlushes: The capture kernel does not have dropped what is remembered.
+  ///   - crashKernel: Half-open, whole pages of RAM.
+  /// - Returns: The machine, and the rows whose number the primary kernel could not hand out.
+  public static func lab(
+    _ strategy: CrashStrategy, on unit: CrashUnit, caches: CacheLevel = .hardware,
+    reset: ResetBehaviour = .afterMapping, omitsFlushes: Bool = false,
+    crashKernel: [Range<PhysicalAddress>] = [CrashMachine.crashRange]
+  ) throws(SetUpError) -> (lab: CrashLab, wildRows: Set<LeftoverStream.Row>) {
     let device = device(for: unit, strategy)
     let machine = try CrashMachine.m1(
       crashKernel: crashKernel, devices: [CrashDevice(device, sources: [], reset: reset)])
     let lab = try CrashLab(
       CrashSetup(
         strategy, on: unit, machine: machine, caches: caches, omitsFlushes: omitsFlushes))
-    let wild = try lab.handOutMatrixNumbers(device)
-    return MatrixLine(strategy: strategy, unit: unit, run: lab.play(), wildRows: wild)
+    return (lab, try lab.handOutMatrixNumbers(device))
   }
 }
 
@@ -108,7 +128,15 @@ extension CrashLab {
 
 extension MatrixLine {
   /// Reads the line off a crash that was played.
-  init(strategy: CrashStrategy, unit: CrashUnit, run: LabRun, wildRows: Set<LeftoverStream.Row>) {
+  ///
+  /// - Parameters:
+  ///   - strategy: What was played.
+  ///   - unit: Where.
+  ///   - run: What came of it.
+  ///   - wildRows: Rows whose number nobody could hand out.
+  public init(
+    strategy: CrashStrategy, unit: CrashUnit, run: LabRun, wildRows: Set<LeftoverStream.Row>
+  ) {
     self.strategy = strategy
     self.unit = unit
     self.run = run

@@ -13,6 +13,10 @@ public struct CrashTally: Sendable, Codable, Equatable {
     /// (``ownIO``), by the outcome's word.
     public var crashes: [String: Int] = [:]
     public var ownIO: [String: Int] = [:]
+    /// Crashes in which a leftover access was stopped, recorded or not.
+    public var blockedCount = 0
+    /// Crashes in which an access of the capture kernel's own I/O did not come to ``Outcome/own``.
+    public var ownFailureCount = 0
     /// Leftover accesses by the outcome's word, each state of the machine counted once a stream.
     public var accesses: [String: Int] = [:]
     /// Crashes in which the capture kernel hands out a number that leftover DMA of the device still uses.
@@ -29,6 +33,21 @@ public struct CrashTally: Sendable, Codable, Equatable {
     public init(_ strategy: CrashStrategy, on unit: CrashUnit) {
       self.strategy = strategy
       self.unit = unit
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case strategy, unit, crashes, accesses
+      case crashCount = "crash_count"
+      case failureCount = "failure_count"
+      case ownIO = "own_io"
+      case blockedCount = "blocked_count"
+      case ownFailureCount = "own_failure_count"
+      case collisionCount = "collision_count"
+      case luckCount = "luck_count"
+      case numberCount = "number_count"
+      case numberInRangeCount = "number_in_range_count"
+      case strayByteSum = "stray_byte_sum"
+      case strayByteSquareSum = "stray_byte_square_sum"
     }
   }
 
@@ -64,6 +83,8 @@ public struct CrashTally: Sendable, Codable, Equatable {
       sum.crashes.merge(entry.crashes, uniquingKeysWith: +)
       sum.ownIO.merge(entry.ownIO, uniquingKeysWith: +)
       sum.accesses.merge(entry.accesses, uniquingKeysWith: +)
+      sum.blockedCount += entry.blockedCount
+      sum.ownFailureCount += entry.ownFailureCount
       sum.collisionCount += entry.collisionCount
       sum.luckCount += entry.luckCount
       sum.numberCount += entry.numberCount

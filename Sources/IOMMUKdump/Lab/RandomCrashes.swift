@@ -119,6 +119,8 @@ extension CrashTally.Entry {
     }
     for outcome in leftover { crashes[outcome.rawValue, default: 0] += 1 }
     for outcome in own { ownIO[outcome.rawValue, default: 0] += 1 }
+    if !leftover.isDisjoint(with: [.blockedRecorded, .blockedSilently]) { blockedCount += 1 }
+    if !own.isSubset(of: [.own]) { ownFailureCount += 1 }
     if isLucky { luckCount += 1 }
     if lab.hasCollision { collisionCount += 1 }
     let map = lab.setup.machine.map
