@@ -145,6 +145,40 @@ extension AMDVi.Event {
     self[Self.addressField] = address
   }
 
+  /// An INVALID_PPR_REQUEST as a kernel prints it, field by field.
+  ///
+  /// - Parameters:
+  ///   - device: Who asked.
+  ///   - pasid: The address space; its lower 20 bits.
+  ///   - tag: Bits 41:32, the group of requests; its lower 10 bits.
+  ///   - flags: Bits 59:48; its lower 12 bits.
+  ///   - address: The page.
+  public init(
+    pageRequestOf device: Requester, pasid: UInt64, tag: UInt64, flags: UInt64, address: UInt64
+  ) {
+    self.init(.invalidPageRequest, device: device, flags: flags, address: address)
+    self[Self.requestPASIDLow] = pasid & Self.requestPASIDLow.valueMask
+    self[Self.requestPASIDHigh] = pasid >> 16 & Self.requestPASIDHigh.valueMask
+    self[Self.requestTag] = tag & Self.requestTag.valueMask
+  }
+
+  /// An RMP_PAGE_FAULT or RMP_HARDWARE_ERROR as a kernel prints it, field by field.
+  ///
+  /// - Parameters:
+  ///   - code: Which of both; its lower 4 bits.
+  ///   - device: Who sent the request.
+  ///   - guestTag: VMGTag, the guest; its lower 16 bits.
+  ///   - reverseMapFlags: Bits 23:16; its lower 8 bits.
+  ///   - flags: Bits 59:48; its lower 12 bits.
+  ///   - address: A guest's physical address, or where the reverse map table was looked at.
+  public init(
+    reverseMap code: AMDVi.EventCode, device: Requester, guestTag: UInt64,
+    reverseMapFlags: UInt64, flags: UInt64, address: UInt64
+  ) {
+    self.init(code, device: device, domain: guestTag & 0xffff, flags: flags, address: address)
+    self[Self.reverseMapFlags] = reverseMapFlags & Self.reverseMapFlags.valueMask
+  }
+
   /// What happened.
   public var code: AMDVi.EventCode { AMDVi.EventCode(rawValue: UInt8(self[Self.codeField])) }
   /// Who sent the request, or who did not answer.
@@ -175,6 +209,17 @@ extension AMDVi.Event {
   public var requestType: UInt8 { UInt8(self[Self.requestType]) }
   /// How memory refused; of the events that tell of hardware errors.
   public var busError: UInt8 { UInt8(self[Self.busError]) }
+
+  /// The address space of a page request that was not taken; of ``AMDVi/EventCode/invalidPageRequest``.
+  public var requestPASID: UInt32 {
+    UInt32(self[Self.requestPASIDHigh] << 16 | self[Self.requestPASIDLow])
+  }
+  /// The group of page requests; of ``AMDVi/EventCode/invalidPageRequest``.
+  public var pageRequestTag: UInt16 { UInt16(self[Self.requestTag]) }
+  /// VMGTag: the guest; of the events of the reverse map table.
+  public var reverseMapGuestTag: UInt16 { UInt16(self[Self.guestTag]) }
+  /// RMPFlags: why the reverse map table refused; of its events.
+  public var reverseMapFlagBits: UInt8 { UInt8(self[Self.reverseMapFlags]) }
 
   /// The flags that are set and mean something with this code, by the manual's names; a field of
   /// several bits with its value.

@@ -29,6 +29,8 @@ extension AMDVi.PageRequestEntry {
   static var write: BitField { BitField(53...53, "Write") }
   static var user: BitField { BitField(54...54, "US") }
   static var gn: BitField { BitField(56...56, "GN") }
+  /// All flags as the kernel prints them.
+  static var flagBits: BitField { BitField(48...59, "flags") }
   static var codeField: BitField { BitField(60...63, "PPRCode") }
   static var page: BitField { BitField(76...127, "Address", .address) }
 
@@ -71,14 +73,40 @@ extension AMDVi.PageRequestEntry {
     self[Self.page] = address.pageNumber
   }
 
+  /// A request as a kernel prints it, field by field.
+  ///
+  /// - Parameters:
+  ///   - device: Who asks.
+  ///   - pasid: The address space; its lower 20 bits.
+  ///   - tag: Bits 41:32, the group of requests, and Last; its lower 10 bits.
+  ///   - flags: Bits 59:48; its lower 12 bits.
+  ///   - address: In the page.
+  public init(
+    printed device: Requester, pasid: UInt64, tag: UInt64, flags: UInt64, address: UInt64
+  ) {
+    self.init()
+    self[Self.codeField] = 1
+    self[Self.deviceID] = UInt64(device.rawValue)
+    self[Self.pasidLow] = pasid & 0xffff
+    self[Self.pasidHigh] = pasid >> 16 & 0xf
+    self[Self.tagField] = tag & 0x1ff
+    self[Self.last] = tag >> 9 & 1
+    self[Self.flagBits] = flags & 0xfff
+    self[Self.page] = address >> 12
+  }
+
   /// Bits 63:60: 1; 0 in a place that is not written yet.
   public var code: UInt8 { UInt8(self[Self.codeField]) }
+  /// The address space, whether GN is set or not.
+  public var pasidBits: UInt32 { UInt32(self[Self.pasidHigh] << 16 | self[Self.pasidLow]) }
+  /// Bits 59:48 as kernels print them.
+  public var flags: UInt64 { self[Self.flagBits] }
   /// Who asks.
   public var device: Requester { Requester(rawValue: UInt16(self[Self.deviceID])) }
   /// GN: of this address space; `nil` for one without PASID.
   public var pasid: PASID? {
     guard self[Self.gn] != 0 else { return nil }
-    return PASID(UInt32(self[Self.pasidHigh] << 16 | self[Self.pasidLow]))
+    return PASID(pasidBits)
   }
   /// The first byte of the page.
   public var address: IOVA { IOVA(addressBits(Self.page)) }

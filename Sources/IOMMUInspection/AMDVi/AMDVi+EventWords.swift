@@ -35,7 +35,7 @@ extension AMDVi.Event {
       guard hasFlags else { return "device table entry that cannot be used" }
       return hasReservedBit
         ? "device table entry with a reserved bit that is set"
-        : "device table entry with a level, a length or a type that none may have"
+        : "device table entry with a level, a length or a type that the unit does not take"
     case .deviceTableHardwareError: return "device table entry that memory did not give\(bus)"
     case .pageTableHardwareError: return "page table entry that memory did not give\(bus)"
     case .illegalCommand: return "command that the unit does not take; it has stopped its queue"
@@ -48,7 +48,7 @@ extension AMDVi.Event {
     case .counterZero: return "performance counter that has come to zero"
     case .guestEventFault: return "trouble with a guest's event log"
     case .guestHardwareError: return "memory of a guest's unit that did not answer"
-    case .reverseMapFault: return "page that the reverse map table gives to somebody else"
+    case .reverseMapFault: return "page that the reverse map table does not let the device reach"
     case .reverseMapHardwareError: return "reverse map table that memory did not give"
     default: return "event of a code that is not known"
     }
@@ -130,12 +130,57 @@ extension AMDVi {
       }
       words.details.append(
         "flags \(hexadecimal(event.flags)): "
-          + (names.isEmpty ? "none that mean anything here" : names.joined(separator: ", ")))
+          + (names.isEmpty
+            ? "what they mean with this event is not known" : names.joined(separator: ", ")))
     }
-    if event.code == .pageFault, hasFlags, !event.isGuest {
+    switch event.code {
+    case .pageFault where hasFlags && !event.isGuest,
+      .pageTableHardwareError where hasFlags && !event.isGuest:
       words.details.append("domain \(hexadecimal(event.domainID))")
+    case .invalidPageRequest:
+      words.details += [
+        "PASID \(hexadecimal(event.requestPASID))"
+          + (event.isGuest ? "" : ", of no meaning without GN"),
+        "tag \(hexadecimal(event.pageRequestTag)), which the answer repeats",
+      ]
+    case .reverseMapFault, .reverseMapHardwareError:
+      words.details.append(
+        "VMGTag \(hexadecimal(event.reverseMapGuestTag)), by which the unit knows the guest")
+      if event.code == .reverseMapFault {
+        words.details.append(
+          "RMP flags \(hexadecimal(event.reverseMapFlagBits)), of which no source says more")
+      }
+    default: break
     }
     (words.causes, words.lookAt) = causes(event, hasFlags: hasFlags)
+    return words
+  }
+
+  /// What is said of a page request that the kernel refuses. Specification: AMD IOMMU 2.6.
+  static func words(for entry: PageRequestEntry, in record: FaultRecord) -> LoggedFaultWords {
+    let isWithout = entry.pasid == nil
+    var words = LoggedFaultWords(
+      attempt: "\(record.sender) asked for the page of \(record.addressKind.rawValue) "
+        + hexadecimal(entry.address.rawValue)
+        + (entry.pasid.map { " with PASID \(hexadecimal($0.rawValue))" } ?? ""),
+      meaning: "AMD-Vi PAGE_SERVICE_REQUEST: "
+        + (isWithout
+          ? "page request without a PASID, which the kernel refuses"
+          : entry.reservedViolations.isEmpty
+            ? "page request that the kernel refuses"
+            : "page request with a reserved bit that is set, which the kernel refuses"))
+    let wants = [("read", entry.reads), ("write", entry.writes), ("execute", entry.executes)]
+      .filter(\.1).map(\.0)
+    words.details = [
+      "flags \(hexadecimal(entry.flags)): wants to "
+        + (wants.isEmpty ? "do nothing" : listText(wants))
+        + (entry.isUser ? ", of user privilege" : ", of supervisor privilege"),
+      "PASID \(hexadecimal(entry.pasidBits))" + (isWithout ? ", of no meaning without GN" : ""),
+      "tag \(hexadecimal(entry.tag))" + (entry.isLast ? ", the last request of its group" : ""),
+    ]
+    words.causes =
+      "a device whose page requests (PRI) are on while its driver has no PASID for them"
+    words.lookAt = "which driver turned PRI on, and whether the process was gone (SVA)"
     return words
   }
 
@@ -163,7 +208,9 @@ extension AMDVi {
         + place
     case .invalidDeviceRequest:
       return "\(record.sender) sent a request of a kind that it may not send, to \(place)"
-    case .invalidPageRequest: return "\(record.sender) asked for the page of \(place)"
+    case .invalidPageRequest:
+      return "\(record.sender) asked for the page of \(record.addressKind.rawValue) \(place)"
+        + (record.pasid.map { " with PASID \(hexadecimal($0))" } ?? "")
     case .reverseMapHardwareError:
       return "the unit could not read the reverse map table for \(record.sender), physical address "
         + place
@@ -185,6 +232,14 @@ extension AMDVi {
         "an entry of a form that the unit does not know, or that was overwritten",
         "the tables in a dump, and memory errors in the log"
       )
+    case .pageFault where hasFlags && event.lacksPermission:
+      (
+        "the driver mapped the buffer for the other direction; or the device has no domain, for which "
+          + "Linux leaves IR and IW of its device table entry clear",
+        "the direction that the driver gave (DMA_TO_DEVICE, DMA_FROM_DEVICE), the driver of the device "
+          + "(lspci -k), and its IOMMU group"
+      )
+    case .pageFault where hasFlags: (absentCauses, unmappedPlaces)
     case .pageFault: (unmappedCauses, unmappedPlaces)
     case .illegalDeviceTableEntry:
       (
@@ -212,6 +267,12 @@ extension AMDVi {
         "a device that sends to a range of interrupts or of system management, or that has ATS on "
           + "and its entry has not; nothing to map",
         "what the driver wrote into the descriptor, and ATS in the device (lspci -vv)"
+      )
+    case .invalidPageRequest:
+      (
+        "a device whose page requests (PRI) are on while PPR of its device table entry is clear, or a "
+          + "request of a form that the unit does not know",
+        "the device table entry in a dump, and PRI in the device (lspci -vv)"
       )
     case .reverseMapFault:
       (

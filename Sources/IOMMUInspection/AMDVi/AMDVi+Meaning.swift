@@ -34,6 +34,11 @@ extension AMDVi.DeviceTableEntry: Explained {
       + ", in \(mode == 0 ? "host addresses, \(access)" : host)\(domain)"
   }
 
+  /// What becomes of fixed and arbitrated interrupts.
+  var interruptMeaning: String {
+    interruptText ?? "interrupts pass as they are (IV clear)"
+  }
+
   /// `nil` where nothing is said of interrupts.
   private var interruptText: String? {
     guard isInterruptValid else { return nil }

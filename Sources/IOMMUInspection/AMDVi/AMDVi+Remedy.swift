@@ -29,8 +29,13 @@ extension AMDVi.FaultReason {
         "TV in the device table entry\(place), with a page table or Mode 0, before the device's "
         + "first DMA"
     case .deviceNotPermitted:
-      return "\(letter) in the device table entry\(place), and a page table or Mode 0, before the "
-        + "device's first DMA"
+      // With one of both there is a mapping, or Mode 0.
+      guard walk.steps.last?.deviceTableEntry?.permissions.isEmpty == false else {
+        return
+          "\(letter) in the device table entry\(place), and a page table or Mode 0, before the "
+          + "device's first DMA"
+      }
+      return "\(letter) in the device table entry\(place), which no page table can give"
     case .modeIllegal: return "a Mode in the device table entry\(place) that the unit has"
     case .addressBeyondWidth:
       return "a number within the table's width, or a table of more levels (Mode)"
@@ -80,8 +85,32 @@ extension FaultRecord {
     guard case .amdvi(let event, _) = source else { return false }
     switch event.code {
     case .pageFault, .illegalDeviceTableEntry: return requestAddress != nil && !event.isInterrupt
-    case .invalidDeviceRequest: return iova != nil
     default: return false
     }
   }
+
+  /// The event calls the device table entry of a request for memory illegal.
+  var isIllegalDeviceEntry: Bool {
+    guard case .amdvi(let event, _) = source else { return false }
+    return event.code == .illegalDeviceTableEntry
+  }
+}
+
+extension ToldWalk {
+  /// A unit that stops the request here calls the device table entry illegal.
+  var endsAtIllegalDeviceEntry: Bool {
+    guard case .fault(let fault) = end else { return false }
+    return fault.amdviReason?.eventCode == .illegalDeviceTableEntry
+  }
+}
+
+extension AMDVi.Event {
+  /// It tells of an interrupt, which the device table entry and its interrupt table decide about.
+  var isInterruptRequest: Bool {
+    isInterrupt && (code == .pageFault || code == .illegalDeviceTableEntry)
+  }
+
+  /// It tells of a request of a device that uses its own TLB, which I of the device table entry decides
+  /// about.
+  var isOfDeviceTLB: Bool { code == .invalidDeviceRequest && requestType == 1 }
 }

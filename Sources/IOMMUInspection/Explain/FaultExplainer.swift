@@ -46,10 +46,10 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     switch record.source {
     case .calgary: return calgary(fault)
     case .vtdInterrupt: return interrupt(fault)
-    case .amdvi:
-      guard record.isAMDViRequest else {
-        return FaultExplanation(fault, walk: nil, now: "page tables have no say in it")
-      }
+    case .amdvi(let event, _):
+      guard record.isAMDViRequest else { return amdvi(fault, event) }
+    case .amdviPageRequest:
+      return FaultExplanation(fault, walk: nil, now: "page tables have no say in it")
     case .smmuv3:
       return FaultExplanation(
         fault, walk: nil, now: "SMMUv3 tables are not read from dumps: this is what the event says")
@@ -73,15 +73,65 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
     return FaultExplanation(
       fault, walk: walk, now: now(walk, record), stoppedBy: stoppedBy(walk),
       remedy: Remedy(walk).text,
-      hints: hints(device, iova, access, record))
+      hints: domainHints(record, walk.steps)
+        + (walk.bypass == nil ? hints(device, iova, access, record) : []))
+  }
+
+  /// An event of AMD-Vi that no page table decides about: an interrupt, a command, memory that did not
+  /// answer.
+  private func amdvi(_ fault: LoggedFault, _ event: AMDVi.Event) -> FaultExplanation {
+    let nothing = "page tables have no say in it"
+    guard let device = fault.record.device, event.isInterruptRequest || event.isOfDeviceTLB,
+      // Any request reads the entry.
+      let walk = try? ToldWalk(
+        device, IOVA(0), access: .read, machine: machine, in: memory, names: names),
+      let step = walk.steps.first, let entry = step.deviceTableEntry
+    else { return FaultExplanation(fault, walk: nil, now: nothing) }
+    let place = "\(step.titleText) at \(step.address)"
+    guard event.isInterruptRequest else {
+      return FaultExplanation(
+        fault, walk: nil,
+        now: entry.allowsDeviceTLB
+          ? "\(place) allows it (I): it was written after the event, or the unit still had an older "
+            + "one in its cache" : "the same: \(place) has I clear")
+    }
+    let isMissing = event.code == .pageFault && !event.isPresent
+    return FaultExplanation(
+      fault, walk: nil, now: "\(place): \(entry.interruptMeaning)",
+      remedy: isMissing && entry.isInterruptValid && entry.interruptControl == .remap
+        ? "an entry with RemapEn in this table, at the index that the message's data has" : nil,
+      hints: domainHints(fault.record, [step]))
+  }
+
+  /// Whether the domain that an event of AMD-Vi names is still that of the device.
+  private func domainHints(_ record: FaultRecord, _ steps: [WalkStep]) -> [String] {
+    guard case .amdvi(let event, hasFlags: true) = record.source, event.code == .pageFault,
+      !event.isGuest, let step = steps.first(where: { $0.deviceTableEntry != nil }),
+      let entry = step.deviceTableEntry, entry.isValid, entry.domainID != event.domainID
+    else { return [] }
+    return [
+      "the event names domain \(hexadecimal(event.domainID)), and \(step.titleText) has "
+        + "\(hexadecimal(entry.domainID)): it was written after the fault, or the unit still had an "
+        + "older one in its cache"
+    ]
   }
 
   // MARK: What is
 
   private func now(_ walk: ToldWalk, _ record: FaultRecord) -> String {
     if walk.isUnknown { return walk.endText }
+    if record.isIllegalDeviceEntry, !walk.endsAtIllegalDeviceEntry {
+      return
+        "the device table entry is legal by what is known of the unit: it was written after the "
+        + "event, or the unit still had an older one in its cache. The request \(walk.endText)"
+    }
     switch walk.end {
     case .memory(let address, _):
+      if let bypass = walk.bypass {
+        return
+          "allowed: \(bypass), so that it reaches \(address). That was written after the fault, or "
+          + "the unit still had something older in its caches"
+      }
       return
         "allowed: the tables lead to \(address). Mapped after the fault, or the unit still had "
         + "an older translation in its caches"
@@ -108,7 +158,8 @@ public struct FaultExplainer<Memory: PhysicalMemory> {
   ) -> [String] {
     var hints: [String] = []
     let own = maps.first { $0.table.owner.covers(device) == true }
-    if let own { hints += neighbours(of: iova, in: own) }
+    // A pass-through has no table.
+    if let own, own.table.table != nil { hints += neighbours(of: iova, in: own) }
     hints += gaps.filter { $0.concerns(device) }.map { $0.text(names) }
     let isMapped = own?.runs.contains { $0.iova.contains(iova) } ?? false
     let isUnknown =

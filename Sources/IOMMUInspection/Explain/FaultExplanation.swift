@@ -43,7 +43,7 @@ public struct FaultExplanation: Sendable {
     self.fault = fault
     attempt = words.attempt
     meaning = words.meaning
-    details = words.details + fault.words.map(\.text)
+    details = words.details + fault.words.map(\.text) + fault.tables.deviceDetails
     causes = words.causes
     lookAt = words.lookAt
     loggedWalk = fault.loggedWalk
@@ -198,17 +198,24 @@ extension FaultExplanation {
 extension LoggedFault {
   /// The walk of the request through the entries that the kernel printed.
   var loggedWalk: LoggedWalk? {
-    guard case .vtd = record.source, let device = record.device, let iova = record.iova,
-      !tables.isEmpty
-    else { return nil }
-    return tables.walk(
-      device, pasid: record.pasid.map { PASID($0) }, iova, access: record.access ?? .read)
+    guard let device = record.device, !tables.isEmpty else { return nil }
+    switch record.source {
+    case .vtd:
+      guard let iova = record.iova else { return nil }
+      return tables.walk(
+        device, pasid: record.pasid.map { PASID($0) }, iova, access: record.access ?? .read)
+    case .amdvi(let event, _): return tables.deviceWalk(record, event, of: device)
+    default: return nil
+    }
   }
 }
 
 extension LoggedWalk {
   /// What the entries say to the fault before them.
   fileprivate func comparison(with record: FaultRecord) -> String? {
+    if case .amdvi(let event, let hasFlags) = record.source {
+      return comparison(with: event, hasFlags: hasFlags)
+    }
     guard case .vtd(let reason?) = record.source else { return nil }
     if reachesMemory {
       return "these entries allow the request: they were written after the fault, or the unit "
@@ -233,14 +240,17 @@ extension LoggedWords {
   fileprivate var text: String {
     let raw = words.map { "0x" + hexadecimal($0, digits: digits) }.joined(separator: " ")
     guard let described else { return "\(name) in the log: \(raw)" }
-    return "\(name) in the log: \(raw), \(described.name): \(described.meaning)"
+    let says = described.meaning.isEmpty ? described.fieldsText : described.meaning
+    return "\(name) in the log: \(raw), \(described.name): "
+      + ([says] + described.violations).joined(separator: "; ")
   }
 
   /// A quadword, or a doubleword of a command.
   private var digits: Int { name == "CMD" ? 8 : 16 }
 
-  /// A descriptor of the invalidation queue in words.
+  /// A descriptor of the invalidation queue, or a command, in words.
   private var described: EntryDescription? {
+    if name == "CMD" { return AMDVi.described(command: words) }
     guard name.hasPrefix("QI "), let low = words.first,
       let type = VTd.DescriptorType(descriptor: low),
       let kind = EntryCatalog.all.first(where: { $0.type == type.format })

@@ -15,6 +15,8 @@ public struct FaultRecord: Sendable, Hashable {
     case vtdQueue(VTdQueueTrouble)
     /// AMD-Vi: the event; its flags count where the log has them.
     case amdvi(AMDVi.Event, hasFlags: Bool)
+    /// AMD-Vi: a device's page request that the kernel did not take.
+    case amdviPageRequest(AMDVi.PageRequestEntry)
     /// Arm SMMUv3: the record.
     case smmuv3(SMMUv3.EventRecord)
     /// IBM Calgary or CalIOC2: the two registers that hold an error. No address is kept.
@@ -156,9 +158,9 @@ public struct LogTime: Sendable, Hashable {
   }
 }
 
-/// Some words of memory that a kernel has printed.
+/// Some words of a command or a descriptor that a kernel has printed.
 public struct LoggedWords: Sendable, Hashable {
-  /// What they are: `DTE`, `CMD`, or an entry of `EntryCatalog`.
+  /// What they are: `CMD`, or an entry of `EntryCatalog`.
   public var name: String
   public var words: [UInt64]
 }

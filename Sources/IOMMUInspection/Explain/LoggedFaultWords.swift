@@ -24,6 +24,7 @@ extension FaultRecord {
     case .vtdStatus(let status): VTd.words(for: status)
     case .vtdQueue(let trouble): VTd.words(for: trouble, in: self)
     case .amdvi(let event, let hasFlags): AMDVi.words(for: event, hasFlags: hasFlags, in: self)
+    case .amdviPageRequest(let entry): AMDVi.words(for: entry, in: self)
     case .smmuv3(let event): SMMUv3.words(for: event, in: self)
     case .calgary(let csr, let plssr): Calgary.words(csr: csr, plssr: plssr, in: self)
     }
@@ -33,7 +34,7 @@ extension FaultRecord {
   var unit: String {
     switch source {
     case .vtd, .vtdInterrupt, .vtdStatus, .vtdQueue: "VT-d"
-    case .amdvi: "AMD-Vi"
+    case .amdvi, .amdviPageRequest: "AMD-Vi"
     case .smmuv3: "SMMUv3"
     case .calgary: "Calgary"
     }
@@ -44,7 +45,7 @@ extension FaultRecord {
     switch source {
     case .vtd(let reason), .vtdInterrupt(let reason): reason.map { hexadecimal($0.rawValue) }
     case .vtdStatus(let status): hexadecimal(status.rawValue)
-    case .vtdQueue: nil
+    case .vtdQueue, .amdviPageRequest: nil
     case .amdvi(let event, _): hexadecimal(event.code.rawValue)
     case .smmuv3(let event): hexadecimal(event.number.rawValue)
     case .calgary: nil
@@ -64,10 +65,15 @@ extension FaultRecord {
 }
 
 /// What most requests come from that no table allows, whatever unit stops them.
-let unmappedCauses =
-  "the driver took the mapping back while the device still used it, never made it, made it for the "
-  + "other direction, or gave the device a physical address; after a crash, the device goes on with "
-  + "what the dead kernel told it"
+let unmappedCauses = requestCauses("never made it, made it for the other direction")
+
+/// The same where hardware says that nothing is mapped there at all.
+let absentCauses = requestCauses("never made it")
+
+private func requestCauses(_ middle: String) -> String {
+  "the driver took the mapping back while the device still used it, \(middle), or gave the device a "
+    + "physical address; after a crash, the device goes on with what the dead kernel told it"
+}
 
 /// Where such requests are looked for.
 let unmappedPlaces =

@@ -29,6 +29,9 @@ public struct ToldWalk: Sendable {
   public let access: Access
   /// What stands between the device and memory, in words.
   public let route: String
+  /// Why a request that reaches memory goes there without a table, in words; `nil` for one that a table
+  /// has translated, or that does not reach memory.
+  let bypass: String?
   /// Every entry read, in order.
   public let steps: [WalkStep]
   public let end: End
@@ -91,6 +94,8 @@ public struct ToldWalk: Sendable {
     } else {
       route = handle.route.words
     }
+    let isTranslated = collector.steps.contains { $0.place.level != nil }
+    if case .memory = end, !isTranslated { bypass = handle.route.bypass } else { bypass = nil }
     // Of units that know the device each may count; those that firmware lists, and that do not know
     // it, would block it.
     isAmbiguous = !owners.others.isEmpty
@@ -215,6 +220,19 @@ extension Fault {
 }
 
 extension DeviceHandle.Route {
+  /// Why requests go to memory without a table, for those that do.
+  fileprivate var bypass: String? {
+    switch self {
+    case .untranslated: "nothing translates what this device asks for"
+    case .passThrough: "pass-through"
+    case .table(.amdHost(let table)):
+      table.isDirect
+        ? "pass-through (Mode 0), \(table.rules.permissions)"
+        : "the number is in the unit's exclusion range"
+    default: nil
+    }
+  }
+
   /// What stands between a device and memory, in words.
   var words: String {
     switch self {

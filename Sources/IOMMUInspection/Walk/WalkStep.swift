@@ -26,20 +26,7 @@ public struct WalkStep: Sendable, Encodable {
   public var titleText: String { "\(entry.name) [\(hexadecimal(index))]" }
 
   /// The fields that say something: no reserved or ignored bits that are clear.
-  public var fieldsText: String {
-    entry.fields.filter { field in
-      switch field.field.use {
-      case .value, .address: true
-      case .ignored, .reserved: field.value != 0
-      }
-    }.map { field in
-      switch field.field.use {
-      case .address: "\(field.name)=\(hexadecimal(field.address ?? 0))"
-      case .value: "\(field.name)=\(hexadecimal(field.value))"
-      case .ignored, .reserved: "\(field.name) \(field.bits)=\(hexadecimal(field.value))"
-      }
-    }.joined(separator: " ")
-  }
+  public var fieldsText: String { entry.fieldsText }
 }
 
 extension KeyedEncodingContainer {
@@ -69,6 +56,22 @@ struct StepCollector: WalkObserver {
 }
 
 extension EntryDescription {
+  /// The fields that say something: no reserved or ignored bits that are clear.
+  var fieldsText: String {
+    fields.filter { field in
+      switch field.field.use {
+      case .value, .address: true
+      case .ignored, .reserved: field.value != 0
+      }
+    }.map { field in
+      switch field.field.use {
+      case .address: "\(field.name)=\(hexadecimal(field.address ?? 0))"
+      case .value: "\(field.name)=\(hexadecimal(field.value))"
+      case .ignored, .reserved: "\(field.name) \(field.bits)=\(hexadecimal(field.value))"
+      }
+    }.joined(separator: " ")
+  }
+
   /// Takes an entry apart, in its own words where it has any.
   init<Entry: TableEntry>(_ entry: Entry, as variant: Entry.Variant) {
     if let explained = entry as? any Explained {

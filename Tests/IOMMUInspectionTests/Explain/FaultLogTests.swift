@@ -44,6 +44,15 @@ func log(_ lines: [String]) -> FaultLogReader {
       device: device, address: address, kind, access: access)
   }
 
+  /// The same by the event's two quadwords, of a device 03:00.0.
+  static func amdvi(
+    _ low: UInt64, _ high: UInt64, _ kind: FaultRecord.AddressKind, pasid: UInt32? = nil
+  ) -> FaultRecord {
+    FaultRecord(
+      source: .amdvi(AMDVi.Event(low: low, high: high), hasFlags: true),
+      device: PCI.Function(Requester("03:00.0")!), pasid: pasid, address: high, kind)
+  }
+
   /// One line, or more, of every kernel, hypervisor and emulator, with what it says.
   static let forms: [(lines: String, record: FaultRecord)] = [
     // Linux, VT-d: reasons in decimal until 5.13.
@@ -201,7 +210,26 @@ func log(_ lines: [String]) -> FaultLogReader {
     (
       "AMD-Vi: Event logged [RMP_PAGE_FAULT device=0000:03:00.0, vmg_tag=0x0001, gpa=0x1000, "
         + "flags_rmp=0x0002, flags=0x0020]",
-      amdvi(0xd, "03:00.0", 0x1000, flags: 0x20, domain: 1, .guestPhysical)
+      amdvi(0xd020_0001_0002_0300, 0x1000, .guestPhysical)
+    ),
+    (
+      "nvme 0000:03:00.0: AMD-Vi: Event logged [RMP_HW_ERROR vmg_tag=0x0001, spa=0x1000, "
+        + "flags=0x0020]",
+      amdvi(0xe020_0001_0000_0300, 0x1000, .physical)
+    ),
+    (
+      "iommu ivhd0: AMD-Vi: Event logged [INVALID_PPR_REQUEST device=0000:03:00.0 pasid=0x10005 "
+        + "address=0x7f0000001000 flags=0x0025 tag=0x123]",
+      amdvi(0x9025_0523_0005_0300, 0x7f00_0000_1000, .guestVirtual, pasid: 0x1_0005)
+    ),
+    (
+      "iommu ivhd0: AMD-Vi: PPR logged [Invalid request format (device=0000:03:00.0 pasid=0x12345 "
+        + "address=0x7f0012345000 flags=0x01e4 tag=0x323]",
+      FaultRecord(
+        source: .amdviPageRequest(
+          AMDVi.PageRequestEntry(low: 0x11e4_0723_2345_0300, high: 0x7f00_1234_5000)),
+        device: PCI.Function(Requester("03:00.0")!), pasid: 0x1_2345, address: 0x7f00_1234_5000,
+        .guestVirtual)
     ),
     (
       "AMD-Vi: Event logged [UNKNOWN event[0] = 0x00000300, event[1] = 0x20200005, event[2] = "
@@ -681,6 +709,9 @@ func log(_ lines: [String]) -> FaultLogReader {
     let reader = log(
       "AMD-Vi: Event logged [ILLEGAL_DEV_TABLE_ENTRY device=02:00.0 address=0x1000 flags=0x0080]",
       "AMD-Vi: DTE[0]: 6190000000000003", "AMD-Vi: DTE[1]: 00001001049e000b",
+      "AMD-Vi: Event logged [ILLEGAL_COMMAND_ERROR address=0x140060]",
+      "AMD-Vi: CMD[0]: 00000020", "AMD-Vi: CMD[1]: 20000000", "AMD-Vi: CMD[2]: 00000000",
+      "AMD-Vi: CMD[3]: 00000001",
       "DMAR: QI HEAD: Invalidation Wait qw0 = 0x25, qw1 = 0x1000",
       "DMAR: VT-d detected Invalidation Time-out Error: SID 5300",
       "DMAR: QI PRIOR: Device-TLB Invalidation qw0 = 0x5300530000000003, qw1 = 0x7fffffffffffe001")
@@ -689,7 +720,13 @@ func log(_ lines: [String]) -> FaultLogReader {
       explanations.map(\.details) == [
         [
           "flags 0x80: RZ (a reserved bit was set)",
-          "DTE in the log: 0x6190000000000003 0x00001001049e000b",
+          "of the device table entry the log has only DTE[0] 0x6190000000000003, DTE[1] "
+            + "0x00001001049e000b",
+        ],
+        [
+          "CMD in the log: 0x00000020 0x20000000 0x00000000 0x00000001, invalidate device entry "
+            + "command: reserved 127:64=0x100000000 OpCode=0x2 DeviceID=0x20; reserved bits 127:64 "
+            + "are set: 0x100000000"
         ],
         [
           "QI PRIOR in the log: 0x5300530000000003 0x7fffffffffffe001, device-TLB invalidate "
@@ -697,7 +734,7 @@ func log(_ lines: [String]) -> FaultLogReader {
             + "0x7fffffffffffe000..<0x8000000000000000"
         ],
       ])
-    #expect(explanations.map(\.attempt)[1] == "53:00.0 did not answer an invalidation")
+    #expect(explanations.map(\.attempt)[2] == "53:00.0 did not answer an invalidation")
   }
 
   @Test(arguments: FaultLogReaderTests.forms.indices)

@@ -31,6 +31,9 @@ enum AMDViLogReader: LogReader {
         iommu ivhd0: AMD-Vi: Event logged [ILLEGAL_DEV_TABLE_ENTRY device=0000:02:00.0 \
         pasid=0x00000 address=0x131400000 flags=0x0180]
         AMD-Vi: DTE[0]: 6190000000000003
+        AMD-Vi: DTE[1]: 00001001049e000b
+        AMD-Vi: DTE[2]: 200000013c610013
+        AMD-Vi: DTE[3]: 0000000000000000
         """),
       LogExample(
         "Linux",
@@ -53,6 +56,10 @@ enum AMDViLogReader: LogReader {
         "Linux 4.18 and later",
         "AMD-Vi: Event logged [INVALID_PPR_REQUEST device=03:00.0 pasid=0x00005 "
           + "address=0x7f0000001000 flags=0x0025 tag=0x123]"),
+      LogExample(
+        "Linux 6.11 and later, debugging messages",
+        "iommu ivhd0: AMD-Vi: PPR logged [Request ignored due to GN=0 (device=0000:03:00.0 "
+          + "pasid=0x00005 address=0x7f0000001000 flags=0x0024 tag=0x323]"),
       LogExample(
         "Linux 5.19 and later",
         "AMD-Vi: Event logged [RMP_HW_ERROR device=0000:03:00.0, vmg_tag=0x0001, spa=0x1000, "
@@ -79,8 +86,10 @@ enum AMDViLogReader: LogReader {
       "PAGE_TAB_HARDWARE_ERROR", "PAGE_TABLE_HW_ERROR", "ILLEGAL_COMMAND_ERROR",
       "COMMAND_HARDWARE_ERROR", "COMMAND_HW_ERROR", "IOTLB_INV_TIMEOUT", "INVALID_DEVICE_REQUEST",
       "INVALID_DEV_REQUEST", "INVALID_PPR_REQUEST", "RMP_PAGE_FAULT", "RMP_HW_ERROR",
-      "AMD-Vi: DTE[", "AMD-Vi: CMD[", "Completion-Wait loop timed out", "vent log restarting",
-      "vent log overflow",
+      "AMD-Vi: DTE[", "AMD-Vi: CMD[", "AMD-Vi: Control Reg", "PPR logged [",
+      "Completion-Wait loop timed out", "vent log restarting", "vent log overflow",
+      "PPR log restarting", "PPR log overflow", "GA log restarting", "GA log overflow",
+      "GA log notifier failed", "Unknown PPR request received",
     ]
   }
 
@@ -123,9 +132,14 @@ enum AMDViLogReader: LogReader {
 
   static func read(_ message: LogMessage) -> LogReading {
     let text = message.text[...]
-    if text.hasPrefix("AMD-Vi: DTE[") { return words(text, "DTE") }
+    if text.hasPrefix("AMD-Vi: DTE[") { return deviceEntry(text) }
     if text.hasPrefix("AMD-Vi: CMD[") { return words(text, "CMD") }
-    if text.hasPrefix("vent log") { return .unread("the event log was full, and events are lost") }
+    if text.hasPrefix("AMD-Vi: Control Reg") {
+      return LogScanner(text).hexadecimal(after: "Reg :").map { .table(.control($0)) }
+        ?? .begunTable
+    }
+    if text.hasPrefix("PPR logged [") { return pageRequest(text) }
+    if let reason = lossReason(text) { return .unread(reason) }
     if text.hasPrefix("Completion-Wait") {
       return .unread("the unit has not carried out a command within the time it is given")
     }
@@ -136,6 +150,54 @@ enum AMDViLogReader: LogReader {
       return rest.contains("address=") ? linux(code, rest, message) : .nothing
     }
     return isLinux ? linux(code, rest, message) : xen(code, rest)
+  }
+
+  /// What is lost, of messages that say no more.
+  private static func lossReason(_ text: Substring) -> String? {
+    if text.hasPrefix("vent log") { return "the event log was full, and events are lost" }
+    if text.hasPrefix("PPR log ") {
+      return "the page request log was full, and page requests are lost"
+    }
+    if text.hasPrefix("GA log notifier") { return "nobody took an interrupt for a guest" }
+    if text.hasPrefix("GA log") {
+      return "the log of interrupts for guests was full, and interrupts are lost"
+    }
+    if text.hasPrefix("Unknown PPR") {
+      return "the page request log had an entry that is no page request"
+    }
+    return nil
+  }
+
+  /// A page request that Linux refuses: `PPR logged [… (device=… pasid=… address=… flags=… tag=…]`.
+  private static func pageRequest(_ text: Substring) -> LogReading {
+    let end = text.firstIndex(of: "]")
+    let scanner = LogScanner(text[..<(end ?? text.endIndex)])
+    guard let device = scanner.device(after: "device="),
+      let pasid = scanner.hexadecimal(after: "pasid="),
+      let address = scanner.hexadecimal(after: "address="),
+      let flags = scanner.hexadecimal(after: "flags="),
+      let tag = scanner.hexadecimal(after: "tag=")
+    else {
+      return end == nil
+        ? .begun("a page request that is cut") : .unread("a page request without all its fields")
+    }
+    let entry = AMDVi.PageRequestEntry(
+      printed: device.requester, pasid: pasid, tag: tag, flags: flags, address: address)
+    let record = FaultRecord(
+      source: .amdviPageRequest(entry), device: device, pasid: entry.pasid?.rawValue,
+      address: entry.address.rawValue, entry.pasid == nil ? .iova : .guestVirtual)
+    return end == nil ? .unfinished(record) : .fault(record)
+  }
+
+  /// `AMD-Vi: DTE[0]: 6190000000000003`, or doublewords up to 2.6.39.
+  private static func deviceEntry(_ text: Substring) -> LogReading {
+    var scanner = LogScanner(text)
+    guard let index = scanner.decimal(after: "DTE["), index < 8, scanner.skip(past: "]: "),
+      let value = Notation.hexadecimal(utf8: scanner.rest.prefix { $0.isHexDigit }.utf8)
+    else { return .begunTable }
+    let digits = scanner.word()
+    return .table(
+      .deviceEntry(word: Int(index), value, isDoubleword: digits.utf8.count <= 8))
   }
 
   /// An event that Linux has other words for, or no words.
@@ -189,16 +251,25 @@ enum AMDViLogReader: LogReader {
     }
     let flags = number(" flags=")
     let address = number("address=") ?? number("gpa=") ?? number("spa=")
-    let event = AMDVi.Event(
-      code, device: device?.requester ?? Requester(rawValue: 0),
-      domain: number("domain=") ?? number("pasid=") ?? number("vmg_tag=") ?? 0,
-      flags: flags ?? 0, address: address ?? 0)
+    let requester = device?.requester ?? Requester(rawValue: 0)
+    let event =
+      switch code {
+      case .invalidPageRequest:
+        AMDVi.Event(
+          pageRequestOf: requester, pasid: number("pasid=") ?? 0, tag: number("tag=") ?? 0,
+          flags: flags ?? 0, address: address ?? 0)
+      case .reverseMapFault, .reverseMapHardwareError:
+        AMDVi.Event(
+          reverseMap: code, device: requester, guestTag: number("vmg_tag=") ?? 0,
+          reverseMapFlags: number("flags_rmp=") ?? 0, flags: flags ?? 0, address: address ?? 0)
+      default:
+        AMDVi.Event(
+          code, device: requester, domain: number("domain=") ?? number("pasid=") ?? 0,
+          flags: flags ?? 0, address: address ?? 0)
+      }
     guard address != nil else { return .begun("an event that is cut before its address") }
     var record = Self.record(event, device: device, hasFlags: flags != nil)
-    if code == .invalidPageRequest || code == .invalidDeviceRequest
-      || code == .pageTableHardwareError
-      || code == .illegalDeviceTableEntry
-    {
+    if [.invalidDeviceRequest, .pageTableHardwareError, .illegalDeviceTableEntry].contains(code) {
       record.pasid =
         event.isGuest ? number("pasid=").flatMap { UInt32(exactly: $0) } : nil
     }
@@ -289,7 +360,10 @@ enum AMDViLogReader: LogReader {
     case .illegalDeviceTableEntry:
       record.addressKind = isInterrupt ? .interrupt : .iova
       if hasFlags, !isInterrupt { record.access = event.isWrite ? .write : .read }
-    case .invalidDeviceRequest, .invalidPageRequest: record.addressKind = .iova
+    case .invalidPageRequest:
+      record.addressKind = event.isGuest ? .guestVirtual : .iova
+      if event.isGuest { record.pasid = event.requestPASID }
+    case .invalidDeviceRequest: record.addressKind = .iova
     case .reverseMapFault: record.addressKind = .guestPhysical
     case .illegalCommand, .commandHardwareError:
       record.addressKind = .physical
@@ -301,7 +375,7 @@ enum AMDViLogReader: LogReader {
     return record
   }
 
-  /// `AMD-Vi: DTE[0]: 6190000000000003`.
+  /// `AMD-Vi: CMD[0]: 00001000`.
   private static func words(_ text: Substring, _ name: String) -> LogReading {
     guard let value = LogScanner(text).hexadecimal(after: "]: ") else { return .begunTable }
     return .words(LoggedWords(name: name, words: [value]))

@@ -303,7 +303,9 @@ public struct FaultLogReader: Sendable {
   }
 
   private mutating func note(_ piece: LoggedTables.Piece, line: Int) {
-    guard let last else { return noteOrphan(piece, line: line) }
+    guard let last, piece.belongs(to: faults[last.index].record.source) else {
+      return noteOrphan(piece, line: line)
+    }
     if case .heading(let iova) = piece, let address = faults[last.index].record.address,
       address >> 12 != iova >> 12
     {
@@ -316,11 +318,19 @@ public struct FaultLogReader: Sendable {
 
   /// Entries without their fault: its line is not in the log.
   private mutating func noteOrphan(_ piece: LoggedTables.Piece, line: Int) {
-    guard case .heading(let iova) = piece else { return }
-    note(
-      UnreadLine(
-        line: line, unit: VTdTableLogReader.unit,
-        reason: "entries for \(hexadecimal(iova)), and no line about the fault before them"))
+    switch piece {
+    case .heading(let iova):
+      note(
+        UnreadLine(
+          line: line, unit: VTdTableLogReader.unit,
+          reason: "entries for \(hexadecimal(iova)), and no line about the fault before them"))
+    case .deviceEntry(word: 0, _, _):
+      note(
+        UnreadLine(
+          line: line, unit: AMDViLogReader.unit,
+          reason: "a device table entry, and no line about its event before it"))
+    default: return
+    }
   }
 
   /// A unit has said that faults wait, and no line says which.
@@ -365,13 +375,28 @@ extension FaultRecord.Source {
   fileprivate var isOfVTd: Bool {
     switch self {
     case .vtd, .vtdInterrupt, .vtdStatus, .vtdQueue: true
-    case .amdvi, .smmuv3, .calgary: false
+    case .amdvi, .amdviPageRequest, .smmuv3, .calgary: false
+    }
+  }
+}
+
+extension LoggedTables.Piece {
+  /// Whether kernels print it behind a fault of this kind.
+  fileprivate func belongs(to source: FaultRecord.Source) -> Bool {
+    switch self {
+    case .deviceEntry, .control:
+      if case .amdvi(let event, _) = source {
+        event.code == .illegalDeviceTableEntry
+      } else {
+        false
+      }
+    default: source.isOfVTd
     }
   }
 }
 
 extension LoggedWords {
-  /// Descriptors of the invalidation queue; entries and commands are AMD-Vi's.
+  /// Descriptors of the invalidation queue; commands are AMD-Vi's.
   fileprivate var isOfVTd: Bool { name.hasPrefix("QI ") }
 }
 

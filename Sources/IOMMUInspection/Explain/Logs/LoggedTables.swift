@@ -1,9 +1,10 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// What a kernel printed of the tables behind a VT-d fault, entry by entry.
+/// What a kernel printed of the tables behind a fault, entry by entry.
 ///
-/// Linux does so from 6.0 on where it is built for that, Xen with `iommu=verbose`. The entries are
+/// Of VT-d, Linux does so from 6.0 on where it is built for that, Xen with `iommu=verbose`; of AMD-Vi,
+/// Linux prints the device table entry behind an event that calls it illegal. The entries are
 /// taken as the memory that a walk reads, so that they say in a log what they would say in a dump.
 public struct LoggedTables: Sendable, Hashable {
   /// One line of it.
@@ -17,6 +18,10 @@ public struct LoggedTables: Sendable, Hashable {
     case page(level: Int, UInt64)
     /// The kernel says that at this level is none, and does not print it.
     case missing(level: Int)
+    /// A word of AMD-Vi's device table entry: a quadword, or a doubleword.
+    case deviceEntry(word: Int, UInt64, isDoubleword: Bool)
+    /// AMD-Vi's control register.
+    case control(UInt64)
   }
 
   private var root: [UInt64]?
@@ -29,10 +34,15 @@ public struct LoggedTables: Sendable, Hashable {
   /// The level at which the kernel found none, where it says so in place of an entry.
   public private(set) var missingLevel: Int?
 
+  /// AMD-Vi's device table entry.
+  private(set) var deviceEntry = LoggedDeviceEntry()
+  /// AMD-Vi's control register.
+  private(set) var control: UInt64?
+
   public init() {}
 
-  /// Nothing was printed.
-  public var isEmpty: Bool { root == nil }
+  /// Nothing was printed that a walk could begin with.
+  public var isEmpty: Bool { root == nil && deviceEntry.quadwords == nil }
 
   mutating func add(_ piece: Piece) {
     switch piece {
@@ -50,6 +60,9 @@ public struct LoggedTables: Sendable, Hashable {
         pageWords.append(word)
       }
     case .missing(let level): missingLevel = missingLevel ?? level
+    case .deviceEntry(let word, let value, let isDoubleword):
+      deviceEntry.add(word: word, value, isDoubleword: isDoubleword)
+    case .control(let value): control = control ?? value
     }
   }
 
@@ -139,6 +152,14 @@ public struct LoggedWalk: Sendable, Encodable {
     }
   }
 
+  /// Entries that say where a request ends without more of a walk.
+  init(_ steps: [WalkStep], end: String) {
+    self.steps = steps
+    self.end = end
+    fault = nil
+    reachesMemory = false
+  }
+
   enum CodingKeys: String, CodingKey { case entries, end }
 
   public func encode(to encoder: any Encoder) throws {
@@ -152,7 +173,7 @@ public struct LoggedWalk: Sendable, Encodable {
 ///
 /// A log says what the entries are, not where they lie. That, the walker knows: the first address that
 /// it asks for and that is not known yet is where the next entry lies.
-private struct PrintedMemory: PhysicalMemory {
+struct PrintedMemory: PhysicalMemory {
   struct Entry {
     var words: [UInt64]
   }
