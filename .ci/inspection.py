@@ -225,6 +225,36 @@ text = run("explain", f"{dead}/vmcore.tables.elf", "--machine", f"{dead}/vmcore-
                  "address=0xdeadb000 flags=0x0020]\n")
 check("explain: an event of AMD-Vi is borne out by the tables", "now         the same" in text, text)
 
+# Interrupt tables: whose they are and where, by the other walker's device table entries; what entries
+# say, by their words.
+for name in ("deb48", "custats"):
+    base = f"{amdvi}/{name}"
+    with open(f"{base}/walk.json") as file:
+        truth = {}
+        for device in json.load(file)["devices"]:
+            word = int(device["dte"][2], 16)
+            if word & 1 and word >> 60 & 3 == 2:
+                truth[device["sid"]] = (hex(word & 0xFFFFFFFFFFFC0), 1 << (word >> 1 & 15))
+    units = json.loads(run("maps", f"{base}/trim.kdump-zlib", "--machine", f"{base}/machine.json",
+                           "--interrupts", "--format", "json"))["units"]
+    ours = {device: (unit["table"], unit["entries"]) for unit in units
+            for device in unit["devices"] if device in truth}
+    check(f"maps --interrupts {name}: {len(truth)} interrupt tables where device table entries say",
+          ours == truth and truth, [ours.items() ^ truth.items()])
+    wrong, count = [], 0
+    for unit in units:
+        for row in unit["interrupts"]:
+            low, high = (int(word, 16) for word in row["raw"])
+            expected = (hex(high & 0xFF), hex(low >> 8 & 0xFF), low >> 6 & 1, low >> 2 & 7, 1)
+            found = (row["vector"], row["destination"], row["mode"] == "logical",
+                     ["fixed", "lowest priority"].index(row["delivery"]), low & 1)
+            count += 1
+            if expected != found or int(row["address"], 16) != int(unit["table"], 16) \
+                    + 16 * int(row["index"], 16):
+                wrong.append((unit["table"], row))
+    check(f"maps --interrupts {name}: {count} entries as their words have them",
+          not wrong and count > 10, wrong[:2])
+
 # 6. Verify: a kernel of today does not keep the Rule; a machine that was built by it does.
 text = run("verify", f"{crash}/vmcore.tables.elf", *options, "--crash-kernel", "160M@336M",
            ok=(1,))

@@ -29,7 +29,8 @@ package struct Maps: ParsableCommand {
       first device from there on, in lines that begin with #.
 
       --interrupts lists the interrupt remapping tables instead: which requester may send what, and \
-      where it is delivered (text, tsv or json).
+      where it is delivered (text, tsv or json). Of AMD-Vi each device's table is listed, once for all \
+      that share it.
 
       What the dump lacks is told as unknown. Exits 2 when that is a root or device table, so that \
       nothing can be said of the devices behind it, and when a table leads to itself or a limit was \

@@ -9,13 +9,18 @@ protocol DescribedUnit: UnitModel {
   var name: String { get }
   /// Every table above the page tables, once for each who uses it, and the interrupt remapping table.
   func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable]
-  /// The interrupt remapping table in force; `nil` where there is none, or nobody knows.
+  /// The interrupt remapping table in force for all devices; `nil` where there is none, or nobody knows.
   var describedInterruptTable: (any DescribedUpperTable)? { get }
+  /// An interrupt remapping table in force; `nil` for one that is not the unit's.
+  func describedTable(of mappings: InterruptMappings) -> (any DescribedUpperTable)?
 }
 
 extension DescribedUnit {
   func describedUpperTables(in _: some PhysicalMemory) -> [any DescribedUpperTable] { [] }
   var describedInterruptTable: (any DescribedUpperTable)? { nil }
+  func describedTable(of _: InterruptMappings) -> (any DescribedUpperTable)? {
+    describedInterruptTable
+  }
 }
 
 extension PartialTable: DescribedUnit {

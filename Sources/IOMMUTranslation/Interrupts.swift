@@ -76,6 +76,8 @@ public enum InterruptSource: Hashable, Sendable {
   /// A requester, and those that differ from it in these bits of its number only.
   case requester(Requester, ignoring: UInt16)
   case buses(ClosedRange<UInt8>)
+  /// Those of these numbers, ascending, in a PCI segment.
+  case requesters([ClosedRange<UInt16>], segment: UInt32)
   case nobody
 
   /// One of them; `nil` where there is none.
@@ -84,6 +86,7 @@ public enum InterruptSource: Hashable, Sendable {
     case .anyone: Requester(rawValue: 0)
     case .requester(let requester, _): requester
     case .buses(let buses): Requester(bus: buses.lowerBound, device: 0, function: 0)
+    case .requesters(let ranges, _): ranges.first.map { Requester(rawValue: $0.lowerBound) }
     case .nobody: nil
     }
   }
@@ -91,15 +94,52 @@ public enum InterruptSource: Hashable, Sendable {
 
 /// An entry of an interrupt remapping table that is present: what becomes of one interrupt.
 public struct InterruptMapping: Hashable, Sendable {
+  /// What an entry makes of an interrupt.
+  public enum Outcome: Hashable, Sendable {
+    /// Passes as it stands.
+    case passed
+    case delivered(InterruptDelivery)
+    /// VT-d.
+    case posted(PostedInterrupt)
+    /// AMD-Vi: for a guest's virtual APIC.
+    case guest(AMDVi.GuestInterrupt)
+    /// VT-d.
+    case blocked(InterruptFault)
+    /// AMD-Vi.
+    case stopped(AMDVi.RequestFault)
+
+    /// What VT-d has decided.
+    init(_ decision: InterruptDecision) {
+      self =
+        switch decision {
+        case .passed: .passed
+        case .delivered(let delivery): .delivered(delivery)
+        case .posted(let interrupt): .posted(interrupt)
+        case .blocked(let fault): .blocked(fault)
+        }
+    }
+
+    /// Memory that the interrupt is written into, half-open; `nil` for one that goes to a processor.
+    package var memory: Range<PhysicalAddress>? {
+      switch self {
+      case .posted(let interrupt):
+        Range(
+          start: interrupt.descriptor, byteCount: UInt64(VTd.PostedInterruptDescriptor.byteCount))
+      case .guest(let interrupt): Range(start: interrupt.page, byteCount: 4096)
+      case .passed, .delivered, .blocked, .stopped: nil
+      }
+    }
+  }
+
   /// Its number in the table.
   public var index: UInt32
   public var entryAddress: PhysicalAddress
   public var source: InterruptSource
   /// What becomes of the interrupt when ``source`` sends it.
-  public var decision: InterruptDecision
+  public var decision: Outcome
 }
 
-/// What a unit's interrupt remapping table says, as far as it is known.
+/// What an interrupt remapping table says, as far as it is known.
 public struct InterruptMappings: Hashable, Sendable {
   /// The table's first byte.
   public var table: PhysicalAddress
@@ -109,6 +149,8 @@ public struct InterruptMappings: Hashable, Sendable {
   public var mappings: [InterruptMapping] = []
   /// Entries that are not known.
   public var gaps: [TableGap] = []
+  /// The devices that the table is for, ascending; `nil` for a table of all that are behind a unit.
+  public var devices: [ClosedRange<UInt16>]?
 
   /// Nothing of the table is known.
   public var isUnknown: Bool {
@@ -117,13 +159,33 @@ public struct InterruptMappings: Hashable, Sendable {
   }
 }
 
+/// The interrupt remapping tables of a unit.
+public struct InterruptTables: Hashable, Sendable {
+  /// Those in force, each once however many devices share it. None where the unit remaps nothing, or
+  /// nobody knows.
+  public var tables: [InterruptMappings] = []
+  /// What is not known of which tables are in force.
+  public var gaps: [TableGap] = []
+
+  /// A unit with so many tables.
+  public init(_ tables: [InterruptMappings] = []) { self.tables = tables }
+
+  /// Nothing of which tables there are is known, or of one of them.
+  public var isUnknown: Bool {
+    tables.isEmpty ? !gaps.isEmpty : tables.contains(where: \.isUnknown)
+  }
+}
+
 extension Machine {
-  /// What a unit's interrupt remapping table says; `nil` where it has none in force, or nobody knows.
-  public func interruptMappings(
+  /// What a unit's interrupt remapping tables say.
+  public func interruptTables(
     of unit: TranslationUnit, in memory: some PhysicalMemory
-  ) -> InterruptMappings? {
-    guard var all = unit.model.interruptMappings(in: memory) else { return nil }
+  ) -> InterruptTables {
+    var all = unit.model.interruptMappings(in: memory)
     all.gaps = all.gaps.compactMap { judged($0, in: memory) }
+    for index in all.tables.indices {
+      all.tables[index].gaps = all.tables[index].gaps.compactMap { judged($0, in: memory) }
+    }
     return all
   }
 }

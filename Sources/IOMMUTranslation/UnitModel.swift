@@ -41,8 +41,8 @@ package protocol UnitModel: Hashable, Sendable {
   /// The same with what only memory says: where each device has a table of its own.
   func interrupts(in memory: some PhysicalMemory) -> InterruptPassage
 
-  /// What the unit's interrupt remapping table says; `nil` where it has none in force, or nobody knows.
-  func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings?
+  /// What the unit's interrupt remapping tables say.
+  func interruptMappings(in memory: some PhysicalMemory) -> InterruptTables
 
   /// Why nobody knows which interrupt remapping table is in force, if any; `nil` where that is known.
   var unknownInterruptTable: String? { get }
@@ -70,7 +70,7 @@ extension UnitModel {
   package var mayPostInterrupts: Bool { false }
   package func ambiguity(of _: TableOwner) -> TableGap? { nil }
   package var mayPassOthersDevices: Bool { false }
-  package func interruptMappings(in _: some PhysicalMemory) -> InterruptMappings? { nil }
+  package func interruptMappings(in _: some PhysicalMemory) -> InterruptTables { InterruptTables() }
 }
 
 /// What a unit does with interrupts in the format that software without interrupt remapping uses.

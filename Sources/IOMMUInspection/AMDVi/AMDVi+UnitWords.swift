@@ -21,6 +21,14 @@ extension AMDVi.Unit: DescribedUnit {
     }
     return devices
   }
+
+  func describedTable(of mappings: InterruptMappings) -> (any DescribedUpperTable)? {
+    control.map {
+      AMDViInterruptTableWords(
+        start: mappings.table, entryCount: mappings.entryCount,
+        remapping: AMDVi.InterruptRemapping($0, features))
+    }
+  }
 }
 
 extension AMDVi.UnseenUnit: DescribedUnit {

@@ -40,10 +40,13 @@ extension RuleCheck {
     return verdict
   }
 
-  /// Descriptors in the crash kernel that hardware writes when a device sends an interrupt.
+  /// Descriptors and virtual APICs in the crash kernel that hardware writes when a device sends an
+  /// interrupt.
   private func addPostedInterrupts(to verdict: inout RuleVerdict) {
     for unit in machine.units {
-      guard let interrupts = machine.interruptMappings(of: unit, in: memory) else {
+      let interrupts = machine.interruptTables(of: unit, in: memory)
+      guard !interrupts.tables.isEmpty else {
+        if unit.model.mayPostInterrupts { verdict.add(interrupts.gaps) }
         if unit.model.mayPostInterrupts, let reason = unit.model.unknownInterruptTable {
           verdict.add(
             RuleFinding(
@@ -53,19 +56,18 @@ extension RuleCheck {
         }
         continue
       }
-      for mapping in interrupts.mappings {
-        guard case .posted(let posted) = mapping.decision,
-          let descriptor = Range(
-            start: posted.descriptor, byteCount: UInt64(VTd.PostedInterruptDescriptor.byteCount)),
-          overlapsCrashKernel(descriptor)
-        else { continue }
+      for mapping in interrupts.tables.flatMap(\.mappings) {
+        guard let range = mapping.decision.memory, overlapsCrashKernel(range) else { continue }
+        let place = if case .guest = mapping.decision { "virtual APIC" } else { "descriptor" }
         verdict.add(
           RuleFinding(
             access: .write, entryAddress: mapping.entryAddress,
-            "interrupt \(hexadecimal(mapping.index)) is posted in a descriptor at "
-              + "\(posted.descriptor), in the crash kernel"))
+            "interrupt \(hexadecimal(mapping.index)) is posted in a \(place) at "
+              + "\(range.lowerBound), in the crash kernel"))
       }
-      verdict.add(interrupts.gaps)
+      if unit.model.mayPostInterrupts {
+        verdict.add(interrupts.gaps + interrupts.tables.flatMap(\.gaps))
+      }
     }
   }
 

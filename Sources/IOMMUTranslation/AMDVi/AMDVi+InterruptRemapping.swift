@@ -23,15 +23,15 @@ extension AMDVi {
     ///
     /// - Parameters:
     ///   - control: The control register.
-    ///   - features: What the unit has.
+    ///   - features: What the unit has; `nil` where nobody knows it, so that it has everything.
     ///   - systemManagementSources: `nil` without a filter.
     public init(
-      _ control: AMDVi.Control, _ features: AMDVi.ExtendedFeatures,
+      _ control: AMDVi.Control, _ features: AMDVi.ExtendedFeatures?,
       systemManagementSources: Set<Requester>? = nil
     ) {
       usesWideEntries = control.usesWideInterruptEntries
       usesExtendedDestinations = control.usesExtendedDestinations
-      reachesGuests = control.guestModeCode != 0 && features.hasGuestInterrupts
+      reachesGuests = control.guestModeCode != 0 && features?.hasGuestInterrupts ?? true
       usesLargeTables = control.usesLargeInterruptTables
       self.systemManagementSources = systemManagementSources
       reserved = AMDVi.DeviceTableEntry.reservedMasks(AMDVi.Limits(features))

@@ -123,10 +123,7 @@ extension AMDVi.Unit: UnitModel {
   /// Each device's entry says it.
   package var interrupts: InterruptPassage {
     translates
-      ? .unknown(
-        "\(sentenceName) remaps interrupts device by device; entries of its interrupt tables are not "
-          + "listed")
-      : .notRemapped
+      ? .unknown("\(sentenceName) remaps interrupts device by device") : .notRemapped
   }
 
   /// Interrupts of devices whose entries remap or stop them do not pass: to software that knows nothing of

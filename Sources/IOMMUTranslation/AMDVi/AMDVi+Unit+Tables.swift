@@ -63,7 +63,7 @@ extension AMDVi.Unit {
   ///   - memory: Memory that holds the device table.
   ///   - body: Told of each device.
   ///   - missing: Told of devices whose entry memory does not hold, and of the first whose entry it is.
-  private func forEachCountedDevice(
+  func forEachCountedDevice(
     in memory: some PhysicalMemory, _ body: (Device) -> Void,
     missing: (ClosedRange<UInt16>, _ entryOf: Requester) -> Void
   ) {

@@ -72,8 +72,8 @@ extension VTd.Unit {
 
   package var mayPostInterrupts: Bool { limits.features.contains(.postedInterrupts) }
 
-  package func interruptMappings(in memory: some PhysicalMemory) -> InterruptMappings? {
-    interruptTable?.mappings(in: memory)
+  package func interruptMappings(in memory: some PhysicalMemory) -> InterruptTables {
+    InterruptTables(interruptTable.map { [$0.mappings(in: memory)] } ?? [])
   }
 }
 
@@ -151,8 +151,9 @@ extension VTd {
         all.mappings.append(
           InterruptMapping(
             index: UInt32(index), entryAddress: address, source: source,
-            decision: remapping.decide(
-              entry, index: UInt16(index), from: source.example ?? Requester(rawValue: 0))))
+            decision: InterruptMapping.Outcome(
+              remapping.decide(
+                entry, index: UInt16(index), from: source.example ?? Requester(rawValue: 0)))))
       }
       closeGap()
       return all

@@ -56,10 +56,10 @@ import Testing
     let unit = "Intel VT-d unit at 0xfed90000"
     #expect(
       screen == """
-        #unit\tindex\tsource\tvector\tdestination\tmode\tdelivery\ttrigger\thint\tposted\traw
-        \(unit)\t0x0\tff:00.0\t0x22\t0x1\tphysical\tfixed\tedge\t1\t-\t0x0000010000220009 0x000000000004ff00
-        \(unit)\t0x10\t00:1f.0\t0x33\t-\t-\t-\t-\t-\t0x200040\t0x002000400033c001 0x00000000000400f8
-        \(unit)\t0xff\t00:1f.0/0xfff8\tfault:0x24\t-\t-\t-\t-\t-\t-\t0x0000000000411011 0x00000000000700f8
+        #unit\tindex\tsource\tvector\tdestination\tmode\tdelivery\ttrigger\thint\tposted\traw\tguest_tag
+        \(unit)\t0x0\tff:00.0\t0x22\t0x1\tphysical\tfixed\tedge\t1\t-\t0x0000010000220009 0x000000000004ff00\t-
+        \(unit)\t0x10\t00:1f.0\t0x33\t-\t-\t-\t-\t-\t0x200040\t0x002000400033c001 0x00000000000400f8\t-
+        \(unit)\t0xff\t00:1f.0/0xfff8\tfault:0x24\t-\t-\t-\t-\t-\t-\t0x0000000000411011 0x00000000000700f8\t-
 
         """)
   }

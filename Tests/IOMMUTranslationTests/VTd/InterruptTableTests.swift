@@ -28,7 +28,7 @@ import Testing
       memory.store(high, at: PhysicalAddress(0x10_0008 + index * 16))
     }
     let machine = machine(unit)
-    return machine.interruptMappings(of: machine.units[0], in: memory)
+    return machine.interruptTables(of: machine.units[0], in: memory).tables.first
   }
 
   @Test func `present entries are listed with who may send and what becomes of it`() throws {
@@ -123,10 +123,10 @@ import Testing
     let memory = try FlatMemory(byteCount: 0x10_1000)
     // 512 entries: the second half lies behind the memory's end.
     let machine = Self.machine(Self.unit(table: 0x10_0008))
-    let live = try #require(machine.interruptMappings(of: machine.units[0], in: memory))
+    let live = try #require(machine.interruptTables(of: machine.units[0], in: memory).tables.first)
     #expect(live.entryCount == 512 && live.gaps == [] && !live.isUnknown)
     let dump = try #require(
-      machine.interruptMappings(of: machine.units[0], in: LackingMemory(memory)))
+      machine.interruptTables(of: machine.units[0], in: LackingMemory(memory)).tables.first)
     #expect(
       dump.gaps.map(\.text) == [
         "interrupts 0x100 to 0x1ff: unknown, the interrupt remapping table at 0x101000 is not in "
@@ -135,8 +135,7 @@ import Testing
     #expect(!dump.isUnknown)
     let elsewhere = Self.machine(Self.unit(table: 0x100_0008))
     #expect(
-      elsewhere.interruptMappings(of: elsewhere.units[0], in: LackingMemory(memory))?.isUnknown
-        == true)
+      elsewhere.interruptTables(of: elsewhere.units[0], in: LackingMemory(memory)).isUnknown)
   }
 
   // MARK: The compatibility format
