@@ -56,6 +56,29 @@ struct Soak {
     figures.add(all.with { $0 })
   }
 
+  private mutating func runAMDVi(_ model: AMDViMachine.Model, seed: UInt64) {
+    let threads = threads
+    var random = Generator(seed: seed)
+    let machine = AMDViMachine(model, seed: random.next())
+    let operations = 2_000 + random.below(8_000)
+    let seeds = (0..<threads).map { _ in random.next() }
+    let all = Shared(Figures())
+    onThreads(threads + 1) { index in
+      guard index > 0 else {
+        machine.drive(operations: operations)
+        return
+      }
+      let share = max(1, AMDViMachine.deviceCount / threads)
+      let first = min((index - 1) * share, AMDViMachine.deviceCount - share)
+      var devices = AMDViDevices(machine, first..<first + share, seed: seeds[index - 1])
+      devices.run()
+      let figures = devices.figures
+      all.with { $0.add(figures) }
+    }
+    figures.add(machine.figures)
+    figures.add(all.with { $0 })
+  }
+
   /// A machine for each thread: these units serve one thread at a time.
   private mutating func runFlat(isCalgary: Bool, seed: UInt64) {
     let threads = threads
@@ -83,15 +106,23 @@ struct Soak {
     while clock.now - start < .seconds(60 * Int(minutes)) {
       let machineSeed = generator.next()
       let kinds = VTdMachine.Mode.allCases
-      let choice = generator.below(kinds.count + 2)
+      let models = AMDViMachine.Model.allCases
+      let choice = generator.below(kinds.count + models.count + 2)
+      let flat = choice - kinds.count - models.count
       let name =
-        choice < kinds.count ? "VT-d, \(kinds[choice])" : choice == kinds.count ? "Calgary" : "GART"
+        choice < kinds.count
+        ? "VT-d, \(kinds[choice])"
+        : flat < 0
+          ? "AMD-Vi, \(models[choice - kinds.count].rawValue)" : flat == 0 ? "Calgary" : "GART"
       currentMachine.name = "run \(seed), machine \(machineCount) (\(name), seed \(machineSeed))"
       if choice < kinds.count {
         runVTd(kinds[choice], seed: machineSeed)
         figures.machines[name, default: 0] += 1
+      } else if flat < 0 {
+        runAMDVi(models[choice - kinds.count], seed: machineSeed)
+        figures.machines[name, default: 0] += 1
       } else {
-        runFlat(isCalgary: choice == kinds.count, seed: machineSeed)
+        runFlat(isCalgary: flat == 0, seed: machineSeed)
       }
       machineCount += 1
       let resident = Usage.resident
