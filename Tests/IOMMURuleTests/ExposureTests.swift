@@ -168,8 +168,8 @@ import Testing
     throws
   {
     let text =
-      "its DMA passes untranslated and can write 0x2000000..<0x3000000, in the crash kernel, at any "
-      + "time"
+      "their DMA passes untranslated and can write 0x2000000..<0x3000000, in the crash kernel, at "
+      + "any time"
     #expect(
       check(try crash(mode, applyingRule: false)).exposure().texts
         == ["01:01.0, 02:01.0 and 00:03.0: " + text])
