@@ -45,7 +45,9 @@ import Testing
         "S3 capture kernel sets up anew",
         "OWN/BLK-F/BLK-F BLK-F OWN/BLK-F/BLK-F OWN/BLK-F/KILL OWN"
       ),
-      ("S3x capture kernel switches off", "OWN/MA/MA BLK-F/SMEAR/SMEAR OWN/KILL/KILL OWN/MA/MA OWN"),
+      (
+        "S3x capture kernel switches off", "OWN/MA/MA BLK-F/SMEAR/SMEAR OWN/KILL/KILL OWN/MA/MA OWN"
+      ),
       ("S7 the Kdump IO Rule", "OWN BLK-F (KILL) OWN OWN"),
       (
         "S11 contexts copied, attached when a driver maps",
@@ -165,7 +167,8 @@ import Testing
     let text = try crash("\(base) \(whole)").text
     #expect(text.contains("512 MiB of RAM, crash kernel 128 MiB at 32 MiB"))
     #expect(
-      try crash("\(base) \(part) --crash-kernel 32M").text.contains("crash kernel 32 MiB at 16 MiB"))
+      try crash("\(base) \(part) --crash-kernel 32M").text.contains("crash kernel 32 MiB at 16 MiB")
+    )
     #expect(
       failure("\(base) \(part)")
         == "\(part): no crash kernel in it; give --crash-kernel, such as 128M@16M")
@@ -181,7 +184,9 @@ import Testing
       another size or offset
       """
     ),
-    ("--unit vtd --crash-kernel 72M,low", "a crash kernel's ,low part counts beside one with ,high"),
+    (
+      "--unit vtd --crash-kernel 72M,low", "a crash kernel's ,low part counts beside one with ,high"
+    ),
     ("--unit vtd --crash-kernel 16G-:128M", "sets nothing aside on a machine of 8192 MiB"),
     ("--unit calgary --crash-kernel 128M@5G", "ends beyond the 0x100000000 bytes of I/O space"),
     (
@@ -234,7 +239,8 @@ import Testing
     ("--phase P2", "--phase is for one crash (--strategy), and changes nothing about the matrix"),
     ("--ram 4G", "--ram is for one crash (--strategy), and changes nothing about the matrix"),
     ("--crash-kernel 64M", "--crash-kernel is for one crash"),
-    ("--device nic", "--device is for one crash"), ("--machine m.json", "--machine is for one crash"),
+    ("--device nic", "--device is for one crash"),
+    ("--machine m.json", "--machine is for one crash"),
     (
       "--runs 5 --caches none",
       "--caches is for the matrix and one crash (--strategy), and changes nothing about random"
@@ -243,7 +249,9 @@ import Testing
     ("--runs 5 --report x.html", "--report is for the matrix and one crash"),
     ("--scenario all --seed 4", "--seed is for random machines"),
     ("--scenario all --no-flush", "--no-flush is for the matrix"),
-    ("--merge a.json --runs 5", "--runs is for random machines (--runs), and changes nothing about"),
+    (
+      "--merge a.json --runs 5", "--runs is for random machines (--runs), and changes nothing about"
+    ),
     ("--seed 4", "--runs says how many random machines"), ("--shard 1/2", "--runs says how many"),
     ("--runs 0", "--runs"), ("--runs 5 --shard 3/2", "a shard is I/N, such as 2/8"),
     (
@@ -318,11 +326,13 @@ import Testing
     for forbidden in ["<script", "http:", "https:", "src=", "@import", "url("] {
       #expect(!page.contains(forbidden), "\(forbidden)")
     }
-    for tag in ["html", "main", "div", "table", "tr", "td", "th", "details", "summary", "a", "span"] {
+    for tag in [
+      "html", "main", "div", "table", "tr", "td", "th", "details", "summary", "a", "span",
+    ] {
       let opened = page.ranges(of: "<\(tag)>").count + page.ranges(of: "<\(tag) ").count
       #expect(opened == page.ranges(of: "</\(tag)>").count, "\(tag)")
     }
-    let places = page.matches(of: / id="([^"]+)"/).map { String($0.1) }
+    let places = page.matches(of: #/ id="([^"]+)"/#).map { String($0.1) }
     #expect(Set(places).count == places.count)
     let links = Set(page.matches(of: /href="#([^"]+)"/).map { String($0.1) })
     #expect(links.subtracting(places).isEmpty, "\(links.subtracting(places))")
@@ -355,7 +365,8 @@ import Testing
       page.contains(
         "<td>set aside for the crash</td><td>the capture kernel&#39;s nic buffer</td>")
         || page.contains(
-          "<td>set aside for the crash</td><td>the capture kernel's nic buffer</td>"))
+          "<td>set aside for the crash</td><td>the capture kernel's nic buffer</td>")
+    )
     #expect(page.contains("nic changed 1,536 bytes <span class=\"o o-kill\">KILL</span>"))
     #expect(page.contains("<rect class=\"m-wrong\""))
   }
@@ -444,8 +455,7 @@ import Testing
     let lines = text.split(separator: "\n")
     let row = try #require(lines.firstIndex { $0.hasPrefix("S7  ") })
     #expect(lines[row].split(separator: " ") == ["S7", "0", "0", "0", "0", "0", "0", "0"])
-    #expect(
-      lines[row + 1].split(separator: " ") == [String](repeating: "0-16.1", count: 7)[...].map { $0[...] })
+    #expect(lines[row + 1].split(separator: " ").allSatisfy { $0 == "0-16.1" })
   }
 
   @Test func `parts that are none of one series are refused by name`() throws {

@@ -289,6 +289,7 @@ struct MemoryOwnership {
   private static let width = 1060.0
   private static let left = 96.0
   private static let laneHeight = 26.0
+  private static let markWidth = 4.0
 
   /// What a stretch of a lane is: bits, since several may be too close to tell apart.
   private enum Mark {
@@ -315,7 +316,9 @@ struct MemoryOwnership {
       var lane = Lane(start: Self.left, width: Self.width - Self.left)
       for row in rows {
         for span in axis.spans(of: closed(row.range)) {
-          lane.mark(span, mark(row, isAfter: index == 1))
+          // A buffer can be seen beside 128 MiB.
+          lane.mark(
+            (span.x, max(Self.markWidth, span.width)), mark(row, isAfter: index == 1))
         }
       }
       let y = top + 6 + Double(index) * (Self.laneHeight + 8)

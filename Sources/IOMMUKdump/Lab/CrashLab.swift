@@ -433,12 +433,10 @@ struct PatternSource {
     sequence += 1
     // A multiplier without small factors: neighbours differ in every byte.
     let word = sequence &* 0x9e37_79b9_7f4a_7c15 | 0x0101_0101_0101_0101
-    let pattern = (0..<8).map { UInt8(truncatingIfNeeded: word >> ($0 << 3)) }
-    guard count != 8 else { return pattern }
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(Int(count) + 8)
-    while bytes.count < Int(count) { bytes += pattern }
-    bytes.removeLast(bytes.count - Int(count))
+    var bytes = (0..<min(8, count)).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
+    bytes.reserveCapacity(Int(count))
+    // Doubled again and again: pages of it are made in every crash.
+    while bytes.count < Int(count) { bytes += bytes.prefix(Int(count) - bytes.count) }
     return bytes
   }
 }
