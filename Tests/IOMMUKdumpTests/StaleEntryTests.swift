@@ -214,13 +214,15 @@ import Testing
     mode: TranslationMode
   ) throws {
     let primary = try PrimaryKernel(try smallConfiguration(mode))
+    // A small machine's TCE table does not reach as far as the others'.
+    let number = IOVA(mode == .calgary ? 0x1c0_0000 : 0x7000_0000)
     func map() throws(MappingFailure) -> MappedBuffer {
       try primary.map(
-        page: PhysicalAddress(0x800_0000), at: IOVA(0x7000_0000), for: Device.usual[0],
+        page: PhysicalAddress(0x800_0000), at: number, for: Device.usual[0],
         direction: .bidirectional)
     }
     guard mode != .vtd, mode != .amdvi, mode != .calgary else {
-      return #expect(try map().iova == IOVA(0x7000_0000))
+      return #expect(try map().iova == number)
     }
     #expect(throws: MappingFailure.noChoice(IOVA(0x7000_0000))) { try map() }
     #expect(primary.mapped.isEmpty && primary.events.isEmpty)

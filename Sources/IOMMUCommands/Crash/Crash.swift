@@ -246,7 +246,7 @@ package struct Crash: ParsableCommand {
     try writePage(CrashPage(matrix))
     switch format {
     case .text: matrix.writeText(to: &out, ink: ink)
-    case .json: try writeJSON(CrashMatrixJSON(matrix), keys: .convertToSnakeCase, to: &out)
+    case .json: try writeJSON(CrashMatrixJSON(matrix), keys: .snakeCase, to: &out)
     }
     return matrix.leftOut.isEmpty ? .yes : .unknown
   }
@@ -299,7 +299,7 @@ package struct Crash: ParsableCommand {
     try writePage(CrashPage(crash))
     switch format {
     case .text: crash.writeText(to: &out, ink: ink)
-    case .json: try writeJSON(CrashTimelineJSON(crash), keys: .convertToSnakeCase, to: &out)
+    case .json: try writeJSON(CrashTimelineJSON(crash), keys: .snakeCase, to: &out)
     }
     return .yes
   }

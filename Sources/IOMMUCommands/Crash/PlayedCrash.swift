@@ -47,9 +47,7 @@ struct PlayedCrash {
         }
       }
     }
-    return found.values.sorted {
-      ($0.key.range.lowerBound, $0.owner) < ($1.key.range.lowerBound, $1.owner)
-    }
+    return found.values.sorted { $0.order < $1.order }
   }
 }
 
@@ -77,6 +75,14 @@ struct ReachedMemory {
   mutating func add(_ access: LabAccess, in phase: CrashPhase) {
     if !phases.contains(phase) { phases.append(phase) }
     changedByteCount += access.changedByteCount
+  }
+
+  /// Ascending by place, and told in one order wherever it is told.
+  var order: (PhysicalAddress, PhysicalAddress, String, String, String) {
+    (
+      key.range.lowerBound, key.range.upperBound, owner, key.device.name,
+      key.outcome.rawValue + (key.isRead ? " read" : "")
+    )
   }
 
   /// `nic changed 1,536 bytes`, `nic read it`.

@@ -227,8 +227,9 @@ public final class CrashLab {
     guard setup.strategy == .reuseTablesFreeing || setup.strategy == .reuseWithFloorFreeing else {
       return
     }
-    let wanted = streams.filter { $0.device == first.device }.map(\.iova)
-    guard !wanted.contains(where: { $0.overlaps(first.iovas) }) else { return }
+    // Others are in use in the old table, and never come up.
+    let wanted = streams.filter { $0.target == nil && $0.device == first.device }.map(\.iova)
+    guard !wanted.isEmpty, !wanted.contains(where: { $0.overlaps(first.iovas) }) else { return }
     // Twice round the largest table there is, at most.
     for _ in 0..<(2 << 20) {
       guard

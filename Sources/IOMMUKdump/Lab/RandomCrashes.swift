@@ -11,17 +11,26 @@ public struct RandomCrashes: Sendable {
   /// What is played on every machine.
   public var strategies: [(strategy: CrashStrategy, unit: CrashUnit)]
 
+  /// When devices that a driver resets come to rest; `nil` for either, by the machine's seed.
+  public var reset: ResetBehaviour?
+
   /// The Rule, what Linux does today, and what it did.
   public static let usual: [(strategy: CrashStrategy, unit: CrashUnit)] =
     [CrashUnit.vtd, .amdvi].flatMap { unit in
       [CrashStrategy.rule, .copyContexts, .anew, .offInCapture, .passThrough].map { ($0, unit) }
-    }
+    } + [CrashStrategy.rule, .adopt, .abort].map { ($0, CrashUnit.smmuv3) }
 
+  /// - Parameters:
+  ///   - seed: Where the series begins.
+  ///   - strategies: What is played on every machine.
+  ///   - reset: When devices that a driver resets come to rest; `nil` for either.
   public init(
-    seed: UInt64, strategies: [(strategy: CrashStrategy, unit: CrashUnit)] = RandomCrashes.usual
+    seed: UInt64, strategies: [(strategy: CrashStrategy, unit: CrashUnit)] = RandomCrashes.usual,
+    reset: ResetBehaviour? = nil
   ) {
     self.seed = seed
     self.strategies = strategies
+    self.reset = reset
   }
 
   /// Machine `index` of the series.
@@ -33,7 +42,8 @@ public struct RandomCrashes: Sendable {
     let devices = (0..<count).map { number in
       var device = DeviceProfile.allCases.randomElement(using: &random)!.device(number: number)
       if device.reset != .never {
-        device.reset = [.byDriver, .afterMapping].randomElement(using: &random)!
+        let drawn = [ResetBehaviour.byDriver, .afterMapping].randomElement(using: &random)!
+        device.reset = reset ?? drawn
       }
       return device
     }

@@ -89,7 +89,7 @@ import Testing
 
   @Test(arguments: lines)
   func `an executed line is what the field expects`(line: Line) throws {
-    for caches in CacheLevel.allCases {
+    for caches in [CacheLevel.none, .everything] {
       let played = try CrashMatrix.line(line.strategy, on: line.unit, caches: caches)
       let words = LeftoverStream.Row.allCases.map(played.text)
       #expect(words == [line.a, line.b, line.c, line.f], "caches: \(caches)")
@@ -97,9 +97,10 @@ import Testing
     }
   }
 
-  @Test func `every strategy of every unit can be played`() throws {
+  @Test func `every other strategy of every unit can be played`() throws {
     for unit in CrashUnit.allCases {
-      for strategy in unit.strategies {
+      for strategy in unit.strategies
+      where !Self.lines.contains(where: { $0.unit == unit && $0.strategy == strategy }) {
         let line = try CrashMatrix.line(strategy, on: unit)
         #expect(line.run.failure == nil, "\(strategy.rawValue) on \(unit.rawValue)")
         #expect(line.ownIO.count == 2)

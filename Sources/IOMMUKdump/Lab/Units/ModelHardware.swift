@@ -38,6 +38,15 @@ final class StreamTableModel: DMAPort {
   }
 }
 
+extension StreamTableModel {
+  /// A stream that is stopped sends nothing, translated or not.
+  func refuses(translated request: DMARequest, in _: FlatMemory) -> Fault? {
+    guard !abortsAll else { return .stopped }
+    if case .abort = entries[request.requester] ?? otherwise { return .stopped }
+    return nil
+  }
+}
+
 /// Pages by number.
 final class PageTableModel {
   /// The numbers that the table is for, half-open; others pass untranslated.
@@ -227,7 +236,7 @@ struct ModelHardware: CrashHardware {
     else { return try setup.blindKernel(primary.memory) }
     return try ModelCaptureKernel(
       setup.strategy, after: old, memory: primary.memory,
-      crashKernel: setup.machine.map.crashKernel)
+      crashKernel: setup.machine.map.crashKernel, memoryRanges: setup.firmwareMemory)
   }
 
   func unmappedNumber(_ setup: CrashSetup, _: PrimaryKernel) -> IOVA {
@@ -243,6 +252,7 @@ final class ModelCaptureKernel: CaptureKernel {
   private let strategy: CrashStrategy
   private let old: ModelDriver
   private let pages: PagePool
+  private let memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)]
   private var bitmap: NextFitBitmap
   private var own: [Requester: (table: PageTableModel, iovas: TopDownAllocator)] = [:]
   /// Entries that were in use and were freed by force.
@@ -250,9 +260,11 @@ final class ModelCaptureKernel: CaptureKernel {
 
   init(
     _ strategy: CrashStrategy, after old: ModelDriver, memory: FlatMemory,
-    crashKernel: [Range<PhysicalAddress>]
+    crashKernel: [Range<PhysicalAddress>],
+    memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)]
   ) throws(SetUpError) {
     self.strategy = strategy
+    self.memoryRanges = memoryRanges
     self.old = old
     pages = PagePool(memory: memory, map: try MemoryMap(ram: crashKernel, crashKernel: []))
     bitmap = NextFitBitmap(count: old.kind.entryCount)
@@ -329,6 +341,10 @@ final class ModelCaptureKernel: CaptureKernel {
     let table = PageTableModel(window: 0..<(1 << 48))
     var iovas = TopDownAllocator(space: [0x1000..<0x1_0000_0000])
     iovas.reserve(VTd.interruptAddresses)
+    for (owner, range) in memoryRanges where owner == device {
+      iovas.reserve(range.lowerBound.rawValue..<range.upperBound.rawValue)
+      table.map(range, at: range.lowerBound.rawValue)
+    }
     own[device] = (table, iovas)
     old.unit.entries[device] = .translate(table)
   }
