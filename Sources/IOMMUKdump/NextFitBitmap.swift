@@ -12,6 +12,11 @@ package struct NextFitBitmap: Sendable {
   package private(set) var wrapCount = 0
   private var words: [UInt64]
 
+  /// Whether the same entries are taken in both.
+  func takesTheSame(as other: NextFitBitmap) -> Bool {
+    count == other.count && words == other.words
+  }
+
   package init(count: Int) {
     self.count = count
     words = [UInt64](repeating: 0, count: (count + 63) / 64)

@@ -104,7 +104,7 @@ extension CrashScenario {
       result.expect("tables", "3", found: "\(capture.kernel.buses.count)")
       // What is taken beside entries in use was taken by the old kernel as well.
       let isSame = zip(capture.kernel.buses, old.kernel.buses).allSatisfy { new, old in
-        (0..<new.bitmap.count).allSatisfy { new.bitmap.isTaken($0) == old.bitmap.isTaken($0) }
+        new.bitmap.takesTheSame(as: old.bitmap)
       }
       result.expect(
         "the bitmaps and the entries in use", "the same", found: isSame ? "the same" : "differ")
