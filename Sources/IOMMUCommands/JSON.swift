@@ -17,11 +17,11 @@ package func writeJSON<Out: TextOutputStream>(
 /// How keys are written.
 package enum JSONKeys {
   case asTheyAre
-  /// `hitRate` as `hit_rate`.
+  /// `hitRate` as `hit_rate`; words that begin with a capital letter, such as `P0`, are data.
   case snakeCase
 
   func text(_ key: String) -> String {
-    guard self == .snakeCase else { return key }
+    guard self == .snakeCase, key.first?.isLowercase == true else { return key }
     return key.reduce(into: "") { text, letter in
       text += letter.isUppercase ? "_" + letter.lowercased() : String(letter)
     }
