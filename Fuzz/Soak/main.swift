@@ -32,50 +32,46 @@ struct Soak {
   }
 
   private mutating func runVTd(_ mode: VTdMachine.Mode, seed: UInt64) {
-    let threads = threads
     var random = Generator(seed: seed)
     let machine = VTdMachine(mode, seed: random.next())
-    let operations = 2_000 + random.below(8_000)
-    let seeds = (0..<threads).map { _ in random.next() }
-    let all = Shared(Figures())
-    onThreads(threads + 1) { index in
-      guard index > 0 else {
-        machine.drive(operations: operations)
-        return
-      }
-      let share = VTdMachine.groupCount / threads
+    let share = VTdMachine.groupCount / threads
+    runShared(&random, drive: { machine.drive(operations: $0) }) { index, seed in
       let devices = Devices(
-        machine, port: machine.unit.makePort(), groups: (index - 1) * share..<index * share,
-        seed: seeds[index - 1])
+        machine, port: machine.unit.makePort(), groups: index * share..<(index + 1) * share,
+        seed: seed)
       devices.run()
-      let figures = devices.figures
-      all.with { $0.add(figures) }
+      return devices.figures
     }
     machine.checkAtRest()
     figures.add(machine.figures)
-    figures.add(all.with { $0 })
   }
 
   private mutating func runAMDVi(_ model: AMDViMachine.Model, seed: UInt64) {
-    let threads = threads
     var random = Generator(seed: seed)
     let machine = AMDViMachine(model, seed: random.next())
+    let share = max(1, AMDViMachine.deviceCount / threads)
+    runShared(&random, drive: { machine.drive(operations: $0) }) { index, seed in
+      let first = min(index * share, AMDViMachine.deviceCount - share)
+      var devices = AMDViDevices(machine, first..<first + share, seed: seed)
+      devices.run()
+      return devices.figures
+    }
+    figures.add(machine.figures)
+  }
+
+  /// One unit, a thread that drives it, and devices on all others.
+  private mutating func runShared(
+    _ random: inout Generator, drive: @escaping @Sendable (_ operations: Int) -> Void,
+    devices: @escaping @Sendable (_ index: Int, _ seed: UInt64) -> Figures
+  ) {
     let operations = 2_000 + random.below(8_000)
     let seeds = (0..<threads).map { _ in random.next() }
     let all = Shared(Figures())
     onThreads(threads + 1) { index in
-      guard index > 0 else {
-        machine.drive(operations: operations)
-        return
-      }
-      let share = max(1, AMDViMachine.deviceCount / threads)
-      let first = min((index - 1) * share, AMDViMachine.deviceCount - share)
-      var devices = AMDViDevices(machine, first..<first + share, seed: seeds[index - 1])
-      devices.run()
-      let figures = devices.figures
+      guard index > 0 else { return drive(operations) }
+      let figures = devices(index - 1, seeds[index - 1])
       all.with { $0.add(figures) }
     }
-    figures.add(machine.figures)
     figures.add(all.with { $0 })
   }
 

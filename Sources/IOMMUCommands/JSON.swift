@@ -1,4 +1,3 @@
-import FoundationEssentials
 import IOMMUFormats
 import IOMMUInspection
 
@@ -30,11 +29,10 @@ package enum JSONKeys {
 
 /// A string as JSON has it, with its quotation marks.
 func jsonText(_ text: String) -> String {
-  let encoder = JSONEncoder()
-  encoder.outputFormatting = .withoutEscapingSlashes
-  // A string is always encodable.
-  let bytes = (try? encoder.encode(text)) ?? Data("\"\"".utf8)
-  return jsonVisible(String(decoding: bytes, as: UTF8.self))
+  let json = JSONText("", .asTheyAre)
+  json.write(text)
+  // Without the newline that ends a document.
+  return String(json.finish().dropLast())
 }
 
 /// Entries as one array; behind them, where work was cut, an object that says why.

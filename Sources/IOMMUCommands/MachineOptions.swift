@@ -5,13 +5,8 @@ import IOMMUKdump
 extension TranslationMode: ExpressibleByArgument {}
 extension PageSizePolicy: ExpressibleByArgument {}
 
-/// What `play` and `build` have in common: the machine.
-package struct MachineOptions: ParsableArguments {
-  @Option(
-    help: ArgumentHelp("RAM of the machine, such as 8G. Default: 4G.", valueName: "size"),
-    transform: { try ramByteCount($0) })
-  package var ram: UInt64 = 4 << 30
-
+/// Where the crash kernel of a machine lies that is made up.
+package struct CrashKernelPlacement: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "The crash kernel's memory, in any form that crashkernel= takes, or as a range. May be "
@@ -19,6 +14,39 @@ package struct MachineOptions: ParsableArguments {
       valueName: "size[@offset]"),
     transform: { try CrashKernelParameter($0) })
   package var crashKernel: [CrashKernelParameter] = []
+
+  /// The proposal's own.
+  private static let usual = CrashKernelParameter(
+    .range(PhysicalAddress(16 << 20)..<PhysicalAddress(144 << 20)), text: "128M@16M")
+
+  package init() {}
+
+  /// A machine with so much RAM, and the crash kernel where the options, or else the proposal, have it.
+  func map(ramByteCount: UInt64) throws(SetUpError) -> MemoryMap {
+    let ram = try MemoryMap.ram(byteCount: ramByteCount)
+    return try map(ram: ram, byteCount: ramByteCount)
+  }
+
+  /// The same on a machine whose RAM is known.
+  ///
+  /// - Parameters:
+  ///   - ram: Half-open, ascending.
+  ///   - byteCount: How much RAM the kernel's parameters are about.
+  func map(ram: [Range<PhysicalAddress>], byteCount: UInt64) throws(SetUpError) -> MemoryMap {
+    let request = try CrashKernelRequest(
+      crashKernel.isEmpty ? [Self.usual] : crashKernel, ramByteCount: byteCount)
+    return try MemoryMap(ram: ram, crashKernel: try request.ranges(in: ram))
+  }
+}
+
+/// What `play` and `build` have in common: the machine.
+package struct MachineOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp("RAM of the machine, such as 8G. Default: 4G.", valueName: "size"),
+    transform: { try ramByteCount($0) })
+  package var ram: UInt64 = 4 << 30
+
+  @OptionGroup package var placement: CrashKernelPlacement
 
   @Option(
     help: "VT-d, AMD-Vi: pages of the identity map, largest or smallest. Default: largest.")
@@ -43,10 +71,6 @@ package struct MachineOptions: ParsableArguments {
       valueName: "size"),
     transform: { try apertureByteCount($0) })
   package var aperture: UInt64?
-
-  /// The proposal's own.
-  static let defaultCrashKernel = CrashKernelParameter(
-    .range(PhysicalAddress(16 << 20)..<PhysicalAddress(144 << 20)), text: "128M@16M")
 
   package init() {}
 
@@ -94,22 +118,11 @@ package struct MachineOptions: ParsableArguments {
 
   /// The machine in one of the cases.
   package func configuration(_ mode: TranslationMode) throws(SetUpError) -> MachineConfiguration {
-    let map = try MemoryMap(
-      ramByteCount: ram, crashKernel: crashKernel.isEmpty ? [Self.defaultCrashKernel] : crashKernel)
-    return MachineConfiguration(
-      mode: mode, map: map, pageSize: pageSize ?? .largest,
+    MachineConfiguration(
+      mode: mode, map: try placement.map(ramByteCount: ram), pageSize: pageSize ?? .largest,
       calgary: CalgaryConfiguration(tableSize: tceTable),
       vtd: VTdConfiguration(levels: levels ?? 4),
       amdvi: AMDViConfiguration(
         kernel: aperture.map { .linux2_6_27(apertureByteCount: $0) } ?? .current()))
-  }
-}
-
-extension MemoryMap {
-  /// A machine with so much RAM, and crash kernels where the parameters say or Linux would put them.
-  init(ramByteCount byteCount: UInt64, crashKernel: [CrashKernelParameter]) throws(SetUpError) {
-    let ram = try MemoryMap.ram(byteCount: byteCount)
-    let request = try CrashKernelRequest(crashKernel, ramByteCount: byteCount)
-    try self.init(ram: ram, crashKernel: try request.ranges(in: ram))
   }
 }

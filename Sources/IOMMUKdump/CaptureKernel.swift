@@ -60,18 +60,15 @@ extension DomainCaptureKernel {
     for device: Device, direction: DMADirection, page: PhysicalAddress?,
     observing observe: (CaptureStep) -> Void
   ) throws(MappingFailure) -> MappedBuffer {
-    guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
-    let buffer = start..<PhysicalAddress(start.rawValue + 4096)
+    let buffer = try pages.bufferPage(page)
     do {
       guard !passesThrough else {
         let mapped = try MappedBuffer(untranslated: buffer, device, direction)
         try letPass(device, observing: observe)
         return mapped
       }
-      return MappedBuffer(
-        device: device,
-        iova: try mapThroughDomain(buffer, device, direction, observing: observe),
-        byteCount: 4096, direction: direction, buffer: buffer, target: buffer)
+      let iova = try mapThroughDomain(buffer, device, direction, observing: observe)
+      return MappedBuffer(buffer, at: iova, device, direction)
     } catch {
       throw MappingFailure(error)
     }

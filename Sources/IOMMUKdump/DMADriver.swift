@@ -19,6 +19,15 @@ public struct MappedBuffer: Sendable, Hashable {
 }
 
 extension MappedBuffer {
+  /// A buffer that DMA reaches itself, at the number that its first byte has.
+  init(
+    _ buffer: Range<PhysicalAddress>, at iova: IOVA, _ device: Device, _ direction: DMADirection
+  ) {
+    self.init(
+      device: device, iova: iova, byteCount: buffer.byteCount, direction: direction,
+      buffer: buffer, target: buffer)
+  }
+
   /// A buffer that the device reaches by its physical address.
   init(
     untranslated buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection
@@ -26,9 +35,7 @@ extension MappedBuffer {
     guard buffer.upperBound.rawValue - 1 <= device.dmaMask else {
       throw .beyondDeviceMask(buffer.lowerBound, mask: device.dmaMask)
     }
-    self.init(
-      device: device, iova: IOVA(buffer.lowerBound.rawValue), byteCount: buffer.byteCount,
-      direction: direction, buffer: buffer, target: buffer)
+    self.init(buffer, at: IOVA(buffer.lowerBound.rawValue), device, direction)
   }
 }
 
@@ -208,6 +215,16 @@ final class PagePool {
   func freeTable(_ range: Range<PhysicalAddress>) {
     allocator.free(range)
     freedTables.append(range)
+  }
+
+  /// A page for a driver's buffer: the one that is wanted, or any that is free.
+  func bufferPage(
+    _ wanted: PhysicalAddress?
+  ) throws(MappingFailure) -> Range<PhysicalAddress> {
+    guard let start = wanted ?? allocate(PageCount.pageByteCount) else {
+      throw .full("crash kernel range")
+    }
+    return start..<PhysicalAddress(start.rawValue + PageCount.pageByteCount)
   }
 
   func allocate(_ byteCount: UInt64, below limit: UInt64 = .max) -> PhysicalAddress? {

@@ -130,7 +130,7 @@ package struct Crash: ParsableCommand {
       ("--all", all, [.matrix]), ("--strategy", strategy != nil, [.timeline, .runs]),
       ("--unit", unit != nil, [.matrix, .timeline, .runs]), ("--phase", phase != nil, [.timeline]),
       ("--ram", machine.ram != nil, [.timeline]),
-      ("--crash-kernel", !machine.crashKernel.isEmpty, [.timeline]),
+      ("--crash-kernel", !machine.placement.crashKernel.isEmpty, [.timeline]),
       ("--machine", machine.machine != nil, [.timeline]),
       ("--device", !machine.device.isEmpty, [.timeline]), ("--caches", caches != nil, crash),
       ("--reset", reset != nil, crash), ("--no-flush", noFlush, crash),

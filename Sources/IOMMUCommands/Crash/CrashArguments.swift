@@ -55,13 +55,7 @@ package struct CrashMachineOptions: ParsableArguments {
     transform: { try MachineOptions.ramByteCount($0) })
   package var ram: UInt64?
 
-  @Option(
-    help: ArgumentHelp(
-      "The crash kernel's memory, in any form that crashkernel= takes, or as a range. May be "
-        + "repeated. Default: 128M@16M.",
-      valueName: "size[@offset]"),
-    transform: { try CrashKernelParameter($0) })
-  package var crashKernel: [CrashKernelParameter] = []
+  @OptionGroup package var placement: CrashKernelPlacement
 
   @Option(
     help: ArgumentHelp(
@@ -104,26 +98,20 @@ package struct CrashMachineOptions: ParsableArguments {
   }
 
   private func memoryMap() throws -> MemoryMap {
-    let parameters = crashKernel
-    guard let path = machine else {
-      return try MemoryMap(
-        ramByteCount: ram ?? 8 << 30,
-        crashKernel: parameters.isEmpty ? [MachineOptions.defaultCrashKernel] : parameters)
-    }
+    guard let path = machine else { return try placement.map(ramByteCount: ram ?? 8 << 30) }
     let file = try MachineFile(path: path)
     file.warnings.forEach(warn)
     guard !file.ram.isEmpty else {
       throw InputError("\(path): no RAM in it; give --ram instead of --machine")
     }
-    guard !parameters.isEmpty else {
+    guard !placement.crashKernel.isEmpty else {
       guard !file.crashKernel.isEmpty else {
         throw InputError("\(path): no crash kernel in it; give --crash-kernel, such as 128M@16M")
       }
       return try MemoryMap(ram: file.ram, crashKernel: file.crashKernel)
     }
-    let request = try CrashKernelRequest(
-      parameters, ramByteCount: file.ram.reduce(0) { $0 + $1.byteCount })
-    return try MemoryMap(ram: file.ram, crashKernel: try request.ranges(in: file.ram))
+    return try placement.map(
+      ram: file.ram, byteCount: file.ram.reduce(0) { $0 + $1.byteCount })
   }
 }
 

@@ -58,7 +58,8 @@ extension LoggedTables {
   ) -> LoggedWalk? {
     guard let words = deviceEntry.quadwords else { return nil }
     // Where no entry leads.
-    let table = AMDVi.DeviceTableBase(rawValue: 0xf_ffff_ffe0_01ff)
+    let table = AMDVi.DeviceTableBase(
+      address: PhysicalAddress(0xf_ffff_ffe0_0000), byteCount: 2 << 20)
     let unit = AMDVi.Unit(base: PhysicalAddress(0), deviceTable: table, control: nil)
     let walk = ToldWalk(
       device.requester, pasid: record.pasid.map { PASID($0) }, IOVA(event.address),

@@ -36,8 +36,9 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
   private var table: AMDViDeviceTable?
   private var domains: [Requester: Domain] = [:]
   private var usedDomainIDs: Set<UInt16> = []
-  /// Devices whose requests this kernel lets pass.
+  /// Devices whose requests this kernel lets pass, and their DomainID.
   private var passing: Set<Requester> = []
+  private var passingID: UInt16?
 
   private struct Domain {
     var id: UInt16
@@ -73,6 +74,10 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
 
   // MARK: The IOMMU code
 
+  /// Runs the kernel's IOMMU code.
+  ///
+  /// - Parameter observe: Told of every state that the hardware is left in for a moment.
+  /// - Throws: where the kernel's memory has no room for its tables.
   public func takeOver(observing observe: (CaptureStep) -> Void = { _ in }) throws(SetUpError) {
     guard strategy != .switchOff else {
       unit.disable()
@@ -196,12 +201,12 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
   func letPass(_ device: Device, observing _: (CaptureStep) -> Void) throws(SetUpError) {
     guard strategy == .passThrough, passing.insert(device.requester).inserted else { return }
     guard let table else { preconditionFailure("the unit is taken over before it is used") }
+    let id: UInt16
+    if let passingID { id = passingID } else { id = try takeDomainID() }
+    passingID = id
     let old = table[device.requester]
-    table[device.requester] = old.translating(
-      mode: 0, root: PhysicalAddress(0), domainID: AMDViDriver.passingID)
-    unit.invalidateEntry(
-      device.requester,
-      domains: flushes ? [old.domainID, AMDViDriver.passingID] : [AMDViDriver.passingID])
+    table[device.requester] = old.translating(mode: 0, root: PhysicalAddress(0), domainID: id)
+    unit.invalidateEntry(device.requester, domains: flushes ? [old.domainID, id] : [id])
   }
 
   func mapThroughDomain(
@@ -221,13 +226,19 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
     return IOVA(iova)
   }
 
-  /// Gives a device a domain of its own in place of the one that it still has.
-  private func attach(_ requester: Requester) throws(SetUpError) {
-    guard let table else { preconditionFailure("the unit is taken over before it is used") }
+  /// The lowest DomainID that nothing has.
+  private func takeDomainID() throws(SetUpError) -> UInt16 {
     guard let id = (1...UInt16.max).first(where: { !usedDomainIDs.contains($0) }) else {
       throw .outOfMemory(what: "an AMD-Vi domain: no DomainID is left")
     }
     usedDomainIDs.insert(id)
+    return id
+  }
+
+  /// Gives a device a domain of its own in place of the one that it still has.
+  private func attach(_ requester: Requester) throws(SetUpError) {
+    guard let table else { preconditionFailure("the unit is taken over before it is used") }
+    let id = try takeDomainID()
     var iovas = TopDownAllocator(space: [AMDViDriver.iovaSpace])
     iovas.reserve(AMDVi.interruptAddresses)
     var tree = try writer.makeTree()

@@ -89,9 +89,7 @@ final class CalgaryDriver: DMADriver {
       kernel.map(page: page, at: iova, permissions: permissions, on: index)
     else { throw .full("IOVA \(iova) of \(device.requester)") }
     return MappedBuffer(
-      device: device, iova: iova, byteCount: 4096, direction: direction,
-      buffer: page..<PhysicalAddress(page.rawValue + 4096),
-      target: page..<PhysicalAddress(page.rawValue + 4096))
+      page..<PhysicalAddress(page.rawValue + 4096), at: iova, device, direction)
   }
 
   func reserve(

@@ -25,8 +25,7 @@ final class BouncingKernel: CaptureKernel {
     for device: Device, direction: DMADirection, page: PhysicalAddress?,
     observing _: (CaptureStep) -> Void
   ) throws(MappingFailure) -> MappedBuffer {
-    guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
-    let buffer = start..<PhysicalAddress(start.rawValue + 4096)
+    let buffer = try pages.bufferPage(page)
     guard let driver else { return try MappedBuffer(untranslated: buffer, device, direction) }
     return try driver.map(buffer, for: device, direction: direction)
   }

@@ -19,6 +19,8 @@ public final class CrashLab {
   private var steps: [LabStep] = []
   /// Milliseconds after the crash.
   private var time: Double = 0
+  /// The primary kernel does nothing any more.
+  private var hasCrashed = false
   /// Devices that are at rest.
   private var silent: Set<Requester> = []
   /// Whether R1 to R13 are looked at in the end, where the Rule was applied.
@@ -102,7 +104,7 @@ public final class CrashLab {
   /// The drivers of the primary kernel start: every device does what it has sources for.
   public func startDevices() {
     for device in setup.machine.devices {
-      for source in device.sources where source != .interrupt && source != .wild {
+      for source in device.sources where source != .wild {
         if let memory = device.firmwareMemory, source == .mailbox || source == .statusPage {
           startInFirmwareMemory(source, of: device.device, memory)
           continue
@@ -146,15 +148,14 @@ public final class CrashLab {
   ) throws(Failure) -> LabRun {
     step(.normal, "the primary kernel runs", lasts: 1000)
     time = 0
+    hasCrashed = true
     try look()
-    var isPlayed = true
     do {
       try crash()
     } catch {
       failure = "\(error)"
-      isPlayed = false
+      step(.driverless, "the capture kernel has given up", lasts: 1000)
     }
-    if !isPlayed { step(.driverless, "the capture kernel has given up", lasts: 1000) }
     return LabRun(
       strategy: setup.strategy, unit: setup.unit, steps: steps, failure: failure,
       verdicts: verdicts(), strayByteCount: strayByteCount)
@@ -349,15 +350,21 @@ public final class CrashLab {
 
   /// One access, as the device does it now.
   private func access(_ stream: LeftoverStream, count: Double, isKdump: Bool) -> LabAccess {
-    let bytes = patterns.next(count: stream.iova.byteCount)
+    var bytes = patterns.next(count: stream.iova.byteCount)
     if let physical = stream.translated {
       return judge(
         bus.write(bytes, by: stream.device, translated: physical), stream, sent: bytes,
         count: count, isKdump: isKdump)
     }
     guard stream.direction != .toDevice else {
-      // What is to be read is there first.
-      if let target = stream.target { bus.memory.write(bytes, at: target.lowerBound) }
+      if let target = stream.target {
+        // A kernel that runs puts there what is to be read; of one that has crashed it is still there.
+        if hasCrashed, !isKdump {
+          bytes = bus.memory.bytes(at: target.lowerBound, count: bytes.count) ?? bytes
+        } else {
+          bus.memory.write(bytes, at: target.lowerBound)
+        }
+      }
       return judge(
         bus.read(bytes.count, by: stream.device, at: stream.iova.lowerBound), stream, sent: bytes,
         count: count, isKdump: isKdump)
@@ -432,7 +439,7 @@ struct PatternSource {
   /// The number of the access, again and again.
   mutating func next(count: UInt64) -> [UInt8] {
     sequence += 1
-    // A multiplier without small factors: neighbours differ in every byte.
+    // No byte is zero, as memory is that nobody has written.
     let word = sequence &* 0x9e37_79b9_7f4a_7c15 | 0x0101_0101_0101_0101
     var bytes = (0..<min(8, count)).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
     bytes.reserveCapacity(Int(count))

@@ -14,13 +14,13 @@ public enum CrashUnit: String, Sendable, CaseIterable, Codable {
   /// The name people use.
   public var title: String {
     switch self {
-    case .nommu: "nommu"
-    case .swiotlb: "swiotlb"
-    case .gart: "AMD GART"
-    case .calgary: "IBM Calgary"
-    case .vtd: "Intel VT-d"
+    case .nommu: TranslationMode.nommu.title
+    case .swiotlb: TranslationMode.swiotlb.title
+    case .gart: TranslationMode.gart.title
+    case .calgary: TranslationMode.calgary.title
+    case .vtd: TranslationMode.vtd.title
     case .vtdScalable: "VT-d scalable"
-    case .amdvi: "AMD-Vi"
+    case .amdvi: TranslationMode.amdvi.title
     case .pseries: "POWER TCE"
     case .zx1: "HP zx1"
     case .smmuv3: "Arm SMMUv3"

@@ -10,7 +10,6 @@ public enum TrafficSource: String, Sendable, CaseIterable, Codable {
   case usbController = "USB controller"
   case graphics = "graphics"
   case mailbox = "mailbox"
-  case interrupt = "interrupt"
   case translatedRequests = "ATS"
   /// An address that the primary kernel never handed to the device.
   case wild = "wild"
@@ -20,7 +19,7 @@ public enum TrafficSource: String, Sendable, CaseIterable, Codable {
     switch self {
     case .transmitRing, .graphics: .toDevice
     case .usbController, .mailbox, .storageCommand: .bidirectional
-    case .receiveRing, .statusPage, .interrupt, .translatedRequests, .wild: .fromDevice
+    case .receiveRing, .statusPage, .translatedRequests, .wild: .fromDevice
     }
   }
 
@@ -31,7 +30,6 @@ public enum TrafficSource: String, Sendable, CaseIterable, Codable {
     case .storageCommand: 4096
     case .statusPage, .mailbox: 64
     case .usbController, .graphics, .translatedRequests, .wild: 64
-    case .interrupt: 4
     }
   }
 
@@ -45,7 +43,6 @@ public enum TrafficSource: String, Sendable, CaseIterable, Codable {
     case .usbController: 1
     case .graphics: 0.1
     case .mailbox: 1000
-    case .interrupt: 1
     case .translatedRequests: 1
     case .wild: 1000
     }
@@ -56,8 +53,8 @@ public enum TrafficSource: String, Sendable, CaseIterable, Codable {
     switch self {
     case .transmitRing: 5
     case .storageCommand: 3000
-    case .receiveRing, .statusPage, .usbController, .graphics, .mailbox, .interrupt,
-      .translatedRequests, .wild:
+    case .receiveRing, .statusPage, .usbController, .graphics, .mailbox, .translatedRequests,
+      .wild:
       nil
     }
   }

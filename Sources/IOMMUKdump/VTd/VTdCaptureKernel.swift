@@ -55,6 +55,8 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
   /// Devices whose context entries are still the old kernel's.
   private var copied: Set<Requester> = []
   private var usedDomainIDs: Set<UInt16> = []
+  /// That of devices whose requests this kernel lets pass.
+  private var passingID: UInt16?
 
   private struct Domain {
     var id: UInt16
@@ -97,6 +99,10 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
 
   // MARK: The IOMMU code
 
+  /// Runs the kernel's IOMMU code.
+  ///
+  /// - Parameter observe: Told of every state that the hardware is left in for a moment.
+  /// - Throws: where the kernel's memory has no room for its tables.
   public func takeOver(observing observe: (CaptureStep) -> Void = { _ in }) throws(SetUpError) {
     // Old faults are of no use to this kernel, and hold up new ones.
     _ = unit.takeFaults()
@@ -222,10 +228,12 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
     else { return }
     tearDown(device.requester)
     observe(.tornDown)
+    let id: UInt16
+    if let passingID { id = passingID } else { id = try takeDomainID() }
+    passingID = id
     try contexts.attach(
-      device.requester,
-      DeviceAttachment(root: nil, levels: format.levels, domainID: VTdDriver.passingID))
-    appeared(device.requester, domainID: VTdDriver.passingID)
+      device.requester, DeviceAttachment(root: nil, levels: format.levels, domainID: id))
+    appeared(device.requester, domainID: id)
   }
 
   func mapThroughDomain(
@@ -251,6 +259,17 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
     return IOVA(iova)
   }
 
+  /// The lowest domain-id that nothing has.
+  private func takeDomainID() throws(SetUpError) -> UInt16 {
+    // 0 stays free: a unit in caching mode keeps it for itself.
+    let limit = UInt16(truncatingIfNeeded: 1 << unit.limits.domainIDBits - 1)
+    guard let id = (1...max(1, limit)).first(where: { !usedDomainIDs.contains($0) }) else {
+      throw .outOfMemory(what: "a VT-d domain: the unit has no domain-id left")
+    }
+    usedDomainIDs.insert(id)
+    return id
+  }
+
   /// Takes down what was copied for a device.
   private func tearDown(_ requester: Requester) {
     guard copied.remove(requester) != nil else { return }
@@ -268,12 +287,7 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
   ) throws(SetUpError) {
     tearDown(requester)
     observe(.tornDown)
-    // 0 stays free: a unit in caching mode keeps it for itself.
-    let limit = UInt16(truncatingIfNeeded: 1 << unit.limits.domainIDBits - 1)
-    guard let id = (1...max(1, limit)).first(where: { !usedDomainIDs.contains($0) }) else {
-      throw .outOfMemory(what: "a VT-d domain: the unit has no domain-id left")
-    }
-    usedDomainIDs.insert(id)
+    let id = try takeDomainID()
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [VTdDriver.iovaSpace])
     iovas.reserve(VTd.interruptAddresses)

@@ -143,9 +143,7 @@ final class VTdDriver: DomainDriver {
     } catch {
       throw MappingFailure(error)
     }
-    return MappedBuffer(
-      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
-      target: buffer)
+    return MappedBuffer(buffer, at: iova, device, direction)
   }
 
   func unmap(_ mapped: MappedBuffer) {

@@ -63,9 +63,10 @@ extension CrashScenario {
           var bus = lab.primary.makeBus()
           let bytes: [UInt8] = [1, 2, 3, 4]
           let record = bus.write(bytes, by: device, at: IOVA(page))
+          let arrived = lab.primary.memory.bytes(at: PhysicalAddress(page), count: bytes.count)
           let outcome = Outcome(
-            of: record, target: .page(page), isDelivered: true, map: setup.machine.map,
-            isKdump: true)
+            of: record, target: .page(page), isDelivered: arrived == bytes,
+            map: setup.machine.map, isKdump: true)
           result.expect("code \(code): d, \(name)", expected, found: outcome.rawValue)
         }
         result.expect(

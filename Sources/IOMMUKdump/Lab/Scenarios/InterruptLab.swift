@@ -23,8 +23,11 @@ struct InterruptLab {
     } catch {
       throw .memory(error)
     }
+    // Nothing is remembered: kernels have entries dropped when they put another table in force.
+    var configuration = RemappingUnitConfiguration.qemu
+    configuration.caches = .none
     do {
-      unit = try RemappingUnit(.qemu, memory: memory)
+      unit = try RemappingUnit(configuration, memory: memory)
     } catch {
       throw .remappingUnit(error)
     }

@@ -70,15 +70,13 @@ final class CalgaryCaptureKernel: CaptureKernel {
     for device: Device, direction: DMADirection, page: PhysicalAddress?,
     observing _: (CaptureStep) -> Void
   ) throws(MappingFailure) -> MappedBuffer {
-    guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
+    let buffer = try pages.bufferPage(page)
     guard let index = kernel.busIndex(of: device.requester),
       let iova = kernel.map(
-        start, byteCount: 4096, permissions: direction == .toDevice ? .read : .readWrite, on: index)
+        buffer.lowerBound, byteCount: 4096,
+        permissions: direction == .toDevice ? .read : .readWrite, on: index)
     else { throw .full("TCE table of \(device.requester)") }
-    let buffer = start..<PhysicalAddress(start.rawValue + 4096)
-    return MappedBuffer(
-      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
-      target: buffer)
+    return MappedBuffer(buffer, at: iova, device, direction)
   }
 
   func unmap(_ buffer: MappedBuffer) {

@@ -55,10 +55,8 @@ final class GARTCaptureKernel: CaptureKernel {
     for device: Device, direction: DMADirection, page: PhysicalAddress?,
     observing _: (CaptureStep) -> Void
   ) throws(MappingFailure) -> MappedBuffer {
-    guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
     guard let driver else { preconditionFailure("the GART is taken over before it is used") }
-    return try driver.map(
-      start..<PhysicalAddress(start.rawValue + 4096), for: device, direction: direction)
+    return try driver.map(pages.bufferPage(page), for: device, direction: direction)
   }
 
   func unmap(_ buffer: MappedBuffer) { driver?.unmap(buffer) }

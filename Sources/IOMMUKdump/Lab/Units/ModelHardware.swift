@@ -125,9 +125,7 @@ final class ModelDriver: DMADriver {
       iova = number
     }
     table.map(buffer, at: iova)
-    return MappedBuffer(
-      device: device, iova: IOVA(iova), byteCount: buffer.byteCount, direction: direction,
-      buffer: buffer, target: buffer)
+    return MappedBuffer(buffer, at: IOVA(iova), device, direction)
   }
 
   func map(
@@ -148,9 +146,7 @@ final class ModelDriver: DMADriver {
       allocators[device.requester]!.reserve(numbers)
     }
     table.map(buffer, at: iova.rawValue)
-    return MappedBuffer(
-      device: device, iova: iova, byteCount: 4096, direction: direction, buffer: buffer,
-      target: buffer)
+    return MappedBuffer(buffer, at: iova, device, direction)
   }
 
   func unmap(_ mapped: MappedBuffer) {
@@ -311,8 +307,7 @@ final class ModelCaptureKernel: CaptureKernel {
     for device: Device, direction: DMADirection, page: PhysicalAddress?,
     observing observe: (CaptureStep) -> Void
   ) throws(MappingFailure) -> MappedBuffer {
-    guard let start = page ?? pages.allocate(4096) else { throw .full("crash kernel range") }
-    let buffer = start..<PhysicalAddress(start.rawValue + 4096)
+    let buffer = try pages.bufferPage(page)
     let iova: UInt64
     if let window = old.kind.sharedWindow {
       guard let first = bitmap.allocate(1), case .translate(let table) = old.unit.otherwise else {
@@ -329,9 +324,7 @@ final class ModelCaptureKernel: CaptureKernel {
       iova = number
       own[device.requester]!.table.map(buffer, at: iova)
     }
-    return MappedBuffer(
-      device: device, iova: IOVA(iova), byteCount: 4096, direction: direction, buffer: buffer,
-      target: buffer)
+    return MappedBuffer(buffer, at: IOVA(iova), device, direction)
   }
 
   /// The stream's entry is stopped before it is written anew.
