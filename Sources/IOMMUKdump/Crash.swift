@@ -61,15 +61,15 @@ extension PrimaryKernel {
   ///   one that does nothing at all.
   public func evidence(of kdump: KdumpKernel? = nil) -> RuleEvidence {
     var evidence = RuleEvidence(
-      machine: machine, devices: configuration.devices.map(RuleEvidence.Device.init),
+      machine: machine, devices: RuleEvidence.Device.all(configuration.devices),
       allocatorEvents: events,
       leftovers: .known(
         mapped.map {
-          RuleEvidence.Leftover(requester: $0.device.requester, iova: $0.iovas, target: $0.target)
+          RuleEvidence.Leftover(requester: $0.device.sourceID, iova: $0.iovas, target: $0.target)
         }),
       freedTables: freedTables, registerWritesByKdump: [],
       kdumpNumbers: (kdump?.buffers ?? []).map {
-        RuleEvidence.Numbers(requester: $0.device.requester, iova: $0.iovas)
+        RuleEvidence.Numbers(requester: $0.device.sourceID, iova: $0.iovas)
       }, devicesResetByKdump: [])
     evidence.listsAllDevices = true
     return evidence
@@ -199,7 +199,7 @@ public struct CrashSimulation {
       delivered = record.bytesRead == bytes
     } else {
       record = bus.write(bytes, by: device, at: buffer.iova)
-      delivered = bus.memory.bytes(at: buffer.buffer.lowerBound, count: 4096) == bytes
+      delivered = bus.memory.holds(bytes, at: buffer.buffer.lowerBound)
     }
     return CrashAccess(
       owner: .kdump, device: device, direction: direction, iova: buffer.iovas, record: record,
@@ -212,9 +212,7 @@ public struct CrashSimulation {
   private func strayBytes(
     in memory: FlatMemory, image: [UInt8], kdump: KdumpKernel, log: [DMARecord]
   ) -> Int {
-    let damaged = memory.bytes(at: kdump.image.lowerBound, count: image.count).map {
-      differingByteCount($0, image)
-    }
+    let damaged = memory.differenceCount(image, at: kdump.image.lowerBound)
     let own = kdump.buffers.map(\.buffer)
     let stray = log.reduce(0) { count, record in
       record.hits.reduce(count) { count, hit in
@@ -226,7 +224,7 @@ public struct CrashSimulation {
         return count + hit.changedByteCount
       }
     }
-    return (damaged ?? image.count) + stray
+    return damaged + stray
   }
 
   /// Bytes that tell which access they are from.

@@ -145,16 +145,20 @@ public struct DMABus {
   public mutating func read(_ byteCount: Int, by device: Device, at iova: IOVA) -> DMARecord {
     precondition(byteCount > 0, "a DMA access has at least one byte")
     let request = DMARequest(
-      .read, by: device.requester, at: iova, byteCount: UInt64(byteCount))
+      .read, by: device.sourceID, at: iova, byteCount: UInt64(byteCount))
     var record = DMARecord(
-      requester: device.requester, access: .read, hits: [],
+      requester: device.sourceID, access: .read, hits: [],
       bytesRead: [UInt8](repeating: 0xff, count: byteCount))
     request.forEachPiece(answeredBy: { translate($0, of: device) }) { piece in
       let first = Int(piece.offset)
       record.hits.append(
         hit(piece) { physical in
-          let bytes = memory.bytes(at: physical, count: Int(piece.byteCount)) ?? []
-          record.bytesRead.replaceSubrange(first..<(first + bytes.count), with: bytes)
+          // Safe: the piece is a part of the request, whose bytes these are.
+          unsafe record.bytesRead.withUnsafeMutableBytes { bytes in
+            let part = unsafe UnsafeMutableRawBufferPointer(
+              rebasing: bytes[first..<(first + Int(piece.byteCount))])
+            _ = unsafe memory.read(at: physical, into: part)
+          }
           return 0
         })
     }
@@ -167,8 +171,8 @@ public struct DMABus {
   public mutating func start(_ bytes: [UInt8], by device: Device, at iova: IOVA) -> DMAInFlight {
     precondition(!bytes.isEmpty, "a DMA access has at least one byte")
     let request = DMARequest(
-      .write, by: device.requester, at: iova, byteCount: UInt64(bytes.count))
-    var flight = DMAInFlight(requester: device.requester, bytes: bytes)
+      .write, by: device.sourceID, at: iova, byteCount: UInt64(bytes.count))
+    var flight = DMAInFlight(requester: device.sourceID, bytes: bytes)
     request.forEachPiece(answeredBy: { translate($0, of: device) }) { flight.pieces.append($0) }
     return flight
   }
@@ -182,7 +186,12 @@ public struct DMABus {
       let first = Int(piece.offset)
       record.hits.append(
         hit(piece) { [memory] physical in
-          Self.write(flight.bytes[first..<(first + Int(piece.byteCount))], to: memory, at: physical)
+          // Safe: the piece is a part of the request, whose bytes these are.
+          unsafe flight.bytes.withUnsafeBytes { bytes in
+            unsafe memory.exchange(
+              UnsafeRawBufferPointer(rebasing: bytes[first..<(first + Int(piece.byteCount))]),
+              at: physical)
+          }
         })
     }
     log.append(record)
@@ -196,22 +205,13 @@ public struct DMABus {
     _ bytes: [UInt8], by device: Device, translated physical: PhysicalAddress
   ) -> DMARecord {
     let request = DMARequest(
-      .write, by: device.requester, at: IOVA(physical.rawValue), byteCount: UInt64(bytes.count))
+      .write, by: device.sourceID, at: IOVA(physical.rawValue), byteCount: UInt64(bytes.count))
     var fault: Fault?
     for port in ports where fault == nil { fault = port.refuses(translated: request, in: memory) }
     let piece = DMAPiece(
       address: request.address, offset: 0, byteCount: request.byteCount,
       answer: fault.map { .fault($0) } ?? .mapped(physical, byteCount: request.byteCount))
-    return finish(DMAInFlight(requester: device.requester, bytes: bytes, pieces: [piece]))
-  }
-
-  private static func write(
-    _ bytes: ArraySlice<UInt8>, to memory: FlatMemory, at address: PhysicalAddress
-  ) -> Int {
-    let new = Array(bytes)
-    let changed = memory.bytes(at: address, count: new.count).map { differingByteCount($0, new) }
-    memory.write(new, at: address)
-    return changed ?? 0
+    return finish(DMAInFlight(requester: device.sourceID, bytes: bytes, pieces: [piece]))
   }
 
   /// What becomes of a piece.
@@ -228,19 +228,6 @@ public struct DMABus {
     }
     return hit
   }
-}
-
-/// How many bytes of two runs of the same length differ.
-func differingByteCount(_ left: [UInt8], _ right: [UInt8]) -> Int {
-  precondition(left.count == right.count, "only runs of one length are compared")
-  var count = 0
-  var index = 0
-  // A plain loop: megabytes of it run in every crash, and iterators are slow in debug builds.
-  while index < left.count {
-    if left[index] != right[index] { count &+= 1 }
-    index &+= 1
-  }
-  return count
 }
 
 extension FlatMemory {

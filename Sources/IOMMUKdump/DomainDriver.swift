@@ -1,7 +1,7 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// What a kernel keeps of a device that has tables of its own.
+/// What a kernel keeps of a device that has tables of its own, or of several that share them.
 protocol DeviceDomain {
   /// The numbers that it gives out.
   var iovas: TopDownAllocator { get }
@@ -22,7 +22,8 @@ protocol DomainDriver: DMADriver {
   var pages: PagePool { get }
   /// Devices have no tables: their requests pass.
   var passesThrough: Bool { get }
-  /// Those of devices that have mapped something, or that the Rule was applied to.
+  /// Those of devices that have mapped something, or that the Rule was applied to, by
+  /// ``Device/domainKey``.
   var domains: [Requester: Domain] { get }
   /// Levels of the deepest tables.
   var maximumLevels: Int { get }
@@ -32,12 +33,15 @@ protocol DomainDriver: DMADriver {
   /// The page that a number is mapped to.
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress?
 
+  /// Lets the device's requests find its domain, which is made when there is none yet.
+  func attach(_ device: Device) throws(SetUpError)
+
   /// Takes numbers of a device out of use; its domain is made when there is none yet.
-  func keepOut(_ numbers: Range<UInt64>, of requester: Requester) throws(SetUpError)
+  func keepOut(_ numbers: Range<UInt64>, of device: Device) throws(SetUpError)
 
   /// Maps the crash kernel ranges to themselves, as far as they are not.
   func install(
-    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
+    _ device: Device, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
   ) throws(SetUpError) -> TableSetUp
 }
 
@@ -48,7 +52,7 @@ extension DomainDriver {
     guard !passesThrough else { return }
     for device in devices {
       for range in crashKernel {
-        try keepOut(range.lowerBound.rawValue..<range.upperBound.rawValue, of: device.requester)
+        try keepOut(range.lowerBound.rawValue..<range.upperBound.rawValue, of: device)
       }
     }
   }
@@ -57,29 +61,41 @@ extension DomainDriver {
     crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize: PageSizePolicy
   ) throws(SetUpError) -> [TableSetUp] {
     guard !passesThrough else { return [] }
-    for device in devices { try check(device.requester, crashKernel) }
+    for device in devices { try check(device, crashKernel) }
     try reservePages(for: devices, crashKernel, pageSize)
     var reports: [TableSetUp] = []
-    for device in devices { reports.append(try install(device.requester, crashKernel, pageSize)) }
+    var places: [Requester: Int] = [:]
+    for device in devices {
+      if let place = places[device.domainKey] {
+        try attach(device)
+        let owner = TableOwner.requester(PCI.Function(device.sourceID))
+        if owner != reports[place].table, !reports[place].sharers.contains(owner) {
+          reports[place].sharers.append(owner)
+        }
+      } else {
+        places[device.domainKey] = reports.count
+        reports.append(try install(device, crashKernel, pageSize))
+      }
+    }
     return reports
   }
 
   /// Finds what stands against the identity map of one device.
   private func check(
-    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>]
+    _ device: Device, _ crashKernel: [Range<PhysicalAddress>]
   ) throws(SetUpError) {
     for range in crashKernel {
       let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
       guard range.upperBound.rawValue <= reach else {
         throw .beyondTable(
-          name: "\(requester)", range: range, coverage: reach,
+          name: "\(device.requester)", range: range, coverage: reach,
           wayOut: "\(Self.wayToReachFurther) or move the crash kernel down")
       }
-      guard let domain = domains[requester], !domain.identity.contains(addresses),
+      guard let domain = domains[device.domainKey], !domain.identity.contains(addresses),
         let taken = domain.iovas.firstTaken(in: addresses)
       else { continue }
       throw .conflict(
-        name: "\(requester)", iova: IOVA(taken.lowerBound),
+        name: "\(device.requester)", iova: IOVA(taken.lowerBound),
         mappedTo: page(at: taken.lowerBound, in: domain))
     }
   }

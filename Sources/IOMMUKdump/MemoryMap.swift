@@ -104,6 +104,7 @@ public struct MemoryMap: Sendable, Equatable {
 /// A PCI device that does DMA.
 public struct Device: Sendable, Hashable {
   public var name: String
+  /// The function that it is.
   public var requester: Requester
   /// The highest address the device can put on the bus: 2^32 − 1 for a 32-bit device.
   public var dmaMask: UInt64
@@ -111,24 +112,60 @@ public struct Device: Sendable, Hashable {
   public var isUsedByPrimary: Bool
   /// The kdump kernel needs it.
   public var isNeededByKdump: Bool
+  /// Whose number its requests carry where that is not its own: of a device of conventional PCI the
+  /// bridge's that speaks for it.
+  ///
+  /// Specification: PCI Express to PCI/PCI-X Bridge 1.0, 2.3.
+  public var alias: Requester?
+  /// Stands for devices that nothing keeps apart (an IOMMU group): they have one domain. `nil` for a
+  /// device that shares with those of its alias alone.
+  public var group: Requester?
 
   public init(
     name: String, requester: Requester, dmaMask: UInt64 = .max, isUsedByPrimary: Bool = true,
-    isNeededByKdump: Bool = true
+    isNeededByKdump: Bool = true, alias: Requester? = nil, group: Requester? = nil
   ) {
     self.name = name
     self.requester = requester
     self.dmaMask = dmaMask
     self.isUsedByPrimary = isUsedByPrimary
     self.isNeededByKdump = isNeededByKdump
+    self.alias = alias
+    self.group = group
   }
+
+  /// The source-id of its requests: what units look it up by.
+  public var sourceID: Requester { alias ?? requester }
+
+  /// The same for all devices that have one domain.
+  var domainKey: Requester { group ?? sourceID }
+
+  /// The numbers that a kernel writes entries for, so that the device's requests find its domain.
+  var entryIDs: [Requester] { alias.map { [requester, $0] } ?? [requester] }
 }
 
 extension RuleEvidence.Device {
-  /// A device of which everything is known.
-  public init(_ device: Device) {
-    self.init(
-      PCI.Function(device.requester), name: device.name, dmaMask: device.dmaMask,
-      isNeededByKdump: device.isNeededByKdump)
+  /// Devices of which everything is known, as units tell them apart: those of one alias are one.
+  static func all(_ devices: [Device]) -> [Self] {
+    var all: [Self] = []
+    for device in devices {
+      let one = Self(
+        PCI.Function(device.sourceID), name: device.name, dmaMask: device.dmaMask,
+        isNeededByKdump: device.isNeededByKdump)
+      if let place = all.firstIndex(where: { $0.function == one.function }) {
+        all[place].join(one)
+      } else {
+        all.append(one)
+      }
+    }
+    return all
+  }
+
+  /// Takes in another that units do not tell from this one.
+  private mutating func join(_ other: Self) {
+    name += ", " + other.name
+    // What either cannot reach is beyond one of them.
+    dmaMask = [dmaMask, other.dmaMask].compactMap(\.self).min()
+    isNeededByKdump = isNeededByKdump || other.isNeededByKdump
   }
 }

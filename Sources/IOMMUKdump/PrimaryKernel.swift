@@ -117,10 +117,14 @@ public final class PrimaryKernel {
         requesters: configuration.devices.map(\.requester))
       self.platform = platform
       driver = try VTdDriver(
-        pages: pages, platform: platform, devices: configuration.devices.map(\.requester),
+        pages: pages, platform: platform, devices: configuration.devices,
         configuration: configuration.vtd)
     case .amdvi:
-      let platform = try AMDViPlatform(configuration.amdvi, memory: memory)
+      let platform = try AMDViPlatform(
+        configuration.amdvi, memory: memory,
+        aliases: configuration.devices.compactMap { device in
+          device.alias.map { (device.requester, $0) }
+        })
       amdviPlatform = platform
       driver = try configuration.amdvi.kernel.driver(
         pages: pages, platform: platform,
@@ -200,7 +204,7 @@ public final class PrimaryKernel {
   ) throws(MappingFailure) -> MappedBuffer {
     let mapped = try driver.map(buffer, for: device, direction: direction)
     self.mapped.append(mapped)
-    events.append(.mapped(requester: device.requester, range: mapped.iovas))
+    events.append(.mapped(requester: device.sourceID, range: mapped.iovas))
     return mapped
   }
 
@@ -218,7 +222,7 @@ public final class PrimaryKernel {
   ) throws(MappingFailure) -> MappedBuffer {
     let mapped = try driver.map(page: page, at: iova, for: device, direction: direction)
     self.mapped.append(mapped)
-    events.append(.mapped(requester: device.requester, range: mapped.iovas))
+    events.append(.mapped(requester: device.sourceID, range: mapped.iovas))
     return mapped
   }
 
@@ -235,7 +239,7 @@ public final class PrimaryKernel {
   public func unmap(_ buffer: MappedBuffer) {
     driver.unmap(buffer)
     mapped.removeAll { $0 == buffer }
-    events.append(.unmapped(requester: buffer.device.requester, range: buffer.iovas))
+    events.append(.unmapped(requester: buffer.device.sourceID, range: buffer.iovas))
   }
 
   /// A device's driver goes: its buffers are taken back and, where devices have tables of their

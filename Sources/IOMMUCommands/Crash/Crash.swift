@@ -57,7 +57,7 @@ package struct Crash: ParsableCommand {
   @Option(
     help: """
       When devices with a driver come to rest: by-driver (before anything is mapped) or after-mapping. \
-      Default: as the device's drivers do it; in the matrix after-mapping.
+      Default: as the device's drivers do it; in the matrix after-mapping, on random machines either.
       """)
   package var reset: ResetArgument?
 
@@ -133,7 +133,7 @@ package struct Crash: ParsableCommand {
       ("--crash-kernel", !machine.placement.crashKernel.isEmpty, [.timeline]),
       ("--machine", machine.machine != nil, [.timeline]),
       ("--device", !machine.device.isEmpty, [.timeline]), ("--caches", caches != nil, crash),
-      ("--reset", reset != nil, crash), ("--no-flush", noFlush, crash),
+      ("--reset", reset != nil, crash.union([.runs])), ("--no-flush", noFlush, crash),
       ("--output", output != nil, crash), ("--report", report != nil, crash),
       ("--runs", runs != nil, [.runs]), ("--seed", seed != nil, [.runs]),
       ("--shard", shard != nil, [.runs]),
@@ -157,7 +157,7 @@ package struct Crash: ParsableCommand {
     if machine.ram != nil, machine.machine != nil {
       throw ValidationError("--machine says how much RAM there is; leave out --ram")
     }
-    if machine.device.reduce(0, { $0 + $1.profiles.count }) > CrashMachineOptions.deviceLimit {
+    if machine.device.flatMap(\.slots).reduce(0, { $0 + $1.profiles.count }) > CrashMachineOptions.deviceLimit {
       throw ValidationError(
         "a machine of the lab has at most \(CrashMachineOptions.deviceLimit) devices")
     }
@@ -346,7 +346,8 @@ package struct Crash: ParsableCommand {
 
   private func played() throws -> CrashRuns {
     let runs = runs ?? 0
-    let crashes = RandomCrashes(seed: seed ?? 1, strategies: randomStrategies)
+    let crashes = RandomCrashes(
+      seed: seed ?? 1, strategies: randomStrategies, reset: reset?.behaviour)
     var tally = CrashTally(seed: crashes.seed)
     let indices =
       shard.map { CrashRuns.indices(of: $0, in: runs) } ?? 0..<UInt64(runs)
@@ -359,7 +360,8 @@ package struct Crash: ParsableCommand {
     } catch {
       throw InputError(error)
     }
-    return CrashRuns(runs: runs, shard: shard?.index, shards: shard?.count, tally: tally)
+    return CrashRuns(
+      runs: runs, shard: shard?.index, shards: shard?.count, reset: reset?.rawValue, tally: tally)
   }
 
   private func merged() throws -> CrashRuns {

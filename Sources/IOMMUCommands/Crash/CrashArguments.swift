@@ -36,15 +36,32 @@ package enum ResetArgument: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
-/// `raid,nic`: devices of the lab's machine.
+/// `raid,nic+bmc,igb/igb`: devices of the lab's machine, some of them in one slot.
 package struct DeviceListArgument: Equatable {
-  package var profiles: [DeviceProfile]
+  package var slots: [DeviceSlot]
 
   package init(_ text: String) throws(NotationError) {
-    profiles = []
-    for name in text.split(separator: ",", omittingEmptySubsequences: false) {
+    slots = []
+    for slot in text.split(separator: ",", omittingEmptySubsequences: false) {
+      slots.append(try Self.slot(slot))
+    }
+  }
+
+  private static func slot(_ text: Substring) throws(NotationError) -> DeviceSlot {
+    guard !(text.contains("+") && text.contains("/")) else {
+      throw NotationError(
+        "'\(String(text).visible)': devices are behind one bridge (+) or functions of one card (/)")
+    }
+    var profiles: [DeviceProfile] = []
+    for name in text.split(omittingEmptySubsequences: false, whereSeparator: { "+/".contains($0) }) {
       profiles.append(try choice(String(name), of: "device", among: DeviceProfile.allCases))
     }
+    if text.contains("+") { return .behindBridge(profiles) }
+    guard text.contains("/") else { return .alone(profiles[0]) }
+    guard profiles.count <= DeviceSlot.functionLimit else {
+      throw NotationError("a card has at most \(DeviceSlot.functionLimit) functions")
+    }
+    return .functions(profiles)
   }
 }
 
@@ -67,7 +84,8 @@ package struct CrashMachineOptions: ParsableArguments {
     help: ArgumentHelp(
       "What the machine has, with commas between: "
         + DeviceProfile.allCases.map(\.rawValue).joined(separator: ", ")
-        + ". Default: one of each.",
+        + ". With + between devices they are behind one PCI bridge, with / functions of one card that "
+        + "have one domain: nic+bmc, igb/igb. Default: one of each.",
       valueName: "devices"),
     completion: .list(DeviceProfile.allCases.map(\.rawValue)),
     transform: { try DeviceListArgument($0) })
@@ -82,11 +100,10 @@ package struct CrashMachineOptions: ParsableArguments {
   ///
   /// - Throws: ``InputError`` when there can be no such machine.
   func crashMachine(reset: ResetArgument?) throws -> CrashMachine {
-    let profiles = device.isEmpty ? DeviceProfile.allCases : device.flatMap(\.profiles)
+    let slots =
+      device.isEmpty ? DeviceProfile.allCases.map(DeviceSlot.alone) : device.flatMap(\.slots)
     return try readingInput {
-      var machine = CrashMachine(
-        map: try memoryMap(),
-        devices: profiles.enumerated().map { $1.device(number: $0) })
+      var machine = CrashMachine(map: try memoryMap(), devices: slots.devices)
       for index in machine.devices.indices {
         if let reset, machine.devices[index].reset != .never {
           machine.devices[index].reset = reset.behaviour

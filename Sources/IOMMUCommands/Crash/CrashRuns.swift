@@ -10,6 +10,8 @@ package struct CrashRuns: Codable, Equatable {
   /// Both `nil` for a whole series.
   var shard: Int?
   var shards: Int?
+  /// When devices that a driver resets come to rest, as the option says it; `nil` for either.
+  var reset: String?
   var tally: CrashTally
 
   /// Machines of a series at most: counts of accesses stay far below what numbers of JSON can hold.
@@ -35,7 +37,7 @@ package struct CrashRuns: Codable, Equatable {
   ///
   /// - Throws: ``InputError`` that names the file.
   private func check(_ file: String) throws {
-    guard 1...Self.runLimit ~= runs,
+    guard 1...Self.runLimit ~= runs, reset.map({ ResetArgument(rawValue: $0) != nil }) ?? true,
       shards.map({ shards in
         1...Self.runLimit ~= shards && shard.map { 1...shards ~= $0 } == true
       }) ?? (shard == nil)
@@ -81,7 +83,8 @@ package struct CrashRuns: Codable, Equatable {
     guard let first = parts.first else {
       throw InputError("nothing to merge; name the JSON files of all parts")
     }
-    var sum = CrashRuns(runs: first.runs.runs, tally: CrashTally(seed: first.runs.tally.seed))
+    var sum = CrashRuns(
+      runs: first.runs.runs, reset: first.runs.reset, tally: CrashTally(seed: first.runs.tally.seed))
     var files: [Int: String] = [:]
     var played: (file: String, names: [String])?
     for (file, part) in parts {
@@ -98,6 +101,11 @@ package struct CrashRuns: Codable, Equatable {
         throw InputError(
           "\(file): part of \(part.runs) runs in \(shards), and \(first.file) is of \(sum.runs) in "
             + "\(first.runs.shards ?? 0); merge parts of one series")
+      }
+      guard part.reset == sum.reset else {
+        throw InputError(
+          "\(file): \(Self.resetText(part.reset)), and \(first.file) has "
+            + "\(Self.resetText(sum.reset)); merge parts of one series")
       }
       if let other = files[shard] {
         throw InputError("\(file): part \(shard)/\(shards) again, which \(other) is already")
@@ -126,8 +134,15 @@ package struct CrashRuns: Codable, Equatable {
     self = try JSONDecoder().decode(Self.self, from: Data(json))
   }
 
-  init(runs: Int, shard: Int? = nil, shards: Int? = nil, tally: CrashTally) {
+  private static func resetText(_ reset: String?) -> String {
+    reset.map { "devices reset \($0)" } ?? "devices reset as drawn"
+  }
+
+  init(
+    runs: Int, shard: Int? = nil, shards: Int? = nil, reset: String? = nil, tally: CrashTally
+  ) {
     self.runs = runs
+    self.reset = reset
     self.shard = shard
     self.shards = shards
     self.tally = tally
@@ -140,7 +155,9 @@ extension CrashRuns {
   private static let width = 80
 
   func writeText(to out: inout some TextOutputStream, ink: Ink) {
-    let part = shards.map { ", part \(shard ?? 0) of \($0)" } ?? ""
+    let part =
+      (reset.map { ", \(Self.resetText($0))" } ?? "")
+      + (shards.map { ", part \(shard ?? 0) of \($0)" } ?? "")
     write(
       ink.strong("\(groupedCount(runs, "random machine")), seed \(tally.seed)\(part)"), to: &out)
     var units: [CrashUnit] = []

@@ -311,7 +311,13 @@ extension CrashDevice {
     var parts = [sources.map(\.rawValue).joined(separator: ", ")].filter { !$0.isEmpty }
     parts.append(hasDriver ? resetText : "no driver in the capture kernel")
     if let firmwareMemory { parts.append("firmware's memory \(firmwareMemory.text)") }
-    return "\(device.name) \(device.requester): " + parts.joined(separator: "; ")
+    return "\(device.name) \(device.requester)\(placeText): " + parts.joined(separator: "; ")
+  }
+
+  private var placeText: String {
+    if let alias = device.alias { return " behind the bridge \(alias)" }
+    guard let group = device.group, group != device.requester else { return "" }
+    return " in one domain with \(group)"
   }
 
   private var resetText: String {
@@ -352,6 +358,10 @@ struct CrashTimelineJSON: Encodable {
   struct DeviceJSON: Encodable {
     var name: String
     var requester: String
+    /// Whose number its requests carry, where that is another's.
+    var alias: String?
+    /// What stands for the devices that have one domain with it.
+    var group: String?
     var dmaMask: String
     var sources: [String]
     var reset: String
@@ -412,6 +422,7 @@ struct CrashTimelineJSON: Encodable {
     devices = crash.setup.machine.devices.map { device in
       DeviceJSON(
         name: device.device.name, requester: "\(device.device.requester)",
+        alias: device.device.alias.map { "\($0)" }, group: device.device.group.map { "\($0)" },
         dmaMask: hexadecimal(device.device.dmaMask), sources: device.sources.map(\.rawValue),
         reset: device.reset.rawValue, hasDriver: device.hasDriver,
         isIntegrated: device.isIntegrated, firmwareMemory: device.firmwareMemory?.ends)

@@ -245,13 +245,24 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     unsafe bytes.withUnsafeBytes { unsafe write($0, at: address) }
   }
 
-  /// Sets `byteCount` bytes from `address` to zero.
+  /// Runs of whole pages from here on are given back rather than written.
+  private static let giveBackByteCount = 256 << 10
+
+  /// Sets `byteCount` bytes from `address` to zero; a long run takes no memory for it.
   ///
   /// - Precondition: they all lie in one RAM range.
   public func zero(at address: PhysicalAddress, byteCount: UInt64) {
     precondition(isBacked(address, byteCount: byteCount), "no RAM where zeros are to be stored")
+    let count = Int(byteCount)
+    let start = unsafe pointer(to: address)
+    // Safe: the memory is private and anonymous, so that pages that are given back read as zeros.
+    if count >= Self.giveBackByteCount, address.isAligned(to: 4096), count % 4096 == 0,
+      unsafe madvise(start, count, MADV_DONTNEED) == 0
+    {
+      return
+    }
     // Safe: all of them are in RAM.
-    unsafe memset(pointer(to: address), 0, Int(byteCount))
+    unsafe memset(start, 0, count)
   }
 
   /// Page-aligned runs that may hold anything but zeros: what was touched since the reservation.

@@ -34,10 +34,12 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
   let pages: PagePool
   private let writer: HostTableWriter
   private var table: AMDViDeviceTable?
+  /// By ``Device/domainKey``.
   private var domains: [Requester: Domain] = [:]
+  /// Numbers whose entries this kernel has written.
+  private var attached: Set<Requester> = []
   private var usedDomainIDs: Set<UInt16> = []
-  /// Devices whose requests this kernel lets pass, and their DomainID.
-  private var passing: Set<Requester> = []
+  /// That of devices whose requests this kernel lets pass.
   private var passingID: UInt16?
 
   private struct Domain {
@@ -55,7 +57,8 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
   ///   - memory: The machine's memory, with the old kernel's tables.
   ///   - crashKernel: All the memory that this kernel owns.
   ///   - flushes: Whether the unit is told to forget what it has cached of the old domains.
-  ///   - memoryRanges: What firmware wants mapped to itself for a device (IVMD), whole pages.
+  ///   - memoryRanges: What firmware wants mapped to itself for a device (IVMD), whole pages; each with
+  ///     the device's source-id, or what stands for its group.
   /// - Throws: when firmware's table names no unit.
   public init(
     _ strategy: Strategy, of device: Device, on platform: AMDViPlatform, memory: FlatMemory,
@@ -199,26 +202,23 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
 
   /// The entry changes with one store: there is no moment in between.
   func letPass(_ device: Device, observing _: (CaptureStep) -> Void) throws(SetUpError) {
-    guard strategy == .passThrough, passing.insert(device.requester).inserted else { return }
-    guard let table else { preconditionFailure("the unit is taken over before it is used") }
+    guard strategy == .passThrough, !attached.contains(device.requester) else { return }
     let id: UInt16
     if let passingID { id = passingID } else { id = try takeDomainID() }
     passingID = id
-    let old = table[device.requester]
-    table[device.requester] = old.translating(mode: 0, root: PhysicalAddress(0), domainID: id)
-    unit.invalidateEntry(device.requester, domains: flushes ? [old.domainID, id] : [id])
+    store(mode: 0, root: PhysicalAddress(0), domainID: id, for: device)
   }
 
   func mapThroughDomain(
     _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection,
     observing _: (CaptureStep) -> Void
   ) throws -> IOVA {
-    if domains[device.requester] == nil { try attach(device.requester) }
+    if !attached.contains(device.requester) { try attach(device) }
     guard
-      let iova = domains[device.requester]!.iovas.allocate(
+      let iova = domains[device.domainKey]!.iovas.allocate(
         4096, alignment: 4096, below: min(device.dmaMask, (1 << 32) - 1) + 1)
     else { throw MappingFailure.full("IOVAs of \(device.requester)") }
-    let domain = domains[device.requester]!
+    let domain = domains[device.domainKey]!
     try writer.store(
       buffer.lowerBound, sizeLog2: 12, at: iova, AMDViDriver.permissions(direction),
       in: domain.tree)
@@ -235,14 +235,32 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
     return id
   }
 
-  /// Gives a device a domain of its own in place of the one that it still has.
-  private func attach(_ requester: Requester) throws(SetUpError) {
+  /// Gives a device a domain in place of the one that it still has.
+  private func attach(_ device: Device) throws(SetUpError) {
+    if domains[device.domainKey] == nil {
+      domains[device.domainKey] = try makeDomain(device.domainKey)
+    }
+    let domain = domains[device.domainKey]!
+    store(mode: domain.tree.levels, root: domain.tree.root, domainID: domain.id, for: device)
+  }
+
+  /// Changes a device's entries: that of its alias is for all who share it.
+  private func store(mode: Int, root: PhysicalAddress, domainID: UInt16, for device: Device) {
     guard let table else { preconditionFailure("the unit is taken over before it is used") }
+    for requester in device.entryIDs where attached.insert(requester).inserted {
+      let old = table[requester]
+      table[requester] = old.translating(mode: mode, root: root, domainID: domainID)
+      unit.invalidateEntry(
+        requester, domains: flushes ? [old.domainID, domainID] : [domainID])
+    }
+  }
+
+  private func makeDomain(_ key: Requester) throws(SetUpError) -> Domain {
     let id = try takeDomainID()
     var iovas = TopDownAllocator(space: [AMDViDriver.iovaSpace])
     iovas.reserve(AMDVi.interruptAddresses)
     var tree = try writer.makeTree()
-    for (device, range) in memoryRanges where device == requester {
+    for (device, range) in memoryRanges where device == key {
       let numbers = range.lowerBound.rawValue..<range.upperBound.rawValue
       iovas.reserve(numbers.clamped(to: AMDViDriver.iovaSpace))
       try writer.grow(&tree, toReach: numbers.upperBound)
@@ -250,11 +268,6 @@ public final class AMDViCaptureKernel: DomainCaptureKernel {
         range.lowerBound, at: numbers.lowerBound, byteCount: range.byteCount, .readWrite, in: tree,
         largest: 38)
     }
-    let domain = Domain(id: id, tree: tree, iovas: iovas)
-    domains[requester] = domain
-    let old = table[requester]
-    table[requester] = old.translating(
-      mode: domain.tree.levels, root: domain.tree.root, domainID: id)
-    unit.invalidateEntry(requester, domains: flushes ? [old.domainID, id] : [id])
+    return Domain(id: id, tree: tree, iovas: iovas)
   }
 }

@@ -8,17 +8,20 @@ import IOMMUTranslation
 /// of 4 GiB downwards, aligned to their size; pages of every power of two from 4 KiB to 256 GiB; tables
 /// that begin with three levels and grow. Source: Linux 6.12 `drivers/iommu/amd`, `dma-iommu.c`.
 final class AMDViDriver: DomainDriver {
-  /// One device's tables and numbers.
+  /// Tables and numbers of one device, or of several that share them.
   struct Domain: DeviceDomain {
     var id: UInt16
     var tree: HostTableWriter.Tree
+    /// Whose entries lead here.
+    var devices: [Device] = []
     var iovas: TopDownAllocator
     var identity: [Range<UInt64>] = []
   }
 
   /// Pages that were taken back and not told of yet.
   private struct Pending {
-    var device: Requester
+    /// Its ``Device/domainKey``.
+    var domain: Requester
     var numbers: Range<UInt64>
   }
 
@@ -80,26 +83,39 @@ final class AMDViDriver: DomainDriver {
 
   // MARK: Domains
 
-  /// The device's domain; made, with its entry, when there is none yet.
-  private func domain(of requester: Requester) throws(SetUpError) -> Domain {
-    if let domain = domains[requester] { return domain }
+  /// The device's domain, which its entry leads to; made when there is none yet.
+  private func domain(of device: Device) throws(SetUpError) -> Domain {
+    var domain: Domain
+    if let known = domains[device.domainKey] {
+      guard !known.devices.contains(where: { $0.requester == device.requester }) else {
+        return known
+      }
+      domain = known
+    } else {
+      domain = try makeDomain()
+    }
+    for (range, permissions) in directRegions(of: device.requester) {
+      domain.iovas.reserve(range.clamped(to: Self.iovaSpace))
+      try grow(&domain, toReach: range.upperBound)
+      try writer.map(
+        PhysicalAddress(range.lowerBound), at: range.lowerBound,
+        byteCount: range.upperBound - range.lowerBound, permissions, in: domain.tree, largest: 38)
+    }
+    domain.devices.append(device)
+    for requester in device.entryIDs { attach(requester, domain, old: 0) }
+    domains[device.domainKey] = domain
+    return domain
+  }
+
+  /// A domain that nobody has yet.
+  private func makeDomain() throws(SetUpError) -> Domain {
     var iovas = TopDownAllocator(space: [Self.iovaSpace])
     iovas.reserve(AMDVi.interruptAddresses)
     let used = Set(domains.values.map(\.id))
     guard let id = (1...UInt16.max).first(where: { !used.contains($0) }) else {
       throw .outOfMemory(what: "an AMD-Vi domain: no DomainID is left")
     }
-    var domain = Domain(id: id, tree: try writer.makeTree(), iovas: iovas)
-    for (range, permissions) in directRegions(of: requester) {
-      domain.iovas.reserve(range.clamped(to: Self.iovaSpace))
-      try writer.grow(&domain.tree, toReach: range.upperBound)
-      try writer.map(
-        PhysicalAddress(range.lowerBound), at: range.lowerBound,
-        byteCount: range.upperBound - range.lowerBound, permissions, in: domain.tree, largest: 38)
-    }
-    attach(requester, domain, old: 0)
-    domains[requester] = domain
-    return domain
+    return Domain(id: id, tree: try writer.makeTree(), iovas: iovas)
   }
 
   /// What firmware wants mapped to itself for a device, in whole pages. An exclusion range is mapped
@@ -117,7 +133,7 @@ final class AMDViDriver: DomainDriver {
     }
   }
 
-  /// Writes the device's entry, and has what the unit remembers of the one before dropped.
+  /// Writes a device's entry, and has what the unit remembers of the one before dropped.
   private func attach(_ requester: Requester, _ domain: Domain, old: UInt16) {
     var entry = table[requester].translating(
       mode: domain.tree.levels, root: domain.tree.root, domainID: domain.id)
@@ -126,12 +142,13 @@ final class AMDViDriver: DomainDriver {
     unit.invalidateEntry(requester, domains: old == 0 ? [domain.id] : [old])
   }
 
-  private func grow(_ domain: inout Domain, of requester: Requester, toReach end: UInt64)
-    throws(SetUpError)
-  {
+  private func grow(_ domain: inout Domain, toReach end: UInt64) throws(SetUpError) {
     let before = domain.tree
     try writer.grow(&domain.tree, toReach: end)
-    if domain.tree != before { attach(requester, domain, old: domain.id) }
+    guard domain.tree != before else { return }
+    for requester in Set(domain.devices.flatMap(\.entryIDs)).sorted() {
+      attach(requester, domain, old: domain.id)
+    }
   }
 
   // MARK: The DMA API
@@ -141,7 +158,7 @@ final class AMDViDriver: DomainDriver {
   ) throws(MappingFailure) -> MappedBuffer {
     guard !passesThrough else { return try MappedBuffer(untranslated: buffer, device, direction) }
     do {
-      var domain = try domain(of: device.requester)
+      var domain = try domain(of: device)
       let offset = buffer.lowerBound.offsetInPage
       guard let count = PageCount(coveringBytes: buffer.byteCount, atOffset: offset),
         let byteCount = count.byteCount, byteCount > 0
@@ -150,7 +167,7 @@ final class AMDViDriver: DomainDriver {
       guard let iova = allocate(byteCount, alignment, device, &domain) else {
         throw MappingFailure.full("IOVAs of \(device.requester)")
       }
-      domains[device.requester] = domain
+      domains[device.domainKey] = domain
       try writer.map(
         buffer.lowerBound.alignedDown(to: 4096), at: iova, byteCount: byteCount,
         Self.permissions(direction), in: domain.tree, largest: 38)
@@ -172,9 +189,9 @@ final class AMDViDriver: DomainDriver {
     }
     // What waits to be flushed is free afterwards.
     guard !pending.isEmpty else { return nil }
-    domains[device.requester] = domain
+    domains[device.domainKey] = domain
     flushPending()
-    domain = domains[device.requester] ?? domain
+    domain = domains[device.domainKey] ?? domain
     return domain.iovas.allocate(byteCount, alignment: alignment, below: limit)
   }
 
@@ -198,13 +215,13 @@ final class AMDViDriver: DomainDriver {
     let numbers = iova.rawValue..<(iova.rawValue + 4096)
     let buffer = page..<PhysicalAddress(page.rawValue + 4096)
     do {
-      var domain = try domain(of: device.requester)
+      var domain = try domain(of: device)
       guard domain.iovas.firstTaken(in: numbers) == nil else {
         throw MappingFailure.full("IOVA \(iova) of \(device.requester)")
       }
-      try grow(&domain, of: device.requester, toReach: numbers.upperBound)
+      try grow(&domain, toReach: numbers.upperBound)
       domain.iovas.reserve(numbers)
-      domains[device.requester] = domain
+      domains[device.domainKey] = domain
       try writer.store(
         page, sizeLog2: 12, at: iova.rawValue, Self.permissions(direction), in: domain.tree)
       appeared(numbers, in: domain)
@@ -215,7 +232,8 @@ final class AMDViDriver: DomainDriver {
   }
 
   func unmap(_ mapped: MappedBuffer) {
-    guard let domain = domains[mapped.device.requester],
+    let key = mapped.device.domainKey
+    guard let domain = domains[key],
       let byteCount = PageCount(
         coveringBytes: mapped.byteCount, atOffset: mapped.iova.offsetInPage)?.byteCount
     else { return }
@@ -226,9 +244,9 @@ final class AMDViDriver: DomainDriver {
     case .strict:
       // The number may be given out again only when the unit has forgotten it.
       unit.invalidatePages(domain.id, numbers)
-      domains[mapped.device.requester]?.iovas.free(numbers)
+      domains[key]?.iovas.free(numbers)
     case .lazy:
-      pending.append(Pending(device: mapped.device.requester, numbers: numbers))
+      pending.append(Pending(domain: key, numbers: numbers))
       if pending.count >= Self.flushQueueLength { flushPending() }
     }
   }
@@ -236,20 +254,27 @@ final class AMDViDriver: DomainDriver {
   /// Tells the unit of all that was taken back, domain by domain, and frees the numbers. Linux does it
   /// every ten milliseconds, and when its queue is full.
   func flushPending() {
-    for device in Set(pending.map(\.device)).sorted() {
-      if let domain = domains[device] { unit.invalidatePages(domain.id) }
+    for key in Set(pending.map(\.domain)).sorted() {
+      if let domain = domains[key] { unit.invalidatePages(domain.id) }
     }
-    for one in pending { domains[one.device]?.iovas.free(one.numbers) }
+    for one in pending { domains[one.domain]?.iovas.free(one.numbers) }
     pending.removeAll()
   }
 
-  /// Ends the device's domain: the entry goes first, then the tables.
+  /// Ends the device's domain, unless others have it too: the entry goes first, then the tables.
   func unbind(_ device: Device) {
     flushPending()
-    guard let domain = domains.removeValue(forKey: device.requester) else { return }
-    table[device.requester] = .blocked
-    unit.invalidateEntry(device.requester, domains: [domain.id])
-    writer.free(domain.tree)
+    guard var domain = domains[device.domainKey],
+      let place = domain.devices.firstIndex(where: { $0.requester == device.requester })
+    else { return }
+    domain.devices.remove(at: place)
+    let remaining = Set(domain.devices.flatMap(\.entryIDs))
+    for requester in device.entryIDs where !remaining.contains(requester) {
+      table[requester] = .blocked
+      unit.invalidateEntry(requester, domains: [domain.id])
+    }
+    domains[device.domainKey] = domain.devices.isEmpty ? nil : domain
+    if domain.devices.isEmpty { writer.free(domain.tree) }
   }
 
   // MARK: The Rule
@@ -263,10 +288,12 @@ final class AMDViDriver: DomainDriver {
     HostTableWriter.Tree(root: PhysicalAddress(0), levels: writer.maximumLevels).reach
   }
 
-  func keepOut(_ numbers: Range<UInt64>, of requester: Requester) throws(SetUpError) {
-    var domain = try domain(of: requester)
+  func attach(_ device: Device) throws(SetUpError) { _ = try domain(of: device) }
+
+  func keepOut(_ numbers: Range<UInt64>, of device: Device) throws(SetUpError) {
+    var domain = try domain(of: device)
     domain.iovas.reserve(numbers.clamped(to: Self.iovaSpace))
-    domains[requester] = domain
+    domains[device.domainKey] = domain
   }
 
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {
@@ -277,18 +304,18 @@ final class AMDViDriver: DomainDriver {
   }
 
   func install(
-    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
+    _ device: Device, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
   ) throws(SetUpError) -> TableSetUp {
     let before = pages.tablePageCount
-    var domain = try domain(of: requester)
+    var domain = try domain(of: device)
     var written: UInt64 = 0
     for range in crashKernel {
       let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
       guard !domain.identity.contains(addresses) else { continue }
-      try grow(&domain, of: requester, toReach: addresses.upperBound)
+      try grow(&domain, toReach: addresses.upperBound)
       domain.iovas.reserve(addresses.clamped(to: Self.iovaSpace))
       domain.identity.append(addresses)
-      domains[requester] = domain
+      domains[device.domainKey] = domain
       written += try writer.map(
         range.lowerBound, at: addresses.lowerBound, byteCount: range.byteCount, .readWrite,
         in: domain.tree, largest: pageSize == .largest ? 38 : 12)
@@ -296,7 +323,7 @@ final class AMDViDriver: DomainDriver {
     }
     let count = writer.entryCount(of: crashKernel, in: domain.tree)
     return TableSetUp(
-      table: .requester(PCI.Function(requester)), entryName: "PTE", identityEntryCount: count,
+      table: .requester(PCI.Function(device.sourceID)), entryName: "PTE", identityEntryCount: count,
       writtenEntryCount: written, identityEntryByteCount: count * 8,
       newTablePageCount: pages.tablePageCount - before,
       reservedPageCount: crashKernel.reduce(0) { $0 + $1.byteCount / 4096 },

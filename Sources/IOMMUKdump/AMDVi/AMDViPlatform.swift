@@ -25,7 +25,11 @@ public final class AMDViPlatform {
   /// - Parameters:
   ///   - configuration: What the unit is, and what firmware wants of memory.
   ///   - memory: The machine's memory, where tables and rings are.
-  public init(_ configuration: AMDViConfiguration, memory: FlatMemory) throws(SetUpError) {
+  ///   - aliases: Devices whose requests carry another number, and that number.
+  public init(
+    _ configuration: AMDViConfiguration, memory: FlatMemory,
+    aliases: [(device: Requester, source: Requester)] = []
+  ) throws(SetUpError) {
     let hardware = configuration.unit
     do {
       unit = try AMDViUnit(hardware, memory: memory)
@@ -33,8 +37,10 @@ public final class AMDViPlatform {
       throw .amdviUnit(error)
     }
     capability = hardware.capability
-    let devices = AMDVi.IVRS.DeviceEntry.range(
-      Requester(bus: 0, device: 0, function: 3), through: Requester(rawValue: 0xffff))
+    let devices =
+      AMDVi.IVRS.DeviceEntry.range(
+        Requester(bus: 0, device: 0, function: 3), through: Requester(rawValue: 0xffff))
+      + aliases.map { .alias($0.device, carries: $0.source) }
     let flags = configuration.firmwareFlags
     // As firmware does: once for kernels that know the first type alone, once for all others. HATS is
     // at the same distance from the end in both.

@@ -214,21 +214,28 @@ final class LinuxAMDViDriver: DMADriver {
   }
 
   /// The domain of a device, which is attached to it when it has none yet.
-  private func domain(of device: Requester) throws(SetUpError) -> Int {
-    if let index = domainOf[device] { return index }
-    guard Int(device.rawValue) < table.count else {
-      throw .ivrsTable("\(device) is beyond the last device that firmware names")
+  private func domain(of device: Device) throws(SetUpError) -> Int {
+    if let index = domainOf[device.requester] { return index }
+    for number in device.entryIDs where Int(number.rawValue) >= table.count {
+      throw .ivrsTable("\(number) is beyond the last device that firmware names")
     }
-    if isolatesDevices { domains.append(try makeDomain(for: device)) }
-    let index = domains.count - 1
-    let domain = domains[index]
-    // The third doubleword keeps SA and EX: no fault of the device is ever logged.
-    table[device] = table[device].translating(
-      mode: 3, root: domain.tree.root, domainID: domain.id)
-    domains[index].devices.append(device)
-    domainOf[device] = index
-    queue(AMDVi.InvalidateDeviceEntryCommand(device))
-    wait()
+    let index: Int
+    if let known = domainOf[device.sourceID] {
+      index = known
+    } else {
+      if isolatesDevices { domains.append(try makeDomain(for: device.sourceID)) }
+      index = domains.count - 1
+    }
+    for number in device.entryIDs where domainOf[number] == nil {
+      let domain = domains[index]
+      // The third doubleword keeps SA and EX: no fault of the device is ever logged.
+      table[number] = table[number].translating(
+        mode: 3, root: domain.tree.root, domainID: domain.id)
+      domains[index].devices.append(number)
+      domainOf[number] = index
+      queue(AMDVi.InvalidateDeviceEntryCommand(number))
+      wait()
+    }
     return index
   }
 
@@ -281,7 +288,7 @@ final class LinuxAMDViDriver: DMADriver {
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
     do {
-      let index = try domain(of: device.requester)
+      let index = try domain(of: device)
       let offset = buffer.lowerBound.offsetInPage
       guard let count = PageCount(coveringBytes: buffer.byteCount, atOffset: offset),
         let byteCount = count.byteCount, byteCount > 0
@@ -332,7 +339,7 @@ final class LinuxAMDViDriver: DMADriver {
     crashKernel: [Range<PhysicalAddress>], for devices: [Device]
   ) throws(SetUpError) {
     for device in devices {
-      let index = try domain(of: device.requester)
+      let index = try domain(of: device)
       for range in crashKernel {
         domains[index].bitmap.reserve(
           pageNumbers(range).clamped(to: 0..<domains[index].bitmap.count))
@@ -350,7 +357,10 @@ final class LinuxAMDViDriver: DMADriver {
     for index in isolatesDevices ? known.sorted() : [0] { try check(index, crashKernel) }
     var served: [Int: [Requester]] = [:]
     for device in devices {
-      served[try domain(of: device.requester), default: []].append(device.requester)
+      let index = try domain(of: device)
+      if !served[index, default: []].contains(device.sourceID) {
+        served[index, default: []].append(device.sourceID)
+      }
     }
     var reports: [TableSetUp] = []
     for (index, devices) in served.sorted(by: { $0.key < $1.key }) {

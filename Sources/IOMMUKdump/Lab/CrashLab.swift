@@ -197,25 +197,28 @@ public final class CrashLab {
   private func drive(_ capture: any CaptureKernel) {
     for device in setup.machine.devices where device.hasDriver {
       let requester = device.device.requester
+      // What shares the device's domain is looked at with it.
+      let domain = device.device.domainKey
       if device.reset == .byDriver { silent.insert(requester) }
-      let flights = launch { $0.requester == requester }
+      let flights = launch { $0.domainKey == domain }
       let first = buffer(for: device.device, .fromDevice, page: firstPage, from: capture) {
         moment in
         self.step(.driven, moment.rawValue, lasts: Self.momentDuration, momentary: moment) {
-          $0.device.requester == requester
+          $0.device.domainKey == domain
         }
       }
       land(flights, phase: .driven)
-      if let first, !silent.contains(requester) {
+      if let first {
         hasCollision =
           hasCollision
           || streams.contains {
-            $0.target != nil && $0.device == device.device && $0.iova.overlaps(first.iovas)
+            $0.target != nil && $0.device.domainKey == domain
+              && !silent.contains($0.device.requester) && $0.iova.overlaps(first.iovas)
           }
       }
       if let first { exercise(first, capture) }
       step(.driven, "\(device.device.name): mapped, not reset", lasts: 1) {
-        $0.device.requester == requester
+        $0.device.domainKey == domain
       }
       if device.reset == .afterMapping { silent.insert(requester) }
       doIO(device.device, first, capture)
@@ -229,7 +232,7 @@ public final class CrashLab {
       return
     }
     // Others are in use in the old table, and never come up.
-    let wanted = streams.filter { $0.target == nil && $0.device == first.device }.map(\.iova)
+    let wanted = streams.filter { $0.target == nil && $0.device.domainKey == first.device.domainKey }.map(\.iova)
     guard !wanted.isEmpty, !wanted.contains(where: { $0.overlaps(first.iovas) }) else { return }
     // Twice round the largest table there is, at most.
     for _ in 0..<(2 << 20) {
@@ -382,8 +385,7 @@ public final class CrashLab {
     let isDelivered =
       record.access == .read
       ? record.bytesRead == bytes
-      : stream.target.map { bus.memory.bytes(at: $0.lowerBound, count: bytes.count) == bytes }
-        ?? true
+      : stream.target.map { bus.memory.holds(bytes, at: $0.lowerBound) } ?? true
     let outcome = Outcome(
       of: record, target: target, isDelivered: isDelivered, map: setup.machine.map,
       isKdump: isKdump)
@@ -441,10 +443,11 @@ struct PatternSource {
     sequence += 1
     // No byte is zero, as memory is that nobody has written.
     let word = sequence &* 0x9e37_79b9_7f4a_7c15 | 0x0101_0101_0101_0101
-    var bytes = (0..<min(8, count)).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
-    bytes.reserveCapacity(Int(count))
-    // Doubled again and again: pages of it are made in every crash.
-    while bytes.count < Int(count) { bytes += bytes.prefix(Int(count) - bytes.count) }
-    return bytes
+    // Pages of it are made in every crash.
+    let words = [UInt64](repeating: word.littleEndian, count: Int(count + 7) / 8)
+    // Safe: the words have as many bytes, and more.
+    return unsafe words.withUnsafeBytes {
+      unsafe Array(UnsafeRawBufferPointer(rebasing: $0[..<Int(count)]))
+    }
   }
 }

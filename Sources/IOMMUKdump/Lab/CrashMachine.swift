@@ -101,6 +101,60 @@ public enum DeviceProfile: String, Sendable, CaseIterable, Codable {
   }
 }
 
+/// Where devices are in a machine, and what they have in common there.
+public enum DeviceSlot: Sendable, Hashable {
+  /// A slot of its own.
+  case alone(DeviceProfile)
+  /// Behind one bridge to conventional PCI, whose number all their requests carry.
+  case behindBridge([DeviceProfile])
+  /// Functions of one card that nothing keeps apart: each has its own number, and all have one domain.
+  case functions([DeviceProfile])
+
+  /// What is in it, in its order.
+  public var profiles: [DeviceProfile] {
+    switch self {
+    case .alone(let profile): [profile]
+    case .behindBridge(let profiles), .functions(let profiles): profiles
+    }
+  }
+
+  /// The most functions that a card has.
+  public static let functionLimit = 8
+
+  /// Its devices, on a bus of their own.
+  ///
+  /// - Parameter number: That of the first of them in the machine; the others follow.
+  /// - Precondition: A machine has at most 28 devices, and a card eight functions.
+  public func devices(number: Int) -> [CrashDevice] {
+    profiles.enumerated().map { index, profile in
+      var device = profile.device(number: number + index)
+      let bus = UInt8(number + 1)
+      switch self {
+      case .alone: break
+      case .behindBridge:
+        device.device.requester = Requester(bus: bus, device: UInt8(index + 1), function: 0)
+        device.device.alias = Requester(bus: bus, device: 0, function: 0)
+        device.isIntegrated = false
+        // Conventional PCI has no ATS.
+        device.sources.removeAll { $0 == .translatedRequests }
+      case .functions:
+        precondition(index < Self.functionLimit, "a card has eight functions at most")
+        device.device.requester = Requester(bus: bus, device: 0, function: UInt8(index))
+        device.device.group = Requester(bus: bus, device: 0, function: 0)
+        device.isIntegrated = false
+      }
+      return device
+    }
+  }
+}
+
+extension [DeviceSlot] {
+  /// The devices of all slots, each with a number of its own.
+  public var devices: [CrashDevice] {
+    reduce(into: []) { $0 += $1.devices(number: $0.count) }
+  }
+}
+
 /// A machine of the crash lab.
 public struct CrashMachine: Sendable {
   public var map: MemoryMap
@@ -139,6 +193,6 @@ public struct CrashMachine: Sendable {
 
   /// M1 with the hardware that reports name.
   public static func m1() throws(SetUpError) -> CrashMachine {
-    try m1(devices: DeviceProfile.allCases.enumerated().map { $1.device(number: $0) })
+    try m1(devices: DeviceProfile.allCases.map(DeviceSlot.alone).devices)
   }
 }

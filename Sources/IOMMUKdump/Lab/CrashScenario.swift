@@ -3,7 +3,7 @@ import IOMMUTranslation
 
 /// A question about a crash that somebody has asked, and what was expected before it was played.
 public struct CrashScenario: Sendable {
-  /// K01 to K34.
+  /// K01 to K34, N01 to N08.
   public var name: String
   /// The question in a few words.
   public var title: String

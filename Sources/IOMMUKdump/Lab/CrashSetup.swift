@@ -61,10 +61,10 @@ extension CrashSetup {
       })
   }
 
-  /// Firmware's ranges, each with its device.
+  /// Firmware's ranges, each with the ``Device/domainKey`` of its device.
   var firmwareMemory: [(device: Requester, range: Range<PhysicalAddress>)] {
     machine.devices.compactMap { device in
-      device.firmwareMemory.map { (device.device.requester, $0) }
+      device.firmwareMemory.map { (device.device.domainKey, $0) }
     }
   }
 

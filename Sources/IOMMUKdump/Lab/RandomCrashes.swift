@@ -39,13 +39,19 @@ public struct RandomCrashes: Sendable {
   ) throws(SetUpError) -> CrashSetup {
     var random = SeededGenerator(seed: seed &+ index &* 0x9e37_79b9_7f4a_7c15)
     let count = Int.random(in: 1...4, using: &random)
-    let devices = (0..<count).map { number in
-      var device = DeviceProfile.allCases.randomElement(using: &random)!.device(number: number)
-      if device.reset != .never {
-        let drawn = [ResetBehaviour.byDriver, .afterMapping].randomElement(using: &random)!
-        device.reset = reset ?? drawn
-      }
-      return device
+    let profiles = (0..<count).map { _ in DeviceProfile.allCases.randomElement(using: &random)! }
+    var slots = profiles.map(DeviceSlot.alone)
+    // Of machines with more than one device, one in four has two that units do not tell apart, or that
+    // have one domain.
+    if count > 1, Int.random(in: 0..<4, using: &random) == 0 {
+      let pair = Array(profiles.suffix(2))
+      slots.removeLast(2)
+      slots.append(Bool.random(using: &random) ? .behindBridge(pair) : .functions(pair))
+    }
+    var devices = slots.devices
+    for index in devices.indices where devices[index].reset != .never {
+      let drawn = [ResetBehaviour.byDriver, .afterMapping].randomElement(using: &random)!
+      devices[index].reset = reset ?? drawn
     }
     var machine = try CrashMachine.m1(devices: devices)
     machine.panicDuration = .random(in: 500...10_000, using: &random)

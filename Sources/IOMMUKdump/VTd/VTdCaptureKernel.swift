@@ -51,7 +51,12 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
   private var contexts: ContextTables
   private let deviceTLBs: Set<Requester>
   private let memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)]
+  /// By ``Device/domainKey``.
   private var domains: [Requester: Domain] = [:]
+  /// Of numbers whose tables were taken over, the key of their domain.
+  private var takenKeys: [Requester: Requester] = [:]
+  /// Numbers whose context entries lead to a domain of this kernel.
+  private var attached: Set<Requester> = []
   /// Devices whose context entries are still the old kernel's.
   private var copied: Set<Requester> = []
   private var usedDomainIDs: Set<UInt16> = []
@@ -76,7 +81,8 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
   ///   - mode: How its own tables are laid out.
   ///   - flaws: What it gets wrong.
   ///   - deviceTLBs: Devices that have a TLB of their own (PCIe ATS).
-  ///   - memoryRanges: What firmware wants mapped to itself for a device (RMRR), whole pages.
+  ///   - memoryRanges: What firmware wants mapped to itself for a device (RMRR), whole pages; each with
+  ///     the device's source-id, or what stands for its group.
   /// - Throws: when firmware's table names no unit, or the memory is too small for a root table.
   public init(
     _ strategy: Strategy, of device: Device, on platform: RemappingPlatform, memory: FlatMemory,
@@ -178,28 +184,35 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
   ///
   /// - Parameter copying: Their page tables are copied, and the context entries changed.
   private func takeDomains(copying: Bool) throws(SetUpError) {
-    var roots: [PhysicalAddress: PhysicalAddress] = [:]
+    // Tables by those of the old kernel, and whose they were first.
+    var roots: [PhysicalAddress: (table: PhysicalAddress, key: Requester)] = [:]
     for requester in unit.unit.requesters(in: pages.memory) {
       guard var attachment = contexts.attachment(of: requester), let root = attachment.root,
         3...5 ~= attachment.levels
       else { continue }
       usedDomainIDs.insert(attachment.domainID)
       let format = VTd.SecondStageFormat(levels: attachment.levels, limits: unit.limits)
+      let isNew = roots[root] == nil
+      if isNew {
+        let table =
+          copying ? try SecondStageWriter(pages: pages, format: format).copy(root) : root
+        roots[root] = (table, requester)
+      }
+      let (table, key) = roots[root]!
       if copying {
-        if roots[root] == nil {
-          roots[root] = try SecondStageWriter(pages: pages, format: format).copy(root)
-        }
-        attachment.root = roots[root]
+        attachment.root = table
         try contexts.attach(requester, attachment)
       }
+      takenKeys[requester] = key
+      attached.insert(requester)
+      copied.remove(requester)
+      guard isNew else { continue }
       var iovas = TopDownAllocator(space: [VTdDriver.iovaSpace])
       iovas.reserve(VTd.interruptAddresses)
       for range in format.mappedNumbers(from: root, in: pages.memory) {
         iovas.reserve(range.clamped(to: VTdDriver.iovaSpace))
       }
-      domains[requester] = Domain(
-        id: attachment.domainID, root: attachment.root ?? root, iovas: iovas)
-      copied.remove(requester)
+      domains[key] = Domain(id: attachment.domainID, root: table, iovas: iovas)
     }
   }
 
@@ -223,31 +236,29 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
   func letPass(
     _ device: Device, observing observe: (CaptureStep) -> Void
   ) throws(SetUpError) {
-    guard strategy == .passThrough,
-      copied.contains(device.requester) || contexts.attachment(of: device.requester) == nil
-    else { return }
-    tearDown(device.requester)
+    guard strategy == .passThrough, !attached.contains(device.sourceID) else { return }
+    device.entryIDs.forEach(tearDown)
     observe(.tornDown)
     let id: UInt16
     if let passingID { id = passingID } else { id = try takeDomainID() }
     passingID = id
-    try contexts.attach(
-      device.requester, DeviceAttachment(root: nil, levels: format.levels, domainID: id))
-    appeared(device.requester, domainID: id)
+    try attach(device, DeviceAttachment(root: nil, levels: format.levels, domainID: id))
   }
 
   func mapThroughDomain(
     _ buffer: Range<PhysicalAddress>, _ device: Device, _ direction: DMADirection,
     observing observe: (CaptureStep) -> Void
   ) throws -> IOVA {
-    let requester = device.requester
-    if domains[requester] == nil { try attach(requester, observing: observe) }
+    let key = takenKeys[device.sourceID] ?? device.domainKey
+    if !attached.contains(device.requester) || domains[key] == nil {
+      try attach(device, key, observing: observe)
+    }
     guard
-      let iova = domains[requester]!.iovas.allocate(
+      let iova = domains[key]!.iovas.allocate(
         4096, alignment: 4096, below: min(device.dmaMask, (1 << 32) - 1) + 1)
-    else { throw MappingFailure.full("IOVAs of \(requester)") }
-    let domain = domains[requester]!
-    let levels = contexts.attachment(of: requester)?.levels ?? format.levels
+    else { throw MappingFailure.full("IOVAs of \(device.requester)") }
+    let domain = domains[key]!
+    let levels = contexts.attachment(of: device.sourceID)?.levels ?? format.levels
     try SecondStageWriter(
       pages: pages, format: VTd.SecondStageFormat(levels: levels, limits: unit.limits)
     ).map(
@@ -281,28 +292,39 @@ public final class VTdCaptureKernel: DomainCaptureKernel {
     unit.invalidateIOTLB(.domain, domainID: old.domainID)
   }
 
-  /// Gives a device a domain of its own; a copied entry is taken down first.
+  /// Gives a device a domain; what was copied is taken down first, for all who share the entry.
   private func attach(
-    _ requester: Requester, observing observe: (CaptureStep) -> Void
+    _ device: Device, _ key: Requester, observing observe: (CaptureStep) -> Void
   ) throws(SetUpError) {
-    tearDown(requester)
+    device.entryIDs.forEach(tearDown)
     observe(.tornDown)
+    if domains[key] == nil { domains[key] = try makeDomain(key) }
+    let domain = domains[key]!
+    try attach(
+      device, DeviceAttachment(root: domain.root, levels: format.levels, domainID: domain.id))
+  }
+
+  /// Writes a device's context entries, but for one that is there already for others who share it.
+  private func attach(_ device: Device, _ attachment: DeviceAttachment) throws(SetUpError) {
+    for requester in device.entryIDs where attached.insert(requester).inserted {
+      var attachment = attachment
+      attachment.allowsDeviceTLB = attachment.root != nil && deviceTLBs.contains(requester)
+      try contexts.attach(requester, attachment)
+      appeared(requester, domainID: attachment.domainID)
+    }
+  }
+
+  private func makeDomain(_ key: Requester) throws(SetUpError) -> Domain {
     let id = try takeDomainID()
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [VTdDriver.iovaSpace])
     iovas.reserve(VTd.interruptAddresses)
-    for (device, range) in memoryRanges where device == requester {
+    for (device, range) in memoryRanges where device == key {
       let numbers = range.lowerBound.rawValue..<range.upperBound.rawValue
       iovas.reserve(numbers.clamped(to: VTdDriver.iovaSpace))
       try SecondStageWriter(pages: pages, format: format).mapIdentity(range, root: root)
     }
-    domains[requester] = Domain(id: id, root: root, iovas: iovas)
-    try contexts.attach(
-      requester,
-      DeviceAttachment(
-        root: root, levels: format.levels, domainID: id,
-        allowsDeviceTLB: deviceTLBs.contains(requester)))
-    appeared(requester, domainID: id)
+    return Domain(id: id, root: root, iovas: iovas)
   }
 
   /// Entries that were not present are there now.

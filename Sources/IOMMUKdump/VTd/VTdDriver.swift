@@ -8,11 +8,12 @@ import IOMMUTranslation
 /// Linux 2.6.27: IOVAs from the top of 4 GiB downwards, aligned to their size, the interrupt range
 /// kept out. Source: Linux 2.6.27 `intel-iommu.c`, `iova.c`.
 final class VTdDriver: DomainDriver {
-  /// One device's second-stage tables and IOVAs.
+  /// Second-stage tables and IOVAs of one device, or of several that share them.
   struct Domain: DeviceDomain {
     var id: UInt16
-    var requester: Requester
     var root: PhysicalAddress
+    /// Whose context entries lead here.
+    var devices: [Device] = []
     var iovas: TopDownAllocator
     var identity: [Range<UInt64>] = []
   }
@@ -37,13 +38,13 @@ final class VTdDriver: DomainDriver {
   ///   - devices: All that there are: where they pass untranslated, their entries are made at once.
   ///   - configuration: Its tables and their levels.
   init(
-    pages: PagePool, platform: RemappingPlatform, devices: [Requester],
+    pages: PagePool, platform: RemappingPlatform, devices: [Device],
     configuration: VTdConfiguration
   ) throws(SetUpError) {
     self.pages = pages
     self.platform = platform
     unit = try RemappingUnitDriver(
-      for: devices.first ?? Requester(rawValue: 0), on: platform, memory: pages.memory)
+      for: devices.first?.requester ?? Requester(rawValue: 0), on: platform, memory: pages.memory)
     limits = unit.limits
     writer = SecondStageWriter(
       pages: pages, format: VTd.SecondStageFormat(levels: configuration.levels, limits: limits))
@@ -55,9 +56,9 @@ final class VTdDriver: DomainDriver {
         in: try pages.allocateTable(
           RemappingUnitDriver.queueByteCount, what: "the VT-d invalidation queue"))
     }
-    for device in passesThrough ? devices : [] {
+    for requester in passesThrough ? devices.flatMap(\.entryIDs) : [] {
       try contexts.attach(
-        device, DeviceAttachment(root: nil, levels: configuration.levels, domainID: Self.passingID))
+        requester, DeviceAttachment(root: nil, levels: configuration.levels, domainID: Self.passingID))
     }
     unit.setRootTable(contexts.rootTable, mode: contexts.mode)
     unit.switchTranslation(on: true)
@@ -69,9 +70,33 @@ final class VTdDriver: DomainDriver {
   var units: [TranslationUnit] { [.vtd(unit.unit)] }
   var ports: [any DMAPort] { [platform] }
 
-  /// The device's domain; made, with its root and context entry, when there is none yet.
-  private func domain(of requester: Requester) throws(SetUpError) -> Domain {
-    if let domain = domains[requester] { return domain }
+  /// The device's domain, which its context entry leads to; made, with its root, when there is none yet.
+  private func domain(of device: Device) throws(SetUpError) -> Domain {
+    var domain: Domain
+    if let known = domains[device.domainKey] {
+      guard !known.devices.contains(where: { $0.requester == device.requester }) else {
+        return known
+      }
+      domain = known
+    } else {
+      domain = try makeDomain()
+    }
+    for requester in device.entryIDs {
+      try contexts.attach(
+        requester,
+        DeviceAttachment(
+          root: domain.root, levels: format.levels, domainID: domain.id,
+          allowsDeviceTLB: deviceTLBs.contains(requester)))
+    }
+    // Entries that were not present are not cached: nothing to invalidate.
+    unit.flushWriteBuffer()
+    domain.devices.append(device)
+    domains[device.domainKey] = domain
+    return domain
+  }
+
+  /// A domain that nobody has yet.
+  private func makeDomain() throws(SetUpError) -> Domain {
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [Self.iovaSpace])
     iovas.reserve(VTd.interruptAddresses)
@@ -80,16 +105,7 @@ final class VTdDriver: DomainDriver {
     guard let id = (1...UInt16.max).first(where: { !used.contains($0) }) else {
       throw .outOfMemory(what: "a VT-d domain: the unit has no domain-id left")
     }
-    let domain = Domain(id: id, requester: requester, root: root, iovas: iovas)
-    try contexts.attach(
-      requester,
-      DeviceAttachment(
-        root: root, levels: format.levels, domainID: domain.id,
-        allowsDeviceTLB: deviceTLBs.contains(requester)))
-    // Entries that were not present are not cached: nothing to invalidate.
-    unit.flushWriteBuffer()
-    domains[requester] = domain
-    return domain
+    return Domain(id: id, root: root, iovas: iovas)
   }
 
   func map(
@@ -97,7 +113,7 @@ final class VTdDriver: DomainDriver {
   ) throws(MappingFailure) -> MappedBuffer {
     guard !passesThrough else { return try MappedBuffer(untranslated: buffer, device, direction) }
     do {
-      var domain = try domain(of: device.requester)
+      var domain = try domain(of: device)
       let offset = buffer.lowerBound.offsetInPage
       guard let count = PageCount(coveringBytes: buffer.byteCount, atOffset: offset),
         let byteCount = count.byteCount, byteCount > 0
@@ -108,7 +124,7 @@ final class VTdDriver: DomainDriver {
         let iova = domain.iovas.allocate(
           byteCount, alignment: alignment, below: min(device.dmaMask, (1 << 32) - 1) + 1)
       else { throw MappingFailure.full("IOVAs of \(device.requester)") }
-      domains[device.requester] = domain
+      domains[device.domainKey] = domain
       try writer.map(
         buffer, at: iova, direction == .toDevice ? .read : .readWrite, root: domain.root)
       unit.flushWriteBuffer()
@@ -131,12 +147,12 @@ final class VTdDriver: DomainDriver {
     let numbers = iova.rawValue..<(iova.rawValue + 4096)
     let buffer = page..<PhysicalAddress(page.rawValue + 4096)
     do {
-      var domain = try domain(of: device.requester)
+      var domain = try domain(of: device)
       guard domain.iovas.firstTaken(in: numbers) == nil else {
         throw MappingFailure.full("IOVA \(iova) of \(device.requester)")
       }
       domain.iovas.reserve(numbers)
-      domains[device.requester] = domain
+      domains[device.domainKey] = domain
       try writer.map(
         buffer, at: iova.rawValue, direction == .toDevice ? .read : .readWrite, root: domain.root)
       unit.flushWriteBuffer()
@@ -147,7 +163,7 @@ final class VTdDriver: DomainDriver {
   }
 
   func unmap(_ mapped: MappedBuffer) {
-    guard var domain = domains[mapped.device.requester],
+    guard var domain = domains[mapped.device.domainKey],
       let byteCount = PageCount(
         coveringBytes: mapped.byteCount, atOffset: mapped.iova.offsetInPage)?.byteCount
     else { return }
@@ -162,17 +178,25 @@ final class VTdDriver: DomainDriver {
     // The number may be given out again only when the unit has forgotten it.
     unit.invalidateIOTLB(IOVA(start)..<IOVA(start + byteCount), domainID: domain.id)
     domain.iovas.free(start..<(start + byteCount))
-    domains[mapped.device.requester] = domain
+    domains[mapped.device.domainKey] = domain
   }
 
-  /// Ends the device's domain: the context entry goes first, then the tables.
+  /// Ends the device's domain, unless others have it too: the context entry goes first, then the tables.
   func unbind(_ device: Device) {
-    guard let domain = domains.removeValue(forKey: device.requester) else { return }
-    contexts.detach(device.requester)
-    // The tables go back to the kernel: neither the entry nor a translation may be left cached.
-    unit.invalidateContexts(.selective, domainID: domain.id, requester: device.requester)
+    guard var domain = domains[device.domainKey],
+      let place = domain.devices.firstIndex(where: { $0.requester == device.requester })
+    else { return }
+    domain.devices.remove(at: place)
+    let remaining = Set(domain.devices.flatMap(\.entryIDs))
+    for requester in device.entryIDs where !remaining.contains(requester) {
+      contexts.detach(requester)
+      // The tables go back to the kernel: neither the entry nor a translation may be left cached.
+      unit.invalidateContexts(.selective, domainID: domain.id, requester: requester)
+    }
     if contexts.mode == .scalable { unit.invalidatePASIDEntries(domainID: domain.id) }
     unit.invalidateIOTLB(.domain, domainID: domain.id)
+    domains[device.domainKey] = domain.devices.isEmpty ? nil : domain
+    guard domain.devices.isEmpty else { return }
     for table in format.tables(from: domain.root, in: pages.memory) {
       pages.freeTable(table..<PhysicalAddress(table.rawValue + 4096))
     }
@@ -194,10 +218,12 @@ final class VTdDriver: DomainDriver {
     return 1 << UInt64(width)
   }
 
-  func keepOut(_ numbers: Range<UInt64>, of requester: Requester) throws(SetUpError) {
-    var domain = try domain(of: requester)
+  func attach(_ device: Device) throws(SetUpError) { _ = try domain(of: device) }
+
+  func keepOut(_ numbers: Range<UInt64>, of device: Device) throws(SetUpError) {
+    var domain = try domain(of: device)
     domain.iovas.reserve(numbers.clamped(to: Self.iovaSpace))
-    domains[requester] = domain
+    domains[device.domainKey] = domain
   }
 
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {
@@ -207,17 +233,17 @@ final class VTdDriver: DomainDriver {
   }
 
   func install(
-    _ requester: Requester, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
+    _ device: Device, _ crashKernel: [Range<PhysicalAddress>], _ pageSize: PageSizePolicy
   ) throws(SetUpError) -> TableSetUp {
     let before = pages.tablePageCount
-    var domain = try domain(of: requester)
+    var domain = try domain(of: device)
     var written: UInt64 = 0
     for range in crashKernel {
       let addresses = range.lowerBound.rawValue..<range.upperBound.rawValue
       guard !domain.identity.contains(addresses) else { continue }
       domain.iovas.reserve(addresses.clamped(to: Self.iovaSpace))
       domain.identity.append(addresses)
-      domains[requester] = domain
+      domains[device.domainKey] = domain
       var address = addresses.lowerBound
       while address < addresses.upperBound {
         let level = largestLevel(
@@ -243,7 +269,7 @@ final class VTdDriver: DomainDriver {
     unit.flushWriteBuffer()
     let counts = countLeaves(domain, crashKernel)
     return TableSetUp(
-      table: .requester(PCI.Function(requester)),
+      table: .requester(PCI.Function(device.sourceID)),
       entryName: counts.names.sorted().joined(separator: "+"),
       identityEntryCount: counts.leaves, writtenEntryCount: written,
       identityEntryByteCount: counts.leaves * 8,

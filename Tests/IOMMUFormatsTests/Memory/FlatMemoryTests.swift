@@ -30,6 +30,18 @@ import Testing
     #expect(memory.isBacked(PhysicalAddress(address), byteCount: 8) == answers)
   }
 
+  @Test(arguments: [4096, 0x4_0000, 0x8_0000, 0x4_0001])
+  func `zeros are where they were asked for, and nowhere else`(count: UInt64) throws {
+    let memory = try FlatMemory(byteCount: 1 << 20)
+    let start = PhysicalAddress(0x2000)
+    let all = [UInt8](repeating: 0xa5, count: 1 << 20)
+    memory.write(all, at: PhysicalAddress(0))
+    memory.zero(at: start, byteCount: count)
+    #expect(memory.bytes(at: PhysicalAddress(0), count: 0x2000) == Array(all.prefix(0x2000)))
+    #expect(memory.bytes(at: start, count: Int(count))!.allSatisfy { $0 == 0 })
+    #expect(memory.quadword(at: PhysicalAddress(0x2000 + (count + 7) & ~7)) == 0xa5a5_a5a5_a5a5_a5a5)
+  }
+
   static let doublewords: [(address: UInt64, answers: Bool)] = [
     (0, true), (0x9ffc, true), (0x9ffd, false), (0xa000, false), (0xf_fffc, false),
     (0xf_fffd, false), (0x10_1ffc, true), (0x10_1ffd, false), (0x1_000f_fffc, true),

@@ -34,6 +34,29 @@ import Testing
     #expect(tally[.offInCapture, .vtd].crashes["OWN", default: 0] > 0)
   }
 
+  @Test func `some machines have devices that share an entry or a domain`() throws {
+    let series = RandomCrashes(seed: 1)
+    let machines = try (0..<400).map { try series.setup($0, .rule, on: .vtd).machine }
+    // Three of four machines have more than one device, and one in four of these shares: 75 of 400.
+    let aliased = machines.count { $0.devices.contains { $0.device.alias != nil } }
+    let grouped = machines.count { $0.devices.contains { $0.device.group != nil } }
+    #expect(20...60 ~= aliased && 20...60 ~= grouped)
+    #expect(
+      machines.allSatisfy { Set($0.devices.map(\.device.requester)).count == $0.devices.count })
+  }
+
+  @Test func `all devices may be reset in one way`() throws {
+    var tally = CrashTally(seed: 1)
+    try RandomCrashes(seed: 1, strategies: [(.copyContexts, .vtd)], reset: .byDriver)
+      .play(0..<40, into: &tally)
+    let either = tally[.copyContexts, .vtd]
+    tally = CrashTally(seed: 1)
+    try RandomCrashes(seed: 1, strategies: [(.copyContexts, .vtd)], reset: .afterMapping)
+      .play(0..<40, into: &tally)
+    // What is at rest before its driver maps cannot hit what the driver maps.
+    #expect(tally[.copyContexts, .vtd].collisionCount > either.collisionCount + 10)
+  }
+
   @Test func `shares have Wilson's intervals`() {
     // 10 of 100: 0.0552 to 0.1744 (Wilson 1927, z = 1.96).
     let share = Proportion(10, of: 100)

@@ -98,7 +98,7 @@ extension CrashScenario {
           found: result.ownIO(run, of: without.machine.devices[number].device))
       }
       var evidence = lab.primary.evidence()
-      evidence.devices = setup.machine.devices.map { RuleEvidence.Device($0.device) }
+      evidence.devices = RuleEvidence.Device.all(setup.machine.devices.map(\.device))
       let broken = RuleCheck(evidence: evidence, memory: lab.primary.memory).all()
         .first { $0.rule == .deviceHasTable }
       result.expect(

@@ -2,7 +2,7 @@ import IOMMUFormats
 import IOMMUTranslation
 
 extension CrashScenario {
-  /// N01 to N06: questions that came after the thirty-four.
+  /// N01 to N08: questions that came after the thirty-four.
   static let variants: [CrashScenario] = [
     CrashScenario("N01", "a bus with functions from 128 on alone, scalable mode") {
       (result) throws(SetUpError) in
@@ -99,5 +99,63 @@ extension CrashScenario {
       result.moment(line, .translationOff, .a, "MA")
       result.moment(line, .notFlushed, .a, "OWN")
     },
+    CrashScenario("N07", "two devices behind one PCI bridge, one without a driver") {
+      (result) throws(SetUpError) in
+      // Whoever attaches the one takes the other along: they have one entry, and its old numbers then
+      // mean the capture kernel's buffers. That the first was at rest does not help.
+      for (strategy, unit, waiting, driverless) in [
+        (CrashStrategy.rule, CrashUnit.vtd, "OWN", "OWN"), (.rule, .amdvi, "OWN", "OWN"),
+        (.copyContexts, .vtd, "OWN", "KILL"), (.copyContexts, .amdvi, "OWN", "KILL"),
+        (.adopt, .smmuv3, "OWN", "KILL"), (.anew, .vtd, "BLK-F", "KILL"),
+        (.copyPageTables, .vtd, "OWN", "OWN"),
+      ] {
+        try result.neighbours(.behindBridge(neighbours), strategy, on: unit, [waiting, driverless])
+      }
+    },
+    CrashScenario("N08", "functions of one card in one domain, one without a driver") {
+      (result) throws(SetUpError) in
+      // Each has an entry of its own, and only the one that gets a driver changes.
+      for (strategy, unit, waiting, driverless) in [
+        (CrashStrategy.rule, CrashUnit.vtd, "OWN", "OWN"), (.rule, .amdvi, "OWN", "OWN"),
+        (.copyContexts, .vtd, "OWN", "OWN"), (.copyContexts, .amdvi, "OWN", "OWN"),
+        (.adopt, .smmuv3, "OWN", "OWN"), (.anew, .vtd, "BLK-F", "BLK-F"),
+        (.copyPageTables, .vtd, "OWN", "OWN"),
+      ] {
+        try result.neighbours(.functions(neighbours), strategy, on: unit, [waiting, driverless])
+      }
+    },
   ]
+}
+
+/// The controller that gets no driver, and the NIC.
+private let neighbours: [DeviceProfile] = [.usb, .igb]
+
+extension ScenarioResult {
+  /// Plays a NIC that its driver resets first, beside a controller that gets no driver and has the first
+  /// number; both in one slot.
+  ///
+  /// - Parameters:
+  ///   - slot: The two, and what they share.
+  ///   - strategy: One of the unit's.
+  ///   - unit: What stands between them and memory.
+  ///   - words: What the controller's DMA comes to in P2 and P4.
+  fileprivate mutating func neighbours(
+    _ slot: DeviceSlot, _ strategy: CrashStrategy, on unit: CrashUnit,
+    _ words: [String]
+  ) throws(SetUpError) {
+    var devices = slot.devices(number: 0)
+    devices[0].hasDriver = false
+    let lab = try CrashLab(CrashSetup(strategy, on: unit, machine: try .m1(devices: devices)))
+    lab.startDevices()
+    let run = lab.play()
+    let name = "\(strategy.rawValue) on \(unit.title)"
+    runs.append((name, run))
+    for (phase, word) in zip([CrashPhase.waiting, .driverless], words) {
+      let access = run.step(phase)?.accesses.first { $0.device == devices[0].device }
+      expect(
+        "\(name): the USB controller, \(phase.rawValue)", word,
+        found: access?.outcome.rawValue ?? "-")
+    }
+    expect("\(name): the NIC's own I/O", "OWN", found: ownIO(run, of: devices[1].device))
+  }
 }

@@ -81,6 +81,8 @@ final class ModelDriver: DMADriver {
   let unit: StreamTableModel
   let kind: ModelHardware.Kind
   private var bitmap: NextFitBitmap
+  /// Where each has its own, by ``Device/domainKey``.
+  private var tables: [Requester: PageTableModel] = [:]
   private var allocators: [Requester: TopDownAllocator] = [:]
 
   init(_ kind: ModelHardware.Kind) {
@@ -98,20 +100,22 @@ final class ModelDriver: DMADriver {
   /// Of shared tables: how many numbers are in use.
   var usedCount: Int { (0..<bitmap.count).count { bitmap.isTaken($0) } }
 
-  func table(of device: Requester) -> PageTableModel {
-    if case .translate(let table) = unit.entries[device] ?? unit.otherwise { return table }
-    let table = PageTableModel(window: 0..<(1 << 48))
-    unit.entries[device] = .translate(table)
+  func table(of device: Device) -> PageTableModel {
+    if case .translate(let table) = unit.entries[device.sourceID] ?? unit.otherwise { return table }
+    let key = device.domainKey
+    let table = tables[key] ?? PageTableModel(window: 0..<(1 << 48))
+    unit.entries[device.sourceID] = .translate(table)
+    guard tables.updateValue(table, forKey: key) == nil else { return table }
     var allocator = TopDownAllocator(space: [0x1000..<0x1_0000_0000])
     allocator.reserve(VTd.interruptAddresses)
-    allocators[device] = allocator
+    allocators[key] = allocator
     return table
   }
 
   func map(
     _ buffer: Range<PhysicalAddress>, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
-    let table = table(of: device.requester)
+    let table = table(of: device)
     let count = Int((buffer.byteCount + 4095) / 4096)
     let iova: UInt64
     if let window = kind.sharedWindow {
@@ -119,7 +123,7 @@ final class ModelDriver: DMADriver {
       iova = window.lowerBound + UInt64(first) << 12
     } else {
       guard
-        let number = allocators[device.requester]!.allocate(
+        let number = allocators[device.domainKey]!.allocate(
           UInt64(count) << 12, alignment: 4096, below: min(device.dmaMask, (1 << 32) - 1) + 1)
       else { throw .full("IOVAs of \(device.requester)") }
       iova = number
@@ -131,7 +135,7 @@ final class ModelDriver: DMADriver {
   func map(
     page: PhysicalAddress, at iova: IOVA, for device: Device, direction: DMADirection
   ) throws(MappingFailure) -> MappedBuffer {
-    let table = table(of: device.requester)
+    let table = table(of: device)
     let buffer = page..<PhysicalAddress(page.rawValue + 4096)
     let numbers = iova.rawValue..<(iova.rawValue + 4096)
     if let window = kind.sharedWindow {
@@ -140,17 +144,17 @@ final class ModelDriver: DMADriver {
       guard index < bitmap.count, !bitmap.isTaken(index) else { throw .full("IOVA \(iova)") }
       bitmap.reserve(index..<(index + 1))
     } else {
-      guard allocators[device.requester]!.firstTaken(in: numbers) == nil else {
+      guard allocators[device.domainKey]!.firstTaken(in: numbers) == nil else {
         throw .full("IOVA \(iova)")
       }
-      allocators[device.requester]!.reserve(numbers)
+      allocators[device.domainKey]!.reserve(numbers)
     }
     table.map(buffer, at: iova.rawValue)
     return MappedBuffer(buffer, at: iova, device, direction)
   }
 
   func unmap(_ mapped: MappedBuffer) {
-    let table = table(of: mapped.device.requester)
+    let table = table(of: mapped.device)
     for page in stride(
       from: mapped.iovas.lowerBound.rawValue, to: mapped.iovas.upperBound.rawValue, by: 4096)
     {
@@ -167,7 +171,7 @@ final class ModelDriver: DMADriver {
     crashKernel: [Range<PhysicalAddress>], for devices: [Device], pageSize _: PageSizePolicy
   ) throws(SetUpError) -> [TableSetUp] {
     for device in devices {
-      let table = table(of: device.requester)
+      let table = table(of: device)
       for range in crashKernel {
         let numbers = range.lowerBound.rawValue..<range.upperBound.rawValue
         guard numbers.upperBound <= table.window.upperBound else {
@@ -176,7 +180,7 @@ final class ModelDriver: DMADriver {
             wayOut: "move the crash kernel down")
         }
         bitmap.reserve(Int(numbers.lowerBound >> 12)..<Int(numbers.upperBound >> 12))
-        allocators[device.requester]?.reserve(numbers)
+        allocators[device.domainKey]?.reserve(numbers)
         table.map(range, at: numbers.lowerBound)
       }
     }
@@ -250,7 +254,10 @@ final class ModelCaptureKernel: CaptureKernel {
   private let pages: PagePool
   private let memoryRanges: [(device: Requester, range: Range<PhysicalAddress>)]
   private var bitmap: NextFitBitmap
+  /// By ``Device/domainKey``.
   private var own: [Requester: (table: PageTableModel, iovas: TopDownAllocator)] = [:]
+  /// Streams whose entries this kernel has written.
+  private var attached: Set<Requester> = []
   /// Entries that were in use and were freed by force.
   private(set) var forcedCount = 0
 
@@ -316,30 +323,38 @@ final class ModelCaptureKernel: CaptureKernel {
       iova = window.lowerBound + UInt64(first) << 12
       table.map(buffer, at: iova)
     } else {
-      if own[device.requester] == nil { attach(device.requester, observe) }
+      if !attached.contains(device.sourceID) { attach(device, observe) }
       guard
-        let number = own[device.requester]!.iovas.allocate(
+        let number = own[device.domainKey]!.iovas.allocate(
           4096, alignment: 4096, below: min(device.dmaMask, (1 << 32) - 1) + 1)
       else { throw .full("IOVAs of \(device.requester)") }
       iova = number
-      own[device.requester]!.table.map(buffer, at: iova)
+      own[device.domainKey]!.table.map(buffer, at: iova)
     }
     return MappedBuffer(buffer, at: IOVA(iova), device, direction)
   }
 
   /// The stream's entry is stopped before it is written anew.
-  private func attach(_ device: Requester, _ observe: (CaptureStep) -> Void) {
-    old.unit.entries[device] = .abort
+  private func attach(_ device: Device, _ observe: (CaptureStep) -> Void) {
+    old.unit.entries[device.sourceID] = .abort
     observe(.tornDown)
+    let key = device.domainKey
+    if own[key] == nil { own[key] = makeDomain(key) }
+    attached.insert(device.sourceID)
+    old.unit.entries[device.sourceID] = .translate(own[key]!.table)
+  }
+
+  private func makeDomain(
+    _ key: Requester
+  ) -> (table: PageTableModel, iovas: TopDownAllocator) {
     let table = PageTableModel(window: 0..<(1 << 48))
     var iovas = TopDownAllocator(space: [0x1000..<0x1_0000_0000])
     iovas.reserve(VTd.interruptAddresses)
-    for (owner, range) in memoryRanges where owner == device {
+    for (owner, range) in memoryRanges where owner == key {
       iovas.reserve(range.lowerBound.rawValue..<range.upperBound.rawValue)
       table.map(range, at: range.lowerBound.rawValue)
     }
-    own[device] = (table, iovas)
-    old.unit.entries[device] = .translate(table)
+    return (table, iovas)
   }
 
   func unmap(_ buffer: MappedBuffer) {
