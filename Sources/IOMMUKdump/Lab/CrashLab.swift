@@ -212,8 +212,8 @@ public final class CrashLab {
         hasCollision =
           hasCollision
           || streams.contains {
-            $0.target != nil && $0.device.domainKey == domain
-              && !silent.contains($0.device.requester) && $0.iova.overlaps(first.iovas)
+            $0.target != nil && $0.device.domainKey == domain && goesOn($0)
+              && $0.iova.overlaps(first.iovas)
           }
       }
       if let first { exercise(first, capture) }
@@ -290,6 +290,11 @@ public final class CrashLab {
 
   // MARK: Steps
 
+  /// The device is not at rest, and what it does is not over by itself.
+  private func goesOn(_ stream: LeftoverStream) -> Bool {
+    !silent.contains(stream.device.requester) && (stream.lasts.map { time <= $0 } ?? true)
+  }
+
   /// The machine stays as it is for a while, and devices go on.
   private func step(
     _ phase: CrashPhase, _ title: String, lasts duration: Double, momentary: CaptureStep? = nil,
@@ -299,11 +304,9 @@ public final class CrashLab {
       phase: phase, title: title, start: time, duration: duration, momentary: momentary)
     let devices = setup.machine.devices.filter(isMeant)
     for stream in streams {
-      guard let device = devices.first(where: { $0.device == stream.device }),
-        !silent.contains(device.device.requester)
+      guard devices.contains(where: { $0.device == stream.device }),
+        phase == .normal || goesOn(stream)
       else { continue }
-      // Over by itself before this began.
-      if let lasts = stream.lasts, phase != .normal, time > lasts { continue }
       let end = stream.lasts.map { min(duration, max(0, $0 - time)) } ?? duration
       let isBefore = phase == .normal
       step.accesses.append(
@@ -326,7 +329,7 @@ public final class CrashLab {
   private func launch(of isMeant: (Device) -> Bool = { _ in true }) -> [Flight] {
     streams.compactMap { stream in
       guard stream.direction != .toDevice, stream.translated == nil, isMeant(stream.device),
-        !silent.contains(stream.device.requester), stream.lasts.map({ time <= $0 }) ?? true
+        goesOn(stream)
       else { return nil }
       return (
         stream,

@@ -17,6 +17,8 @@ public final class RemappingPlatform {
   private let ports: [PhysicalAddress: TranslationPort]
   /// What firmware says of the wiring, which is how the devices are wired.
   private let wiring: RemappingHardware
+  /// The same for the devices that there are from the start.
+  private let portsOfDevices: [Requester: TranslationPort]
 
   /// Where the registers of the one unit lie.
   public static let base = PhysicalAddress(0xfed9_0000)
@@ -58,9 +60,20 @@ public final class RemappingPlatform {
             base: Self.base, includesAllPCI: true, pageCountLog2: sizeLog2))
       ])
     dmarTable = table.bytes
-    wiring = RemappingHardware(table, topologies: [topology])
     units = [Self.base: unit]
-    ports = [Self.base: unit.makePort()]
+    let ports = [Self.base: unit.makePort()]
+    self.ports = ports
+    let wiring = RemappingHardware(table, topologies: [topology])
+    self.wiring = wiring
+    portsOfDevices = Dictionary(
+      uniqueKeysWithValues: Set(requesters).compactMap { requester in
+        wiring.unit(of: requester).flatMap { ports[$0.base] }.map { (requester, $0) }
+      })
+  }
+
+  /// Where requests with this number enter; `nil` where no unit is above them.
+  private func port(of requester: Requester) -> TranslationPort? {
+    portsOfDevices[requester] ?? wiring.unit(of: requester).flatMap { ports[$0.base] }
   }
 
   /// The registers of the unit at `base`; `nil` where no unit answers.
@@ -71,9 +84,7 @@ extension RemappingPlatform: DMAPort {
   /// What the unit looks at for such requests: root and context entry, and with PASIDs what hangs there.
   /// Specification: Intel VT-d 4.2.3.
   public func refuses(translated request: DMARequest, in _: FlatMemory) -> Fault? {
-    guard let port = wiring.unit(of: request.requester).flatMap({ ports[$0.base] }) else {
-      return nil
-    }
+    guard let port = port(of: request.requester) else { return nil }
     let answer = port.translate(
       VTd.Request(
         request.requester, request.address, VTd.Request.Operation(request.access),
@@ -85,6 +96,6 @@ extension RemappingPlatform: DMAPort {
 
   /// Through the unit that firmware's table names for the device, and its port.
   public func translate(_ request: DMARequest, in memory: FlatMemory) -> Translation? {
-    wiring.unit(of: request.requester).flatMap { ports[$0.base] }?.translate(request, in: memory)
+    port(of: request.requester)?.translate(request, in: memory)
   }
 }
