@@ -106,8 +106,7 @@ extension CrashScenario {
       for (strategy, unit, waiting, driverless) in [
         (CrashStrategy.rule, CrashUnit.vtd, "OWN", "OWN"), (.rule, .amdvi, "OWN", "OWN"),
         (.copyContexts, .vtd, "OWN", "KILL"), (.copyContexts, .amdvi, "OWN", "KILL"),
-        (.adopt, .smmuv3, "OWN", "KILL"), (.anew, .vtd, "BLK-F", "KILL"),
-        (.copyPageTables, .vtd, "OWN", "OWN"),
+        (.anew, .vtd, "BLK-F", "KILL"), (.copyPageTables, .vtd, "OWN", "OWN"),
       ] {
         try result.neighbours(.behindBridge(neighbours), strategy, on: unit, [waiting, driverless])
       }
