@@ -26,7 +26,8 @@ import Testing
   }
 
   /// Where a write of a device ends.
-  static func physical(_ kernel: PrimaryKernel, _ device: Device, _ iova: IOVA) -> PhysicalAddress? {
+  static func physical(_ kernel: PrimaryKernel, _ device: Device, _ iova: IOVA) -> PhysicalAddress?
+  {
     var bus = kernel.makeBus()
     return bus.write([1], by: device, at: iova).hits[0].physical?.lowerBound
   }

@@ -157,7 +157,9 @@ package struct Crash: ParsableCommand {
     if machine.ram != nil, machine.machine != nil {
       throw ValidationError("--machine says how much RAM there is; leave out --ram")
     }
-    if machine.device.flatMap(\.slots).reduce(0, { $0 + $1.profiles.count }) > CrashMachineOptions.deviceLimit {
+    if machine.device.flatMap(\.slots).reduce(0, { $0 + $1.profiles.count })
+      > CrashMachineOptions.deviceLimit
+    {
       throw ValidationError(
         "a machine of the lab has at most \(CrashMachineOptions.deviceLimit) devices")
     }

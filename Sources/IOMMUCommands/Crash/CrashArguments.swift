@@ -53,7 +53,8 @@ package struct DeviceListArgument: Equatable {
         "'\(String(text).visible)': devices are behind one bridge (+) or functions of one card (/)")
     }
     var profiles: [DeviceProfile] = []
-    for name in text.split(omittingEmptySubsequences: false, whereSeparator: { "+/".contains($0) }) {
+    for name in text.split(omittingEmptySubsequences: false, whereSeparator: { "+/".contains($0) })
+    {
       profiles.append(try choice(String(name), of: "device", among: DeviceProfile.allCases))
     }
     if text.contains("+") { return .behindBridge(profiles) }

@@ -84,7 +84,8 @@ package struct CrashRuns: Codable, Equatable {
       throw InputError("nothing to merge; name the JSON files of all parts")
     }
     var sum = CrashRuns(
-      runs: first.runs.runs, reset: first.runs.reset, tally: CrashTally(seed: first.runs.tally.seed))
+      runs: first.runs.runs, reset: first.runs.reset, tally: CrashTally(seed: first.runs.tally.seed)
+    )
     var files: [Int: String] = [:]
     var played: (file: String, names: [String])?
     for (file, part) in parts {

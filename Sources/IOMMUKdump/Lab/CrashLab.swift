@@ -33,7 +33,8 @@ public final class CrashLab {
   var beforeTakeOver: () -> Void = {}
   var afterTakeOver: () -> Void = {}
   private var failure: String?
-  /// The capture kernel has handed out a number that leftover DMA of the same device still used.
+  /// The capture kernel has handed out a number that leftover DMA of the same device, or of one in its
+  /// domain, still used.
   private(set) var hasCollision = false
   private var patterns = PatternSource()
 
@@ -232,7 +233,9 @@ public final class CrashLab {
       return
     }
     // Others are in use in the old table, and never come up.
-    let wanted = streams.filter { $0.target == nil && $0.device.domainKey == first.device.domainKey }.map(\.iova)
+    let wanted = streams.filter {
+      $0.target == nil && $0.device.domainKey == first.device.domainKey
+    }.map(\.iova)
     guard !wanted.isEmpty, !wanted.contains(where: { $0.overlaps(first.iovas) }) else { return }
     // Twice round the largest table there is, at most.
     for _ in 0..<(2 << 20) {

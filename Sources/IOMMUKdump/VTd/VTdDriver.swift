@@ -58,7 +58,8 @@ final class VTdDriver: DomainDriver {
     }
     for requester in passesThrough ? devices.flatMap(\.entryIDs) : [] {
       try contexts.attach(
-        requester, DeviceAttachment(root: nil, levels: configuration.levels, domainID: Self.passingID))
+        requester,
+        DeviceAttachment(root: nil, levels: configuration.levels, domainID: Self.passingID))
     }
     unit.setRootTable(contexts.rootTable, mode: contexts.mode)
     unit.switchTranslation(on: true)

@@ -39,7 +39,8 @@ import Testing
     memory.zero(at: start, byteCount: count)
     #expect(memory.bytes(at: PhysicalAddress(0), count: 0x2000) == Array(all.prefix(0x2000)))
     #expect(memory.bytes(at: start, count: Int(count))!.allSatisfy { $0 == 0 })
-    #expect(memory.quadword(at: PhysicalAddress(0x2000 + (count + 7) & ~7)) == 0xa5a5_a5a5_a5a5_a5a5)
+    let behind = PhysicalAddress(0x2000 + (count + 7) & ~7)
+    #expect(memory.quadword(at: behind) == 0xa5a5_a5a5_a5a5_a5a5)
   }
 
   static let doublewords: [(address: UInt64, answers: Bool)] = [

@@ -53,6 +53,8 @@ final class PageTableModel {
   let window: Range<UInt64>
   /// Pages by the number of the I/O page.
   var pages: [UInt64: PhysicalAddress] = [:]
+  /// Numbers that mean themselves, half-open; a page of its own comes first.
+  private var identity: [Range<UInt64>] = []
 
   init(window: Range<UInt64>) { self.window = window }
 
@@ -62,10 +64,20 @@ final class PageTableModel {
     guard window.contains(address) else {
       return .mapped(PhysicalAddress(address), byteCount: request.byteCount)
     }
-    guard let page = pages[address >> 12] else { return nil }
+    guard let page = page(of: address) else { return nil }
     let offset = address & 0xfff
     return .mapped(
       PhysicalAddress(page.rawValue + offset), byteCount: min(request.byteCount, 4096 - offset))
+  }
+
+  private func page(of address: UInt64) -> PhysicalAddress? {
+    if let page = pages[address >> 12] { return page }
+    return identity.contains { $0.contains(address) } ? PhysicalAddress(address & ~0xfff) : nil
+  }
+
+  /// Maps a range of whole pages to itself, however long it is.
+  func mapIdentity(_ range: Range<PhysicalAddress>) {
+    identity.append(range.lowerBound.rawValue..<range.upperBound.rawValue)
   }
 
   func map(_ buffer: Range<PhysicalAddress>, at iova: UInt64) {
@@ -181,7 +193,7 @@ final class ModelDriver: DMADriver {
         }
         bitmap.reserve(Int(numbers.lowerBound >> 12)..<Int(numbers.upperBound >> 12))
         allocators[device.domainKey]?.reserve(numbers)
-        table.map(range, at: numbers.lowerBound)
+        table.mapIdentity(range)
       }
     }
     return []
