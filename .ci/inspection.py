@@ -254,6 +254,24 @@ for name in ("deb48", "custats"):
                 wrong.append((unit["table"], row))
     check(f"maps --interrupts {name}: {count} entries as their words have them",
           not wrong and count > 10, wrong[:2])
+    # A hexdump names the same ones, by the same bits.
+    ranges = [f"{unit['table']}+{16 * unit['entries']}" for unit in units]
+    named = {}
+    for row in json.loads(run("hexdump", f"{base}/trim.kdump-zlib", *ranges, "--machine",
+                              f"{base}/machine.json", "--annotate", "--format", "json")):
+        if row["table"].get("upper_table") == "interrupt remapping table":
+            fields = {field["name"]: int(field["value"], 16) for field in row["entry"]["fields"]}
+            if fields["RemapEn"]:
+                named[row["address"]] = (
+                    row["table"]["table"], fields["Vector"], fields["DM"], fields["IntType"])
+    expected = {}
+    for unit in units:
+        for row in unit["interrupts"]:
+            low, high = (int(word, 16) for word in row["raw"])
+            expected[row["address"]] = (
+                unit["devices"][0].split(" ")[0], high & 0xFF, low >> 6 & 1, low >> 2 & 7)
+    check(f"hexdump --annotate {name}: {len(named)} interrupt entries, field by field",
+          named == expected and named, named.items() ^ expected.items())
 
 # 6. Verify: a kernel of today does not keep the Rule; a machine that was built by it does.
 text = run("verify", f"{crash}/vmcore.tables.elf", *options, "--crash-kernel", "160M@336M",

@@ -33,6 +33,7 @@ public struct Annotator: Sendable {
     var finder = RegionFinder(machine, names)
     finder.addUpperTables(in: memory)
     finder.addTables(in: memory, budget: &budget)
+    finder.addInterruptTables(in: memory)
     gaps = finder.gaps
     regions = finder.regions.sorted { ($0.start, $0.place) < ($1.start, $1.place) }
     var highest: UInt64 = 0
@@ -172,6 +173,7 @@ private struct EntryNotes<Memory: PhysicalMemory>: LineNotes {
 private struct RegionFinder {
   struct Key: Hashable {
     var kind: String
+    var entryByteCount: UInt64
     var start: PhysicalAddress
     var byteCount: UInt64
     var place: TablePlace
@@ -198,7 +200,9 @@ private struct RegionFinder {
       content: content, start: start, byteCount: byteCount, place: place, tableName: name,
       device: device, names: names, otherTableCount: otherCount, firstAddress: address,
       allowed: allowed, isForGuest: isForGuest)
-    let key = Key(kind: region.kind, start: start, byteCount: byteCount, place: place)
+    let key = Key(
+      kind: region.kind, entryByteCount: region.entryByteCount, start: start, byteCount: byteCount,
+      place: place)
     if let index = places[key] {
       regions[index].otherTableCount += 1 + otherCount
       regions[index].allowed.formUnion(allowed)
@@ -217,6 +221,23 @@ private struct RegionFinder {
           .upper(table), start: table.start, byteCount: table.byteCount,
           place: .upper(table.place), name: table.ownerText)
       }
+    }
+  }
+
+  /// Those that ``InterruptReport`` lists. One that memory lacks hides nothing else, and is no gap.
+  mutating func addInterruptTables(in memory: some PhysicalMemory) {
+    for unit in machine.units {
+      let all = machine.interruptTables(of: unit, in: memory)
+      for mappings in all.tables {
+        guard let table = unit.words.describedTable(of: mappings) else { continue }
+        let deviceCount = mappings.devices?.reduce(0) { $0 + $1.count } ?? 1
+        add(
+          .upper(table), start: table.start, byteCount: table.byteCount,
+          place: .upper(table.place), name: table.ownerText, device: table.device(at: 0),
+          otherCount: deviceCount - 1)
+        gaps += mappings.gaps.filter(\.cause.isLimit)
+      }
+      gaps += all.gaps.filter(\.cause.isLimit)
     }
   }
 

@@ -7,7 +7,7 @@ protocol DescribedUnit: UnitModel {
   var text: String { get }
   /// What people call the unit, and where it is: `Intel VT-d unit at 0xfed90000`.
   var name: String { get }
-  /// Every table above the page tables, once for each who uses it, and the interrupt remapping table.
+  /// Every table above the page tables, once for each who uses it.
   func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable]
   /// The interrupt remapping table in force for all devices; `nil` where there is none, or nobody knows.
   var describedInterruptTable: (any DescribedUpperTable)? { get }

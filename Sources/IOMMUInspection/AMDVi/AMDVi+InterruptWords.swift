@@ -72,13 +72,17 @@ struct AMDViInterruptTableWords: DescribedUpperTable {
   let start: PhysicalAddress
   let entryCount: Int
   let remapping: AMDVi.InterruptRemapping
+  /// The first device that it is for.
+  let device: PCI.Function?
 
   var byteCount: UInt64 { UInt64(entryCount) * entryByteCount }
   var place: UpperTableKind { AMDVi.interruptTableKind }
   var entryByteCount: UInt64 { remapping.usesWideEntries ? 16 : 4 }
-  var ownerText: String { "" }
+  var ownerText: String { device.map { "\($0)" } ?? "" }
 
-  func words(at index: UInt64, others _: Int, in memory: some PhysicalMemory) -> EntryWording? {
+  func device(at _: UInt64) -> PCI.Function? { device }
+
+  func words(at index: UInt64, others: Int, in memory: some PhysicalMemory) -> EntryWording? {
     guard index < UInt64(entryCount) else { return nil }
     let address = PhysicalAddress(start.rawValue &+ index &* entryByteCount)
     let description: EntryDescription
@@ -93,8 +97,9 @@ struct AMDViInterruptTableWords: DescribedUpperTable {
       guard let entry = AMDVi.InterruptEntry(from: memory, at: address) else { return nil }
       description = EntryDescription(explaining: entry, OnlyVariant())
     }
+    let owner = device.map { " of \($0)" + (others == 0 ? "" : " and \(others) more") } ?? ""
     return EntryWording(
-      title: "interrupt entry \(hexadecimal(index))", separator: ": ",
+      title: "interrupt entry \(hexadecimal(index))\(owner)", separator: ": ",
       statement: description.meaning, entry: description)
   }
 }

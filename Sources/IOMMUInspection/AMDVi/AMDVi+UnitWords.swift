@@ -26,7 +26,11 @@ extension AMDVi.Unit: DescribedUnit {
     control.map {
       AMDViInterruptTableWords(
         start: mappings.table, entryCount: mappings.entryCount,
-        remapping: AMDVi.InterruptRemapping($0, features))
+        remapping: AMDVi.InterruptRemapping($0, features),
+        device: mappings.devices?.first.map {
+          PCI.Function(
+            segment: UInt32(segment ?? 0), Requester(rawValue: $0.lowerBound))
+        })
     }
   }
 }

@@ -10,11 +10,10 @@ extension VTd.Unit: DescribedUnit {
   }
 
   func describedUpperTables(in memory: some PhysicalMemory) -> [any DescribedUpperTable] {
-    let aboveTables = translates ? upperTables(in: memory).tables : []
-    return aboveTables.map {
+    guard translates else { return [] }
+    return upperTables(in: memory).tables.map {
       VTdUpperTableWords(table: $0, limits: limits, segment: UInt32(segment ?? 0))
     }
-      + (describedInterruptTable.map { [$0] } ?? [])
   }
 
   var describedInterruptTable: (any DescribedUpperTable)? {

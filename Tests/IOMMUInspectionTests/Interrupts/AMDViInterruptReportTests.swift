@@ -108,6 +108,87 @@ import Testing
     #expect(json.contains(#""posted":"0x9abcd000","#))
   }
 
+  /// What a hexdump says of the entry at an address: its words, and each field that is not reserved.
+  private static func annotations(
+    _ annotator: Annotator, at address: UInt64, in memory: FlatMemory
+  ) -> [String] {
+    annotator.entries(at: PhysicalAddress(address), in: memory).flatMap { annotation in
+      [annotation.text]
+        + annotation.entry.fields.filter { $0.use != "reserved" }.map {
+          "\($0.bits) \($0.name) 0x" + String($0.value, radix: 16)
+        }
+    }
+  }
+
+  @Test func `a hexdump names entries of 32 bits, field by field`() throws {
+    let memory = try Self.memory()
+    memory.store(0x0031_0f41 as UInt32, at: PhysicalAddress(0x38_0000))
+    memory.store(0x0041_0209 as UInt32, at: PhysicalAddress(0x39_0004))
+    memory.store(0x0041_0202 as UInt32, at: PhysicalAddress(0x38_07fc))
+    // Behind the last entry of 00:04.0's table.
+    memory.store(0x0041_0201 as UInt32, at: PhysicalAddress(0x39_0080))
+    let annotator = Annotator(Self.machine(control: 1), in: memory)
+    #expect(
+      Self.annotations(annotator, at: 0x38_0003, in: memory) == [
+        "interrupt entry 0x0 of 00:03.0 and 1 more: vector 0x31 to APIC id 0xf, fixed, logical",
+        "23:16 Vector 0x31", "15:8 Destination 0xf", "7 GuestMode 0x0", "6 DM 0x1", "5 RqEoi 0x0",
+        "4:2 IntType 0x0", "1 SupIOPF 0x0", "0 RemapEn 0x1",
+      ])
+    var screen = ""
+    annotator.writeHexdump(
+      PhysicalAddress(0x39_0000)..<PhysicalAddress(0x39_0090), of: memory, to: &screen)
+    #expect(
+      screen == """
+        00390000  00 00 00 00 09 02 41 00  00 00 00 00 00 00 00 00  |......A.........|
+                              interrupt entry 0x1 of 00:04.0: vector 0x41 to APIC id 0x2, undefined \
+        delivery mode, physical, IntType is 2, and the most is 1
+        00390010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
+        *
+        00390080  01 02 41 00 00 00 00 00  00 00 00 00 00 00 00 00  |..A.............|
+        00390090
+
+        """)
+    #expect(
+      Self.annotations(annotator, at: 0x38_07fc, in: memory).first
+        == "interrupt entry 0x1ff of 00:03.0 and 1 more: not present, faults not logged")
+    #expect(annotator.gaps.isEmpty)
+  }
+
+  @Test func `a hexdump names entries of 128 bits, field by field, and those of guests`() throws {
+    let memory = try Self.memory()
+    for (address, word) in [
+      (0x38_0000, 0x0000_0000_3456_7801), (0x38_0008, 0x1200_0000_0000_0031),
+      (0x38_0250, 0x0000_cafe_0000_03c5), (0x38_0258, 0x0000_0000_9abc_d055),
+    ] as [(UInt64, UInt64)] {
+      memory.store(word, at: PhysicalAddress(address))
+    }
+    let machine = Self.machine(control: 0x4_0000_0202_0001 | 1 << 50)
+    let annotator = Annotator(machine, in: memory)
+    #expect(
+      Self.annotations(annotator, at: 0x38_000f, in: memory) == [
+        "interrupt entry 0x0 of 00:03.0 and 1 more: vector 0x31 to APIC id 0x12345678, fixed, physical",
+        "127:120 Destination31:24 0x12", "71:64 Vector 0x31", "31:8 Destination23:0 0x345678",
+        "7 GuestMode 0x0", "6 DM 0x0", "5 RqEoi 0x0", "4:2 IntType 0x0", "1 SupIOPF 0x0",
+        "0 RemapEn 0x1",
+      ])
+    #expect(
+      Self.annotations(annotator, at: 0x38_0250, in: memory) == [
+        "interrupt entry 0x25 of 00:03.0 and 1 more: vector 0x55 of the guest with tag 0xcafe, "
+          + "virtual APIC at 0x9abcd000, running on APIC id 0x3, logged while it does not run",
+        "127:120 Destination31:24 0x0", "115:76 GATableRootPtr 0x9abcd", "71:64 Vector 0x55",
+        "63:32 GATag 0xcafe", "31:8 Destination23:0 0x3", "7 GuestMode 0x1", "6 IsRun 0x1",
+        "2 GALogIntr 0x1", "1 SupIOPF 0x0", "0 RemapEn 0x1",
+      ])
+    let region = try #require(annotator.entries(at: PhysicalAddress(0x38_0250), in: memory).first)
+      .region
+    #expect(region.kind == "interrupt remapping table" && region.tableName == "00:03.0")
+    #expect(region.byteCount == 0x2000 && region.otherTableCount == 1)
+    #expect(region.ownerText == "00:03.0 and 1 more")
+    // Nobody knows how wide entries are.
+    let unknown = Annotator(Self.machine(control: nil), in: memory)
+    #expect(unknown.entries(at: PhysicalAddress(0x38_0250), in: memory).isEmpty)
+  }
+
   @Test func `absent tables are unknown, and so is all without the control register`() throws {
     let memory = try Self.memory()
     let table = InterruptReport(
@@ -157,5 +238,9 @@ import Testing
       all.gaps.map(\.text) == [
         "00:04.0 to ff:1f.7: unknown, there are more of them than are looked at"
       ])
+    // A hexdump names as many, and says so.
+    let annotator = Annotator(machine, in: memory)
+    #expect(annotator.gaps == all.gaps)
+    #expect(annotator.regions.count { $0.kind == "interrupt remapping table" } == 32)
   }
 }
