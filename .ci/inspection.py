@@ -14,6 +14,7 @@ import sys
 
 tool, data, work = sys.argv[1:4]
 oracle, amdvi = f"{data}/oracle", f"{data}/oracle-2/linux-amdvi"
+first_stage = f"{data}/oracle-2/linux-vtd-fs"
 failures = 0
 
 
@@ -64,24 +65,30 @@ def true_tables(units):
     return tables
 
 
-searched = 0
+# A dump may be of two kernels, with a machine file for each.
+truths = {}
 for path in sorted(glob.glob(f"{oracle}/linux-*/*/*machine*.json")
-                   + glob.glob(f"{amdvi}/*/*machine*.json")):
+                   + glob.glob(f"{amdvi}/*/*machine*.json")
+                   + glob.glob(f"{first_stage}/*/*machine*.json")):
     content = machine(path)
-    truth = true_tables(content["units"])
-    images = content.get("images") or [content["image"]]
-    for image in images:
+    for image in content.get("images") or [content["image"]]:
         full = os.path.join(os.path.dirname(path), image)
-        if not os.path.exists(full):
-            continue
-        found = json.loads(run("find", full, "--format", "json", ok=(0, 1)))
-        tables = [int(c["address"], 16) for c in found
-                  if "root" in c["kind"] or c["kind"] in ("TCE table", "GATT", "AMD-Vi device table")]
-        searched += 1
-        check(f"find {full[len(data) + 1:]}: the true table first, no false one",
-              tables[:1] and tables[0] in truth and set(tables) <= truth,
-              f"{[hex(t) for t in tables]} instead of {[hex(t) for t in sorted(truth)]}")
-check("find: images searched", searched > 20, searched)
+        if os.path.exists(full):
+            truths.setdefault(full, set()).update(true_tables(content["units"]))
+for full, truth in truths.items():
+    found = json.loads(run("find", full, "--format", "json", ok=(0, 1)))
+    tables = [int(c["address"], 16) for c in found
+              if "root" in c["kind"] or c["kind"] in ("TCE table", "GATT", "AMD-Vi device table")]
+    check(f"find {full[len(data) + 1:]}: the true table first, no false one",
+          tables[:1] and tables[0] in truth and set(tables) <= truth,
+          f"{[hex(t) for t in tables]} instead of {[hex(t) for t in sorted(truth)]}")
+# A process's tables have a page of stacks behind 65,536 entries: looked at once, and counted for each.
+with open(f"{first_stage}/vtd-fs-pasid/walk.json") as file:
+    leaves = sum(count for bits, count in json.load(file)["entry_bits"].items() if "leaf" in bits)
+found = json.loads(run("find", f"{first_stage}/vtd-fs-pasid/tables.elf", "--format", "json"))
+check(f"find vtd-fs-pasid: all {leaves} pages that another walker counted, and nothing left out",
+      any(f", {leaves} pages mapped" in reason for reason in found[0]["reasons"]), found)
+check("find: images searched", len(truths) > 20, len(truths))
 
 # 2. Maps in the kernel's own layout, byte for byte.
 crash = f"{oracle}/linux-vtd/crash48"

@@ -82,6 +82,10 @@ public struct TableLoop: Hashable, Sendable {
 
 /// Sees the tables and leaves of a whole tree, in ascending order of address.
 public protocol TableVisitor {
+  /// Whether a table that is about to be entered would say nothing new: it is passed by then, with all
+  /// that lies below, and costs nothing. Tables that lead to each other in more ways than anybody can go
+  /// are bounded by their number for who knows them again. No table is known to who does not say so.
+  mutating func knows(table: PhysicalAddress, level: Int) -> Bool
   /// A table of `level` at `table`, reached for addresses from `address` on. Called before its
   /// entries.
   mutating func enter(table: PhysicalAddress, byteCount: UInt64, level: Int, address: UInt64)
@@ -100,6 +104,7 @@ public protocol TableVisitor {
 }
 
 extension TableVisitor {
+  public mutating func knows(table _: PhysicalAddress, level _: Int) -> Bool { false }
   public mutating func enter(
     table _: PhysicalAddress, byteCount _: UInt64, level _: Int, address _: UInt64
   ) {}

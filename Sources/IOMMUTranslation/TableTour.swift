@@ -70,6 +70,7 @@ struct TableTour {
     _ table: PhysicalAddress, of format: Format, level: Int, address: UInt64,
     permissions: Permissions, visitor: inout some TableVisitor
   ) throws(EnumerationExhausted) {
+    guard !visitor.knows(table: table, level: level) else { return }
     // Only a root may lie anywhere else than at a multiple of 4 KiB; no entry leads to it then.
     guard !budget.isExhausted,
       !table.isAligned(to: 4096)

@@ -142,7 +142,7 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
     budget = SearchBudget(for: memory)
   }
 
-  var isExhausted: Bool { budget.isExhausted }
+  var isExhausted: Bool { budget.isCut }
 
   /// Whether a page may be part of a device table: each entry is zero, or says something legal of
   /// requests or interrupts.
@@ -268,7 +268,7 @@ private struct DeviceTableJudge<Memory: PhysicalMemory> {
     let address = PhysicalAddress(start * 4096)
     var candidate = TableCandidate(
       kind: .deviceTable, address: address, byteCount: pageCount * 4096, score: 0, reasons: [])
-    guard !isExhausted, let unit = candidate.unit?.as(AMDVi.Unit.self) else { return nil }
+    guard budget.allowsAnother(), let unit = candidate.unit?.as(AMDVi.Unit.self) else { return nil }
     var counts = EntryCounts()
     unit.forEachDevice(in: memory, { counts.add($0.entry) }, missing: { _ in })
     // What lets no device do anything is nobody's.

@@ -11,6 +11,9 @@ struct SearchBudget: Equatable {
   var entries: Int
   /// Page tables.
   var tables: UInt64
+  /// Something was left out because nothing was left: a search is not whole then. One whose last candidate
+  /// took the last of it is.
+  private(set) var isCut = false
 
   /// 2^20 entries and 256 for each page, 1024 tables and 4 for each page; never more than a search
   /// of 1 GiB may take of entries, or one of 256 MiB of tables.
@@ -20,7 +23,19 @@ struct SearchBudget: Equatable {
     tables = min(1 << 18, 1024 + 4 * pages)
   }
 
-  var isExhausted: Bool { entries <= 0 || tables == 0 }
+  /// Whether one more candidate may be begun; that it may not is remembered.
+  mutating func allowsAnother() -> Bool {
+    if entries <= 0 || tables == 0 { isCut = true }
+    return !isCut
+  }
+
+  /// Takes away the page tables that were gone through.
+  ///
+  /// - Parameter isCut: There were more of them than ``tables``.
+  mutating func spend(onPageTables count: UInt64, isCut: Bool) {
+    tables -= min(tables, count)
+    if isCut { self.isCut = true }
+  }
 
   /// The entries that have to be read to find the requesters, in context tables that may be empty.
   ///

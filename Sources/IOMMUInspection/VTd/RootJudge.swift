@@ -19,7 +19,7 @@ struct RootJudge<Memory: PhysicalMemory> {
   }
 
   /// Some pages were not followed any more.
-  var isExhausted: Bool { budget.isExhausted }
+  var isExhausted: Bool { budget.isCut }
 
   /// The better of the two modes; `nil` for a page that leads to no device, and for every page when
   /// too much has been read.
@@ -36,7 +36,7 @@ struct RootJudge<Memory: PhysicalMemory> {
   ) -> RootCandidate? {
     let shell = TableCandidate(
       kind: kind, address: page, byteCount: PageCount.pageByteCount, score: 0, reasons: [])
-    guard !isExhausted, let unit = shell.unit?.as(VTd.Unit.self) else { return nil }
+    guard budget.allowsAnother(), let unit = shell.unit?.as(VTd.Unit.self) else { return nil }
     budget.spend(onContextTables: contextTableCount(of: page))
     let requesters = unit.requesters(in: memory)
     budget.spend(on: requesters, of: kind)

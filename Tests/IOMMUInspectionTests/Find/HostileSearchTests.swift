@@ -110,6 +110,48 @@ import Testing
     }
   }
 
+  @Test func `a page table behind 262,144 entries is looked at once, counted for each`() throws {
+    // As a kernel's page of stacks in the tables of a process: root and context table of bus 0, and a
+    // page table of each of four levels.
+    let memory = try FlatMemory(byteCount: 1 << 20)
+    memory.store(0x2001 as UInt64, at: PhysicalAddress(0x1000))
+    memory.store(0x3001 as UInt64, at: PhysicalAddress(0x2080))
+    memory.store(0x102 as UInt64, at: PhysicalAddress(0x2088))
+    memory.store(0x4003 as UInt64, at: PhysicalAddress(0x3000))
+    for index in 0..<512 as Range<UInt64> {
+      memory.store(0x5003 as UInt64, at: PhysicalAddress(0x4000 + 8 * index))
+      memory.store(0x6003 as UInt64, at: PhysicalAddress(0x5000 + 8 * index))
+    }
+    memory.store(0x8_0003 as UInt64, at: PhysicalAddress(0x6008))
+    let counted = CountedMemory(base: memory)
+    let search = TableSearch(in: counted)
+    #expect(!search.isExhausted)
+    let first = try #require(search.candidates.first)
+    #expect(first.address == PhysicalAddress(0x1000) && first.score == 95)
+    #expect(
+      first.reasons == [
+        "1 of 1 context entry legal, in 1 context table",
+        "1 of 1 page table tree sound, 262144 pages mapped",
+      ])
+    #expect(counted.count.value < 100_000)
+  }
+
+  @Test func `a table that takes the last of what may be looked at is told whole`() throws {
+    // A device table of 65,536 entries, of which each is one more of an address space.
+    let memory = try FlatMemory(byteCount: 8 << 20)
+    for device in 0..<65536 as Range<UInt64> {
+      memory.store(0x6000_0000_0060_0603 as UInt64, at: PhysicalAddress(0x20_0000 + 32 * device))
+      memory.store(1 as UInt64, at: PhysicalAddress(0x20_0008 + 32 * device))
+    }
+    memory.store(0x6000_0000_0060_1401 as UInt64, at: PhysicalAddress(0x60_0000))
+    memory.store(0x6000_0000_0060_2201 as UInt64, at: PhysicalAddress(0x60_1000))
+    memory.store(0x6000_0000_0070_0001 as UInt64, at: PhysicalAddress(0x60_2000))
+    let search = TableSearch(in: memory)
+    #expect(!search.isExhausted)
+    #expect(search.candidates.first?.kind == .deviceTable)
+    #expect(search.candidates.first?.score == 100)
+  }
+
   @Test func `an honest dump uses up nothing`() throws {
     #expect(!TableSearch(in: try SmallMachine().memory).isExhausted)
   }
