@@ -38,27 +38,58 @@ struct TableSurvey {
     /// What of the table is not known.
     var gaps: [TableGap] = []
 
-    /// Keeps the runs with a number or a byte of the crash kernel.
-    init(_ mappings: TableMappings, _ crashKernel: [Range<PhysicalAddress>]) {
+    /// Runs of one table for which there is room, whatever others have.
+    static let leastRuns = 16
+
+    /// Keeps the runs with a number or a byte of the crash kernel, as many as there is room for; the
+    /// numbers of the rest are a gap.
+    ///
+    /// - Parameters:
+    ///   - mappings: What `table` maps.
+    ///   - room: Runs that may still be kept of all tables together.
+    init(
+      _ mappings: TableMappings, of table: DMATable, _ crashKernel: [Range<PhysicalAddress>],
+      room: inout Int
+    ) {
       gaps = mappings.gaps
+      var left = max(room, Self.leastRuns)
+      var rest: Range<IOVA>?
       for run in mappings.runs {
         let numbers = run.iova.mapBounds(to: PhysicalAddress.self)
         guard
           crashKernel.contains(where: { $0.overlaps(run.physicalRange) || $0.overlaps(numbers) })
         else { continue }
+        guard left > 0 else {
+          let start = rest?.lowerBound ?? run.iova.lowerBound
+          rest = start..<max(start, run.iova.upperBound)
+          continue
+        }
+        left -= 1
         if run.isIdentity { identities.append(run) } else { strays.append(run) }
         if run.permissions.contains(.write) { writable.append(run) }
       }
+      room = min(room, left)
+      guard let rest, let tree = table.table else { return }
+      func levels<Tables: IOTable>(_ tables: Tables) -> Int { tables.format.levels }
+      gaps.add(
+        TableGap(
+          .tooMany, .addresses(table.owner, rest), in: .level(levels(tree.any)), at: tree.root))
     }
   }
 
-  init(_ machine: Machine, in memory: some PhysicalMemory) {
+  /// Runs in a crash kernel that are kept of all tables: sound ones have few, and broken ones are broken
+  /// for any of them.
+  static let runLimit = 1 << 21
+
+  init(_ machine: Machine, in memory: some PhysicalMemory, runLimit: Int = Self.runLimit) {
     let all = machine.tables(in: memory)
     var budget = EnumerationBudget(for: memory)
     var findings: [Table: Findings] = [:]
+    var room = runLimit
     machine.forEachTable(all.tables, in: memory, budget: &budget) { mapped in
       guard mapped.firstOwner == nil, let identity = mapped.table.table?.identity else { return }
-      findings[identity] = Findings(mapped.mappings, machine.crashKernel)
+      findings[identity] = Findings(
+        mapped.mappings, of: mapped.table, machine.crashKernel, room: &room)
     }
     tables = all.tables
     distinct = Self.distinct(all.tables, by: \.self)

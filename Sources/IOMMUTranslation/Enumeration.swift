@@ -145,13 +145,13 @@ public struct EnumerationBudget: Sendable {
   }
 
   /// A million tables, and 4 for every page that may hold one: devices that share tables reach them
-  /// once each, and of all pages few hold tables. A million runs, and as many more as those tables
-  /// have entries.
+  /// once each, and of all pages few hold tables. A million runs, and as many more as those pages have
+  /// entries: what they are kept in takes no more than some times the dump's own size.
   public init(for memory: some PhysicalMemory) {
     // Safe: there are fewer than 2^52 pages.
     let pages = memory.storedPageBound
     remainingTables = 1 << 20 + 4 * pages
-    remainingRuns = Int64(1 << 20 + 4 * 512 * min(pages, 1 << 50))
+    remainingRuns = Int64(1 << 20 + 512 * min(pages, 1 << 50))
   }
 
   var isExhausted: Bool { remainingTables == 0 || remainingRuns <= 0 }
@@ -160,14 +160,19 @@ public struct EnumerationBudget: Sendable {
 /// A budget that several trees draw on, so that one that uses up what there is leaves the others
 /// what they need.
 ///
-/// Half of the budget is shared out evenly, the other half is for whoever needs more.
+/// Half of the budget is shared out evenly, the other half is for whoever needs more. Of trees so many
+/// that a share is less than a small tree has, those that need it get as much from a reserve, while that
+/// lasts.
 public struct EnumerationShares: Sendable {
   private let assured: EnumerationBudget
   private var pool: EnumerationBudget
+  private var reserve = EnumerationBudget(remainingTables: 1 << 20, remainingRuns: 1 << 20)
+  /// What a tree has with the reserve: never less than ``assured``.
+  private let least: EnumerationBudget
   /// What is left of all, of which no share is kept back for anybody any more.
   public private(set) var rest: EnumerationBudget
 
-  /// What no tree is denied, however many there are.
+  /// What a small tree has; its runs are as many as those tables have entries.
   private static let leastTables: UInt64 = 64
 
   public init(_ budget: EnumerationBudget, treeCount: Int) {
@@ -178,13 +183,16 @@ public struct EnumerationShares: Sendable {
     // One tree may have it all, and a budget that is smaller than a share is given to the first.
     guard count > 1 else {
       assured = EnumerationBudget(remainingTables: 0, remainingRuns: 0)
+      least = assured
       pool = EnumerationBudget(remainingTables: tables, remainingRuns: runs)
       return
     }
-    let least = min(Self.leastTables, tables)
+    let small = min(Self.leastTables, tables)
     assured = EnumerationBudget(
-      remainingTables: max(least, tables / 2 / count),
-      remainingRuns: min(runs, max(Int64(least) * 512, runs / 2 / Int64(count))))
+      remainingTables: tables / 2 / count, remainingRuns: runs / 2 / Int64(count))
+    least = EnumerationBudget(
+      remainingTables: max(small, assured.remainingTables),
+      remainingRuns: min(runs, max(Int64(small) * 512, assured.remainingRuns)))
     pool = EnumerationBudget(remainingTables: tables / 2, remainingRuns: runs / 2)
   }
 
@@ -192,11 +200,21 @@ public struct EnumerationShares: Sendable {
   public mutating func spend<Result>(
     _ body: (_ budget: inout EnumerationBudget) throws -> Result
   ) rethrows -> Result {
+    let own = EnumerationBudget(
+      remainingTables: min(
+        least.remainingTables, assured.remainingTables + reserve.remainingTables),
+      remainingRuns: min(least.remainingRuns, assured.remainingRuns + reserve.remainingRuns))
     let start = EnumerationBudget(
-      remainingTables: assured.remainingTables + pool.remainingTables,
-      remainingRuns: assured.remainingRuns + pool.remainingRuns)
+      remainingTables: own.remainingTables + pool.remainingTables,
+      remainingRuns: own.remainingRuns + pool.remainingRuns)
     var budget = start
     defer {
+      // Its own first, then what is for all; of its own what is assured, then the reserve.
+      let ownTables = min(own.remainingTables, start.remainingTables - budget.remainingTables)
+      let ownRuns = min(own.remainingRuns, start.remainingRuns - max(0, budget.remainingRuns))
+      reserve.remainingTables -=
+        ownTables > assured.remainingTables ? ownTables - assured.remainingTables : 0
+      reserve.remainingRuns -= max(0, ownRuns - assured.remainingRuns)
       pool.remainingTables = min(pool.remainingTables, budget.remainingTables)
       pool.remainingRuns = min(pool.remainingRuns, max(0, budget.remainingRuns))
       let tables = start.remainingTables - budget.remainingTables

@@ -1,7 +1,8 @@
 import IOMMUFormats
-import IOMMURule
 import IOMMUTranslation
 import Testing
+
+@testable import IOMMURule
 
 /// What holds of a table is said once, however many devices share it.
 @Suite struct SharedTableTests {
@@ -33,6 +34,24 @@ import Testing
       ])
     #expect(verdict.findings[0].owner == .requester(PCI.Function(Requester("00:00.0")!)))
     #expect(verdict.findings[0].others == [.requester(PCI.Function(Requester("00:00.1")!))])
+  }
+
+  @Test func `of very many runs in the crash kernel some of each table are kept`() throws {
+    // One page at every second number, forty times, and once in another table.
+    let dump = try shared(by: 1)
+    for page in 0..<40 as Range<UInt64> {
+      dump.store(0x20_1003, at: 0x7000 + 16 * page)
+    }
+    dump.store(0x20_1003, at: 0xd000)
+    let survey = TableSurvey(dump.machine, in: dump.memory, runLimit: 30)
+    let first = try #require(survey[survey.tables[0].table])
+    #expect(first.strays.count == 30 && first.writable.count == 30)
+    #expect(
+      first.gaps.map(\.text) == [
+        "00:00.0 IOVA 0x3c000..<0x4f000: unknown, there are more of them than are looked at"
+      ])
+    let second = try #require(survey[survey.tables[1].table])
+    #expect(second.strays.count == 1 && second.gaps.isEmpty)
   }
 
   @Test func `up to four names are told, more are counted`() throws {

@@ -186,6 +186,21 @@ import Testing
     #expect(spend(.max) == 4000)
     #expect(spend(.max) == 1000)
     #expect(shares.rest.remainingTables == 990)
+    // With a reserve of a million, not 64 for each: 2^20 + 2^20 tables and runs, however many trees.
+    var many = EnumerationShares(
+      EnumerationBudget(remainingTables: 1 << 20, remainingRuns: 1 << 20), treeCount: 65536)
+    var first: EnumerationBudget?
+    var total: (tables: UInt64, runs: Int64) = (0, 0)
+    for _ in 0..<65536 {
+      many.spend { budget in
+        if first == nil { first = budget }
+        total.tables += budget.remainingTables
+        total.runs += budget.remainingRuns
+        budget = EnumerationBudget(remainingTables: 0, remainingRuns: 0)
+      }
+    }
+    #expect(first?.remainingTables == 524_352 && first?.remainingRuns == 557_056)
+    #expect(total.tables == 2_097_152 && total.runs == 2_097_152)
     var one = EnumerationShares(EnumerationBudget(remainingTables: 7), treeCount: 1)
     #expect(one.spend { $0.remainingTables } == 7)
   }

@@ -186,10 +186,10 @@ extension RuleCheck {
   /// A look at a table that is none of the survey's.
   private func look(at table: Table) -> TableSurvey.Findings {
     var budget = EnumerationBudget(for: memory)
-    let owner = TableOwner.table(table.root)
+    var room = TableSurvey.runLimit
+    let shown = DMATable(owner: .table(table.root), table: table)
     return TableSurvey.Findings(
-      machine.mappings(of: DMATable(owner: owner, table: table), in: memory, budget: &budget),
-      crashKernel)
+      machine.mappings(of: shown, in: memory, budget: &budget), of: shown, crashKernel, room: &room)
   }
 }
 
