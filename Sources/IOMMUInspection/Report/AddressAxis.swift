@@ -73,7 +73,7 @@ package struct AddressAxis {
 /// One lane of a drawing: what is where, a unit of width at a time.
 ///
 /// However many ranges there are, a lane has no more rectangles than units.
-package struct Lane {
+package struct Lane: Sendable {
   private let start: Double
   private var states: [UInt8]
 

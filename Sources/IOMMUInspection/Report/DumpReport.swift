@@ -20,6 +20,17 @@ public struct DumpReport: Sendable, StreamedEncodable {
     var trouble: Trouble { Trouble(rule: rule, text: finding.text) }
   }
 
+  /// A table with the first of its mappings.
+  private struct Listed {
+    /// Its place among all tables.
+    var index: Int
+    var name: String
+    var title: String
+    var heading: String
+    var runs: [MappingRun]
+    var runCount: Int
+  }
+
   private let title: String
   private let machine: Machine
   private let rule: RuleReport?
@@ -28,13 +39,19 @@ public struct DumpReport: Sendable, StreamedEncodable {
   private let names: DeviceNames
   /// The findings of rules that are broken and not by design, and of those that are not known.
   private let findings: [ShownFinding]
-  private let maps: [TableMaps]
+  private let listed: [Listed]
+  /// Tables with mappings that are not listed.
+  private let unlistedCount: Int
+  private let drawing: SpaceDrawing
   private let summary: MapsSummary
   private let interrupts: InterruptReport
   private let tables: [Range<PhysicalAddress>]
 
   /// Mappings listed for one device; more are counted.
   private static let runLimit = 200
+
+  /// Tables whose mappings are listed; more are counted.
+  private static let listLimit = 1 << 10
 
   /// Devices with the same table that a finding names.
   private static let otherLimit = 8
@@ -75,13 +92,30 @@ public struct DumpReport: Sendable, StreamedEncodable {
           walk: finding.kind == .broken ? finding.walk(on: machine, in: memory, names: names) : nil)
       }
     }
-    var maps: [TableMaps] = []
+    tables = Annotator(machine, in: memory).regions.map(\.range)
+    var drawing = SpaceDrawing(
+      crashKernel: machine.crashKernel, ram: machine.ram, tables: tables)
+    var listed: [Listed] = []
+    var (index, unlistedCount) = (0, 0)
     let report = MapsReport(all: machine, in: memory, names: names)
-    report.forEachTable(in: memory) { maps.append($0) }
-    self.maps = maps
+    report.forEachTable(in: memory) { maps in
+      drawing.add(maps)
+      index += 1
+      guard !maps.runs.isEmpty, maps.sharedWith == nil else { return }
+      guard listed.count < Self.listLimit else {
+        unlistedCount += 1
+        return
+      }
+      listed.append(
+        Listed(
+          index: index, name: maps.table.name, title: maps.title, heading: maps.heading,
+          runs: Array(maps.runs.prefix(Self.runLimit)), runCount: maps.runs.count))
+    }
+    self.drawing = drawing
+    self.listed = listed
+    self.unlistedCount = unlistedCount
     summary = MapsSummary(report, in: memory)
     interrupts = InterruptReport(machine, in: memory, names: names)
-    tables = Annotator(machine, in: memory).regions.map(\.range)
   }
 
   /// Writes the page.
@@ -251,13 +285,10 @@ public struct DumpReport: Sendable, StreamedEncodable {
   }
 
   private func writeDrawings(to out: inout some TextOutputStream) {
-    let drawing = SpaceDrawing(
-      maps: maps, crashKernel: machine.crashKernel, ram: machine.ram, tables: tables,
-      isComplete: blindness.isEmpty)
     out.write("<h2 id=\"iova\">I/O address space</h2>\n<p class=\"note\">The numbers that devices ")
     out.write("may use. Empty stretches are left out; a window is as wide as the root of its ")
     out.write("size.</p>\n<div class=\"card\">\n")
-    drawing.writeIOVASpace(to: &out)
+    drawing.writeIOVASpace(isComplete: blindness.isEmpty, to: &out)
     out.write("</div>\n<h2 id=\"memory\">Physical memory</h2>\n<p class=\"note\">Where those ")
     out.write("numbers lead, and where the tables themselves lie.</p>\n<div class=\"card\">\n")
     drawing.writeMemory(to: &out)
@@ -269,12 +300,13 @@ public struct DumpReport: Sendable, StreamedEncodable {
     out.write("<th>table</th><th class=\"n\">mapped</th><th class=\"n\">runs</th><th>pages</th>")
     out.write("<th class=\"n\">rw</th><th class=\"n\">r-</th><th class=\"n\">-w</th></tr>\n")
     var sharerCount = 0
+    let places = Set(listed.map(\.index))
     for (index, row) in summary.rows.enumerated() {
       if row.sharedWith != nil { sharerCount += 1 }
       guard row.sharedWith == nil || sharerCount <= Self.sharerLimit else { continue }
       let name = escaped(row.title)
       let link =
-        row.pages.isEmpty || row.sharedWith != nil
+        row.pages.isEmpty || row.sharedWith != nil || !places.contains(index + 1)
         ? name : "<a href=\"#maps-\(index + 1)\">\(name)</a>"
       let heading = row.sharedTitle.map { "the same as \($0)" } ?? row.heading
       out.write("<tr><td class=\"mono\">\(link)</td><td class=\"s\">\(escaped(heading))</td>")
@@ -301,24 +333,27 @@ public struct DumpReport: Sendable, StreamedEncodable {
 
   private func writeMappings(to out: inout some TextOutputStream) {
     out.write("<h2 id=\"mappings\">Mappings</h2>\n")
-    for (index, map) in maps.enumerated() where !map.runs.isEmpty && map.sharedWith == nil {
-      out.write("<details id=\"maps-\(index + 1)\"><summary class=\"mono\">")
+    for map in listed {
+      out.write("<details id=\"maps-\(map.index)\"><summary class=\"mono\">")
       out.write("\(escaped(map.title)) <span>\(escaped(map.heading)), ")
-      out.write("\(countText(map.runs.count, "run"))</span></summary>\n<table>\n<tr><th>IOVA</th>")
+      out.write("\(countText(map.runCount, "run"))</span></summary>\n<table>\n<tr><th>IOVA</th>")
       out.write("<th class=\"n\">size</th><th>physical</th><th>access</th></tr>\n")
-      for run in map.runs.prefix(Self.runLimit) {
+      for run in map.runs {
         out.write("<tr><td class=\"mono\">\(escaped(run.iova.text))</td>")
         out.write("<td class=\"n\">\(byteCountText(run.byteCount))</td>")
         out.write("<td class=\"mono\">\(escaped(run.physicalRange.text))</td>")
         out.write("<td class=\"mono\">\(run.permissions)</td></tr>\n")
       }
       out.write("</table>\n")
-      let left = map.runs.count - Self.runLimit
+      let left = map.runCount - map.runs.count
       if left > 0 {
         out.write("<p class=\"note\">\(left) more: <code>iommu maps --table ")
-        out.write("\(escaped(map.table.name))</code></p>\n")
+        out.write("\(escaped(map.name))</code></p>\n")
       }
       out.write("</details>\n")
+    }
+    if unlistedCount > 0 {
+      out.write("<p class=\"note\">\(unlistedCount) more tables: <code>iommu maps</code></p>\n")
     }
   }
 

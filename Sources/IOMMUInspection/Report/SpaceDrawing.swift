@@ -2,20 +2,62 @@ import IOMMUFormats
 import IOMMUTranslation
 
 /// Draws where each device's numbers lie, and where in memory they lead.
-struct SpaceDrawing {
-  let maps: [TableMaps]
-  let crashKernel: [Range<PhysicalAddress>]
-  let ram: [Range<PhysicalAddress>]
+///
+/// Takes the tables one by one, and keeps of them what is drawn.
+struct SpaceDrawing: Sendable {
+  /// A table that has a lane.
+  private struct Drawn {
+    var name: String
+    var runs: [MappingRun]
+  }
+
+  private let crashKernel: [Range<PhysicalAddress>]
+  private let ram: [Range<PhysicalAddress>]
   /// The pages that tables are made of.
-  let tables: [Range<PhysicalAddress>]
-  /// All tables are known.
-  let isComplete: Bool
+  private let tables: [Range<PhysicalAddress>]
+  private var drawn: [Drawn] = []
+  private var undrawnCount = 0
+  /// How many more have the table of the device of this name.
+  private var others: [String: Int] = [:]
+  private var runsLeft = 1 << 21
+  /// Memory that is reached, up to the end of all that is drawn.
+  private var reached = Lane(start: Self.left, width: Self.lineWidth)
+  private let end: UInt64
 
   private static let width = 1060.0
   private static let left = 96.0
   private static let laneHeight = 18.0
 
-  private var lineWidth: Double { Self.width - Self.left - 4 }
+  private static let lineWidth = width - left - 4
+
+  init(
+    crashKernel: [Range<PhysicalAddress>], ram: [Range<PhysicalAddress>],
+    tables: [Range<PhysicalAddress>]
+  ) {
+    self.crashKernel = crashKernel
+    self.ram = ram
+    self.tables = tables
+    let places = ram + crashKernel + tables
+    end = max(1, places.map(\.upperBound.rawValue).max() ?? 1)
+  }
+
+  /// Takes a table, in the order of the lanes.
+  mutating func add(_ maps: TableMaps) {
+    if let first = maps.sharedWith {
+      others[first, default: 0] += 1
+      return
+    }
+    guard !maps.runs.isEmpty else { return }
+    for run in maps.runs {
+      if let span = span(run.physicalRange) { reached.mark(span, run.permissions.rawValue) }
+    }
+    guard drawn.count < Self.laneLimit, maps.runs.count <= runsLeft else {
+      undrawnCount += 1
+      return
+    }
+    runsLeft -= maps.runs.count
+    drawn.append(Drawn(name: maps.table.name, runs: maps.runs))
+  }
 
   // MARK: I/O addresses
 
@@ -23,18 +65,16 @@ struct SpaceDrawing {
   private static let laneLimit = 256
 
   /// A lane for each table with mappings, over one line of I/O addresses.
-  func writeIOVASpace(to out: inout some TextOutputStream) {
-    let all = maps.filter { !$0.runs.isEmpty && $0.sharedWith == nil }
-    let drawn = Array(all.prefix(Self.laneLimit))
-    var others: [String: Int] = [:]
-    for map in maps { if let first = map.sharedWith { others[first, default: 0] += 1 } }
-    guard !drawn.isEmpty else {
+  ///
+  /// - Parameter isComplete: All tables are known.
+  func writeIOVASpace(isComplete: Bool, to out: inout some TextOutputStream) {
+    guard !drawn.isEmpty || undrawnCount > 0 else {
       out.write("<p class=\"note\">No table \(isComplete ? "" : "that is in this dump ")maps ")
       out.write("anything.</p>\n")
       return
     }
     let axis = AddressAxis(
-      drawn.flatMap { $0.runs.map { closed($0.iova) } }, start: Self.left, width: lineWidth)
+      drawn.flatMap { $0.runs.map { closed($0.iova) } }, start: Self.left, width: Self.lineWidth)
     let labels = Drawing.labels(of: axis.windows, width: Self.width)
     let top = Drawing.top(below: labels)
     let height = top + Double(drawn.count) * (Self.laneHeight + 6) + 8
@@ -45,9 +85,9 @@ struct SpaceDrawing {
     crashNumbers(axis, top: top, height: height, to: &out)
     for (index, map) in drawn.enumerated() {
       let y = top + 4 + Double(index) * (Self.laneHeight + 6)
-      let more = others[map.table.name].map { " +\($0)" } ?? ""
-      Drawing.text("name", 0, y + 13, map.table.name + more, to: &out)
-      var lane = Lane(start: Self.left, width: lineWidth)
+      let more = others[map.name].map { " +\($0)" } ?? ""
+      Drawing.text("name", 0, y + 13, map.name + more, to: &out)
+      var lane = Lane(start: Self.left, width: Self.lineWidth)
       for run in map.runs {
         for span in axis.spans(of: closed(run.iova)) { lane.mark(span, run.permissions.rawValue) }
       }
@@ -56,8 +96,8 @@ struct SpaceDrawing {
       }
     }
     out.write("</svg>\n")
-    if all.count > drawn.count {
-      out.write("<p class=\"note\">\(all.count - drawn.count) more tables are not drawn.</p>\n")
+    if undrawnCount > 0 {
+      out.write("<p class=\"note\">\(undrawnCount) more tables are not drawn.</p>\n")
     }
     Drawing.key(
       [
@@ -91,17 +131,6 @@ struct SpaceDrawing {
 
   /// Memory from 0 to its end: what devices reach, the tables, the crash kernel.
   func writeMemory(to out: inout some TextOutputStream) {
-    let places = ram + crashKernel + tables
-    let end = max(1, places.map(\.upperBound.rawValue).max() ?? 1)
-    let scale = lineWidth / Double(end)
-    func span(_ range: Range<PhysicalAddress>) -> (x: Double, width: Double)? {
-      let last = min(range.upperBound.rawValue, end)
-      guard range.lowerBound.rawValue < last else { return nil }
-      return (
-        Self.left + Double(range.lowerBound.rawValue) * scale,
-        Double(last - range.lowerBound.rawValue) * scale
-      )
-    }
     let height = 142.0
     Drawing.open(width: Self.width, height: height, title: "physical memory", to: &out)
     for range in ram.isEmpty ? [PhysicalAddress(0)..<PhysicalAddress(end)] : ram {
@@ -110,16 +139,10 @@ struct SpaceDrawing {
     }
     Drawing.text("name", 0, 50, "reached", to: &out)
     Drawing.text("name", 0, 98, "tables", to: &out)
-    var lane = Lane(start: Self.left, width: lineWidth)
-    for map in maps where map.sharedWith == nil {
-      for run in map.runs {
-        if let span = span(run.physicalRange) { lane.mark(span, run.permissions.rawValue) }
-      }
-    }
-    for run in lane.runs {
+    for run in reached.runs {
       Drawing.rectangle(Self.kind(run.state), run.x, 30, run.width, 40, to: &out)
     }
-    var tableLane = Lane(start: Self.left, width: lineWidth)
+    var tableLane = Lane(start: Self.left, width: Self.lineWidth)
     for range in tables {
       if let span = span(range) { tableLane.mark(span, 1) }
     }
@@ -141,6 +164,17 @@ struct SpaceDrawing {
   }
 
   // MARK: Shapes
+
+  /// The part of the line of memory that a range takes.
+  private func span(_ range: Range<PhysicalAddress>) -> (x: Double, width: Double)? {
+    let last = min(range.upperBound.rawValue, end)
+    guard range.lowerBound.rawValue < last else { return nil }
+    let scale = Self.lineWidth / Double(end)
+    return (
+      Self.left + Double(range.lowerBound.rawValue) * scale,
+      Double(last - range.lowerBound.rawValue) * scale
+    )
+  }
 
   private func closed<Bound: Address>(_ range: Range<Bound>) -> ClosedRange<UInt64> {
     range.lowerBound.rawValue...max(range.lowerBound.rawValue, range.upperBound.rawValue &- 1)

@@ -85,6 +85,31 @@ import Testing
     #expect(lines.last == "300 devices different, 0 the same: 600 ranges re-aimed, 2400 KiB")
   }
 
+  @Test func `of very many trees a report lists the first, and counts the rest`() throws {
+    // 1,100 devices with a root each, which all lead to one table with 300 pages.
+    let memory = try FlatMemory(byteCount: 16 << 20)
+    func store(_ word: UInt64, _ address: UInt64) {
+      memory.store(word, at: PhysicalAddress(address))
+    }
+    for number in 0..<1100 as Range<UInt64> {
+      let root = 0x40_0000 + number << 12
+      store(0x6000_0000_0000_0403 | root, 0x20_0000 + 32 * number)
+      store(number, 0x20_0008 + 32 * number)
+      store(0x6000_0000_0090_0201, root)
+    }
+    for page in 0..<300 as Range<UInt64> {
+      store(0x6000_0000_00a0_0001 + page << 13, 0x90_0000 + 8 * page)
+    }
+    var text = ""
+    DumpReport(title: "", machine: Self.machine, in: memory).write(to: &text)
+    #expect(text.contains(#"<details id="maps-1024"><summary class="mono">03:1f.7 "#))
+    #expect(!text.contains(#"id="maps-1025""#) && !text.contains(##"href="#maps-1025""##))
+    #expect(text.contains(#"<p class="note">76 more tables: <code>iommu maps</code></p>"#))
+    #expect(text.contains(#"<p class="note">844 more tables are not drawn.</p>"#))
+    // Of each 200, and how many more there are.
+    #expect(text.contains("100 more: <code>iommu maps --table 00:00.0</code></p>"))
+  }
+
   @Test func `of a tree that is not all there every gap is told once`() throws {
     let memory = LackingMemory(try Self.memory(devices: 300), without: [0x40_4000])
     let report = MapsReport(all: Self.machine, in: memory)
