@@ -24,6 +24,8 @@ struct RootJudge<Memory: PhysicalMemory> {
   /// The better of the two modes; `nil` for a page that leads to no device, and for every page when
   /// too much has been read.
   mutating func candidate(at page: PhysicalAddress) -> RootCandidate? {
+    // Both modes are one candidate: that one of them takes much leaves nothing out.
+    guard budget.allowsAnother() else { return nil }
     let legacy = judge(page, as: .rootTable)
     let scalable = judge(page, as: .scalableRootTable)
     guard let legacy, let scalable else { return legacy ?? scalable }
@@ -36,7 +38,7 @@ struct RootJudge<Memory: PhysicalMemory> {
   ) -> RootCandidate? {
     let shell = TableCandidate(
       kind: kind, address: page, byteCount: PageCount.pageByteCount, score: 0, reasons: [])
-    guard budget.allowsAnother(), let unit = shell.unit?.as(VTd.Unit.self) else { return nil }
+    guard let unit = shell.unit?.as(VTd.Unit.self) else { return nil }
     budget.spend(onContextTables: contextTableCount(of: page))
     let requesters = unit.requesters(in: memory)
     budget.spend(on: requesters, of: kind)

@@ -136,6 +136,27 @@ import Testing
     #expect(counted.count.value < 100_000)
   }
 
+  @Test func `a root table of 65,536 devices is told whole`() throws {
+    // A context table of each bus behind the root table; all devices have three levels of tables.
+    let memory = try FlatMemory(byteCount: 4 << 20)
+    for bus in 0..<256 as Range<UInt64> {
+      let contexts = 0x10_0000 + bus << 12
+      memory.store(contexts | 1, at: PhysicalAddress(0x1000 + 16 * bus))
+      for device in 0..<256 as Range<UInt64> {
+        memory.store(0x20_0001 as UInt64, at: PhysicalAddress(contexts + 16 * device))
+        memory.store(0x101 as UInt64, at: PhysicalAddress(contexts + 16 * device + 8))
+      }
+    }
+    memory.store(0x20_1003 as UInt64, at: PhysicalAddress(0x20_0000))
+    memory.store(0x20_2003 as UInt64, at: PhysicalAddress(0x20_1000))
+    memory.store(0x30_0003 as UInt64, at: PhysicalAddress(0x20_2000))
+    let search = TableSearch(in: memory)
+    #expect(!search.isExhausted)
+    #expect(search.candidates.first?.kind == .rootTable)
+    #expect(search.candidates.first?.address == PhysicalAddress(0x1000))
+    #expect(search.candidates.first?.score == 100)
+  }
+
   @Test func `a table that takes the last of what may be looked at is told whole`() throws {
     // A device table of 65,536 entries, of which each is one more of an address space.
     let memory = try FlatMemory(byteCount: 8 << 20)
