@@ -82,33 +82,37 @@ final class ExactPath<Memory: PhysicalMemory>: ManagedBuffer<
     ).rawValue
   }
 
-  /// What is left when callers have no short way in line: that of tables of three or five levels,
-  /// or else the walker's answer.
+  /// What is left when callers have no short way in line.
   ///
-  /// One call, the last of its caller, with the caller's own arguments in the same order: with it
-  /// the caller keeps nothing, and needs no frame. With more ways in line LLVM moves some out by
-  /// itself, into calls in the middle.
+  /// Whichever it is, it is the last call of its caller, with the caller's own arguments in the same
+  /// order: with it the caller keeps nothing, and needs no frame. With more ways in line LLVM moves some
+  /// out by itself, into calls in the middle. Functions that go from one to the other each make a frame
+  /// for what they do themselves and take it down again: the ways are told apart here.
+  @inlinable @inline(__always)
+  static func translateElsewhere(
+    _ exact: ExactPath, _ path: ShortPath, _ address: UInt64, _ access: Access
+  ) -> UInt64 {
+    if path.isOf(.fourNamedLevels) { return translateFourNamed(exact, address, access) }
+    if path.isOf(.threeNamedLevels) { return translateThreeNamed(exact, address, access) }
+    return translateOutOfLine(exact, address, access)
+  }
+
+  /// Tables of three or five levels, or else the walker's answer.
   @inlinable @inline(never)
   static func translateOutOfLine(
     _ exact: ExactPath, _ address: UInt64, _ access: Access
   ) -> UInt64 {
-    let path = exact.path(for: access)
-    if path.hasNamedLevels { return translateNamed(exact, address, access) }
-    let answer = path.translateOutOfLine(address)
+    let answer = exact.path(for: access).translateOutOfLine(address)
     return likely(answer != RadixPath.noAnswer) ? answer : translate(exact, address, access)
   }
 
   /// The same for tables whose entries name the next level: functions of their own, so that none takes
   /// registers from the others.
   @inlinable @inline(never)
-  static func translateNamed(
+  static func translateFourNamed(
     _ exact: ExactPath, _ address: UInt64, _ access: Access
   ) -> UInt64 {
-    let path = exact.path(for: access)
-    guard likely(path.isOf(.fourNamedLevels)) else {
-      return translateThreeNamed(exact, address, access)
-    }
-    let answer = path.radix.translate(address, levels: 4, .namedLevels)
+    let answer = exact.path(for: access).radix.translate(address, levels: 4, .namedLevels)
     return likely(answer != RadixPath.noAnswer) ? answer : translate(exact, address, access)
   }
 
@@ -130,7 +134,7 @@ extension Translator {
       let answer = path.translate(iova.rawValue)
       guard likely(answer != RadixPath.noAnswer) else {
         return PackedTranslation(
-          rawValue: ExactPath.translateOutOfLine(exact, iova.rawValue, access))
+          rawValue: ExactPath.translateElsewhere(exact, path, iova.rawValue, access))
       }
       return PackedTranslation(rawValue: answer)
     }
