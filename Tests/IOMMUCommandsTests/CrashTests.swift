@@ -228,6 +228,37 @@ import Testing
     ("--strategy S7 --unit vtd --phase P7", "there is no phase 'P7'; did you mean 'P0'?"),
     ("--strategy S7 --unit vtd --device nci", "there is no device 'nci'; did you mean 'nic'?"),
     ("--strategy S7 --unit vtd --device nic,,raid", "there is no device ''; there are raid, nic,"),
+    ("--strategy S7 --unit vtd --device nic+", "there is no device ''; there are raid, nic,"),
+    (
+      "--strategy S7 --unit vtd --device nic+bmc/gpu",
+      "'nic+bmc/gpu': devices are behind one bridge (+) or functions of one card (/)"
+    ),
+    (
+      "--strategy S7 --unit vtd --device nic/nic/nic/nic/nic/nic/nic/nic/nic",
+      "a card has at most 8 functions"
+    ),
+    (
+      "--strategy S7 --unit vtd --device nic:msak=32",
+      "there is no property of a device 'msak'; did you mean 'mask'?"
+    ),
+    (
+      "--strategy S7 --unit vtd --device nic:reset",
+      "'reset' of a device has a value, such as reset=never"
+    ),
+    ("--strategy S7 --unit vtd --device nic:mask=65", "mask=65: a device has 24 to 64 address"),
+    ("--strategy S7 --unit vtd --device nic:mask=", "mask=: a device has 24 to 64 address lines"),
+    (
+      "--strategy S7 --unit vtd --device nic:reset=sometimes",
+      "there is no reset 'sometimes'; there are by-driver, after-mapping, never"
+    ),
+    (
+      "--strategy S7 --unit vtd --device nic:driver=maybe",
+      "there is no answer to driver 'maybe'; there are yes, no"
+    ),
+    (
+      "--strategy S7 --unit vtd --device nic:ats=yes+bmc",
+      "behind a bridge to conventional PCI there is no ATS"
+    ),
     ("--scenario K99", "there is no scenario 'K99'"),
     ("--strategy S3", "S3 is played on several units; give --unit gart, --unit calgary,"),
     (
@@ -273,6 +304,28 @@ import Testing
     let message = Tool.message(for: try #require(error))
     #expect(message.contains(text), "\(message)")
     #expect(Tool.exitCode(for: try #require(error)).rawValue == 64)
+  }
+
+  @Test func `a device may be other than hardware of its kind`() throws {
+    let text = try crash(
+      "--strategy S3 --unit vtd --phase P0 --device nic:driver=no:firmware=yes,"
+        + "bmc:firmware=no:driver=yes:reset=by-driver,gpu:ats=no,igb:reset=never"
+    ).text
+    #expect(
+      text.contains(
+        """
+          nic 01:00.0: receive ring, transmit ring, mailbox; no driver in the capture
+            kernel; firmware's memory 0xbf000000..<0xbf002000
+          bmc 02:00.0: mailbox; reset before anything is mapped
+          gpu 03:00.0: graphics; no driver in the capture kernel
+          igb 04:00.0: receive ring, transmit ring; never at rest
+
+        """), "\(text)")
+    // 32 address lines: a number below 4 GiB, and without tables a buffer there.
+    let lines = try crash("--strategy S0 --unit nommu --device nic:mask=32 --phase P0").text
+    #expect(lines.contains("nic  receive ring   writes  0xbffff000   1,000  OWN"))
+    let wide = try crash("--strategy S0 --unit nommu --device nic:mask=64 --phase P0").text
+    #expect(wide.contains("nic  receive ring   writes  0x23ffff000   1,000  OWN"))
   }
 
   @Test func `the only unit of a strategy need not be named`() throws {
@@ -469,6 +522,7 @@ import Testing
     let seed = try part("seed", "--runs 4 --seed 2 --shard 2/2")
     let runs = try part("runs", "--runs 6 --seed 1 --shard 2/2")
     let other = try part("other", "--runs 4 --seed 1 --shard 2/2 --strategy S5")
+    let reset = try part("reset", "--runs 4 --seed 1 --shard 2/2 --reset by-driver")
     let whole = try part("whole", "--runs 4 --seed 1")
     let text = String(decoding: directory.contents("second"), as: UTF8.self)
     func changed(_ name: String, _ old: String, _ new: String) -> String {
@@ -484,6 +538,10 @@ import Testing
       ("\(first) \(seed)", "\(seed): seed 2, and \(first) has 1; merge parts of one series"),
       ("\(first) \(first)", "\(first): part 1/2 again, which \(first) is already"),
       ("\(first) \(runs)", "\(runs): part of 6 runs in 2, and \(first) is of 4 in 2;"),
+      (
+        "\(first) \(reset)",
+        "\(reset): devices reset by-driver, and \(first) has devices reset as drawn; merge parts of one"
+      ),
       ("\(first) \(other)", "\(other): other strategies or units than \(first);"),
       (first, "part 2/2 is missing; merge all of them"),
       (whole, "\(whole): a whole series; merge those of --shard I/N"),

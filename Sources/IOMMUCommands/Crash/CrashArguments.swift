@@ -36,28 +36,37 @@ package enum ResetArgument: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
-/// `raid,nic+bmc,igb/igb`: devices of the lab's machine, some of them in one slot.
+/// `raid,nic+bmc,igb/igb:reset=never`: devices of the lab's machine, some of them in one slot.
 package struct DeviceListArgument: Equatable {
-  package var slots: [DeviceSlot]
+  package var slots: [DeviceSlot] = []
+  /// The devices of all slots, in their order.
+  package var devices: [DeviceArgument] = []
 
   package init(_ text: String) throws(NotationError) {
-    slots = []
     for slot in text.split(separator: ",", omittingEmptySubsequences: false) {
-      slots.append(try Self.slot(slot))
+      slots.append(try self.slot(slot))
     }
   }
 
-  private static func slot(_ text: Substring) throws(NotationError) -> DeviceSlot {
+  private mutating func slot(_ text: Substring) throws(NotationError) -> DeviceSlot {
     guard !(text.contains("+") && text.contains("/")) else {
       throw NotationError(
         "'\(String(text).visible)': devices are behind one bridge (+) or functions of one card (/)")
     }
-    var profiles: [DeviceProfile] = []
-    for name in text.split(omittingEmptySubsequences: false, whereSeparator: { "+/".contains($0) })
+    var here: [DeviceArgument] = []
+    for part in text.split(omittingEmptySubsequences: false, whereSeparator: { "+/".contains($0) })
     {
-      profiles.append(try choice(String(name), of: "device", among: DeviceProfile.allCases))
+      here.append(try DeviceArgument(part))
     }
-    if text.contains("+") { return .behindBridge(profiles) }
+    devices += here
+    let profiles = here.map(\.profile)
+    if text.contains("+") {
+      guard !here.contains(where: { $0.hasATS == true }) else {
+        throw NotationError(
+          "'\(String(text).visible)': behind a bridge to conventional PCI there is no ATS")
+      }
+      return .behindBridge(profiles)
+    }
     guard text.contains("/") else { return .alone(profiles[0]) }
     guard profiles.count <= DeviceSlot.functionLimit else {
       throw NotationError("a card has at most \(DeviceSlot.functionLimit) functions")
@@ -86,7 +95,9 @@ package struct CrashMachineOptions: ParsableArguments {
       "What the machine has, with commas between: "
         + DeviceProfile.allCases.map(\.rawValue).joined(separator: ", ")
         + ". With + between devices they are behind one PCI bridge, with / functions of one card that "
-        + "have one domain: nic+bmc, igb/igb. Default: one of each.",
+        + "have one domain: nic+bmc, igb/igb. What is other than in such hardware stands behind a colon: "
+        + "mask=BITS, reset=by-driver, after-mapping or never, and driver, ats and firmware, which are yes "
+        + "or no: nic:reset=never:mask=32. Default: one of each.",
       valueName: "devices"),
     completion: .list(DeviceProfile.allCases.map(\.rawValue)),
     transform: { try DeviceListArgument($0) })
@@ -103,12 +114,14 @@ package struct CrashMachineOptions: ParsableArguments {
   func crashMachine(reset: ResetArgument?) throws -> CrashMachine {
     let slots =
       device.isEmpty ? DeviceProfile.allCases.map(DeviceSlot.alone) : device.flatMap(\.slots)
+    let changes = device.flatMap(\.devices)
     return try readingInput {
       var machine = CrashMachine(map: try memoryMap(), devices: slots.devices)
       for index in machine.devices.indices {
         if let reset, machine.devices[index].reset != .never {
           machine.devices[index].reset = reset.behaviour
         }
+        if !changes.isEmpty { changes[index].apply(to: &machine.devices[index], number: index) }
         try machine.placeFirmwareMemory(of: index)
       }
       return machine

@@ -59,6 +59,14 @@ public enum DeviceProfile: String, Sendable, CaseIterable, Codable {
   /// A USB controller of the root complex.
   case usb
 
+  /// Where firmware's memory of a device lies: below the PCI hole, a page pair for each.
+  ///
+  /// - Parameter number: As of ``device(number:)``.
+  public static func firmwareMemory(number: Int) -> Range<PhysicalAddress> {
+    let start = PhysicalAddress(0xbf00_0000 + UInt64(number) * 0x1_0000)
+    return start..<PhysicalAddress(start.rawValue + 0x2000)
+  }
+
   /// The device in a slot of its own.
   ///
   /// - Parameter number: Tells devices of one machine apart: its bus, below 250; those of the root
@@ -72,9 +80,7 @@ public enum DeviceProfile: String, Sendable, CaseIterable, Codable {
           ? Requester(bus: 0, device: UInt8(number + 1), function: 0)
           : Requester(bus: UInt8(number + 1), device: 0, function: 0), dmaMask: mask)
     }
-    // Firmware's memory lies below the PCI hole, a page pair for each device.
-    let start = PhysicalAddress(0xbf00_0000 + UInt64(number) * 0x1_0000)
-    let memory = start..<PhysicalAddress(start.rawValue + 0x2000)
+    let memory = Self.firmwareMemory(number: number)
     switch self {
     case .raid:
       return CrashDevice(
