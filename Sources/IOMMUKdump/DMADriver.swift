@@ -78,6 +78,9 @@ protocol DMADriver: AnyObject {
   /// Where devices' requests enter that hardware; empty where none translates.
   var ports: [any DMAPort] { get }
 
+  /// Whether numbers of one device mean the same for the other.
+  func shareNumbers(_ one: Device, _ other: Device) -> Bool
+
   /// Another kernel is started without a reset of the machine.
   func kexec()
 
@@ -112,6 +115,9 @@ protocol DMADriver: AnyObject {
 }
 
 extension DMADriver {
+  /// Where both have one domain.
+  func shareNumbers(_ one: Device, _ other: Device) -> Bool { one.domainKey == other.domainKey }
+
   /// Nothing: the hardware does not notice.
   func kexec() {}
 

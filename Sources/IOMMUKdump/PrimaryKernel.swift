@@ -8,6 +8,9 @@ public struct MachineConfiguration: Sendable {
   public var mode: TranslationMode
   public var map: MemoryMap
   public var devices: [Device]
+  /// RAM that firmware and its devices use by themselves (RMRR, IVMD), half-open, whole pages: no kernel
+  /// takes it for anything.
+  public var firmwareMemory: [Range<PhysicalAddress>] = []
   /// Which pages the identity map uses.
   public var pageSize: PageSizePolicy
   /// swiotlb: bytes of bounce buffers.
@@ -81,7 +84,7 @@ public final class PrimaryKernel {
   ) throws(SetUpError) {
     self.configuration = configuration
     memory = try Self.makeMemory(configuration.map)
-    pages = PagePool(memory: memory, map: configuration.map)
+    pages = Self.makePages(memory, configuration)
     driver = try makeDriver(pages)
   }
 
@@ -93,11 +96,19 @@ public final class PrimaryKernel {
     }
   }
 
+  private static func makePages(
+    _ memory: FlatMemory, _ configuration: MachineConfiguration
+  ) -> PagePool {
+    let pages = PagePool(memory: memory, map: configuration.map)
+    for range in configuration.firmwareMemory { pages.reserve(range) }
+    return pages
+  }
+
   /// Boots: lays out memory, allocates the tables of the mode, programs the hardware.
   public init(_ configuration: MachineConfiguration) throws(SetUpError) {
     self.configuration = configuration
     memory = try Self.makeMemory(configuration.map)
-    pages = PagePool(memory: memory, map: configuration.map)
+    pages = Self.makePages(memory, configuration)
     switch configuration.mode {
     case .nommu:
       driver = NommuDriver()
@@ -181,8 +192,8 @@ public final class PrimaryKernel {
       for: configuration.devices.filter(\.isNeededByKdump))
   }
 
-  /// Takes memory that is firmware's out of use.
-  func reserveMemory(_ range: Range<PhysicalAddress>) { pages.reserve(range) }
+  /// Whether numbers of one device mean the same for the other: they have one table.
+  func shareNumbers(_ one: Device, _ other: Device) -> Bool { driver.shareNumbers(one, other) }
 
   /// RAM for a driver's buffer, from the top; `nil` when none is left.
   ///

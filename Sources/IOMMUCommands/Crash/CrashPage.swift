@@ -218,13 +218,13 @@ struct CrashPage {
       out.write("</td></tr>\n")
     }
     out.write("</table>\n<p class=\"note\">Bytes of the crash kernel that leftover DMA changed: ")
-    out.write("<b>\(grouped(crash.run.strayByteCount))</b></p>\n</div>\n")
+    out.write("<b>\(grouped(crash.steps.strayByteCount))</b></p>\n</div>\n")
   }
 
   private func writeRule(_ crash: PlayedCrash, to out: inout some TextOutputStream) {
-    guard !crash.run.verdicts.isEmpty else { return }
+    guard !crash.verdicts.isEmpty else { return }
     out.write("<h3>The checks of the Rule</h3>\n<div class=\"card\"><table>\n")
-    for verdict in crash.run.verdicts {
+    for verdict in crash.verdicts {
       out.write("<tr><td><b>\(verdict.rule)</b></td><td>\(escaped(verdict.outcomeText))</td>")
       out.write("<td>\(escaped(verdict.rule.statement))")
       for finding in verdict.findings.prefix(PlayedCrash.findingLimit) {

@@ -126,7 +126,7 @@ package struct CrashRuns: Codable, Equatable {
       let missing = (1...).first { files[$0] == nil } ?? 0
       throw InputError("part \(missing)/\(shards) is missing; merge all of them")
     }
-    try sum.check(parts[parts.count - 1].file)
+    try sum.check("the sum of all parts")
     return sum
   }
 

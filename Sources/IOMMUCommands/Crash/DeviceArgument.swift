@@ -74,10 +74,10 @@ package struct DeviceArgument: Equatable {
     }
     switch property {
     case .mask:
-      guard let lines = Int(value), 24...64 ~= lines else {
+      guard let lines = Notation.decimal(utf8: value.utf8), 24...64 ~= lines else {
         throw NotationError("mask=\(value.visible): a device has 24 to 64 address lines")
       }
-      dmaMask = lines == 64 ? .max : 1 << UInt64(lines) - 1
+      dmaMask = lines == 64 ? .max : 1 << lines - 1
     case .reset:
       let reset: Reset = try choice(value, of: "reset", among: Reset.allCases)
       self.reset = reset.behaviour

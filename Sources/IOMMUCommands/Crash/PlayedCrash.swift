@@ -22,6 +22,9 @@ struct PlayedCrash {
 
   var steps: [LabStep] { run.steps.filter { phase == nil || $0.phase == phase } }
 
+  /// Of a phase nobody checks the Rule.
+  var verdicts: [RuleVerdict] { phase == nil ? run.verdicts : [] }
+
   /// `S11 on Intel VT-d: contexts copied, attached when a driver maps`.
   var title: String {
     "\(run.strategy.rawValue) on \(run.unit.title): \(run.strategy.title)"
@@ -204,6 +207,11 @@ extension PlayedCrash {
       write("  \(device.text)", to: &out)
     }
     let names = accessWidths
+    if let phase, steps.isEmpty {
+      out.write("\n")
+      write("There is no \(phase.rawValue) in this crash (\(phase.meaning)).", to: &out)
+      return
+    }
     for step in steps {
       out.write("\n")
       write(step.heading, to: &out)
@@ -219,7 +227,7 @@ extension PlayedCrash {
       write("The strategy comes to an end before its time: \(failure)", to: &out)
     }
     writeMemory(to: &out, ink: ink)
-    if phase == nil { writeRule(to: &out, ink: ink) }
+    writeRule(to: &out, ink: ink)
     writeLegend(to: &out)
   }
 
@@ -263,7 +271,7 @@ extension PlayedCrash {
         "      \(memory.phasesText): \(memory.text), \(ink.outcome(memory.key.outcome))\n")
     }
     write(
-      "Bytes of the crash kernel that leftover DMA changed: \(grouped(run.strayByteCount))",
+      "Bytes of the crash kernel that leftover DMA changed: \(grouped(steps.strayByteCount))",
       to: &out)
     out.write("\n")
   }
@@ -272,9 +280,9 @@ extension PlayedCrash {
   static let findingLimit = 3
 
   private func writeRule(to out: inout some TextOutputStream, ink: Ink) {
-    guard !run.verdicts.isEmpty else { return }
+    guard !verdicts.isEmpty else { return }
     write("The checks of the Rule", to: &out)
-    for verdict in run.verdicts {
+    for verdict in verdicts {
       let name = verdict.rule.description
       let fill = String(repeating: " ", count: 4 - name.count)
       write("  \(name)\(fill)\(verdict.outcomeText): \(verdict.rule.statement)", to: &out)
@@ -445,8 +453,8 @@ struct CrashTimelineJSON: Encodable {
         })
     }
     failure = crash.run.failure
-    strayBytes = crash.run.strayByteCount
-    checks = crash.run.verdicts.map(CrashJSON.Check.init)
+    strayBytes = crash.steps.strayByteCount
+    checks = crash.verdicts.map(CrashJSON.Check.init)
   }
 }
 

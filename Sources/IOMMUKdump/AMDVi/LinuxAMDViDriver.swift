@@ -137,6 +137,10 @@ final class LinuxAMDViDriver: DMADriver {
 
   var ports: [any DMAPort] { [platform] }
 
+  func shareNumbers(_ one: Device, _ other: Device) -> Bool {
+    !isolatesDevices || one.sourceID == other.sourceID
+  }
+
   // MARK: Firmware's memory
 
   /// Goes over all blocks as if they were IVMD: of a unit's block with HtTunEn the fields behind it are

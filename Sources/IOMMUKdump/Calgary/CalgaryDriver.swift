@@ -55,6 +55,11 @@ final class CalgaryDriver: DMADriver {
   var units: [TranslationUnit] { machine.units.map { .calgary($0.chip) } }
   var ports: [any DMAPort] { machine.units }
 
+  /// Where both are below one host bridge.
+  func shareNumbers(_ one: Device, _ other: Device) -> Bool {
+    kernel.busIndex(of: one.requester) == kernel.busIndex(of: other.requester)
+  }
+
   func kexec() { for unit in machine.units { unit.kexec() } }
 
   /// The buses of the bridge whose table it is.

@@ -3,6 +3,9 @@ import IOMMUHardware
 import IOMMUTranslation
 
 extension GARTDriver: DMADriver {
+  /// All devices have one aperture.
+  func shareNumbers(_: Device, _: Device) -> Bool { true }
+
   var units: [TranslationUnit] { hardware.units }
   var ports: [any DMAPort] { [hardware] }
 

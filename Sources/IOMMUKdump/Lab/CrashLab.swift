@@ -33,8 +33,8 @@ public final class CrashLab {
   var beforeTakeOver: () -> Void = {}
   var afterTakeOver: () -> Void = {}
   private var failure: String?
-  /// The capture kernel has handed out a number that leftover DMA of the same device, or of one in its
-  /// domain, still used.
+  /// The capture kernel has handed out a number that leftover DMA of the same device, or of one with the
+  /// same table, still used.
   private(set) var hasCollision = false
   private var patterns = PatternSource()
 
@@ -56,7 +56,6 @@ public final class CrashLab {
     self.setup = setup
     self.hardware = hardware
     primary = try hardware.boot(setup)
-    for (_, range) in setup.firmwareMemory { primary.reserveMemory(range) }
     owners = MemoryOwners(map: setup.machine.map)
     bus = primary.makeBus()
     switch setup.strategy {
@@ -159,7 +158,7 @@ public final class CrashLab {
     }
     return LabRun(
       strategy: setup.strategy, unit: setup.unit, steps: steps, failure: failure,
-      verdicts: verdicts(), strayByteCount: strayByteCount)
+      verdicts: verdicts(), strayByteCount: steps.strayByteCount)
   }
 
   private func crash() throws(SetUpError) {
@@ -213,13 +212,18 @@ public final class CrashLab {
         hasCollision =
           hasCollision
           || streams.contains {
-            $0.target != nil && $0.device.domainKey == domain && goesOn($0)
+            $0.target != nil && primary.shareNumbers($0.device, device.device) && goesOn($0)
               && $0.iova.overlaps(first.iovas)
           }
       }
       if let first { exercise(first, capture) }
-      step(.driven, "\(device.device.name): mapped, not reset", lasts: 1) {
-        $0.device.domainKey == domain
+      let title = device.reset == .byDriver ? "mapped" : "mapped, not reset"
+      step(.driven, "\(device.device.name): \(title)", lasts: 1) {
+        primary.shareNumbers($0.device, device.device)
+      }
+      // Of others that draw from the same numbers, what goes wrong.
+      steps[steps.count - 1].accesses.removeAll {
+        $0.device.domainKey != domain && $0.outcome == .own
       }
       if device.reset == .afterMapping { silent.insert(requester) }
       doIO(device.device, first, capture)
@@ -406,14 +410,6 @@ public final class CrashLab {
   }
 
   // MARK: The verdict
-
-  /// Bytes of the crash kernel's ranges that leftover DMA changed, but for what falls into moments.
-  private var strayByteCount: Int {
-    steps.lazy.filter { $0.momentary == nil }.flatMap(\.accesses).reduce(0) { count, access in
-      access.owner == .leftover && access.outcome == .kill
-        ? count + access.changedByteCount : count
-    }
-  }
 
   private func verdicts() -> [RuleVerdict] {
     guard checksRule, setup.unit.isHardware, setup.strategy.isRule else { return [] }

@@ -155,9 +155,14 @@ public enum DeviceSlot: Sendable, Hashable {
 }
 
 extension [DeviceSlot] {
-  /// The devices of all slots, each with a number of its own.
+  /// The devices of all slots, each with a number of its own; those of one kind have it in their names.
   public var devices: [CrashDevice] {
-    reduce(into: []) { $0 += $1.devices(number: $0.count) }
+    var devices = reduce(into: [CrashDevice]()) { $0 += $1.devices(number: $0.count) }
+    let names = devices.map(\.device.name)
+    for (index, name) in names.enumerated() where names.count(where: { $0 == name }) > 1 {
+      devices[index].device.name += "-\(names[...index].count { $0 == name })"
+    }
+    return devices
   }
 }
 

@@ -44,6 +44,16 @@ public struct LabStep: Sendable {
   public var isTransition: Bool { accesses.first?.isStraddling ?? false }
 }
 
+extension Sequence<LabStep> {
+  /// Bytes of the crash kernel's ranges that leftover DMA changed, but for what falls into moments.
+  public var strayByteCount: Int {
+    lazy.filter { $0.momentary == nil }.flatMap(\.accesses).reduce(0) { count, access in
+      access.owner == .leftover && access.outcome == .kill
+        ? count + access.changedByteCount : count
+    }
+  }
+}
+
 /// A crash that was played.
 public struct LabRun: Sendable {
   public var strategy: CrashStrategy

@@ -51,7 +51,7 @@ public struct CrashSetup: Sendable {
 extension CrashSetup {
   /// The machine as a primary kernel boots on it, but for what is the unit's own.
   func configuration(_ mode: TranslationMode) -> MachineConfiguration {
-    MachineConfiguration(
+    var configuration = MachineConfiguration(
       mode: mode, map: machine.map,
       devices: machine.devices.map { device in
         var device = device.device
@@ -59,6 +59,8 @@ extension CrashSetup {
         if strategy != .ruleForDevices { device.isNeededByKdump = true }
         return device
       })
+    configuration.firmwareMemory = firmwareMemory.map(\.range)
+    return configuration
   }
 
   /// Firmware's ranges, each with the ``Device/domainKey`` of its device.

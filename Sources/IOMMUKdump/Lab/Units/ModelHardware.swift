@@ -109,6 +109,10 @@ final class ModelDriver: DMADriver {
   var units: [TranslationUnit] { [] }
   var ports: [any DMAPort] { [unit] }
 
+  func shareNumbers(_ one: Device, _ other: Device) -> Bool {
+    kind.sharedWindow != nil || one.domainKey == other.domainKey
+  }
+
   /// Of shared tables: how many numbers are in use.
   var usedCount: Int { (0..<bitmap.count).count { bitmap.isTaken($0) } }
 
