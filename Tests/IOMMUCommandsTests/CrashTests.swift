@@ -328,6 +328,41 @@ import Testing
     #expect(wide.contains("nic  receive ring   writes  0x23ffff000   1,000  OWN"))
   }
 
+  @Test func `tables are nowhere in firmware's memory`() throws {
+    let text = try crash("--strategy S7 --unit calgary --device nic,bmc").text
+    #expect(text.contains("\n  R1  holds: "), "\(text)")
+    #expect(!text.contains("  R9  broken"))
+  }
+
+  @Test func `devices below one host bridge of Calgary's are neighbours`() throws {
+    let text = try crash(
+      "--strategy S3 --unit calgary --device usb:driver=no,ahci --reset by-driver --phase P3"
+    ).text
+    // The USB controller has the first number, and nobody stops it.
+    #expect(
+      text.contains(
+        """
+        P3  at 25 s, for 1 ms: ahci: mapped
+          usb   USB controller  writes  0x20000  1  KILL
+
+        """), "\(text)")
+  }
+
+  @Test func `devices of one kind have numbers, and a phase may have nothing in it`() throws {
+    let base = "--strategy S11 --unit vtd --device nic,igb/igb"
+    let text = try crash(base).text
+    for line in ["nic 01:00.0: ", "igb-1 02:00.0: ", "igb-2 02:00.1 in one domain with 02:00.0: "] {
+      #expect(text.contains("\n  \(line)"))
+    }
+    #expect(text.contains("leftover DMA changed: 1,536\n"))
+    let (answer, none) = try crash("\(base) --phase P4")
+    #expect(answer == .yes)
+    #expect(
+      none.hasSuffix("\nThere is no P4 in this crash (no driver comes until the reboot).\n"))
+    let json = try crash("\(base) --phase P4 --format json").text
+    #expect(json.contains("\"stray_bytes\" : 0"))
+  }
+
   @Test func `the only unit of a strategy need not be named`() throws {
     #expect(try crash("--strategy S14b --device nic").text.hasPrefix("S14b on Arm SMMUv3: "))
   }
