@@ -4,7 +4,9 @@ import IOMMUTranslation
 /// What a kernel keeps of a device that has tables of its own, or of several that share them.
 protocol DeviceDomain {
   /// The numbers that it gives out.
-  var iovas: TopDownAllocator { get }
+  var iovas: TopDownAllocator { get set }
+  /// Whose entries lead here.
+  var devices: [Device] { get set }
   /// Ranges that the Rule has taken.
   var identity: [Range<UInt64>] { get }
 }
@@ -24,7 +26,9 @@ protocol DomainDriver: DMADriver {
   var passesThrough: Bool { get }
   /// Those of devices that have mapped something, or that the Rule was applied to, by
   /// ``Device/domainKey``.
-  var domains: [Requester: Domain] { get }
+  var domains: [Requester: Domain] { get set }
+  /// Numbers that a kernel gives out, half-open.
+  static var iovaSpace: Range<UInt64> { get }
   /// Levels of the deepest tables.
   var maximumLevels: Int { get }
   /// The first number that they do not translate.
@@ -33,11 +37,11 @@ protocol DomainDriver: DMADriver {
   /// The page that a number is mapped to.
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress?
 
-  /// Lets the device's requests find its domain, which is made when there is none yet.
-  func attach(_ device: Device) throws(SetUpError)
+  /// A domain that nobody has yet.
+  func makeDomain() throws(SetUpError) -> Domain
 
-  /// Takes numbers of a device out of use; its domain is made when there is none yet.
-  func keepOut(_ numbers: Range<UInt64>, of device: Device) throws(SetUpError)
+  /// Has a device's entries lead to a domain, which others may have already.
+  func join(_ device: Device, _ domain: inout Domain) throws(SetUpError)
 
   /// Maps the crash kernel ranges to themselves, as far as they are not.
   func install(
@@ -46,6 +50,43 @@ protocol DomainDriver: DMADriver {
 }
 
 extension DomainDriver {
+  /// The device's domain, which its entries lead to; made when there is none yet.
+  func domain(of device: Device) throws(SetUpError) -> Domain {
+    var domain: Domain
+    if let known = domains[device.domainKey] {
+      guard !known.devices.contains(where: { $0.requester == device.requester }) else {
+        return known
+      }
+      domain = known
+    } else {
+      domain = try makeDomain()
+    }
+    try join(device, &domain)
+    domain.devices.append(device)
+    domains[device.domainKey] = domain
+    return domain
+  }
+
+  /// Takes a device out of its domain, which is gone with the last of them.
+  ///
+  /// - Returns: The domain without it, and the entries that nobody else needs; `nil` where it has none.
+  func leave(_ device: Device) -> (domain: Domain, entries: [Requester])? {
+    guard var domain = domains[device.domainKey],
+      let place = domain.devices.firstIndex(where: { $0.requester == device.requester })
+    else { return nil }
+    domain.devices.remove(at: place)
+    domains[device.domainKey] = domain.devices.isEmpty ? nil : domain
+    let remaining = Set(domain.devices.flatMap(\.entryIDs))
+    return (domain, device.entryIDs.filter { !remaining.contains($0) })
+  }
+
+  /// Takes numbers of a device out of use; its domain is made when there is none yet.
+  private func keepOut(_ numbers: Range<UInt64>, of device: Device) throws(SetUpError) {
+    var domain = try domain(of: device)
+    domain.iovas.reserve(numbers.clamped(to: Self.iovaSpace))
+    domains[device.domainKey] = domain
+  }
+
   func reserve(
     crashKernel: [Range<PhysicalAddress>], for devices: [Device]
   ) throws(SetUpError) {
@@ -67,7 +108,7 @@ extension DomainDriver {
     var places: [Requester: Int] = [:]
     for device in devices {
       if let place = places[device.domainKey] {
-        try attach(device)
+        _ = try domain(of: device)
         let owner = TableOwner.requester(PCI.Function(device.sourceID))
         if owner != reports[place].table, !reports[place].sharers.contains(owner) {
           reports[place].sharers.append(owner)

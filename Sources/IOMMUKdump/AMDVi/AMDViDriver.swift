@@ -12,7 +12,6 @@ final class AMDViDriver: DomainDriver {
   struct Domain: DeviceDomain {
     var id: UInt16
     var tree: HostTableWriter.Tree
-    /// Whose entries lead here.
     var devices: [Device] = []
     var iovas: TopDownAllocator
     var identity: [Range<UInt64>] = []
@@ -38,7 +37,7 @@ final class AMDViDriver: DomainDriver {
   private let table: AMDViDeviceTable
   private let firmware: AMDVi.IVRS
   private let writer: HostTableWriter
-  private(set) var domains: [Requester: Domain] = [:]
+  var domains: [Requester: Domain] = [:]
   private var pending: [Pending] = []
 
   /// Finds the unit, gives it a table in which every device is stopped, or passes, and switches it on.
@@ -83,17 +82,7 @@ final class AMDViDriver: DomainDriver {
 
   // MARK: Domains
 
-  /// The device's domain, which its entry leads to; made when there is none yet.
-  private func domain(of device: Device) throws(SetUpError) -> Domain {
-    var domain: Domain
-    if let known = domains[device.domainKey] {
-      guard !known.devices.contains(where: { $0.requester == device.requester }) else {
-        return known
-      }
-      domain = known
-    } else {
-      domain = try makeDomain()
-    }
+  func join(_ device: Device, _ domain: inout Domain) throws(SetUpError) {
     for (range, permissions) in directRegions(of: device.requester) {
       domain.iovas.reserve(range.clamped(to: Self.iovaSpace))
       try grow(&domain, toReach: range.upperBound)
@@ -101,14 +90,10 @@ final class AMDViDriver: DomainDriver {
         PhysicalAddress(range.lowerBound), at: range.lowerBound,
         byteCount: range.upperBound - range.lowerBound, permissions, in: domain.tree, largest: 38)
     }
-    domain.devices.append(device)
     for requester in device.entryIDs { attach(requester, domain, old: 0) }
-    domains[device.domainKey] = domain
-    return domain
   }
 
-  /// A domain that nobody has yet.
-  private func makeDomain() throws(SetUpError) -> Domain {
+  func makeDomain() throws(SetUpError) -> Domain {
     var iovas = TopDownAllocator(space: [Self.iovaSpace])
     iovas.reserve(AMDVi.interruptAddresses)
     let used = Set(domains.values.map(\.id))
@@ -264,16 +249,11 @@ final class AMDViDriver: DomainDriver {
   /// Ends the device's domain, unless others have it too: the entry goes first, then the tables.
   func unbind(_ device: Device) {
     flushPending()
-    guard var domain = domains[device.domainKey],
-      let place = domain.devices.firstIndex(where: { $0.requester == device.requester })
-    else { return }
-    domain.devices.remove(at: place)
-    let remaining = Set(domain.devices.flatMap(\.entryIDs))
-    for requester in device.entryIDs where !remaining.contains(requester) {
+    guard let (domain, entries) = leave(device) else { return }
+    for requester in entries {
       table[requester] = .blocked
       unit.invalidateEntry(requester, domains: [domain.id])
     }
-    domains[device.domainKey] = domain.devices.isEmpty ? nil : domain
     if domain.devices.isEmpty { writer.free(domain.tree) }
   }
 
@@ -286,14 +266,6 @@ final class AMDViDriver: DomainDriver {
 
   var reach: UInt64 {
     HostTableWriter.Tree(root: PhysicalAddress(0), levels: writer.maximumLevels).reach
-  }
-
-  func attach(_ device: Device) throws(SetUpError) { _ = try domain(of: device) }
-
-  func keepOut(_ numbers: Range<UInt64>, of device: Device) throws(SetUpError) {
-    var domain = try domain(of: device)
-    domain.iovas.reserve(numbers.clamped(to: Self.iovaSpace))
-    domains[device.domainKey] = domain
   }
 
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {

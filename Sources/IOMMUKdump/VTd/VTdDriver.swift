@@ -12,7 +12,6 @@ final class VTdDriver: DomainDriver {
   struct Domain: DeviceDomain {
     var id: UInt16
     var root: PhysicalAddress
-    /// Whose context entries lead here.
     var devices: [Device] = []
     var iovas: TopDownAllocator
     var identity: [Range<UInt64>] = []
@@ -30,7 +29,7 @@ final class VTdDriver: DomainDriver {
   /// Devices' requests pass untranslated.
   let passesThrough: Bool
   private let deviceTLBs: Set<Requester>
-  private(set) var domains: [Requester: Domain] = [:]
+  var domains: [Requester: Domain] = [:]
 
   /// Finds the unit, gives it an empty root table, and switches it on.
   ///
@@ -71,17 +70,7 @@ final class VTdDriver: DomainDriver {
   var units: [TranslationUnit] { [.vtd(unit.unit)] }
   var ports: [any DMAPort] { [platform] }
 
-  /// The device's domain, which its context entry leads to; made, with its root, when there is none yet.
-  private func domain(of device: Device) throws(SetUpError) -> Domain {
-    var domain: Domain
-    if let known = domains[device.domainKey] {
-      guard !known.devices.contains(where: { $0.requester == device.requester }) else {
-        return known
-      }
-      domain = known
-    } else {
-      domain = try makeDomain()
-    }
+  func join(_ device: Device, _ domain: inout Domain) throws(SetUpError) {
     for requester in device.entryIDs {
       try contexts.attach(
         requester,
@@ -91,13 +80,9 @@ final class VTdDriver: DomainDriver {
     }
     // Entries that were not present are not cached: nothing to invalidate.
     unit.flushWriteBuffer()
-    domain.devices.append(device)
-    domains[device.domainKey] = domain
-    return domain
   }
 
-  /// A domain that nobody has yet.
-  private func makeDomain() throws(SetUpError) -> Domain {
+  func makeDomain() throws(SetUpError) -> Domain {
     let root = try pages.allocateTable(4096, what: "a VT-d domain")
     var iovas = TopDownAllocator(space: [Self.iovaSpace])
     iovas.reserve(VTd.interruptAddresses)
@@ -184,19 +169,14 @@ final class VTdDriver: DomainDriver {
 
   /// Ends the device's domain, unless others have it too: the context entry goes first, then the tables.
   func unbind(_ device: Device) {
-    guard var domain = domains[device.domainKey],
-      let place = domain.devices.firstIndex(where: { $0.requester == device.requester })
-    else { return }
-    domain.devices.remove(at: place)
-    let remaining = Set(domain.devices.flatMap(\.entryIDs))
-    for requester in device.entryIDs where !remaining.contains(requester) {
+    guard let (domain, entries) = leave(device) else { return }
+    for requester in entries {
       contexts.detach(requester)
       // The tables go back to the kernel: neither the entry nor a translation may be left cached.
       unit.invalidateContexts(.selective, domainID: domain.id, requester: requester)
     }
     if contexts.mode == .scalable { unit.invalidatePASIDEntries(domainID: domain.id) }
     unit.invalidateIOTLB(.domain, domainID: domain.id)
-    domains[device.domainKey] = domain.devices.isEmpty ? nil : domain
     guard domain.devices.isEmpty else { return }
     for table in format.tables(from: domain.root, in: pages.memory) {
       pages.freeTable(table..<PhysicalAddress(table.rawValue + 4096))
@@ -217,14 +197,6 @@ final class VTdDriver: DomainDriver {
   var reach: UInt64 {
     let width = min(limits.maximumGuestAddressWidth, VTd.Paging.addressWidth(levels: format.levels))
     return 1 << UInt64(width)
-  }
-
-  func attach(_ device: Device) throws(SetUpError) { _ = try domain(of: device) }
-
-  func keepOut(_ numbers: Range<UInt64>, of device: Device) throws(SetUpError) {
-    var domain = try domain(of: device)
-    domain.iovas.reserve(numbers.clamped(to: Self.iovaSpace))
-    domains[device.domainKey] = domain
   }
 
   func page(at iova: UInt64, in domain: Domain) -> PhysicalAddress? {
