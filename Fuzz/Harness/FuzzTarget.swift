@@ -24,6 +24,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case machine
   /// A DMAR table.
   case dmar
+  /// An IVRS table behind its signature and length.
+  case ivrs
   /// A kernel's log, held against tables.
   case log
   /// What is known beside a log: a list of what lies where, a trace of mappings.
@@ -80,6 +82,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .image: ImageExercise.run(Array(input))
     case .machine: MachineFileExercise.run(Array(input))
     case .dmar: DMARExercise.run(Array(input))
+    case .ivrs: DMARExercise.run(signed(Array(input), "IVRS"))
     case .log: LogExercise.run(Array(input))
     case .context: ContextExercise.run(Array(input))
     case .trace: TraceExercise.run(Array(input))

@@ -8,6 +8,15 @@ import IOMMUInspection
 import IOMMUTestSupport
 import IOMMUTranslation
 
+/// A table with signature and length that make it past the first look; as it is where it has none.
+func signed(_ bytes: [UInt8], _ signature: String) -> [UInt8] {
+  guard bytes.count >= 8 else { return bytes }
+  var bytes = bytes
+  bytes.replaceSubrange(0..<4, with: Array(signature.utf8))
+  for index in 0..<4 { bytes[4 + index] = UInt8(truncatingIfNeeded: bytes.count >> (8 * index)) }
+  return bytes
+}
+
 /// Reads bytes as a firmware table, describes it, and asks a DMAR table about devices.
 enum DMARExercise {
   static func run(_ bytes: [UInt8]) {
@@ -37,13 +46,9 @@ enum DMARExercise {
       Output.check(encoded: report)
       require(reading.damage == nil || !report.isWellFormed, "damage is a complaint")
     }
-    // Signature and length that make it past the first look.
-    var bytes = bytes
-    bytes.replaceSubrange(0..<4, with: Array("DMAR".utf8))
-    for index in 0..<4 { bytes[4 + index] = UInt8(truncatingIfNeeded: bytes.count >> (8 * index)) }
     let table: VTd.DMAR
     do {
-      table = try VTd.DMAR(parsing: bytes, ignoringChecksum: true)
+      table = try VTd.DMAR(parsing: signed(bytes, "DMAR"), ignoringChecksum: true)
     } catch {
       require(!"\(error)".isEmpty, "an error says what")
       return
