@@ -7,42 +7,76 @@ import IOMMUWorkloads
 public final class RemappedPort {
   let unit: RemappingUnit
   let port: TranslationPort
+  private let requester: Requester
 
+  /// A device behind four levels of second-stage tables, in legacy mode.
   public init(_ tables: WorkloadTables, _ caches: CacheConfiguration) throws {
     var configuration = RemappingUnitConfiguration.qemu
     configuration.caches = caches
+    requester = WorkloadTables.requester
     unit = try RemappingUnit(configuration, memory: tables.memory)
+    port = Self.start(unit, VTd.RootTableAddress(rootTable: tables.rootTable))
+  }
+
+  /// A device behind one stage or two, in scalable mode.
+  public init(
+    _ tables: StagedTables, _ stages: StagedTables.Stages, _ caches: CacheConfiguration
+  ) throws {
+    var configuration = RemappingUnitConfiguration.currentServer
+    configuration.caches = caches
+    requester = StagedTables.requester(stages)
+    unit = try RemappingUnit(configuration, memory: tables.memory)
+    port = Self.start(
+      unit, VTd.RootTableAddress(rootTable: tables.rootTable, mode: .scalable))
+  }
+
+  private static func start(
+    _ unit: RemappingUnit, _ rootTableAddress: VTd.RootTableAddress
+  ) -> TranslationPort {
     unit.write(
-      VTd.RootTableAddress(rootTable: tables.rootTable).rawValue,
-      at: VTd.RegisterOffset.rootTableAddress, byteCount: 8)
+      rootTableAddress.rawValue, at: VTd.RegisterOffset.rootTableAddress, byteCount: 8)
     var command = VTd.GlobalCommand(rawValue: 0)
     command.setsRootTablePointer = true
     command.enablesTranslation = true
     unit.write(UInt64(command.rawValue), at: VTd.RegisterOffset.globalCommand, byteCount: 4)
-    port = unit.makePort()
+    return unit.makePort()
   }
 
   /// Where the device's read of `address` goes; `nil` when it goes nowhere.
   @inline(__always)
   func translate(_ address: IOVA) -> PhysicalAddress? {
     guard
-      case .mapped(let physical, _) = port.translate(
-        VTd.Request(WorkloadTables.requester, address))
+      case .mapped(let physical, _) = port.translate(VTd.Request(requester, address))
     else { return nil }
     return physical
   }
 
   /// Packed calls, one for each.
   public var calls: Run {
-    { [port] in hotTranslatePort(port, WorkloadTables.requester, $0, $1) }
+    { [port, requester] in hotTranslatePort(port, requester, $0, $1) }
   }
 
   public var batch: Run {
-    { [port] in hotTranslatePortBatch(port, WorkloadTables.requester, $0, $1) }
+    { [port, requester] in hotTranslatePortBatch(port, requester, $0, $1) }
   }
 
   /// Requests with all that a bus transaction says, one call each.
   var requests: Run { { [self] in translate($0, into: $1) } }
+
+  /// One call each by all steps, as a request takes that is watched.
+  var allSteps: Run { { [self] in translateByAllSteps($0, into: $1) } }
+
+  @inline(never)
+  private func translateByAllSteps(
+    _ addresses: UnsafeBufferPointer<IOVA>,
+    into answers: UnsafeMutableBufferPointer<PackedTranslation>
+  ) {
+    var observer = Unobserved()
+    for index in addresses.indices {
+      answers[index] = PackedTranslation(
+        port.translate(VTd.Request(requester, addresses[index]), observer: &observer))
+    }
+  }
 
   /// One loop in the machine code, whoever runs it.
   @inline(never)

@@ -60,19 +60,29 @@ extension Suite {
   func comparison(
     _ workload: Workload, _ walkers: [Walker], _ ratios: [Ratio], notes: [String] = []
   ) throws -> Comparison {
-    let block = AddressBlock(workload.addresses)
+    try comparison(
+      workload.title, workload.addresses, walkers, ratios, notes: notes,
+      expected: { [tables] in tables.expected($0, kind: workload.kind) })
+  }
+
+  /// The same through any tables.
+  func comparison(
+    _ title: String, _ addresses: [IOVA], _ walkers: [Walker], _ ratios: [Ratio],
+    notes: [String] = [], expected: (IOVA) -> PhysicalAddress
+  ) throws -> Comparison {
+    let block = AddressBlock(addresses)
     for walker in walkers where walker.isTranslator {
       block.forgetAnswers()
       walker.run(block.source, block.answers)
       for index in stride(from: 0, to: block.source.count, by: 61) {
-        let expected = tables.expected(block.source[index], kind: workload.kind)
+        let expected = expected(block.source[index])
         guard block.answers[index].physical == expected else {
-          throw WrongAnswer(walker.name, "\(workload.title), \(block.source[index])")
+          throw WrongAnswer(walker.name, "\(title), \(block.source[index])")
         }
       }
     }
     return Comparison(
-      workload.title, unit: "translation", units: block.source.count,
+      title, unit: "translation", units: block.source.count,
       contenders: walkers.map { walker in
         Contender(walker.name) { walker.run(block.source, block.answers) }
       },

@@ -177,6 +177,48 @@ REFERENCE(walk_batch_regions) {
   return 0;
 }
 
+// MARK: An IOTLB
+
+// 64 sets of four, the last one used in front; a set fills a cache line of tags and one of pages.
+static struct set {
+  uint64_t tags[4], pages[4];
+} iotlb[64] __attribute__((aligned(64)));
+static uint64_t iotlb_hits, iotlb_misses;
+
+void reference_iotlb_forget(void) { memset(iotlb, 0, sizeof iotlb); }
+
+inlined void move_to_front(struct set *set, int way, uint64_t tag, uint64_t page) {
+  for (; way > 0; way--) {
+    set->tags[way] = set->tags[way - 1];
+    set->pages[way] = set->pages[way - 1];
+  }
+  set->tags[0] = tag;
+  set->pages[0] = page;
+}
+
+static __attribute__((noinline)) uint64_t call_iotlb(const reference_tables *tables,
+                                                     uint64_t address, uint64_t need) {
+  uint64_t tag = (address >> 12) + 1, physical;
+  struct set *set = &iotlb[tag & 63];
+  for (int way = 0; way < 4; way++) {
+    if (set->tags[way] != tag) continue;
+    uint64_t page = set->pages[way];
+    move_to_front(set, way, tag, page);
+    iotlb_hits++;
+    return likely((page & need) == need) ? (page & ADDRESS_BITS) | (address & 0xfff)
+                                         : exact_walk(tables, address, need);
+  }
+  iotlb_misses++;
+  physical = short_walk(tables, address, need);
+  if (likely(physical >> 63 == 0)) move_to_front(set, 3, tag, (physical & ADDRESS_BITS) | 3);
+  return physical;
+}
+
+REFERENCE(iotlb_call) {
+  for (size_t i = 0; i < count; i++) answers[i] = call_iotlb(tables, addresses[i], 1);
+  return 0;
+}
+
 // MARK: AMD-Vi
 
 #define AMDVI_PRESENT 1ull

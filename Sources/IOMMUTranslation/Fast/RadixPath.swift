@@ -80,13 +80,31 @@ public struct RadixParameters: Sendable {
     dirty = 0
   }
 
+  /// `nil` unless the root is a table inside the window.
   init?(window: MemoryWindow, root: PhysicalAddress, lastAddress: UInt64, tests: EntryTests) {
     guard window.byteCount >= 4096, root.isAligned(to: 4096),
       root.rawValue <= window.byteCount - 4096
     else { return nil }
+    self.init(
+      window: window, root: root, lastTable: window.byteCount - 4096, lastAddress: lastAddress,
+      tests: tests)
+  }
+
+  /// For tables in a guest's addresses: nothing is read by them but through other tables.
+  init(
+    window: MemoryWindow, guestRoot: PhysicalAddress, lastAddress: UInt64, tests: EntryTests
+  ) {
+    self.init(
+      window: window, root: guestRoot, lastTable: 0, lastAddress: lastAddress, tests: tests)
+  }
+
+  private init(
+    window: MemoryWindow, root: PhysicalAddress, lastTable: UInt64, lastAddress: UInt64,
+    tests: EntryTests
+  ) {
     self.window = window
     self.root = root.rawValue
-    lastTable = window.byteCount - 4096
+    self.lastTable = lastTable
     self.lastAddress = lastAddress
     pointer = tests.pointer
     page4KiB = tests.page4KiB

@@ -22,8 +22,6 @@ public struct ShortParameters: Sendable {
   }
 
   @usableFromInline let kind: UInt8
-  /// The tables are second-stage tables: R and W are all that their entries allow or not.
-  @usableFromInline let hasSecondStage: Bool
   /// Of VT-d tables and AMD-Vi's host tables; empty otherwise.
   @usableFromInline let radix: RadixParameters
   /// Of TCE tables, and of GATTs; without an address otherwise.
@@ -35,14 +33,12 @@ public struct ShortParameters: Sendable {
     let dmaMask = handle.dmaMask
     var kind = Kind.none
     var radix: RadixParameters?
-    var hasSecondStage = false
     var tce: FlatPath?
     var gatt: FlatPath?
     switch handle.route {
     case .table(.secondStage(let table)):
       kind = Self.kind(levels: table.format.levels)
       radix = table.path(access, dmaMask: dmaMask, window: window)
-      hasSecondStage = radix != nil
     case .table(.firstStage(let table)):
       kind = Self.kind(levels: table.format.levels)
       radix = table.path(access, dmaMask: dmaMask, window: window)
@@ -58,7 +54,6 @@ public struct ShortParameters: Sendable {
     case .untranslated, .passThrough, .table, .blocked: break
     }
     self.kind = (radix == nil && tce == nil && gatt == nil ? .none : kind).rawValue
-    self.hasSecondStage = hasSecondStage
     self.radix = radix ?? RadixParameters()
     self.tce = tce ?? FlatPath()
     self.gatt = gatt ?? FlatPath()
@@ -201,6 +196,20 @@ extension VTd.SecondStageTable {
 extension VTd.FirstStageTable {
   /// Knows the lower half of the addresses: the upper one is rare, and the walker knows it.
   func path(_ access: Access, dmaMask: UInt64, window: MemoryWindow) -> RadixParameters? {
+    RadixParameters(
+      window: window, root: root,
+      lastAddress: min(dmaMask, lastLowAddress), tests: tests(access))
+  }
+
+  /// The same of tables in a guest's addresses: where those lie in the window others find out.
+  func guestPath(_ access: Access, window: MemoryWindow) -> RadixParameters {
+    RadixParameters(
+      window: window, guestRoot: root, lastAddress: lastLowAddress, tests: tests(access))
+  }
+
+  private var lastLowAddress: UInt64 { 1 << UInt64(format.addressWidth - 1) - 1 }
+
+  private func tests(_ access: Access) -> EntryTests {
     let needs = access == .read ? rules.firstStageReadNeeds : rules.firstStageWriteNeeds
     let nowhere = PhysicalAddress(0)
     func entry(level: Int) -> UInt64 {
@@ -210,13 +219,10 @@ extension VTd.FirstStageTable {
       ).rawValue
     }
     let allowed = entry(level: 1)
-    return RadixParameters(
-      window: window, root: root,
-      lastAddress: min(dmaMask, 1 << UInt64(format.addressWidth - 1) - 1),
-      tests: EntryTests(
-        allowed: allowed, pageSize: entry(level: 2) ^ allowed, access, marks: marks,
-        reservedInPointers: format.reservedInLowPointers | format.reservedInHighPointers,
-        reservedInPages: format.reservedInPages))
+    return EntryTests(
+      allowed: allowed, pageSize: entry(level: 2) ^ allowed, access, marks: marks,
+      reservedInPointers: format.reservedInLowPointers | format.reservedInHighPointers,
+      reservedInPages: format.reservedInPages)
   }
 }
 

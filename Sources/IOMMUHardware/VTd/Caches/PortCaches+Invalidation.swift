@@ -13,11 +13,11 @@ extension PortCaches {
     case .iotlbGlobal: dropAllTranslations()
     case .iotlbDomain(let domain):
       iotlb.invalidate { $0.space.domainID == domain }
-      structures.invalidate { $1.domainID == domain }
+      structures.invalidate { $0.space.domainID == domain }
     case .iotlbPages(let domain, let range): dropPages(of: domain, range)
     case .pasidIOTLB(let domain, let pasid):
       iotlb.invalidate { $0.space.domainID == domain && $0.space.pasid.rawValue == pasid }
-      structures.invalidate { $1.domainID == domain && $1.pasid?.rawValue == pasid }
+      structures.invalidate { $0.space.domainID == domain && $0.space.pasid?.rawValue == pasid }
     case .pasidIOTLBPages(let domain, let pasid, let range):
       dropPages(of: domain, PASID(pasid), range)
     case .everything:
@@ -51,11 +51,11 @@ extension PortCaches {
   private mutating func dropPages(of domain: UInt16, _ range: PageRange) {
     iotlb.invalidate { entry in
       entry.space.domainID == domain
-        && (entry.usesFirstStage || range.overlaps(entry.address, sizeLog2: entry.page.sizeLog2))
+        && (entry.usesFirstStage || range.overlaps(entry.address, sizeLog2: entry.sizeLog2))
     }
-    structures.invalidate { _, entry in
-      entry.domainID == domain
-        && (entry.pasid != nil
+    structures.invalidate { entry in
+      entry.space.domainID == domain
+        && (entry.space.pasid != nil
           || range.includesStructures && range.overlaps(entry.address, sizeLog2: entry.sizeLog2))
     }
   }
@@ -64,11 +64,11 @@ extension PortCaches {
   private mutating func dropPages(of domain: UInt16, _ pasid: PASID, _ range: PageRange) {
     iotlb.invalidate { entry in
       entry.space.domainID == domain && entry.space.pasid == pasid && entry.usesFirstStage
-        && range.overlaps(entry.address, sizeLog2: entry.page.sizeLog2)
+        && range.overlaps(entry.address, sizeLog2: entry.sizeLog2)
     }
     guard range.includesStructures else { return }
-    structures.invalidate { _, entry in
-      entry.domainID == domain && entry.pasid == pasid
+    structures.invalidate { entry in
+      entry.space.domainID == domain && entry.space.pasid == pasid
         && range.overlaps(entry.address, sizeLog2: entry.sizeLog2)
     }
   }

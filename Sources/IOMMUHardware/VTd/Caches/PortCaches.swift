@@ -1,24 +1,6 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// A pointer to a lower table, with what invalidations ask for.
-struct PagingStructureEntry {
-  var start: WalkStart
-  /// The tree that the pointer belongs to: walks of another do not use it.
-  ///
-  /// The manual's tag is the domain alone. Devices of one domain share their tables, unless
-  /// software is changing them one device after the other.
-  var root: PhysicalAddress
-  var domainID: UInt16
-  /// First-stage tables belong to a PASID; second-stage tables have `nil`.
-  var pasid: PASID?
-  /// The first address that the table serves.
-  var address: UInt64
-
-  /// Bits of address that the table serves.
-  var sizeLog2: Int { VTd.Paging.addressWidth(levels: start.level) }
-}
-
 /// A PASID table entry in the PASID cache.
 struct PASIDCacheEntry {
   var entry: VTd.PASIDEntry
@@ -30,7 +12,7 @@ struct PortCaches: ~Copyable {
   var contexts: TaggedCache<VTd.Context>
   var pasids: TaggedCache<PASIDCacheEntry>
   var iotlb: IOTLB
-  var structures: TaggedCache<PagingStructureEntry>
+  var structures: StructureCache
   var entriesRead = EntryCounters()
   private let trustsDomainIDs: Bool
 
@@ -39,7 +21,7 @@ struct PortCaches: ~Copyable {
     contexts = TaggedCache(configuration.contexts)
     pasids = TaggedCache(configuration.pasids)
     iotlb = IOTLB(configuration.iotlb)
-    structures = TaggedCache(configuration.pagingStructures)
+    structures = StructureCache(configuration.pagingStructures)
   }
 
   // MARK: Tags
@@ -50,14 +32,6 @@ struct PortCaches: ~Copyable {
 
   static func pasidTag(_ requester: Requester, _ pasid: PASID) -> CacheTag {
     CacheTag(UInt64(requester.rawValue), UInt64(pasid.rawValue))
-  }
-
-  static func structureTag(
-    domainID: UInt16, pasid: PASID?, address: UInt64, level: Int
-  ) -> CacheTag {
-    let shift = UInt64(VTd.Paging.addressWidth(levels: level))
-    let key = UInt64(domainID) | UInt64(pasid?.rawValue ?? 0) << 16 | (pasid == nil ? 0 : 1 << 36)
-    return CacheTag(key, (address >> shift) << shift | UInt64(level))
   }
 
   // MARK: Contexts and PASIDs
@@ -73,47 +47,78 @@ struct PortCaches: ~Copyable {
     if isScalable { pasids.count(hit: true, times: count) }
   }
 
-  // MARK: Paging structures
+  // MARK: Pages
 
   /// A page that the IOTLB does not know is found by reading all of its tables and nothing else.
   var hasPlainWalks: Bool {
     iotlb.keepsEntries && !structures.keepsEntries && !iotlb.hasLargePages
   }
 
-  /// The lowest table that is known for an address; counts one hit or miss.
-  mutating func start(
-    for address: UInt64, in root: WalkStart, domainID: UInt16, pasid: PASID?
-  ) -> WalkStart? {
-    guard structures.keepsEntries else {
-      structures.count(hit: false)
-      return nil
+  /// Counts what ``PortPages`` answered.
+  ///
+  /// - Parameter hostLevels: Of the second stage under a first; otherwise 0.
+  mutating func settle(
+    _ counts: PageCounts, isScalable: Bool, usesFirstStage: Bool, hostLevels: Int
+  ) {
+    countBindings(isScalable: isScalable, counts.hits &+ counts.misses)
+    iotlb.count(hit: true, times: counts.hits)
+    iotlb.count(hit: false, times: counts.misses)
+    structures.count(hit: true, times: counts.structureHits)
+    structures.count(hit: false, times: counts.misses &- counts.structureHits)
+    for level in 1...5 {
+      entriesRead.count(
+        level: level, isFirstStage: usesFirstStage, times: counts.entries(level: level))
+      entriesRead.count(
+        level: level, isFirstStage: false, times: counts.hostEntries(level: level, of: hostLevels))
     }
-    for level in 1..<root.level {
-      let tag = Self.structureTag(
-        domainID: domainID, pasid: pasid, address: address, level: level)
-      if let entry = structures.peek(tag), trustsDomainIDs || entry.root == root.table {
-        structures.count(hit: true)
-        return entry.start
-      }
-    }
-    structures.count(hit: false)
-    return nil
   }
 
-  mutating func keep(
-    _ start: WalkStart, for address: UInt64, in root: PhysicalAddress, domainID: UInt16,
-    pasid: PASID?
-  ) {
-    guard structures.keepsEntries else { return }
-    let tag = Self.structureTag(
-      domainID: domainID, pasid: pasid, address: address, level: start.level)
-    structures.insert(
-      PagingStructureEntry(
-        start: start, root: root, domainID: domainID, pasid: pasid, address: address), under: tag)
+  // MARK: Paging structures
+
+  /// The numbers of what walks through a table leave behind.
+  mutating func structureNumbers(
+    of table: Table, domainID: UInt16, pasid: PASID
+  ) -> StructureNumbers {
+    guard structures.keepsEntries else { return StructureNumbers() }
+    func number(_ root: PhysicalAddress, _ pasid: PASID?) -> UInt64 {
+      structures.number(
+        of: StructureSpace(domainID: domainID, pasid: pasid, root: trustsDomainIDs ? nil : root))
+    }
+    switch table {
+    case .secondStage(let table):
+      let number = number(table.root, nil)
+      return StructureNumbers(outer: number, secondStage: number)
+    case .firstStage(let table): return StructureNumbers(outer: number(table.root, pasid))
+    case .nested(let tables):
+      return StructureNumbers(
+        outer: number(tables.firstStage.root, pasid),
+        secondStage: number(tables.secondStage.root, nil))
+    default: return StructureNumbers()
+    }
+  }
+
+  /// Where a walk of an address begins: in the lowest table that is known, or in the root; counts one
+  /// hit or miss.
+  mutating func start(
+    for address: UInt64, in root: WalkStart, _ numbers: StructureNumbers
+  ) -> WalkStart {
+    let known =
+      structures.keepsEntries
+      ? structures.lowestTable(for: address, numbers.outer, below: root.level) : nil
+    structures.count(hit: known != nil)
+    return known.map { $0.table.start(level: $0.level) } ?? root
   }
 }
 
-/// Whose page tables are walked: the tags of what a walk leaves behind.
+/// The numbers that a paging-structure cache has for the trees of some requests.
+struct StructureNumbers {
+  /// Of the tables that requests meet first.
+  var outer: UInt64 = .max
+  /// Of second-stage tables, alone or under a first stage.
+  var secondStage: UInt64 = .max
+}
+
+/// Whose page tables are walked: what tags are made of.
 struct AddressSpace {
   var domainID: UInt16
   /// RID_PASID for requests without PASID; 0 in legacy mode.
@@ -127,6 +132,11 @@ public struct EntryCounters: Hashable, Sendable {
   private var counts = Quadwords<16>()
 
   public init() {}
+
+  /// Counts entries of page tables of `level`.
+  mutating func count(level: Int, isFirstStage: Bool, times: UInt64) {
+    counts[isFirstStage ? 10 + level : level] &+= times
+  }
 
   mutating func count(_ place: TablePlace, isFirstStage: Bool, times: UInt64 = 1) {
     switch place {

@@ -5,29 +5,15 @@ import IOMMUTranslation
 struct FillObserver<Outer: WalkObserver>: WalkObserver {
   var outer: Outer
   private let caches: Pinned<PortCaches>.Reference
-  private var domainID: UInt16 = 0
-  private var pasid = PASID(0)
-  private var firstStageRoot = PhysicalAddress(0)
-  private var secondStageRoot = PhysicalAddress(0)
+  private var numbers = StructureNumbers()
 
   init(outer: Outer, caches: Pinned<PortCaches>.Reference) {
     self.outer = outer
     self.caches = caches
   }
 
-  /// A walk through these tables begins.
-  mutating func enter(_ table: Table, of space: AddressSpace) {
-    domainID = space.domainID
-    pasid = space.pasid
-    switch table {
-    case .secondStage(let table): secondStageRoot = table.root
-    case .firstStage(let table): firstStageRoot = table.root
-    case .nested(let tables):
-      firstStageRoot = tables.firstStage.root
-      secondStageRoot = tables.secondStage.root
-    default: break
-    }
-  }
+  /// A walk through the tables of a binding begins.
+  mutating func enter(_ binding: PortBinding) { numbers = binding.structures }
 
   mutating func read<Entry: TableEntry>(
     _ entry: Entry, at address: PhysicalAddress, in place: TablePlace, index: UInt64,
@@ -40,10 +26,8 @@ struct FillObserver<Outer: WalkObserver>: WalkObserver {
   mutating func descend<Entry: TableEntry>(
     to start: WalkStart, for address: UInt64, through type: Entry.Type
   ) {
-    let isFirstStage = type == VTd.FirstStageEntry.self
-    caches.value.keep(
-      start, for: address, in: isFirstStage ? firstStageRoot : secondStageRoot,
-      domainID: domainID, pasid: isFirstStage ? pasid : nil)
+    let number = type == VTd.FirstStageEntry.self ? numbers.outer : numbers.secondStage
+    caches.value.structures.insert(PackedTable(start), level: start.level, for: address, number)
     outer.descend(to: start, for: address, through: type)
   }
 }

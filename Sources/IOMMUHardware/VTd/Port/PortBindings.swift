@@ -10,12 +10,17 @@ final class PortBinding {
   let space: AddressSpace
   /// Of the space in the IOTLB.
   let number: UInt64
+  /// Of its tables in the paging-structure cache.
+  let structures: StructureNumbers
 
-  init(route: DeviceHandle.Route, space: AddressSpace, number: UInt64) {
+  init(
+    route: DeviceHandle.Route, space: AddressSpace, number: UInt64, structures: StructureNumbers
+  ) {
     self.route = route
     rules = route.rules ?? VTd.Rules()
     self.space = space
     self.number = number
+    self.structures = structures
   }
 }
 
@@ -79,12 +84,18 @@ struct PortBindings {
       space.domainID = entry.domainID
       space.usesFirstStage = entry.translationType.hasFirstStage
     }
+    var structures = StructureNumbers()
+    if case .table(let table) = route {
+      structures = caches.value.structureNumbers(
+        of: table, domainID: space.domainID, pasid: pasid)
+    }
     return PortBinding(
       route: route, space: space,
       number: caches.value.iotlb.number(
         of: IOTLBSpace(
           requester: request.requester, domainID: space.domainID, pasid: pasid,
-          hasPASID: request.pasid != nil, isScalable: entry != nil)))
+          hasPASID: request.pasid != nil, isScalable: entry != nil)),
+      structures: structures)
   }
 
   private func context<Outer: WalkObserver>(

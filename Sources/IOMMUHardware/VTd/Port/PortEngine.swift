@@ -24,7 +24,6 @@ struct PortEngine {
     self.state = state
     isTranslating = state.resolver.unit.translates
     pages.forget()
-    pages.forgetTables()
     bindings.forgetLast()
   }
 
@@ -82,7 +81,7 @@ struct PortEngine {
       request, key: key, by: state.resolver, in: memory, observer: &observer)
     // Protected memory is looked at by each request.
     if let lastKey = bindings.lastKey, state.protectedRegions.isEmpty {
-      pages.serve(binding, key: lastKey)
+      pages.serve(binding, key: lastKey, in: memory)
     }
     return binding
   }
@@ -104,34 +103,20 @@ struct PortEngine {
       // A cached page never denies: what it does not allow is asked of the tables once more.
       if case .mapped = answer { return answer }
     }
-    let space = binding.space
-    observer.enter(table, of: space)
+    observer.enter(binding)
     let outcome = table.page(
       of: address, for: operation, writes: writes, in: memory, marker: AtomicMarks(in: memory),
       observer: &observer
-    ) { [caches] root in
-      caches.value.start(
-        for: address, in: root, domainID: space.domainID,
-        pasid: space.usesFirstStage ? space.pasid : nil) ?? root
-    }
+    ) { [caches] root in caches.value.start(for: address, in: root, binding.structures) }
     switch outcome {
     case .fault(let reason):
       return .fault(VTd.RequestFault(reason, isReported: binding.rules.isReported).fault)
     case .page(let page):
       caches.value.iotlb.insert(
-        page, usesFirstStage: space.usesFirstStage, of: address, binding.number)
+        PackedPage(page, usesFirstStage: binding.space.usesFirstStage), of: address, binding.number)
       return page.translation(
         of: address, byteCount: byteCount, for: operation, under: binding.rules)
     }
-  }
-
-  // MARK: Blocks
-
-  /// The pages of a block's misses, all read at once; `false` when that does not go.
-  mutating func readPages(
-    _ block: BatchBlock, count: Int, _ access: Access, in memory: FlatMemory
-  ) -> Bool {
-    pages.read(block, count: count, access, through: bindings.last, in: memory)
   }
 
   // MARK: Device TLBs

@@ -1,8 +1,8 @@
 import IOMMUFormats
 import IOMMUTranslation
 
-/// Pages of the address space that asked last, as packed words: from the IOTLB, one by one and in
-/// blocks, and for a block's misses from the tables.
+/// Pages of the address space that asked last, as packed words: from the IOTLB, and where that does not
+/// know, from the tables on the short way; one by one and in blocks.
 ///
 /// Counts by itself, and puts the numbers among the caches' others by ``settleCounters()``.
 struct PortPages {
@@ -11,80 +11,170 @@ struct PortPages {
   private var key: UInt64 = 0
   /// The space's in the IOTLB.
   private var number: UInt64 = 0
-  private var isScalable = false
-  /// Answers by packed words that are in no counter yet.
-  private var hits: UInt64 = 0
-  /// Pages that went from the tables into the IOTLB and are in no counter yet.
-  private var fills: UInt64 = 0
-  /// The last tables that a block went through.
-  private var tables: (table: VTd.SecondStageTable, translator: Translator<FlatMemory>)?
+  /// Of its tables in the paging-structure cache.
+  private var structureNumber: UInt64 = .max
+  private var rules = VTd.Rules()
+  /// The ways to its pages, while its tables have some that the port can go.
+  private var ways: Ways?
+  private var usesFirstStage = false
+  /// Of a second stage under a first; otherwise 0.
+  private var hostLevels = 0
+  /// That of the last block.
+  private var blockWay: PageWay?
+  /// By the number of a space in the IOTLB: its tables as they were when they were last asked.
+  private var readers: [UInt64: (table: Table, reader: PageReader)] = [:]
+  private var notes = PageNotes()
+  private var counts = PageCounts()
+
+  private struct Ways {
+    var read: PageWay
+    var write: PageWay
+  }
+
+  /// More than this are made again when they are wanted again.
+  private static var readerLimit: Int { 64 }
 
   init(_ caches: Pinned<PortCaches>.Reference) { self.caches = caches }
 
   /// Takes up the space of a binding.
-  mutating func serve(_ binding: PortBinding, key: UInt64) {
+  mutating func serve(_ binding: PortBinding, key: UInt64, in memory: FlatMemory) {
     settleCounters()
     self.key = key
     number = binding.number
-    isScalable = binding.rules.isScalable
+    structureNumber = binding.structures.outer
+    rules = binding.rules
+    usesFirstStage = binding.space.usesFirstStage
+    if let reader = reader(of: binding, in: memory) {
+      ways = Ways(read: reader.way(for: .read), write: reader.way(for: .write))
+    } else {
+      ways = nil
+    }
+    hostLevels = ways?.read.hostLevels ?? 0
+  }
+
+  private mutating func reader(of binding: PortBinding, in memory: FlatMemory) -> PageReader? {
+    guard caches.value.iotlb.keepsEntries, number != .max, case .table(let table) = binding.route
+    else { return nil }
+    // A walk of two stages begins in more than one place.
+    if case .nested = table, caches.value.structures.keepsEntries { return nil }
+    if let known = readers[number], known.table == table { return known.reader }
+    guard let reader = PageReader(table, in: memory) else { return nil }
+    if readers.count >= Self.readerLimit { readers = [:] }
+    readers[number] = (table, reader)
+    blockWay = nil
+    return reader
   }
 
   /// Answers nothing until there is a space again.
   mutating func forget() {
     settleCounters()
     key = 0
+    ways = nil
   }
-
-  /// Registers have changed: the same tables may be read otherwise.
-  mutating func forgetTables() { tables = nil }
 
   /// Puts what was counted here among the counters of the caches.
   mutating func settleCounters() {
-    guard hits | fills != 0 else { return }
-    caches.value.countBindings(isScalable: isScalable, hits &+ fills)
-    caches.value.iotlb.count(hit: true, times: hits)
-    caches.value.iotlb.count(hit: false, times: fills)
-    caches.value.structures.count(hit: false, times: fills)
-    if fills > 0, let tables {
-      for level in 1...tables.table.format.levels {
-        caches.value.entriesRead.count(.level(level), isFirstStage: false, times: fills)
-      }
-    }
-    hits = 0
-    fills = 0
+    guard counts.isAny else { return }
+    caches.value.settle(
+      counts, isScalable: rules.isScalable, usesFirstStage: usesFirstStage, hostLevels: hostLevels)
+    counts = PageCounts()
   }
 
   // MARK: One request
 
-  /// The answer to a request that the IOTLB knows, of the device and the PASID that asked last; `nil`
-  /// for anything else: for misses, large pages and faults.
+  /// The answer to a request of the device and the PASID that asked last; `nil` for anything else, and
+  /// for what needs all steps.
   @inline(__always)
   mutating func answer(_ request: VTd.Request, byteCount: UInt64) -> Translation? {
     guard request.spaceKey == key else { return nil }
-    let page = caches.value.iotlb.packedPage(number, request.address)
-    guard page.allows(request.operation.needs) else { return nil }
-    hits &+= 1
+    let page = caches.value.iotlb.smallPage(number, request.address)
+    guard likely(page.allows(request.operation.needs)) else {
+      return answerByTables(request, byteCount: byteCount, known: page)
+    }
+    counts.hits &+= 1
     return .mapped(
       page.translation(of: IOVA(request.address)).physical!,
       byteCount: min(byteCount, 0x1000 - request.address & 0xfff))
   }
 
-  /// The same for a plain DMA without PASID.
-  @inline(__always)
-  mutating func answer(
-    _ iova: IOVA, _ access: Access, of requester: Requester
-  ) -> PackedTranslation? {
-    // Interrupt addresses have no page in the IOTLB without a PASID.
-    guard isServing(requester) else { return nil }
-    let page = caches.value.iotlb.packedPage(number, iova.rawValue)
-    guard page.allows(access.permission) else { return nil }
-    hits &+= 1
-    return page.translation(of: iova)
+  @inline(never)
+  private mutating func answerByTables(
+    _ request: VTd.Request, byteCount: UInt64, known: PackedPage
+  ) -> Translation? {
+    let access: Access
+    switch request.operation {
+    case .read: access = .read
+    case .write: access = .write
+    case .atomic, .zeroLengthRead: return nil
+    }
+    let page = read(IOVA(request.address), access, known: known)
+    guard page != .unknown else { return nil }
+    return MappedPage(page).translation(
+      of: request.address, byteCount: byteCount, for: request.operation, under: rules)
   }
+
+  /// What the IOTLB knows of the page of a plain DMA without PASID.
+  @inline(__always)
+  func smallPage(_ iova: IOVA, of requester: Requester) -> PackedPage {
+    // Interrupt addresses have no page in the IOTLB without a PASID.
+    isServing(requester) ? caches.value.iotlb.smallPage(number, iova.rawValue) : .unknown
+  }
+
+  /// Counts a request that ``smallPage(_:of:)`` answered.
+  @inline(__always)
+  mutating func countHit() { counts.hits &+= 1 }
 
   /// Whether plain DMAs of a device are answered from here now.
   @inline(__always)
   func isServing(_ requester: Requester) -> Bool { key == requester.spaceKey }
+
+  /// The page of an address that the IOTLB has no plain 4 KiB page of, by a larger one in the IOTLB or
+  /// by the tables; what it learns goes into the caches. Unknown for what needs all steps.
+  ///
+  /// - Parameter known: What the IOTLB has of the 4 KiB page.
+  /// - Precondition: A space is served, and the address is of it.
+  @inline(__always)
+  mutating func read(_ iova: IOVA, _ access: Access, known: PackedPage) -> PackedPage {
+    let address = iova.rawValue
+    guard let ways, likely(known == .unknown), likely(address &>> 57 == 0) else { return .unknown }
+    if caches.value.iotlb.hasLargePages {
+      let page = caches.value.iotlb.largePage(number, address)
+      if page != .unknown {
+        guard page.allows(access.permission), !VTd.isInterruptAddress(address) else {
+          return .unknown
+        }
+        counts.hits &+= 1
+        return page
+      }
+    }
+    let way = access == .read ? ways.read : ways.write
+    var (start, level) = (way.root, way.levels)
+    let keepsStructures = caches.value.structures.keepsEntries
+    if keepsStructures,
+      let known = caches.value.structures.lowestTable(
+        for: address, structureNumber, below: level)
+    {
+      (start, level) = known
+      counts.structureHits &+= 1
+    }
+    let page = way.page(of: iova, from: start, level: level, &notes)
+    guard likely(page.allows(access.permission)) else {
+      // All steps ask the cache themselves.
+      if level < way.levels { counts.structureHits &-= 1 }
+      return .unknown
+    }
+    if keepsStructures {
+      var lower = level &- 1
+      while lower >= notes.lowestTable {
+        caches.value.structures.insert(
+          PackedTable(rawValue: notes.tables[lower]), level: lower, for: address, structureNumber)
+        lower &-= 1
+      }
+    }
+    caches.value.iotlb.insertAbsent(page, of: address, number)
+    counts.add(notes, from: level, isNested: hostLevels > 0)
+    return page
+  }
 
   // MARK: Blocks
 
@@ -102,35 +192,28 @@ struct PortPages {
   ) -> Int {
     let missCount = unsafe caches.value.iotlb.lookUp(
       addresses, count: count, number, access.permission, into: answers, misses: misses)
-    hits &+= UInt64(count &- missCount)
+    counts.hits &+= UInt64(count &- missCount)
     return missCount
   }
 
   /// The pages of a block's misses, all read at once; `false` when their tables have no such way, or
-  /// a paging-structure cache has to be asked one by one.
-  mutating func read(
-    _ block: BatchBlock, count: Int, _ access: Access, through binding: PortBinding?,
-    in memory: FlatMemory
-  ) -> Bool {
-    guard caches.value.hasPlainWalks, number != .max,
-      case .table(.secondStage(let table))? = binding?.route
-    else { return false }
-    if tables?.table.isSame(as: table) != true {
-      settleCounters()
+  /// other caches have to be asked one by one.
+  mutating func read(_ block: BatchBlock, count: Int, _ access: Access) -> Bool {
+    guard caches.value.hasPlainWalks, let ways, hostLevels == 0 else { return false }
+    let way = access == .read ? ways.read : ways.write
+    if blockWay?.isSame(as: way) != true {
       block.forgetRegions()
-      let handle = DeviceHandle(
-        requester: Requester(rawValue: 0), route: .table(.secondStage(table)))
-      tables = (table, Translator(handle, in: memory))
+      blockWay = way
     }
     // Safe: a block has room for as many as it can miss.
     let addresses = unsafe UnsafeBufferPointer(start: block.addresses, count: count)
     let found = unsafe UnsafeMutableBufferPointer(start: block.pages, count: count)
     if let regions = block.regions {
       var store = regions.regions(for: access, keepingLowBits: true)
-      unsafe tables!.translator.pages(of: addresses, for: access, into: found, remembering: &store)
+      unsafe way.pages(of: addresses, into: found, remembering: &store)
     } else {
       var none = NoRegions()
-      unsafe tables!.translator.pages(of: addresses, for: access, into: found, remembering: &none)
+      unsafe way.pages(of: addresses, into: found, remembering: &none)
     }
     return true
   }
@@ -139,7 +222,7 @@ struct PortPages {
   /// into the IOTLB.
   ///
   /// - Parameter next: The number of the first of the misses to answer; afterwards that of one that
-  ///   needs all steps, or of one behind the last.
+  ///   needs another way, or of one behind the last.
   /// - Precondition: The device is served, and the block's requests have as many answers.
   @inline(never)
   mutating func fill(
@@ -148,16 +231,54 @@ struct PortPages {
   ) {
     let done = unsafe caches.value.iotlb.fill(
       block, next: &next, count: count, number, access.permission, into: answers)
-    hits &+= done.hits
-    fills &+= done.fills
+    counts.hits &+= done.hits
+    counts.add(pages: done.fills, levels: ways?.read.levels ?? 1)
   }
 }
 
-extension VTd.SecondStageTable {
-  /// Whether walks through both read the same entries alike; both are of one unit, whose registers
-  /// have not changed in between.
-  fileprivate func isSame(as other: VTd.SecondStageTable) -> Bool {
-    root == other.root && format.levels == other.format.levels
-      && addressWidth == other.addressWidth && marks == other.marks
+/// What was answered by packed words and is in no counter yet.
+struct PageCounts {
+  /// By pages that the IOTLB had.
+  var hits: UInt64 = 0
+  /// By tables that the paging-structure cache knew.
+  var structureHits: UInt64 = 0
+  /// Pages that were read from tables.
+  private(set) var misses: UInt64 = 0
+  /// Walks by the level that they began at, and by that of their leaf.
+  private var begun = Quadwords<8>()
+  private var ended = Quadwords<8>()
+  /// Second-stage walks of nested ones, by the level of their leaf.
+  private var hostEnded = Quadwords<4>()
+
+  var isAny: Bool { hits | misses != 0 }
+
+  @inline(__always)
+  mutating func add(_ notes: PageNotes, from level: Int, isNested: Bool) {
+    misses &+= 1
+    begun[level] &+= 1
+    ended[notes.lowestTable] &+= 1
+    guard isNested else { return }
+    for level in 1...3 { hostEnded[level] &+= notes.hostLeaves[level] }
+  }
+
+  /// Pages of 4 KiB by walks through all levels.
+  @inline(__always)
+  mutating func add(pages: UInt64, levels: Int) {
+    misses &+= pages
+    begun[levels] &+= pages
+    ended[1] &+= pages
+  }
+
+  /// Entries of `level` that were read, of the stage that requests meet first.
+  func entries(level: Int) -> UInt64 {
+    var count: UInt64 = 0
+    for start in level..<8 { count &+= begun[start] }
+    for leaf in (level + 1)..<8 { count &-= ended[leaf] }
+    return count
+  }
+
+  /// Entries of `level` that were read of a second stage of `levels` under a first.
+  func hostEntries(level: Int, of levels: Int) -> UInt64 {
+    level > levels ? 0 : (1...3).reduce(0) { $0 + ($1 <= level ? hostEnded[$1] : 0) }
   }
 }

@@ -82,8 +82,28 @@ public final class TranslationPort: DMAPort {
     _ iova: IOVA, _ access: Access, of requester: Requester
   ) -> PackedTranslation {
     synchroniseIfNeeded()
-    return engine.value.pages.answer(iova, access, of: requester)
-      ?? packedAnswer(iova, access, of: requester, isInBatch: false)
+    let page = engine.value.pages.smallPage(iova, of: requester)
+    guard likely(page.allows(access.permission)) else {
+      return missedAnswer(iova, access, of: requester, known: page, isInBatch: false)
+    }
+    engine.value.pages.countHit()
+    return page.translation(of: iova)
+  }
+
+  /// The same for a page that the IOTLB does not answer by itself.
+  ///
+  /// - Parameters:
+  ///   - known: What the IOTLB has of the 4 KiB page.
+  ///   - isInBatch: As for ``packedAnswer(_:_:of:isInBatch:)``.
+  @inline(never)
+  private func missedAnswer(
+    _ iova: IOVA, _ access: Access, of requester: Requester, known: PackedPage, isInBatch: Bool
+  ) -> PackedTranslation {
+    if likely(engine.value.pages.isServing(requester)) {
+      let page = engine.value.pages.read(iova, access, known: known)
+      if likely(page != .unknown) { return page.translation(ofAnySize: iova) }
+    }
+    return packedAnswer(iova, access, of: requester, isInBatch: isInBatch)
   }
 
   /// The same by all steps, without a look into the mailbox.
@@ -160,18 +180,25 @@ public final class TranslationPort: DMAPort {
     of requester: Requester, into answers: UnsafeMutablePointer<PackedTranslation>
   ) {
     // Safe: every index is below `count`, and misses have numbers below it.
-    func exactly(_ index: Int) {
-      unsafe answers[index] = packedAnswer(
-        addresses[index], access, of: requester, isInBatch: true)
+    func alone(_ index: Int) {
+      let iova = unsafe addresses[index]
+      let page = engine.value.pages.smallPage(iova, of: requester)
+      if page.allows(access.permission) {
+        engine.value.pages.countHit()
+        unsafe answers[index] = page.translation(of: iova)
+      } else {
+        unsafe answers[index] = missedAnswer(
+          iova, access, of: requester, known: page, isInBatch: true)
+      }
     }
     // The first request of a device finds its tables, too.
     let first = engine.value.pages.isServing(requester) ? 0 : 1
-    if first == 1 { exactly(0) }
-    // Addresses that no table of any kind translates are left to the exact way.
+    if first == 1 { alone(0) }
+    // Addresses that no table of any kind translates are not looked up together.
     var all: UInt64 = 0
     for index in 0..<count { all |= unsafe addresses[index].rawValue }
     guard engine.value.pages.isServing(requester), all >> 57 == 0 else {
-      for index in first..<count { exactly(index) }
+      for index in first..<count { alone(index) }
       return
     }
     let missCount = unsafe engine.value.pages.lookUp(
@@ -184,14 +211,14 @@ public final class TranslationPort: DMAPort {
       unsafe misses[number] = index
       unsafe missed[number] = addresses[index]
     }
-    let areRead = engine.value.readPages(block, count: missCount, access, in: memory)
+    let areRead = engine.value.pages.read(block, count: missCount, access)
     var next = 0
     while next < missCount {
       if areRead, engine.value.pages.isServing(requester) {
         unsafe engine.value.pages.fill(block, next: &next, count: missCount, access, into: answers)
         if next == missCount { return }
       }
-      unsafe exactly(misses[next])
+      unsafe alone(misses[next])
       next += 1
     }
   }

@@ -1,0 +1,412 @@
+import IOMMUFormats
+
+/// What second-stage, first-stage and nested tables say of single pages, read on the short way: for a
+/// cache in front of them that keeps ``PackedPage`` words.
+///
+/// Like ``RadixPath`` it knows the common case only, and every word that it finds is what the walker
+/// would: entries present, permitted, well formed, marks set that are to be set. It sets none. Of
+/// everything else it says ``PackedPage/unknown``.
+///
+/// Whoever has one holds the memory as well.
+package final class PageReader {
+  private let place: UnsafeMutablePointer<PageParameters>
+
+  /// - Parameters:
+  ///   - table: Only a remapping unit's tables have such a way.
+  ///   - memory: Memory that holds the tables.
+  package init?(_ table: Table, in memory: FlatMemory) {
+    let window = memory.window
+    guard let read = PageParameters(table, .read, window: window),
+      let write = PageParameters(table, .write, window: window)
+    else { return nil }
+    unsafe place = .allocate(capacity: 2)
+    unsafe place.initialize(to: read)
+    unsafe (place + 1).initialize(to: write)
+  }
+
+  deinit { unsafe place.deallocate() }
+
+  /// The way of one kind of access; good for as long as the reader is held.
+  @inline(__always)
+  package func way(for access: Access) -> PageWay {
+    // Safe: both are there from the first moment to the last.
+    unsafe PageWay(access == .read ? place : place + 1)
+  }
+}
+
+/// Whose entries page words are made of.
+@frozen
+@usableFromInline
+enum Stage: UInt8, Sendable {
+  case second, first, nested
+}
+
+/// What ``PageWay`` goes by: plain words.
+@frozen
+@usableFromInline
+struct PageParameters: Sendable {
+  @usableFromInline let stage: Stage
+  @usableFromInline let levels: Int
+  /// Of the tables that requests meet first; of nested ones in a guest's addresses.
+  @usableFromInline let radix: RadixParameters
+  /// Nested: the second stage, as entries of the first are read through it, and as pages are.
+  @usableFromInline let hostTables: RadixParameters
+  @usableFromInline let hostPages: RadixParameters
+  @usableFromInline let hostLevels: Int
+
+  init?(_ table: Table, _ access: Access, window: MemoryWindow) {
+    var host: (tables: RadixParameters, pages: RadixParameters, levels: Int)?
+    switch table {
+    case .secondStage(let table):
+      guard let radix = table.path(access, dmaMask: .max, window: window) else { return nil }
+      (stage, levels, self.radix) = (.second, table.format.levels, radix)
+    case .firstStage(let table):
+      guard let radix = table.path(access, dmaMask: .max, window: window) else { return nil }
+      (stage, levels, self.radix) = (.first, table.format.levels, radix)
+    case .nested(let nested):
+      // A read of an entry is a write to a second stage that keeps marks: the walker's work.
+      guard nested.secondStage.marks.isNone, nested.root.isAligned(to: 4096),
+        let tables = nested.secondStage.path(.read, dmaMask: .max, window: window),
+        let pages = nested.secondStage.path(access, dmaMask: .max, window: window)
+      else { return nil }
+      (stage, levels) = (.nested, nested.firstStage.format.levels)
+      radix = nested.firstStage.guestPath(access, window: window)
+      host = (tables, pages, nested.secondStage.format.levels)
+    default: return nil
+    }
+    hostTables = host?.tables ?? RadixParameters()
+    hostPages = host?.pages ?? RadixParameters()
+    hostLevels = host?.levels ?? 0
+  }
+}
+
+/// The short way of one kind of access to single pages. One pointer, as ``ShortPath`` is; safe while the
+/// ``PageReader`` is there that it comes from.
+@frozen
+@safe
+package struct PageWay {
+  @usableFromInline let place: UnsafePointer<PageParameters>
+
+  @unsafe
+  init(_ place: UnsafePointer<PageParameters>) { unsafe self.place = place }
+
+  @usableFromInline
+  var parameters: PageParameters {
+    @inlinable @inline(__always) unsafeAddress { unsafe place }
+  }
+
+  // Safe: a stored property has a place, and is there as long as what it is stored in.
+
+  @usableFromInline
+  var radix: RadixPath {
+    @inlinable @inline(__always) get {
+      unsafe RadixPath(place.pointer(to: \.radix).unsafelyUnwrapped)
+    }
+  }
+
+  private var hostTables: RadixPath {
+    unsafe RadixPath(place.pointer(to: \.hostTables).unsafelyUnwrapped)
+  }
+
+  private var hostPages: RadixPath {
+    unsafe RadixPath(place.pointer(to: \.hostPages).unsafelyUnwrapped)
+  }
+}
+
+/// What a look-up of one page has met on its way: what a unit's caches and counters want to know.
+package struct PageNotes {
+  /// The tables that a walk went down to, with what the entries above them allow in bits 2:0, by their
+  /// level; only those from ``lowestTable`` to one below the level that it began at.
+  package var tables = Quadwords<8>()
+  /// The level of the leaf.
+  package var lowestTable = 0
+  /// Second-stage leaves that a nested walk has met, by level.
+  package var hostLeaves = Quadwords<4>()
+
+  package init() {}
+}
+
+/// A table to begin a walk at, in one word: bits 2:0 are what the entries above it allow.
+package struct PackedTable {
+  package var rawValue: UInt64
+  @inline(__always) package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+  /// The start that it is, of tables of `level`.
+  package func start(level: Int) -> WalkStart {
+    WalkStart(
+      table: PhysicalAddress(rawValue & ~7), level: level,
+      permissions: Permissions(rawValue: UInt8(rawValue & 7)))
+  }
+
+  package init(_ start: WalkStart) {
+    rawValue = start.table.rawValue | UInt64(start.permissions.rawValue)
+  }
+}
+
+extension PageWay {
+  /// Whether both are the same reader's, for the same access.
+  package func isSame(as other: PageWay) -> Bool { unsafe place == other.place }
+
+  /// Levels from the root down, of the stage that requests meet first.
+  package var levels: Int { parameters.levels }
+  /// Levels of the second stage under a first; otherwise 0.
+  package var hostLevels: Int { parameters.hostLevels }
+
+  /// The root of the tables, with all permissions.
+  @inline(__always)
+  package var root: PackedTable { PackedTable(rawValue: parameters.radix.root | 7) }
+
+  /// What the tables say of the page of `address`, from a table on: the root, or a lower one that a
+  /// paging-structure cache remembers.
+  ///
+  /// - Parameters:
+  ///   - address: Any byte of the page.
+  ///   - start: A multiple of 4 KiB, with permissions in bits 2:0.
+  ///   - level: That of the entries in `start`.
+  ///   - notes: Of a page that is found, what was met on the way; otherwise without a meaning.
+  /// - Complexity: At most one entry of each level; of nested tables times those of the second stage.
+  @inline(never)
+  package func page(
+    of address: IOVA, from start: PackedTable, level: Int, _ notes: inout PageNotes
+  ) -> PackedPage {
+    let address = address.rawValue
+    switch parameters.stage {
+    case .second:
+      return radix.page(
+        of: address, from: start, level: level, .second, leafLevel: &notes.lowestTable,
+        descend: { notes.tables[$0] = $1 })
+    case .first:
+      return radix.page(
+        of: address, from: start, level: level, .first, leafLevel: &notes.lowestTable,
+        descend: { notes.tables[$0] = $1 })
+    case .nested: return nestedPage(of: address, from: start, level: level, &notes)
+    }
+  }
+}
+
+extension RadixPath {
+  /// A page, of an entry and what it allows together with those above it.
+  @inlinable @inline(__always)
+  func word(
+    _ entry: UInt64, common: UInt64, sizeCode: UInt64, _ stage: Stage
+  ) -> UInt64 {
+    let dirty = parameters.dirty
+    let isDirty = entry & dirty == dirty ? PackedPage.isDirtyBit : 0
+    let offset = (1 &<< (12 &+ sizeCode &* 9)) &- 1
+    let page = Self.addressBits(entry) & ~offset | isDirty | sizeCode &<< 9
+    switch stage {
+    case .second:
+      return page | (common & 3) &* 0b0100_0001
+        | UInt64(MappedPage.unrestricted.rawValue) &<< 3
+    case .first, .nested:
+      // Plain requests may do what users may.
+      let allowed = common & 3 & (0 &- (common &>> 2 & 1))
+      return page | allowed | (common & 7) &<< 3 | 3 &<< 6 | PackedPage.usesFirstStageBit
+    }
+  }
+
+  /// ``PageWay/page(of:from:level:_:)`` of tables that lie where their pointers say.
+  ///
+  /// - Parameters:
+  ///   - leafLevel: The level of the leaf, when there is a page.
+  ///   - descend: Given each table that the walk goes down to, by level, with what the entries above it
+  ///     allow in bits 2:0.
+  @inline(__always)
+  fileprivate func page(
+    of address: UInt64, from start: PackedTable, level startLevel: Int, _ stage: Stage,
+    leafLevel: inout Int, descend: (_ level: Int, _ table: UInt64) -> Void
+  ) -> PackedPage {
+    let descent = Descent(self)
+    guard likely(admits(address, start)), likely(start.rawValue & ~7 <= descent.lastTable) else {
+      return .unknown
+    }
+    var common = start.rawValue | ~7
+    var table = start.rawValue & ~7
+    var level = startLevel
+    while level > 1 {
+      let entry = descent.entry(at: Self.place(address, in: table, level: level))
+      common &= entry
+      guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else {
+        leafLevel = level
+        return largePage(entry, common: common, level: level, stage)
+      }
+      table = Self.addressBits(entry)
+      level &-= 1
+      descend(level, table | common & 7)
+    }
+    leafLevel = 1
+    return smallPage(
+      descent.entry(at: Self.place(address, in: table, level: 1)), common: common, stage)
+  }
+
+  /// Whether a walk of `address` may begin at `start`: what the entries above it allow has to allow the
+  /// access, as each entry has.
+  @inline(__always)
+  fileprivate func admits(_ address: UInt64, _ start: PackedTable) -> Bool {
+    address <= parameters.lastAddress && !VTd.isInterruptAddress(address)
+      && parameters.pointer.value & 7 & ~start.rawValue == 0
+  }
+
+  @inline(__always)
+  fileprivate func smallPage(_ entry: UInt64, common: UInt64, _ stage: Stage) -> PackedPage {
+    guard likely(LeafTest(self).answer(entry, 0, .impliedLevels) != Self.noAnswer) else {
+      return .unknown
+    }
+    return PackedPage(rawValue: word(entry, common: common & entry, sizeCode: 0, stage))
+  }
+
+  /// The page of an entry of `level`, 2 to 5, that leads to no table; unknown unless all is well with it.
+  @inline(__always)
+  fileprivate func largePage(
+    _ entry: UInt64, common: UInt64, level: Int, _ stage: Stage
+  ) -> PackedPage {
+    guard let size = LargePage(rawValue: UInt64(truncatingIfNeeded: level &- 1)),
+      likely(test(of: size).passes(entry))
+    else { return .unknown }
+    let word = word(entry, common: common, sizeCode: size.rawValue, stage)
+    return PackedPage.reachesInterrupts(word, sizeCode: size.rawValue)
+      ? .unknown : PackedPage(rawValue: word)
+  }
+}
+
+// MARK: Blocks
+
+extension PageWay {
+  /// Looks up the pages that addresses lie in, up to 256 at a time on their way together; sets no mark.
+  ///
+  /// - Parameters:
+  ///   - addresses: Any byte of each page.
+  ///   - pages: As many as addresses. ``PackedPage/unknown`` for an address that has no plain answer, for
+  ///     large pages, and for all of nested tables.
+  ///   - regions: Remembers places of leaves with what the entries above them allow in their low bits.
+  /// - Complexity: O(addresses).
+  @inlinable
+  package func pages(
+    of addresses: UnsafeBufferPointer<IOVA>,
+    into pages: UnsafeMutableBufferPointer<PackedPage>, remembering regions: inout some RegionStore
+  ) {
+    precondition(addresses.count == pages.count, "there is one page for each address")
+    // Safe: as many pages as addresses, and both are there until this returns.
+    guard let requests = unsafe Requests(addresses, pages) else { return }
+    var start = 0
+    while start < requests.count {
+      let count = min(BatchPart.blockCount, requests.count &- start)
+      readPages(of: requests.suffix(from: start).prefix(count), &regions)
+      start &+= count
+    }
+  }
+
+  @inlinable @inline(__always)
+  func readPages(of block: Requests, _ regions: inout some RegionStore) {
+    switch (parameters.stage, parameters.levels) {
+    case (.second, 4): radix.pages(of: block, levels: 4, .second, &regions)
+    case (.second, 3): radix.pages(of: block, levels: 3, .second, &regions)
+    case (.second, 5): radix.pages(of: block, levels: 5, .second, &regions)
+    case (.first, 4): radix.pages(of: block, levels: 4, .first, &regions)
+    case (.first, 5): radix.pages(of: block, levels: 5, .first, &regions)
+    default: for index in 0..<block.count { block[index] = PackedPage.unknown.rawValue }
+    }
+  }
+}
+
+extension RadixPath {
+  /// The pages of a block: first the upper levels of all, with a prefetch of each leaf, then the
+  /// leaves. Unknown for everything that the short way does not know, large pages among it.
+  @inlinable @inline(__always)
+  func pages(of block: Requests, levels: Int, _ stage: Stage, _ regions: inout some RegionStore) {
+    let descent = Descent(self)
+    // R and W of a second stage, R/W and U/S of a first, whose entries are all present: two bits, so
+    // that none looks like `unresolved`.
+    let shift: UInt64 = stage == .second ? 0 : 1
+    for index in 0..<block.count {
+      let place = resolve(
+        block.address(index), levels: levels, .impliedLevels, descent, &regions,
+        small: { $0 | $1 &>> shift & 3 },
+        large: { _, _, _ in Self.unresolved })
+      block[index] = place
+      descent.window.prefetch(place & ~7)
+    }
+    let leaf = LeafTest(self)
+    for index in 0..<block.count {
+      let place = block[index]
+      guard likely(place != Self.unresolved) else {
+        block[index] = PackedPage.unknown.rawValue
+        continue
+      }
+      let entry = descent.entry(at: place & ~7)
+      let common = entry & (place &<< shift | (1 &<< shift &- 1))
+      block[index] =
+        likely(leaf.answer(entry, 0, .impliedLevels) != Self.noAnswer)
+        ? word(entry, common: common & 7, sizeCode: 0, stage) : PackedPage.unknown.rawValue
+    }
+  }
+}
+
+// MARK: Nested tables
+
+extension PageWay {
+  /// Where the second stage has a guest's address; unknown where it has no plain answer.
+  @inline(never)
+  private func hostPage(
+    of guest: UInt64, _ path: RadixPath, _ notes: inout PageNotes
+  ) -> PackedPage {
+    var leafLevel = 1
+    let page = path.page(
+      of: guest, from: PackedTable(rawValue: path.parameters.root | 7),
+      level: parameters.hostLevels, .second, leafLevel: &leafLevel, descend: { _, _ in })
+    notes.hostLeaves[leafLevel] &+= 1
+    return page
+  }
+
+  private func nestedPage(
+    of address: UInt64, from start: PackedTable, level startLevel: Int, _ notes: inout PageNotes
+  ) -> PackedPage {
+    guard likely(radix.admits(address, start)) else { return .unknown }
+    notes.hostLeaves = Quadwords()
+    let window = parameters.radix.window
+    var common = start.rawValue | ~7
+    var table = start.rawValue & ~7
+    var level = startLevel
+    var entry: UInt64
+    while true {
+      let place = RadixPath.place(address, in: table, level: level)
+      let page = hostPage(of: place, hostTables, &notes)
+      let host = page.translation(ofAnySize: IOVA(place)).rawValue
+      guard likely(page != .unknown), likely(host <= window.byteCount &- 8) else {
+        return .unknown
+      }
+      // Safe: a multiple of eight, as its place in the guest's page is, and inside the window.
+      entry = unsafe window.quadword(unchecked: host)
+      common &= entry
+      guard level > 1, likely(parameters.radix.pointer.passes(entry)) else { break }
+      table = RadixPath.addressBits(entry)
+      level &-= 1
+      notes.tables[level] = table | common & 7
+    }
+    notes.lowestTable = level
+    let outer =
+      level == 1
+      ? radix.smallPage(entry, common: common, .nested)
+      : radix.largePage(entry, common: common, level: level, .nested)
+    guard likely(outer != .unknown) else { return .unknown }
+    let guest = outer.translation(ofAnySize: IOVA(address)).rawValue
+    let inner = hostPage(of: guest, hostPages, &notes)
+    guard likely(inner != .unknown) else { return .unknown }
+    return PackedPage(outer, in: inner, at: IOVA(guest))
+  }
+}
+
+extension PackedPage {
+  /// The page of both stages: of a first-stage page and of the second-stage page that `guest`, an address
+  /// in it, lies in.
+  @inline(__always)
+  fileprivate init(_ outer: PackedPage, in inner: PackedPage, at guest: IOVA) {
+    let size = min(outer.rawValue & Self.sizeMask, inner.rawValue & Self.sizeMask)
+    let offset = (1 &<< (12 &+ (size &>> 9) &* 9)) &- 1
+    let page = inner.translation(ofAnySize: guest).rawValue & ~offset
+    // Bits 2:0, what plain requests may do and whether a write leaves a mark, hold where they hold of both.
+    rawValue =
+      page | outer.rawValue & inner.rawValue & 7 | outer.rawValue & (7 &<< 3)
+      | inner.rawValue & (3 &<< 6) | Self.usesFirstStageBit | size
+  }
+}
