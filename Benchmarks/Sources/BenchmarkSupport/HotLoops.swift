@@ -75,3 +75,16 @@ public func hotTranslatePortBatch(
   var span = answers.mutableSpan
   port.translate(addresses.span, .read, of: requester, into: &span)
 }
+
+/// A request of 64 KiB for each sixteen addresses, the first bytes of pages in a row.
+@inline(never)
+public func hotTranslateDiskRequests(
+  _ port: TranslationPort, _ requester: Requester, _ addresses: UnsafeBufferPointer<IOVA>,
+  _ answers: UnsafeMutableBufferPointer<PackedTranslation>
+) {
+  for first in stride(from: 0, to: addresses.count, by: 16) {
+    var span = UnsafeMutableBufferPointer(rebasing: answers[first..<first + 16]).mutableSpan
+    port.translate(
+      addresses[first], byteCount: 16 << 12, .read, of: requester, into: &span)
+  }
+}

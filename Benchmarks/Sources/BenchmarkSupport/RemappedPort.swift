@@ -30,6 +30,19 @@ public final class RemappedPort {
       unit, VTd.RootTableAddress(rootTable: tables.rootTable, mode: .scalable))
   }
 
+  /// As many ports of one unit.
+  static func several(
+    _ count: Int, _ tables: WorkloadTables, _ caches: CacheConfiguration
+  ) throws -> [RemappedPort] {
+    let first = try RemappedPort(tables, caches)
+    return [first] + (1..<count).map { _ in RemappedPort(beside: first) }
+  }
+
+  private init(beside other: RemappedPort) {
+    (unit, requester) = (other.unit, other.requester)
+    port = unit.makePort()
+  }
+
   private static func start(
     _ unit: RemappingUnit, _ rootTableAddress: VTd.RootTableAddress
   ) -> TranslationPort {
@@ -60,10 +73,13 @@ public final class RemappedPort {
     { [port, requester] in hotTranslatePortBatch(port, requester, $0, $1) }
   }
 
+  /// Requests of 64 KiB: sixteen addresses, the first bytes of pages in a row, at a time.
+  var diskRequests: Run { { [port, requester] in hotTranslateDiskRequests(port, requester, $0, $1) } }
+
   /// Requests with all that a bus transaction says, one call each.
   var requests: Run { { [self] in translate($0, into: $1) } }
 
-  /// One call each by all steps, as a request takes that is watched.
+  /// One call each by all steps: atomic requests, which no short way answers.
   var allSteps: Run { { [self] in translateByAllSteps($0, into: $1) } }
 
   @inline(never)
@@ -71,10 +87,9 @@ public final class RemappedPort {
     _ addresses: UnsafeBufferPointer<IOVA>,
     into answers: UnsafeMutableBufferPointer<PackedTranslation>
   ) {
-    var observer = Unobserved()
     for index in addresses.indices {
       answers[index] = PackedTranslation(
-        port.translate(VTd.Request(requester, addresses[index]), observer: &observer))
+        port.translate(VTd.Request(requester, addresses[index], .atomic)))
     }
   }
 

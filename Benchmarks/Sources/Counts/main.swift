@@ -28,6 +28,12 @@ func run() throws {
   }
 
   func count(_ name: String, _ addresses: [IOVA], _ kind: TableKind, _ pass: Run) {
+    count(name, addresses, pass, expected: { tables.expected($0, kind: kind) })
+  }
+
+  func count(
+    _ name: String, _ addresses: [IOVA], _ pass: Run, expected: (IOVA) -> PhysicalAddress
+  ) {
     for ended in ["first pass", name] {
       addresses.withUnsafeBufferPointer { addresses in
         answers.withUnsafeMutableBufferPointer { pass(addresses, $0) }
@@ -35,8 +41,7 @@ func run() throws {
       passEnded(ended)
     }
     for (address, answer) in zip(addresses, answers) {
-      precondition(
-        answer.physical == tables.expected(address, kind: kind), "\(name): wrong for \(address)")
+      precondition(answer.physical == expected(address), "\(name): wrong for \(address)")
     }
   }
 
@@ -72,6 +77,20 @@ func run() throws {
   count("port-call-hit", hot, .vtd4Levels, try port().calls)
   count("port-batch-hit", hot, .vtd4Levels, try port().batch)
   count("port-batch-miss", pattern, .vtd4Levels, try port().batch)
+  count("port-call-miss", pattern, .vtd4Levels, try port().calls)
+  let structures = try RemappedPort(tables, .hardware)
+  count("port-call-structures", pattern, .vtd4Levels, structures.calls)
+  // The same of first-stage tables, and of both.
+  let staged = try StagedTables(span: 1 << 30)
+  func count(
+    _ name: String, _ stages: StagedTables.Stages, _ way: (RemappedPort) -> Run
+  ) throws {
+    let port = try RemappedPort(staged, stages, .withoutPagingStructures())
+    count(name, pattern, way(port), expected: { staged.expected($0, stages) })
+  }
+  try count("port-first-call", .first, \.calls)
+  try count("port-first-batch", .first, \.batch)
+  try count("port-nested-call", .nested, \.calls)
 }
 
 try run()

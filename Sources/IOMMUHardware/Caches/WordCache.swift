@@ -10,9 +10,13 @@ import IOMMUTranslation
 struct WordCache<Space: Hashable>: ~Copyable {
   private(set) var counters = CacheCounters()
   /// Entries in the cache.
-  private(set) var count = 0
+  private var count = 0 {
+    didSet { isFull = count == sets.slotCount && !grows }
+  }
+  /// Nothing is free, and nothing will be: each new entry takes the place of another.
+  private(set) var isFull: Bool
   private(set) var sets: WordSets
-  let grows: Bool
+  private let grows: Bool
   private var nextVictim = 0
   private var spaces: [Space] = []
   private var numbers: [Space: UInt64] = [:]
@@ -21,15 +25,13 @@ struct WordCache<Space: Hashable>: ~Copyable {
     let shape = CacheShape(geometry)
     grows = shape.grows
     sets = WordSets(shape)
+    isFull = sets.slotCount == 0
   }
 
   deinit { sets.deallocate() }
 
   /// Whether the cache keeps anything at all.
   var keepsEntries: Bool { sets.ways > 0 }
-
-  /// Nothing is free, and nothing will be: each new entry takes the place of another.
-  var isFull: Bool { count == sets.slotCount && !grows }
 
   // MARK: Tags
 

@@ -13,7 +13,7 @@ public struct FlatPath: Sendable {
   @usableFromInline let firstAddress: UInt64
   /// Bytes of address from the first on.
   @usableFromInline let byteCount: UInt64
-  /// The bit of a TCE that has to be set.
+  /// The bit of a TCE that has to be set; 0 for a GATT, whose entries have none.
   @usableFromInline let permission: UInt64
 
   /// A way on which nothing is found.
@@ -27,9 +27,10 @@ public struct FlatPath: Sendable {
   /// - Parameters:
   ///   - entry: Where the entry for `addresses.lowerBound` lies.
   ///   - addresses: Half-open; cut to whole pages and to the entries inside the window.
+  ///   - permission: What a TCE has to allow; none in a GATT.
   init?(
     window: MemoryWindow, entry: PhysicalAddress, entryByteCount: UInt64,
-    addresses: Range<UInt64>, access: Access
+    addresses: Range<UInt64>, permission: Permissions
   ) {
     let start = addresses.lowerBound
     guard start & 0xfff == 0, entry.isAligned(to: entryByteCount),
@@ -41,7 +42,7 @@ public struct FlatPath: Sendable {
     entries = window.moved(by: entry.rawValue)
     firstAddress = start
     byteCount = pages << 12
-    permission = UInt64(access.permission.rawValue)
+    self.permission = UInt64(permission.rawValue)
   }
 }
 

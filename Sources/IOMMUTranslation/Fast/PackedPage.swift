@@ -70,6 +70,10 @@ public struct PackedPage: RawRepresentable, Hashable, Sendable {
   @inlinable @inline(__always)
   public var sizeLog2: Int { 12 &+ Int(truncatingIfNeeded: rawValue &>> 9 & 3) &* 9 }
 
+  /// The level of the table that a page of this size has its entry in: 1 to 3.
+  @inlinable @inline(__always)
+  public var leafLevel: Int { 1 &+ Int(truncatingIfNeeded: rawValue &>> 9 & 3) }
+
   /// The same as ``translation(of:)`` of a page of any size.
   @inlinable @inline(__always)
   public func translation(ofAnySize address: IOVA) -> PackedTranslation {

@@ -8,6 +8,7 @@ import IOMMUFormats
 /// everything else it says ``PackedPage/unknown``.
 ///
 /// Whoever has one holds the memory as well.
+@safe
 package final class PageReader {
   private let place: UnsafeMutablePointer<PageParameters>
 
@@ -41,11 +42,28 @@ enum Stage: UInt8, Sendable {
   case second, first, nested
 }
 
+/// Each shape of tables has code of its own.
+enum Shape: UInt8 {
+  case second4, first4, second3, second5, first5, nested
+
+  init(_ stage: Stage, levels: Int) {
+    switch (stage, levels) {
+    case (.second, 4): self = .second4
+    case (.second, 3): self = .second3
+    case (.second, _): self = .second5
+    case (.first, 4): self = .first4
+    case (.first, _): self = .first5
+    case (.nested, _): self = .nested
+    }
+  }
+}
+
 /// What ``PageWay`` goes by: plain words.
-@frozen
 @usableFromInline
 struct PageParameters: Sendable {
   @usableFromInline let stage: Stage
+  /// Stage and levels in one.
+  let shape: Shape
   @usableFromInline let levels: Int
   /// Of the tables that requests meet first; of nested ones in a guest's addresses.
   @usableFromInline let radix: RadixParameters
@@ -74,6 +92,7 @@ struct PageParameters: Sendable {
       host = (tables, pages, nested.secondStage.format.levels)
     default: return nil
     }
+    shape = Shape(stage, levels: levels)
     hostTables = host?.tables ?? RadixParameters()
     hostPages = host?.pages ?? RadixParameters()
     hostLevels = host?.levels ?? 0
@@ -118,7 +137,7 @@ package struct PageNotes {
   /// The tables that a walk went down to, with what the entries above them allow in bits 2:0, by their
   /// level; only those from ``lowestTable`` to one below the level that it began at.
   package var tables = Quadwords<8>()
-  /// The level of the leaf.
+  /// The level of the leaf's table; of nested tables, that of the first stage.
   package var lowestTable = 0
   /// Second-stage leaves that a nested walk has met, by level.
   package var hostLeaves = Quadwords<4>()
@@ -153,34 +172,43 @@ extension PageWay {
   package var hostLevels: Int { parameters.hostLevels }
 
   /// The root of the tables, with all permissions.
-  @inline(__always)
   package var root: PackedTable { PackedTable(rawValue: parameters.radix.root | 7) }
 
-  /// What the tables say of the page of `address`, from a table on: the root, or a lower one that a
-  /// paging-structure cache remembers.
+  /// What the tables say of the page of `address`.
+  ///
+  /// - Parameters:
+  ///   - address: Any byte of the page.
+  ///   - notes: Of a page of nested tables that is found, what was met on the way; of others nothing.
+  /// - Complexity: At most one entry of each level; of nested tables times those of the second stage.
+  @inline(never)
+  package func page(of address: IOVA, _ notes: inout PageNotes) -> PackedPage {
+    let address = address.rawValue
+    switch parameters.shape {
+    case .second4: return radix.page(of: address, levels: 4, .second)
+    case .first4: return radix.page(of: address, levels: 4, .first)
+    case .second3: return radix.page(of: address, levels: 3, .second)
+    case .second5: return radix.page(of: address, levels: 5, .second)
+    case .first5: return radix.page(of: address, levels: 5, .first)
+    case .nested: return nestedPage(of: address, &notes)
+    }
+  }
+
+  /// The same from a table on: the root, or a lower one that a paging-structure cache remembers.
   ///
   /// - Parameters:
   ///   - address: Any byte of the page.
   ///   - start: A multiple of 4 KiB, with permissions in bits 2:0.
   ///   - level: That of the entries in `start`.
   ///   - notes: Of a page that is found, what was met on the way; otherwise without a meaning.
-  /// - Complexity: At most one entry of each level; of nested tables times those of the second stage.
+  /// - Precondition: The tables are not nested.
+  /// - Complexity: At most one entry of each level.
   @inline(never)
   package func page(
     of address: IOVA, from start: PackedTable, level: Int, _ notes: inout PageNotes
   ) -> PackedPage {
-    let address = address.rawValue
-    switch parameters.stage {
-    case .second:
-      return radix.page(
-        of: address, from: start, level: level, .second, leafLevel: &notes.lowestTable,
-        descend: { notes.tables[$0] = $1 })
-    case .first:
-      return radix.page(
-        of: address, from: start, level: level, .first, leafLevel: &notes.lowestTable,
-        descend: { notes.tables[$0] = $1 })
-    case .nested: return nestedPage(of: address, from: start, level: level, &notes)
-    }
+    parameters.stage == .second
+      ? radix.page(of: address.rawValue, from: start, level: level, .second, &notes)
+      : radix.page(of: address.rawValue, from: start, level: level, .first, &notes)
   }
 }
 
@@ -205,21 +233,34 @@ extension RadixPath {
     }
   }
 
-  /// ``PageWay/page(of:from:level:_:)`` of tables that lie where their pointers say.
-  ///
-  /// - Parameters:
-  ///   - leafLevel: The level of the leaf, when there is a page.
-  ///   - descend: Given each table that the walk goes down to, by level, with what the entries above it
-  ///     allow in bits 2:0.
+  /// ``PageWay/page(of:_:)`` of tables that lie where their pointers say.
+  @inline(__always)
+  fileprivate func page(of address: UInt64, levels: Int, _ stage: Stage) -> PackedPage {
+    let descent = Descent(self)
+    return PackedPage(
+      rawValue: locate(
+        address, levels: levels, .impliedLevels, descent,
+        elsewhere: PackedPage.unknown.rawValue,
+        small: { place, common in
+          smallPage(descent.entry(at: place), common: common, stage).rawValue
+        },
+        large: { _, entry, size, common in
+          largePage(entry, common: common & entry, size, stage).rawValue
+        }))
+  }
+
+  /// ``PageWay/page(of:from:level:_:)`` of such tables.
   @inline(__always)
   fileprivate func page(
     of address: UInt64, from start: PackedTable, level startLevel: Int, _ stage: Stage,
-    leafLevel: inout Int, descend: (_ level: Int, _ table: UInt64) -> Void
+    _ notes: inout PageNotes
   ) -> PackedPage {
     let descent = Descent(self)
-    guard likely(admits(address, start)), likely(start.rawValue & ~7 <= descent.lastTable) else {
-      return .unknown
-    }
+    guard likely(admits(address)),
+      // What the tables above allow has to allow the access, as each entry has.
+      likely(descent.pointer.value & 7 & ~start.rawValue == 0),
+      likely(start.rawValue & ~7 <= descent.lastTable)
+    else { return .unknown }
     var common = start.rawValue | ~7
     var table = start.rawValue & ~7
     var level = startLevel
@@ -227,24 +268,23 @@ extension RadixPath {
       let entry = descent.entry(at: Self.place(address, in: table, level: level))
       common &= entry
       guard likely(descent.pointer.passes(entry)), descent.reaches(entry) else {
-        leafLevel = level
-        return largePage(entry, common: common, level: level, stage)
+        notes.lowestTable = level
+        guard let size = LargePage(level: level) else { return .unknown }
+        return largePage(entry, common: common, size, stage)
       }
       table = Self.addressBits(entry)
       level &-= 1
-      descend(level, table | common & 7)
+      notes.tables[level] = table | common & 7
     }
-    leafLevel = 1
+    notes.lowestTable = 1
     return smallPage(
       descent.entry(at: Self.place(address, in: table, level: 1)), common: common, stage)
   }
 
-  /// Whether a walk of `address` may begin at `start`: what the entries above it allow has to allow the
-  /// access, as each entry has.
+  /// Whether a walk of `address` may begin.
   @inline(__always)
-  fileprivate func admits(_ address: UInt64, _ start: PackedTable) -> Bool {
+  fileprivate func admits(_ address: UInt64) -> Bool {
     address <= parameters.lastAddress && !VTd.isInterruptAddress(address)
-      && parameters.pointer.value & 7 & ~start.rawValue == 0
   }
 
   @inline(__always)
@@ -255,14 +295,12 @@ extension RadixPath {
     return PackedPage(rawValue: word(entry, common: common & entry, sizeCode: 0, stage))
   }
 
-  /// The page of an entry of `level`, 2 to 5, that leads to no table; unknown unless all is well with it.
+  /// The page of an entry that leads to no table; unknown unless all is well with it.
   @inline(__always)
   fileprivate func largePage(
-    _ entry: UInt64, common: UInt64, level: Int, _ stage: Stage
+    _ entry: UInt64, common: UInt64, _ size: LargePage, _ stage: Stage
   ) -> PackedPage {
-    guard let size = LargePage(rawValue: UInt64(truncatingIfNeeded: level &- 1)),
-      likely(test(of: size).passes(entry))
-    else { return .unknown }
+    guard likely(test(of: size).passes(entry)) else { return .unknown }
     let word = word(entry, common: common, sizeCode: size.rawValue, stage)
     return PackedPage.reachesInterrupts(word, sizeCode: size.rawValue)
       ? .unknown : PackedPage(rawValue: word)
@@ -310,34 +348,51 @@ extension PageWay {
 }
 
 extension RadixPath {
-  /// The pages of a block: first the upper levels of all, with a prefetch of each leaf, then the
-  /// leaves. Unknown for everything that the short way does not know, large pages among it.
+  /// The pages of a block: those from the first on that lie in one region, and of the others first the
+  /// upper levels of all, with a prefetch of each leaf, then the leaves. Unknown for everything that the
+  /// short way does not know, large pages among it.
   @inlinable @inline(__always)
   func pages(of block: Requests, levels: Int, _ stage: Stage, _ regions: inout some RegionStore) {
     let descent = Descent(self)
+    let leaf = LeafTest(self)
     // R and W of a second stage, R/W and U/S of a first, whose entries are all present: two bits, so
     // that none looks like `unresolved`.
     let shift: UInt64 = stage == .second ? 0 : 1
-    for index in 0..<block.count {
-      let place = resolve(
-        block.address(index), levels: levels, .impliedLevels, descent, &regions,
+    func page(_ place: UInt64) -> UInt64 {
+      let entry = descent.entry(at: place & ~7)
+      let common = entry & (place &<< shift | (1 &<< shift &- 1))
+      return likely(leaf.answer(entry, 0, .impliedLevels) != Self.noAnswer)
+        ? word(entry, common: common & 7, sizeCode: 0, stage) : PackedPage.unknown.rawValue
+    }
+    func leafPlace(_ address: UInt64) -> UInt64 {
+      resolve(
+        address, levels: levels, .impliedLevels, descent, &regions,
         small: { $0 | $1 &>> shift & 3 },
-        large: { _, _, _ in Self.unresolved })
+        large: { _, _, _, _ in Self.unresolved })
+    }
+    var next = 0
+    let first = block.address(0)
+    if Self.beginWithRun(block), isUniform(first) {
+      let place = leafPlace(first)
+      if place != Self.unresolved {
+        let table = place & ~0xff8
+        while next < block.count,
+          likely((block.address(next) ^ first) & ~VTd.Paging.regionMask == 0)
+        {
+          block[next] = page(table | block.address(next) &>> 9 & 0xff8)
+          next &+= 1
+        }
+      }
+    }
+    for index in next..<block.count {
+      let place = leafPlace(block.address(index))
       block[index] = place
       descent.window.prefetch(place & ~7)
     }
-    let leaf = LeafTest(self)
-    for index in 0..<block.count {
+    for index in next..<block.count {
       let place = block[index]
-      guard likely(place != Self.unresolved) else {
-        block[index] = PackedPage.unknown.rawValue
-        continue
-      }
-      let entry = descent.entry(at: place & ~7)
-      let common = entry & (place &<< shift | (1 &<< shift &- 1))
       block[index] =
-        likely(leaf.answer(entry, 0, .impliedLevels) != Self.noAnswer)
-        ? word(entry, common: common & 7, sizeCode: 0, stage) : PackedPage.unknown.rawValue
+        likely(place != Self.unresolved) ? page(place) : PackedPage.unknown.rawValue
     }
   }
 }
@@ -347,51 +402,51 @@ extension RadixPath {
 extension PageWay {
   /// Where the second stage has a guest's address; unknown where it has no plain answer.
   @inline(never)
-  private func hostPage(
-    of guest: UInt64, _ path: RadixPath, _ notes: inout PageNotes
-  ) -> PackedPage {
-    var leafLevel = 1
-    let page = path.page(
-      of: guest, from: PackedTable(rawValue: path.parameters.root | 7),
-      level: parameters.hostLevels, .second, leafLevel: &leafLevel, descend: { _, _ in })
-    notes.hostLeaves[leafLevel] &+= 1
-    return page
+  private func hostPage(of guest: UInt64, _ path: RadixPath) -> PackedPage {
+    switch parameters.hostLevels {
+    case 4: path.page(of: guest, levels: 4, .second)
+    case 3: path.page(of: guest, levels: 3, .second)
+    default: path.page(of: guest, levels: 5, .second)
+    }
   }
 
-  private func nestedPage(
-    of address: UInt64, from start: PackedTable, level startLevel: Int, _ notes: inout PageNotes
-  ) -> PackedPage {
-    guard likely(radix.admits(address, start)) else { return .unknown }
+  @inline(__always)
+  private func nestedPage(of address: UInt64, _ notes: inout PageNotes) -> PackedPage {
+    guard likely(radix.admits(address)) else { return .unknown }
     notes.hostLeaves = Quadwords()
     let window = parameters.radix.window
-    var common = start.rawValue | ~7
-    var table = start.rawValue & ~7
-    var level = startLevel
+    var common = UInt64.max
+    var table = parameters.radix.root
+    var level = parameters.levels
     var entry: UInt64
     while true {
       let place = RadixPath.place(address, in: table, level: level)
-      let page = hostPage(of: place, hostTables, &notes)
+      let page = hostPage(of: place, hostTables)
       let host = page.translation(ofAnySize: IOVA(place)).rawValue
       guard likely(page != .unknown), likely(host <= window.byteCount &- 8) else {
         return .unknown
       }
+      notes.hostLeaves[page.leafLevel] &+= 1
       // Safe: a multiple of eight, as its place in the guest's page is, and inside the window.
       entry = unsafe window.quadword(unchecked: host)
       common &= entry
       guard level > 1, likely(parameters.radix.pointer.passes(entry)) else { break }
       table = RadixPath.addressBits(entry)
       level &-= 1
-      notes.tables[level] = table | common & 7
     }
     notes.lowestTable = level
-    let outer =
-      level == 1
-      ? radix.smallPage(entry, common: common, .nested)
-      : radix.largePage(entry, common: common, level: level, .nested)
+    let outer: PackedPage
+    if level == 1 {
+      outer = radix.smallPage(entry, common: common, .nested)
+    } else {
+      guard let size = RadixPath.LargePage(level: level) else { return .unknown }
+      outer = radix.largePage(entry, common: common, size, .nested)
+    }
     guard likely(outer != .unknown) else { return .unknown }
     let guest = outer.translation(ofAnySize: IOVA(address)).rawValue
-    let inner = hostPage(of: guest, hostPages, &notes)
+    let inner = hostPage(of: guest, hostPages)
     guard likely(inner != .unknown) else { return .unknown }
+    notes.hostLeaves[inner.leafLevel] &+= 1
     return PackedPage(outer, in: inner, at: IOVA(guest))
   }
 }

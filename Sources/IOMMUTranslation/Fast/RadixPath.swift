@@ -155,6 +155,10 @@ extension RadixPath {
 
     @inlinable @inline(__always)
     var sizeLog2: Int { VTd.Paging.sizeLog2(level: self == .size2MiB ? 2 : 3) }
+
+    /// That of an entry of `level`; `nil` where none maps a large page.
+    @inlinable @inline(__always)
+    init?(level: Int) { self.init(rawValue: UInt64(truncatingIfNeeded: level &- 1)) }
   }
 
   /// Bits 51:12, where first-stage and second-stage entries keep the address.
@@ -208,12 +212,13 @@ extension RadixPath {
   ///   - elsewhere: The result when the leaf is not found on the short way.
   ///   - small: Given the place of the entry of a 4 KiB page, a multiple of eight, and the bits that
   ///     all entries above it have.
-  ///   - large: Given an entry that leads to no table, and so may map a large page, with its place.
+  ///   - large: Given an entry that leads to no table, and so may map a large page, with its place and
+  ///     the bits that all entries above it have.
   @inlinable @inline(__always)
   func locate(
     _ address: UInt64, levels: Int, _ layout: RadixLayout, _ descent: Descent, elsewhere: UInt64,
     small: (_ place: UInt64, _ common: UInt64) -> UInt64,
-    large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
+    large: (_ place: UInt64, _ entry: UInt64, LargePage, _ common: UInt64) -> UInt64
   ) -> UInt64 {
     guard likely(address <= parameters.lastAddress),
       likely(!VTd.isInterruptAddress(address))
@@ -241,14 +246,14 @@ extension RadixPath {
     let upper = Self.place(address, in: table, level: 3)
     var entry = descent.entry(at: upper)
     guard likely(descent.pointer.passes(entry, with: layout.nextLevel(from: 3))) else {
-      return large(upper, entry, .size1GiB)
+      return large(upper, entry, .size1GiB, common)
     }
     guard descent.reaches(entry) else { return elsewhere }
     common &= entry
     let middle = Self.place(address, in: Self.addressBits(entry), level: 2)
     entry = descent.entry(at: middle)
     guard likely(descent.pointer.passes(entry, with: layout.nextLevel(from: 2))) else {
-      return large(middle, entry, .size2MiB)
+      return large(middle, entry, .size2MiB, common)
     }
     guard descent.reaches(entry) else { return elsewhere }
     return small(Self.place(address, in: Self.addressBits(entry), level: 1), common & entry)
@@ -319,7 +324,7 @@ extension RadixPath {
       small: { place, _ in
         LeafTest(self).answer(descent.entry(at: place), address, layout)
       },
-      large: { _, entry, size in answer(entry, size, address) })
+      large: { _, entry, size, _ in answer(entry, size, address) })
   }
 }
 
@@ -371,7 +376,7 @@ extension RadixPath {
   ) -> UInt64 {
     resolve(
       address, levels: levels, layout, descent, &regions, small: { place, _ in place },
-      large: { place, entry, size in
+      large: { place, entry, size, _ in
         test(of: size).passes(entry) ? place | size.rawValue : Self.unresolved
       })
   }
@@ -382,7 +387,7 @@ extension RadixPath {
     _ address: UInt64, levels: Int, _ layout: RadixLayout = .impliedLevels, _ descent: Descent,
     _ regions: inout some RegionStore,
     small: (_ place: UInt64, _ common: UInt64) -> UInt64,
-    large: (_ place: UInt64, _ entry: UInt64, LargePage) -> UInt64
+    large: (_ place: UInt64, _ entry: UInt64, LargePage, _ common: UInt64) -> UInt64
   ) -> UInt64 {
     var place = regions.leaf(of: address)
     if place == Self.unresolved {

@@ -19,7 +19,7 @@ extension Subject {
         .map { IOVA($0.rawValue + first) }
       return try suite.comparison(
         Workload($0, addresses, .gatt), walkers,
-        [Ratio("batch", to: "C loop", .atMost(1.2)), Ratio("call", to: "C call")])
+        [Ratio("batch", to: "C loop", .atMost(1.2)), Ratio("call", to: "C call", .atMost(1.05))])
     }
   }
 }

@@ -14,7 +14,20 @@ extension Subject {
     let staged = try StagedTables(span: 1 << 30)
     let random = AddressPattern.random.addresses(count: Suite.count, span: staged.span)
     let (first, second) = (staged.translator(.first), staged.translator(.second))
+    let pages = (0..<UInt64(Suite.count)).map { IOVA($0 << 12) }
     return try [
+      suite.comparison(
+        Workload("requests of 64 KiB, 1 GiB in order", pages, .vtd4Levels),
+        [
+          Walker("16 calls", try RemappedPort(suite.tables, caches).calls),
+          Walker("a request", try RemappedPort(suite.tables, caches).diskRequests),
+        ], [Ratio("a request", to: "16 calls", .atMost(0.4))]),
+      suite.comparison(
+        Workload("the same 64 KiB", pages.map { IOVA($0.rawValue & 0xffff) }, .vtd4Levels),
+        [
+          Walker("16 calls", try RemappedPort(suite.tables, caches).calls),
+          Walker("a request", try RemappedPort(suite.tables, caches).diskRequests),
+        ], [Ratio("a request", to: "16 calls", .atMost(0.4))]),
       suite.comparison(
         .zipf4GiB,
         [

@@ -11,11 +11,39 @@ extension Subject {
     return try [
       suite.threadComparison(.random1GiB, passes: 16),
       suite.threadComparison(.random16GiB, passes: 4),
+      suite.portComparison(passes: 8),
     ]
   }
 }
 
 extension Suite {
+  /// Four ports of one unit, each with a quarter of the addresses: what one counts and keeps is in no
+  /// cache line of another's.
+  fileprivate func portComparison(passes: Int) throws -> Comparison {
+    func threads(_ count: Int) throws -> Run {
+      // Safe: each port and each quarter of the answers is one thread's.
+      nonisolated(unsafe) let ports = try RemappedPort.several(
+        4, tables, .withoutPagingStructures())
+      return { addresses, answers in
+        nonisolated(unsafe) let (addresses, answers) = (addresses, answers)
+        _ = runThreads(count) { number in
+          for quarter in stride(from: number, to: 4, by: count) {
+            let range = quarter * addresses.count / 4..<(quarter + 1) * addresses.count / 4
+            let run = ports[quarter].calls
+            for _ in 0..<passes {
+              run(
+                UnsafeBufferPointer(rebasing: addresses[range]),
+                UnsafeMutableBufferPointer(rebasing: answers[range]))
+            }
+          }
+          return 0
+        }
+      }
+    }
+    return try threadComparison(
+      .zipf4GiB, passes: passes, one: threads(1), two: threads(2), what: "four ports, ")
+  }
+
   /// The addresses are two halves, whoever works on them: no thread has more of the tables to keep
   /// in its caches than another.
   ///
@@ -41,9 +69,16 @@ extension Suite {
         }
       }
     }
+    return try threadComparison(workload, passes: passes, one: threads(1), two: threads(2))
+  }
+
+  private func threadComparison(
+    _ workload: Workload, passes: Int, one: @escaping Run, two: @escaping Run, what: String = ""
+  ) throws -> Comparison {
+    let names = (one: what + "one thread", two: what + "two threads")
     var comparison = try comparison(
-      workload, [Walker("one thread", threads(1)), Walker("two threads", threads(2))],
-      [Ratio("two threads", to: "one thread", .atLeast(1.9))])
+      workload, [Walker(names.one, one), Walker(names.two, two)],
+      [Ratio(names.two, to: names.one, .atLeast(1.9))])
     comparison.units *= passes
     comparison.clock = .wall
     comparison.notes.append("the ratio is of throughputs; it needs two idle processors")

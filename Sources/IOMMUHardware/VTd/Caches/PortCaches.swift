@@ -56,9 +56,11 @@ struct PortCaches: ~Copyable {
 
   /// Counts what ``PortPages`` answered.
   ///
-  /// - Parameter hostLevels: Of the second stage under a first; otherwise 0.
+  /// - Parameters:
+  ///   - levels: Of the tables that requests meet first.
+  ///   - hostLevels: Of the second stage under a first; otherwise 0.
   mutating func settle(
-    _ counts: PageCounts, isScalable: Bool, usesFirstStage: Bool, hostLevels: Int
+    _ counts: PageCounts, isScalable: Bool, usesFirstStage: Bool, levels: Int, hostLevels: Int
   ) {
     countBindings(isScalable: isScalable, counts.hits &+ counts.misses)
     iotlb.count(hit: true, times: counts.hits)
@@ -67,7 +69,7 @@ struct PortCaches: ~Copyable {
     structures.count(hit: false, times: counts.misses &- counts.structureHits)
     for level in 1...5 {
       entriesRead.count(
-        level: level, isFirstStage: usesFirstStage, times: counts.entries(level: level))
+        level: level, isFirstStage: usesFirstStage, times: counts.entries(level: level, of: levels))
       entriesRead.count(
         level: level, isFirstStage: false, times: counts.hostEntries(level: level, of: hostLevels))
     }

@@ -9,7 +9,11 @@ struct Pinned<Value: ~Copyable>: ~Copyable {
   let reference: Reference
 
   init(_ value: consuming Value) {
-    let place = UnsafeMutablePointer<Value>.allocate(capacity: 1)
+    // In cache lines of its own: what ports of two threads count is never in one line.
+    let lines = (MemoryLayout<Value>.size + CacheLine.byteCount - 1) / CacheLine.byteCount
+    let place = unsafe UnsafeMutableRawPointer.allocate(
+      byteCount: lines * CacheLine.byteCount, alignment: CacheLine.byteCount
+    ).bindMemory(to: Value.self, capacity: 1)
     unsafe place.initialize(to: value)
     unsafe reference = Reference(place: place)
   }

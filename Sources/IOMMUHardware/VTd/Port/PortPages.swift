@@ -17,8 +17,11 @@ struct PortPages {
   /// The ways to its pages, while its tables have some that the port can go.
   private var ways: Ways?
   private var usesFirstStage = false
-  /// Of a second stage under a first; otherwise 0.
+  /// Of the tables that requests meet first, and of a second stage under a first, otherwise 0.
+  private var levels = 0
   private var hostLevels = 0
+  /// A paging-structure cache is to be asked.
+  private let keepsStructures: Bool
   /// That of the last block.
   private var blockWay: PageWay?
   /// By the number of a space in the IOTLB: its tables as they were when they were last asked.
@@ -34,7 +37,10 @@ struct PortPages {
   /// More than this are made again when they are wanted again.
   private static var readerLimit: Int { 64 }
 
-  init(_ caches: Pinned<PortCaches>.Reference) { self.caches = caches }
+  init(_ caches: Pinned<PortCaches>.Reference) {
+    self.caches = caches
+    keepsStructures = caches.value.structures.keepsEntries
+  }
 
   /// Takes up the space of a binding.
   mutating func serve(_ binding: PortBinding, key: UInt64, in memory: FlatMemory) {
@@ -49,6 +55,7 @@ struct PortPages {
     } else {
       ways = nil
     }
+    levels = ways?.read.levels ?? 0
     hostLevels = ways?.read.hostLevels ?? 0
   }
 
@@ -56,7 +63,7 @@ struct PortPages {
     guard caches.value.iotlb.keepsEntries, number != .max, case .table(let table) = binding.route
     else { return nil }
     // A walk of two stages begins in more than one place.
-    if case .nested = table, caches.value.structures.keepsEntries { return nil }
+    if case .nested = table, keepsStructures { return nil }
     if let known = readers[number], known.table == table { return known.reader }
     guard let reader = PageReader(table, in: memory) else { return nil }
     if readers.count >= Self.readerLimit { readers = [:] }
@@ -76,7 +83,8 @@ struct PortPages {
   mutating func settleCounters() {
     guard counts.isAny else { return }
     caches.value.settle(
-      counts, isScalable: rules.isScalable, usesFirstStage: usesFirstStage, hostLevels: hostLevels)
+      counts, isScalable: rules.isScalable, usesFirstStage: usesFirstStage, levels: levels,
+      hostLevels: hostLevels)
     counts = PageCounts()
   }
 
@@ -135,8 +143,32 @@ struct PortPages {
   /// - Precondition: A space is served, and the address is of it.
   @inline(__always)
   mutating func read(_ iova: IOVA, _ access: Access, known: PackedPage) -> PackedPage {
+    guard let ways, likely(known == .unknown), likely(iova.rawValue &>> 57 == 0) else {
+      return .unknown
+    }
+    let way = access == .read ? ways.read : ways.write
+    guard likely(!keepsStructures), likely(!caches.value.iotlb.hasLargePages) else {
+      return readByCaches(iova, access, way)
+    }
+    return readAll(iova, access, way)
+  }
+
+  /// By a walk through all levels.
+  @inline(__always)
+  private mutating func readAll(_ iova: IOVA, _ access: Access, _ way: PageWay) -> PackedPage {
+    let page = way.page(of: iova, &notes)
+    guard likely(page.allows(access.permission)) else { return .unknown }
+    caches.value.iotlb.insertAbsent(page, of: iova.rawValue, number)
+    counts.add(page, notes, isNested: hostLevels > 0)
+    return page
+  }
+
+  /// By a larger page, and by a walk from the lowest table that is known.
+  @inline(never)
+  private mutating func readByCaches(
+    _ iova: IOVA, _ access: Access, _ way: PageWay
+  ) -> PackedPage {
     let address = iova.rawValue
-    guard let ways, likely(known == .unknown), likely(address &>> 57 == 0) else { return .unknown }
     if caches.value.iotlb.hasLargePages {
       let page = caches.value.iotlb.largePage(number, address)
       if page != .unknown {
@@ -147,32 +179,21 @@ struct PortPages {
         return page
       }
     }
-    let way = access == .read ? ways.read : ways.write
-    var (start, level) = (way.root, way.levels)
-    let keepsStructures = caches.value.structures.keepsEntries
-    if keepsStructures,
-      let known = caches.value.structures.lowestTable(
-        for: address, structureNumber, below: level)
-    {
-      (start, level) = known
-      counts.structureHits &+= 1
-    }
-    let page = way.page(of: iova, from: start, level: level, &notes)
-    guard likely(page.allows(access.permission)) else {
-      // All steps ask the cache themselves.
-      if level < way.levels { counts.structureHits &-= 1 }
-      return .unknown
-    }
-    if keepsStructures {
-      var lower = level &- 1
-      while lower >= notes.lowestTable {
-        caches.value.structures.insert(
-          PackedTable(rawValue: notes.tables[lower]), level: lower, for: address, structureNumber)
-        lower &-= 1
-      }
+    guard keepsStructures else { return readAll(iova, access, way) }
+    let known = caches.value.structures.lowestTable(
+      for: address, structureNumber, below: levels)
+    let level = known?.level ?? levels
+    let page = way.page(of: iova, from: known?.table ?? way.root, level: level, &notes)
+    // If not, all steps ask the cache themselves.
+    guard likely(page.allows(access.permission)) else { return .unknown }
+    var lower = level &- 1
+    while lower >= page.leafLevel {
+      caches.value.structures.insert(
+        PackedTable(rawValue: notes.tables[lower]), level: lower, for: address, structureNumber)
+      lower &-= 1
     }
     caches.value.iotlb.insertAbsent(page, of: address, number)
-    counts.add(notes, from: level, isNested: hostLevels > 0)
+    counts.add(page, from: level, isKnown: known != nil)
     return page
   }
 
@@ -232,7 +253,7 @@ struct PortPages {
     let done = unsafe caches.value.iotlb.fill(
       block, next: &next, count: count, number, access.permission, into: answers)
     counts.hits &+= done.hits
-    counts.add(pages: done.fills, levels: ways?.read.levels ?? 1)
+    counts.plainMisses &+= done.fills
   }
 }
 
@@ -240,40 +261,54 @@ struct PortPages {
 struct PageCounts {
   /// By pages that the IOTLB had.
   var hits: UInt64 = 0
+  /// By pages of 4 KiB, read through all levels of tables that are not nested.
+  var plainMisses: UInt64 = 0
+  /// By other pages that were read from tables.
+  private var otherMisses: UInt64 = 0
   /// By tables that the paging-structure cache knew.
-  var structureHits: UInt64 = 0
-  /// Pages that were read from tables.
-  private(set) var misses: UInt64 = 0
-  /// Walks by the level that they began at, and by that of their leaf.
+  private(set) var structureHits: UInt64 = 0
+  /// Those other walks by the level that they began at, and by that of their leaf.
   private var begun = Quadwords<8>()
   private var ended = Quadwords<8>()
   /// Second-stage walks of nested ones, by the level of their leaf.
   private var hostEnded = Quadwords<4>()
 
+  /// Pages that were read from tables.
+  var misses: UInt64 { plainMisses &+ otherMisses }
   var isAny: Bool { hits | misses != 0 }
 
+  /// A walk through all levels.
   @inline(__always)
-  mutating func add(_ notes: PageNotes, from level: Int, isNested: Bool) {
-    misses &+= 1
+  mutating func add(_ page: PackedPage, _ notes: PageNotes, isNested: Bool) {
+    if likely(!isNested && page.leafLevel == 1) {
+      plainMisses &+= 1
+    } else if isNested {
+      otherMisses &+= 1
+      ended[notes.lowestTable] &+= 1
+      for level in 1...3 { hostEnded[level] &+= notes.hostLeaves[level] }
+    } else {
+      otherMisses &+= 1
+      ended[page.leafLevel] &+= 1
+    }
+  }
+
+  /// A walk that began at `level`, where a table was known or at the root.
+  @inline(__always)
+  mutating func add(_ page: PackedPage, from level: Int, isKnown: Bool) {
+    otherMisses &+= 1
+    ended[page.leafLevel] &+= 1
+    guard isKnown else { return }
+    structureHits &+= 1
     begun[level] &+= 1
-    ended[notes.lowestTable] &+= 1
-    guard isNested else { return }
-    for level in 1...3 { hostEnded[level] &+= notes.hostLeaves[level] }
   }
 
-  /// Pages of 4 KiB by walks through all levels.
-  @inline(__always)
-  mutating func add(pages: UInt64, levels: Int) {
-    misses &+= pages
-    begun[levels] &+= pages
-    ended[1] &+= pages
-  }
-
-  /// Entries of `level` that were read, of the stage that requests meet first.
-  func entries(level: Int) -> UInt64 {
-    var count: UInt64 = 0
-    for start in level..<8 { count &+= begun[start] }
-    for leaf in (level + 1)..<8 { count &-= ended[leaf] }
+  /// Entries of `level` that were read, of the stage that requests meet first and that has so many
+  /// levels.
+  func entries(level: Int, of levels: Int) -> UInt64 {
+    guard level <= levels else { return 0 }
+    var count = plainMisses
+    for leaf in 1...level { count &+= ended[leaf] }
+    for start in 1..<level { count &-= begun[start] }
     return count
   }
 

@@ -151,11 +151,7 @@ public final class TranslationPort: DMAPort {
     into answers: inout MutableSpan<PackedTranslation>
   ) {
     precondition(addresses.count == answers.count, "a batch has one answer for each address")
-    let block = self.block ?? BatchBlock()
-    self.block = block
-    block.begin(count: addresses.count)
-    recordPendingFaults()
-    synchroniseIfNeeded()
+    let block = beginBatch(count: addresses.count)
     // Safe: pointers into both spans are used inside the closures only, and each block is a part of
     // both, as many addresses as answers.
     unsafe addresses.withUnsafeBufferPointer { source in
@@ -170,6 +166,59 @@ public final class TranslationPort: DMAPort {
         }
       }
     }
+  }
+
+  /// Translates a plain DMA of one device that goes over any number of pages, without PASID: as a disk
+  /// controller sends them.
+  ///
+  /// Each page is a request of its own, as platforms split them, and all of them are a batch: see
+  /// ``translate(_:_:of:into:)``.
+  ///
+  /// - Parameters:
+  ///   - iova: The first byte.
+  ///   - byteCount: At least 1; the last byte lies below 2^64.
+  ///   - access: Whether the device reads or writes.
+  ///   - requester: The device.
+  ///   - answers: One for each page of 4 KiB that the bytes lie in: where the first byte goes, and the first
+  ///     one of each further page.
+  /// - Complexity: O(pages); the upper levels of a region of 2 MiB are read once for up to 256 pages.
+  public func translate(
+    _ iova: IOVA, byteCount: UInt64, _ access: Access, of requester: Requester,
+    into answers: inout MutableSpan<PackedTranslation>
+  ) {
+    precondition(
+      byteCount > 0 && byteCount - 1 <= .max - iova.rawValue,
+      "a DMA request has at least one byte, and ends below 2^64")
+    let firstPage = iova.rawValue >> 12
+    let pageCount = Int((iova.rawValue + (byteCount - 1)) >> 12 - firstPage) + 1
+    precondition(answers.count == pageCount, "there is one answer for each page")
+    let block = beginBatch(count: pageCount)
+    // Safe: as above; a block has room for as many requests as it can have.
+    unsafe answers.withUnsafeMutableBufferPointer { target in
+      let requests = unsafe block.requests
+      var start = 0
+      while start < pageCount {
+        let count = min(BatchBlock.capacity, pageCount - start)
+        for index in 0..<count {
+          unsafe requests[index] = IOVA((firstPage &+ UInt64(start &+ index)) &<< 12)
+        }
+        if start == 0 { unsafe requests[0] = iova }
+        unsafe translate(
+          block, requests, count: count, access, of: requester,
+          into: target.baseAddress.unsafelyUnwrapped + start)
+        start += count
+      }
+    }
+  }
+
+  /// Makes ready for a batch of so many requests.
+  private func beginBatch(count: Int) -> BatchBlock {
+    let block = self.block ?? BatchBlock()
+    self.block = block
+    block.begin(count: count)
+    recordPendingFaults()
+    synchroniseIfNeeded()
+    return block
   }
 
   /// Translates a block.
