@@ -17,7 +17,8 @@ struct WordCache<Space: Hashable>: ~Copyable {
   private(set) var isFull: Bool
   private(set) var sets: WordSets
   private let grows: Bool
-  private var nextVictim = 0
+  /// The way that gave up its entry last.
+  private(set) var lastVictim = 0
   private var spaces: [Space] = []
   private var numbers: [Space: UInt64] = [:]
 
@@ -82,9 +83,9 @@ struct WordCache<Space: Hashable>: ~Copyable {
   @inline(__always)
   mutating func insertAbsent(_ word: UInt64, under tag: UInt64) {
     guard likely(isFull) else { return insertIntoSpace(word, under: tag) }
-    nextVictim = sets.next(after: nextVictim)
+    lastVictim = sets.next(after: lastVictim)
     counters.evictions &+= 1
-    sets.store(word, under: tag, in: sets.firstSlot(of: tag, ways: sets.ways) &+ nextVictim)
+    sets.store(word, under: tag, in: sets.firstSlot(of: tag, ways: sets.ways) &+ lastVictim)
   }
 
   /// The same where a slot may be free, or sets may double.
@@ -97,19 +98,21 @@ struct WordCache<Space: Hashable>: ~Copyable {
       count += 1
       sets.store(word, under: tag, in: slot)
     } else {
-      nextVictim = sets.next(after: nextVictim)
+      lastVictim = sets.next(after: lastVictim)
       counters.evictions += 1
-      sets.store(word, under: tag, in: sets.firstSlot(of: tag, ways: sets.ways) + nextVictim)
+      sets.store(word, under: tag, in: sets.firstSlot(of: tag, ways: sets.ways) + lastVictim)
     }
   }
 
-  /// Lets a loop that knows that the cache ``isFull`` and that its tags are absent store by itself.
+  /// Tells what a loop did that stored by itself: it knew that the cache ``isFull`` and its tags absent.
   ///
-  /// - Parameter body: Given the sets and the way that gave up its entry last; returns how many entries
-  ///   have given way.
+  /// - Parameters:
+  ///   - evictions: Entries that have given way.
+  ///   - victim: The way that gave up its entry last.
   @inline(__always)
-  mutating func replacing(_ body: (WordSets, inout Int) -> UInt64) {
-    counters.evictions &+= body(sets, &nextVictim)
+  mutating func settle(evictions: UInt64, victim: Int) {
+    counters.evictions &+= evictions
+    lastVictim = victim
   }
 
   // MARK: Invalidations

@@ -102,6 +102,7 @@ struct PageParameters: Sendable {
 /// The short way of one kind of access to single pages. One pointer, as ``ShortPath`` is; safe while the
 /// ``PageReader`` is there that it comes from.
 @frozen
+@usableFromInline
 @safe
 package struct PageWay {
   @usableFromInline let place: UnsafePointer<PageParameters>
@@ -215,13 +216,12 @@ extension PageWay {
 extension RadixPath {
   /// A page, of an entry and what it allows together with those above it.
   @inlinable @inline(__always)
-  func word(
-    _ entry: UInt64, common: UInt64, sizeCode: UInt64, _ stage: Stage
+  static func word(
+    _ entry: UInt64, common: UInt64, sizeCode: UInt64, _ stage: Stage, dirty: UInt64
   ) -> UInt64 {
-    let dirty = parameters.dirty
     let isDirty = entry & dirty == dirty ? PackedPage.isDirtyBit : 0
     let offset = (1 &<< (12 &+ sizeCode &* 9)) &- 1
-    let page = Self.addressBits(entry) & ~offset | isDirty | sizeCode &<< 9
+    let page = addressBits(entry) & ~offset | isDirty | sizeCode &<< 9
     switch stage {
     case .second:
       return page | (common & 3) &* 0b0100_0001
@@ -247,6 +247,19 @@ extension RadixPath {
         large: { _, entry, size, common in
           largePage(entry, common: common & entry, size, stage).rawValue
         }))
+  }
+
+  /// Where a second stage has `address`, a multiple of eight, with the level of the leaf in bits 2:0;
+  /// `noAnswer` where it has no plain answer.
+  @inline(__always)
+  fileprivate func place(of address: UInt64, levels: Int) -> UInt64 {
+    let descent = Descent(self)
+    return locate(
+      address, levels: levels, .impliedLevels, descent, elsewhere: Self.noAnswer,
+      small: { place, _ in
+        LeafTest(self).answer(descent.entry(at: place), address, .impliedLevels) | 1
+      },
+      large: { _, entry, size, _ in answer(entry, size, address) | size.rawValue &+ 1 })
   }
 
   /// ``PageWay/page(of:from:level:_:)`` of such tables.
@@ -292,7 +305,9 @@ extension RadixPath {
     guard likely(LeafTest(self).answer(entry, 0, .impliedLevels) != Self.noAnswer) else {
       return .unknown
     }
-    return PackedPage(rawValue: word(entry, common: common & entry, sizeCode: 0, stage))
+    return PackedPage(
+      rawValue: Self.word(
+        entry, common: common & entry, sizeCode: 0, stage, dirty: parameters.dirty))
   }
 
   /// The page of an entry that leads to no table; unknown unless all is well with it.
@@ -301,9 +316,102 @@ extension RadixPath {
     _ entry: UInt64, common: UInt64, _ size: LargePage, _ stage: Stage
   ) -> PackedPage {
     guard likely(test(of: size).passes(entry)) else { return .unknown }
-    let word = word(entry, common: common, sizeCode: size.rawValue, stage)
+    let word = Self.word(
+      entry, common: common, sizeCode: size.rawValue, stage, dirty: parameters.dirty)
     return PackedPage.reachesInterrupts(word, sizeCode: size.rawValue)
       ? .unknown : PackedPage(rawValue: word)
+  }
+}
+
+// MARK: Rows
+
+/// A table of level 1 and what the entries above it allow: what a row of pages in one region of 2 MiB is
+/// read by.
+@frozen
+@usableFromInline
+package struct PageRow {
+  /// The table's place, and two bits of what is allowed as ``RadixPath/pages(of:levels:_:_:)`` has them.
+  @usableFromInline let place: UInt64
+
+  @inlinable @inline(__always)
+  init(place: UInt64) { self.place = place }
+
+  /// Reads nothing.
+  @inlinable package static var unknown: Self { Self(place: RadixPath.unresolved) }
+  @inlinable package var isKnown: Bool { place != RadixPath.unresolved }
+}
+
+extension PageWay {
+  /// The row that a page lies in; unknown where the short way does not lead to one, and in nested tables.
+  @inline(never)
+  package func row(of address: IOVA) -> PageRow {
+    let address = address.rawValue
+    guard radix.isUniform(address) else { return .unknown }
+    let place =
+      switch parameters.shape {
+      case .second4: radix.leafPlace(of: address, levels: 4, .second)
+      case .first4: radix.leafPlace(of: address, levels: 4, .first)
+      case .second3: radix.leafPlace(of: address, levels: 3, .second)
+      case .second5: radix.leafPlace(of: address, levels: 5, .second)
+      case .first5: radix.leafPlace(of: address, levels: 5, .first)
+      case .nested: RadixPath.unresolved
+      }
+    return place == RadixPath.unresolved ? .unknown : PageRow(place: place & ~0xff8)
+  }
+
+  /// What a row says of one of its pages, as ``page(of:_:)`` does.
+  ///
+  /// - Precondition: The row is known, and `address` is of its region.
+  @inlinable @inline(__always)
+  package func page(of address: IOVA, in row: PageRow) -> PackedPage {
+    let place = row.place | address.rawValue &>> 9 & 0xff8
+    return PackedPage(
+      rawValue: parameters.stage == .second
+        ? radix.leafPage(at: place, .second) : radix.leafPage(at: place, .first))
+  }
+}
+
+extension RadixPath {
+  /// R and W of a second stage are what its leaves' places have in their low bits, R/W and U/S of a first,
+  /// whose entries are all present: two bits, so that none looks like `unresolved`.
+  @inlinable @inline(__always)
+  static func keptBits(_ stage: Stage) -> UInt64 { stage == .second ? 0 : 1 }
+
+  /// Where the leaf of `address` lies, with what the entries above it allow; or `unresolved`.
+  @inlinable @inline(__always)
+  func leafPlace(of address: UInt64, levels: Int, _ stage: Stage) -> UInt64 {
+    var none = NoRegions()
+    return leafPlace(of: address, levels: levels, stage, Descent(self), &none)
+  }
+
+  @inlinable @inline(__always)
+  func leafPlace(
+    of address: UInt64, levels: Int, _ stage: Stage, _ descent: Descent,
+    _ regions: inout some RegionStore
+  ) -> UInt64 {
+    resolve(
+      address, levels: levels, .impliedLevels, descent, &regions,
+      small: { $0 | $1 &>> Self.keptBits(stage) & 3 },
+      large: { _, _, _, _ in Self.unresolved })
+  }
+
+  /// The word of the page whose leaf lies at such a place; 0 unless all is well with it.
+  @inlinable @inline(__always)
+  func leafPage(at place: UInt64, _ stage: Stage) -> UInt64 {
+    Self.leafPage(
+      at: place, stage, Descent(self), LeafTest(self), dirty: parameters.dirty)
+  }
+
+  @inlinable @inline(__always)
+  static func leafPage(
+    at place: UInt64, _ stage: Stage, _ descent: Descent, _ leaf: LeafTest, dirty: UInt64
+  ) -> UInt64 {
+    let shift = keptBits(stage)
+    let entry = descent.entry(at: place & ~7)
+    let common = entry & (place &<< shift | (1 &<< shift &- 1)) & 7
+    return likely(leaf.answer(entry, 0, .impliedLevels) != noAnswer)
+      ? word(entry, common: common, sizeCode: 0, stage, dirty: dirty)
+      : PackedPage.unknown.rawValue
   }
 }
 
@@ -348,51 +456,24 @@ extension PageWay {
 }
 
 extension RadixPath {
-  /// The pages of a block: those from the first on that lie in one region, and of the others first the
-  /// upper levels of all, with a prefetch of each leaf, then the leaves. Unknown for everything that the
-  /// short way does not know, large pages among it.
+  /// The pages of a block: first the upper levels of all, with a prefetch of each leaf, then the
+  /// leaves. Unknown for everything that the short way does not know, large pages among it.
   @inlinable @inline(__always)
   func pages(of block: Requests, levels: Int, _ stage: Stage, _ regions: inout some RegionStore) {
     let descent = Descent(self)
-    let leaf = LeafTest(self)
-    // R and W of a second stage, R/W and U/S of a first, whose entries are all present: two bits, so
-    // that none looks like `unresolved`.
-    let shift: UInt64 = stage == .second ? 0 : 1
-    func page(_ place: UInt64) -> UInt64 {
-      let entry = descent.entry(at: place & ~7)
-      let common = entry & (place &<< shift | (1 &<< shift &- 1))
-      return likely(leaf.answer(entry, 0, .impliedLevels) != Self.noAnswer)
-        ? word(entry, common: common & 7, sizeCode: 0, stage) : PackedPage.unknown.rawValue
-    }
-    func leafPlace(_ address: UInt64) -> UInt64 {
-      resolve(
-        address, levels: levels, .impliedLevels, descent, &regions,
-        small: { $0 | $1 &>> shift & 3 },
-        large: { _, _, _, _ in Self.unresolved })
-    }
-    var next = 0
-    let first = block.address(0)
-    if Self.beginWithRun(block), isUniform(first) {
-      let place = leafPlace(first)
-      if place != Self.unresolved {
-        let table = place & ~0xff8
-        while next < block.count,
-          likely((block.address(next) ^ first) & ~VTd.Paging.regionMask == 0)
-        {
-          block[next] = page(table | block.address(next) &>> 9 & 0xff8)
-          next &+= 1
-        }
-      }
-    }
-    for index in next..<block.count {
-      let place = leafPlace(block.address(index))
+    for index in 0..<block.count {
+      let place = leafPlace(of: block.address(index), levels: levels, stage, descent, &regions)
       block[index] = place
       descent.window.prefetch(place & ~7)
     }
-    for index in next..<block.count {
+    // Read once: what is stored might be these, as far as the compiler can tell.
+    let (leaf, dirty) = (LeafTest(self), parameters.dirty)
+    for index in 0..<block.count {
       let place = block[index]
       block[index] =
-        likely(place != Self.unresolved) ? page(place) : PackedPage.unknown.rawValue
+        likely(place != Self.unresolved)
+        ? Self.leafPage(at: place, stage, descent, leaf, dirty: dirty)
+        : PackedPage.unknown.rawValue
     }
   }
 }
@@ -400,17 +481,30 @@ extension RadixPath {
 // MARK: Nested tables
 
 extension PageWay {
-  /// Where the second stage has a guest's address; unknown where it has no plain answer.
+  /// Where the second stage has a guest's address, a multiple of eight, with the level of the leaf in bits
+  /// 2:0; `RadixPath.noAnswer` where it has no plain answer.
   @inline(never)
-  private func hostPage(of guest: UInt64, _ path: RadixPath) -> PackedPage {
+  private func hostPlace(of guest: UInt64) -> UInt64 {
+    let path = hostTables
     switch parameters.hostLevels {
+    case 4: return path.place(of: guest, levels: 4)
+    case 3: return path.place(of: guest, levels: 3)
+    default: return path.place(of: guest, levels: 5)
+    }
+  }
+
+  /// What the second stage says of the page that a guest's address lies in.
+  @inline(never)
+  private func hostPage(of guest: UInt64) -> PackedPage {
+    let path = hostPages
+    return switch parameters.hostLevels {
     case 4: path.page(of: guest, levels: 4, .second)
     case 3: path.page(of: guest, levels: 3, .second)
     default: path.page(of: guest, levels: 5, .second)
     }
   }
 
-  @inline(__always)
+  @inline(never)
   private func nestedPage(of address: UInt64, _ notes: inout PageNotes) -> PackedPage {
     guard likely(radix.admits(address)) else { return .unknown }
     notes.hostLeaves = Quadwords()
@@ -421,14 +515,12 @@ extension PageWay {
     var entry: UInt64
     while true {
       let place = RadixPath.place(address, in: table, level: level)
-      let page = hostPage(of: place, hostTables)
-      let host = page.translation(ofAnySize: IOVA(place)).rawValue
-      guard likely(page != .unknown), likely(host <= window.byteCount &- 8) else {
-        return .unknown
-      }
-      notes.hostLeaves[page.leafLevel] &+= 1
-      // Safe: a multiple of eight, as its place in the guest's page is, and inside the window.
-      entry = unsafe window.quadword(unchecked: host)
+      let host = hostPlace(of: place)
+      guard likely(host <= window.byteCount &- 8) else { return .unknown }
+      notes.hostLeaves[Int(truncatingIfNeeded: host & 7)] &+= 1
+      // Safe: a multiple of eight without its low bits, as its place in the guest's page is, and inside
+      // the window, as no answer is not.
+      entry = unsafe window.quadword(unchecked: host & ~7)
       common &= entry
       guard level > 1, likely(parameters.radix.pointer.passes(entry)) else { break }
       table = RadixPath.addressBits(entry)
@@ -444,7 +536,7 @@ extension PageWay {
     }
     guard likely(outer != .unknown) else { return .unknown }
     let guest = outer.translation(ofAnySize: IOVA(address)).rawValue
-    let inner = hostPage(of: guest, hostPages)
+    let inner = hostPage(of: guest)
     guard likely(inner != .unknown) else { return .unknown }
     notes.hostLeaves[inner.leafLevel] &+= 1
     return PackedPage(outer, in: inner, at: IOVA(guest))

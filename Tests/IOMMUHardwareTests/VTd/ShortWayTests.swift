@@ -97,8 +97,33 @@ import Testing
     }
   }
 
-  /// Tables of three, four and five levels with pages of all sizes, read in place by `PageReader`'s ways:
-  /// a port that has answered once reads nothing but what it counts.
+  @Test(arguments: seeds, [0, 1, 2, 3, 4] as [UInt64])
+  func `a request over pages answers as calls for each do`(seed: UInt64, pgtt: UInt64) throws {
+    for (name, caches) in Self.caches {
+      let calls = try Self.bench(caches, pgtt: pgtt, seed: seed)
+      let request = try Self.bench(caches, pgtt: pgtt, seed: seed)
+      var generator = SeededGenerator(seed: seed &* 17 &+ pgtt)
+      for _ in 0..<60 {
+        let access = PackedAnswerTests.access(using: &generator)
+        let iova = PackedAnswerTests.address(using: &generator) & ~(0xffff << 48)
+        let byteCount = 1 + generator.next() % (generator.oneIn(4) ? 0x30_0000 : 0x1_0000)
+        let pages = (iova & 0xfff + byteCount + 0xfff) >> 12
+        let expected = (0..<pages).map {
+          calls.port.translate(
+            IOVA($0 == 0 ? iova : (iova >> 12 + $0) << 12), access, of: Bench.nic)
+        }
+        var answers = [PackedTranslation](repeating: .addressTooWide, count: Int(pages))
+        var span = answers.mutableSpan
+        request.port.translate(
+          IOVA(iova), byteCount: byteCount, access, of: Bench.nic, into: &span)
+        #expect(answers == expected, "\(byteCount) bytes at \(IOVA(iova)), PGTT \(pgtt), \(name)")
+        #expect(request.record == calls.record)
+        if generator.oneIn(20) { PackedAnswerTests.change([calls, request], using: &generator) }
+      }
+      #expect(request.port.counters == calls.port.counters, "PGTT \(pgtt), \(name)")
+    }
+  }
+
   @Test func `a miss reads each level once`() throws {
     let bench = try Bench.legacy(PackedAnswerTests.withIOTLB(.fixed(sets: 64, ways: 4)))
     for page in 0..<8 as Range<UInt64> { bench.store(0x100_0003 + page << 12, 0x11_4000 + page * 8) }

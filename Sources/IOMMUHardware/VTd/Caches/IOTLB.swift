@@ -175,29 +175,29 @@ struct IOTLB: ~Copyable {
       index &+= 1
     }
     if cache.isFull {
-      cache.replacing { sets, victim in
-        var evictions: UInt64 = 0
-        while index < missCount {
-          let address = unsafe addresses[index]
-          let tag = Self.smallPageTag(number, address.rawValue)
-          let first = sets.firstSlot(of: tag, ways: ways)
-          var page = unsafe pages[index]
-          if likely(!sets.hold(tag, from: first, ways: ways)) {
-            guard likely(page.lacks(needed) == 0) else { break }
-            victim = WordSets.next(after: victim, ways: ways)
-            sets.store(page.rawValue, under: tag, in: first &+ victim)
-            evictions &+= 1
-          } else {
-            page = PackedPage(rawValue: sets.word(of: tag, from: first, ways: ways))
-            guard page.lacks(needed) == 0 else { break }
-            hits &+= 1
-          }
-          unsafe answers[misses[index]] = page.translation(of: address)
-          index &+= 1
+      let sets = cache.sets
+      var victim = cache.lastVictim
+      var evictions: UInt64 = 0
+      while index < missCount {
+        let address = unsafe addresses[index]
+        let tag = Self.smallPageTag(number, address.rawValue)
+        let first = sets.firstSlot(of: tag, ways: ways)
+        var page = unsafe pages[index]
+        if likely(!sets.hold(tag, from: first, ways: ways)) {
+          guard likely(page.lacks(needed) == 0) else { break }
+          victim = WordSets.next(after: victim, ways: ways)
+          sets.store(page.rawValue, under: tag, in: first &+ victim)
+          evictions &+= 1
+        } else {
+          page = PackedPage(rawValue: sets.word(of: tag, from: first, ways: ways))
+          guard page.lacks(needed) == 0 else { break }
+          hits &+= 1
         }
-        fills &+= evictions
-        return evictions
+        unsafe answers[misses[index]] = page.translation(of: address)
+        index &+= 1
       }
+      cache.settle(evictions: evictions, victim: victim)
+      fills &+= evictions
     }
     next = index
     return (hits, fills)
@@ -223,7 +223,13 @@ struct IOTLB: ~Copyable {
   /// - Precondition: The IOTLB keeps entries, and those of this number.
   @inline(__always)
   mutating func insertAbsent(_ page: PackedPage, of address: UInt64, _ number: UInt64) {
-    guard likely(page.sizeLog2 == 12) else { return insert(page, of: address, number) }
+    guard likely(page.leafLevel == 1) else { return insert(page, of: address, number) }
+    insertAbsentSmall(page, of: address, number)
+  }
+
+  /// The same for a page of 4 KiB.
+  @inline(__always)
+  mutating func insertAbsentSmall(_ page: PackedPage, of address: UInt64, _ number: UInt64) {
     cache.insertAbsent(page.rawValue, under: Self.smallPageTag(number, address))
   }
 

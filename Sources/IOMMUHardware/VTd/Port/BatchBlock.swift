@@ -9,8 +9,6 @@ final class BatchBlock {
   /// In shorter batches forgetting the regions of the one before costs more than they bring.
   private static var leastForRegions: Int { 16 * capacity }
 
-  /// Those of a block that nobody else has.
-  let requests = UnsafeMutablePointer<IOVA>.allocate(capacity: capacity)
   /// The numbers of the misses in their block.
   let misses = UnsafeMutablePointer<Int>.allocate(capacity: capacity)
   let addresses = UnsafeMutablePointer<IOVA>.allocate(capacity: capacity)
@@ -21,7 +19,6 @@ final class BatchBlock {
   private var spare: RegionCache?
 
   deinit {
-    unsafe requests.deallocate()
     unsafe misses.deallocate()
     unsafe addresses.deallocate()
     unsafe pages.deallocate()

@@ -158,9 +158,20 @@ struct PortPages {
   private mutating func readAll(_ iova: IOVA, _ access: Access, _ way: PageWay) -> PackedPage {
     let page = way.page(of: iova, &notes)
     guard likely(page.allows(access.permission)) else { return .unknown }
+    guard likely(page.leafLevel == 1), likely(hostLevels == 0) else {
+      keep(page, of: iova)
+      return page
+    }
+    caches.value.iotlb.insertAbsentSmall(page, of: iova.rawValue, number)
+    counts.plainMisses &+= 1
+    return page
+  }
+
+  /// Keeps a large page, or one of nested tables.
+  @inline(never)
+  private mutating func keep(_ page: PackedPage, of iova: IOVA) {
     caches.value.iotlb.insertAbsent(page, of: iova.rawValue, number)
     counts.add(page, notes, isNested: hostLevels > 0)
-    return page
   }
 
   /// By a larger page, and by a walk from the lowest table that is known.
@@ -195,6 +206,50 @@ struct PortPages {
     caches.value.iotlb.insertAbsent(page, of: address, number)
     counts.add(page, from: level, isKnown: known != nil)
     return page
+  }
+
+  // MARK: Rows
+
+  /// Answers pages in a row, from the IOTLB and by tables whose upper levels are read once a region; what
+  /// it learns goes into the IOTLB.
+  ///
+  /// - Parameters:
+  ///   - first: The first byte of the first page.
+  ///   - count: Of pages, and of answers; the last page ends at 2^64 or below.
+  /// - Returns: How many are answered; the next one needs another way.
+  /// - Precondition: The device is served.
+  @inline(never)
+  mutating func answerRow(
+    _ first: UInt64, count: Int, _ access: Access,
+    into answers: UnsafeMutablePointer<PackedTranslation>
+  ) -> Int {
+    guard let ways, caches.value.hasPlainWalks, hostLevels == 0 else { return 0 }
+    let way = access == .read ? ways.read : ways.write
+    let needed = PackedPage.needed(access.permission)
+    var (row, region) = (PageRow.unknown, UInt64.max)
+    var misses: UInt64 = 0
+    var index = 0
+    while index < count {
+      let iova = IOVA(first &+ UInt64(truncatingIfNeeded: index) &<< 12)
+      var page = caches.value.iotlb.smallPage(number, iova.rawValue)
+      if page.lacks(needed) != 0 {
+        guard page == .unknown else { break }
+        if iova.rawValue &>> 21 != region {
+          (row, region) = (way.row(of: iova), iova.rawValue &>> 21)
+        }
+        guard row.isKnown else { break }
+        page = way.page(of: iova, in: row)
+        guard page.lacks(needed) == 0 else { break }
+        caches.value.iotlb.insertAbsentSmall(page, of: iova.rawValue, number)
+        misses &+= 1
+      }
+      // Safe: there is an answer for each page.
+      unsafe answers[index] = page.translation(of: iova)
+      index &+= 1
+    }
+    counts.plainMisses &+= misses
+    counts.hits &+= UInt64(index) &- misses
+    return index
   }
 
   // MARK: Blocks
@@ -277,19 +332,12 @@ struct PageCounts {
   var misses: UInt64 { plainMisses &+ otherMisses }
   var isAny: Bool { hits | misses != 0 }
 
-  /// A walk through all levels.
-  @inline(__always)
+  /// A walk through all levels to a page that is not plain.
   mutating func add(_ page: PackedPage, _ notes: PageNotes, isNested: Bool) {
-    if likely(!isNested && page.leafLevel == 1) {
-      plainMisses &+= 1
-    } else if isNested {
-      otherMisses &+= 1
-      ended[notes.lowestTable] &+= 1
-      for level in 1...3 { hostEnded[level] &+= notes.hostLeaves[level] }
-    } else {
-      otherMisses &+= 1
-      ended[page.leafLevel] &+= 1
-    }
+    otherMisses &+= 1
+    ended[isNested ? notes.lowestTable : page.leafLevel] &+= 1
+    guard isNested else { return }
+    for level in 1...3 { hostEnded[level] &+= notes.hostLeaves[level] }
   }
 
   /// A walk that began at `level`, where a table was known or at the root.

@@ -101,7 +101,10 @@ public final class TranslationPort: DMAPort {
   ) -> PackedTranslation {
     if likely(engine.value.pages.isServing(requester)) {
       let page = engine.value.pages.read(iova, access, known: known)
-      if likely(page != .unknown) { return page.translation(ofAnySize: iova) }
+      if likely(page != .unknown) {
+        return likely(page.leafLevel == 1)
+          ? page.translation(of: iova) : page.translation(ofAnySize: iova)
+      }
     }
     return packedAnswer(iova, access, of: requester, isInBatch: isInBatch)
   }
@@ -151,7 +154,11 @@ public final class TranslationPort: DMAPort {
     into answers: inout MutableSpan<PackedTranslation>
   ) {
     precondition(addresses.count == answers.count, "a batch has one answer for each address")
-    let block = beginBatch(count: addresses.count)
+    let block = self.block ?? BatchBlock()
+    self.block = block
+    block.begin(count: addresses.count)
+    recordPendingFaults()
+    synchroniseIfNeeded()
     // Safe: pointers into both spans are used inside the closures only, and each block is a part of
     // both, as many addresses as answers.
     unsafe addresses.withUnsafeBufferPointer { source in
@@ -171,8 +178,9 @@ public final class TranslationPort: DMAPort {
   /// Translates a plain DMA of one device that goes over any number of pages, without PASID: as a disk
   /// controller sends them.
   ///
-  /// Each page is a request of its own, as platforms split them, and all of them are a batch: see
-  /// ``translate(_:_:of:into:)``.
+  /// Each page is a request of its own, as platforms split them, and answers are those of single calls.
+  /// Registers and invalidations reach the port before the first page, as in a batch; the upper levels of
+  /// a region of 2 MiB are read once for pages in a row that the IOTLB does not know.
   ///
   /// - Parameters:
   ///   - iova: The first byte.
@@ -181,7 +189,7 @@ public final class TranslationPort: DMAPort {
   ///   - requester: The device.
   ///   - answers: One for each page of 4 KiB that the bytes lie in: where the first byte goes, and the first
   ///     one of each further page.
-  /// - Complexity: O(pages); the upper levels of a region of 2 MiB are read once for up to 256 pages.
+  /// - Complexity: O(pages).
   public func translate(
     _ iova: IOVA, byteCount: UInt64, _ access: Access, of requester: Requester,
     into answers: inout MutableSpan<PackedTranslation>
@@ -189,36 +197,42 @@ public final class TranslationPort: DMAPort {
     precondition(
       byteCount > 0 && byteCount - 1 <= .max - iova.rawValue,
       "a DMA request has at least one byte, and ends below 2^64")
-    let firstPage = iova.rawValue >> 12
-    let pageCount = Int((iova.rawValue + (byteCount - 1)) >> 12 - firstPage) + 1
+    let pageCount = Int((iova.rawValue + (byteCount - 1)) >> 12 - iova.rawValue >> 12) + 1
     precondition(answers.count == pageCount, "there is one answer for each page")
-    let block = beginBatch(count: pageCount)
-    // Safe: as above; a block has room for as many requests as it can have.
-    unsafe answers.withUnsafeMutableBufferPointer { target in
-      let requests = unsafe block.requests
-      var start = 0
-      while start < pageCount {
-        let count = min(BatchBlock.capacity, pageCount - start)
-        for index in 0..<count {
-          unsafe requests[index] = IOVA((firstPage &+ UInt64(start &+ index)) &<< 12)
+    recordPendingFaults()
+    synchroniseIfNeeded()
+    let firstPage = iova.rawValue & ~0xfff
+    // Safe: pages have numbers below their count.
+    unsafe answers.withUnsafeMutableBufferPointer { buffer in
+      let target = unsafe buffer.baseAddress.unsafelyUnwrapped
+      var page = 0
+      while page < pageCount {
+        let start = firstPage &+ UInt64(page) &<< 12
+        if engine.value.pages.isServing(requester) {
+          let count = unsafe engine.value.pages.answerRow(
+            start, count: pageCount - page, access, into: target + page)
+          page += count
+          if count > 0 { continue }
         }
-        if start == 0 { unsafe requests[0] = iova }
-        unsafe translate(
-          block, requests, count: count, access, of: requester,
-          into: target.baseAddress.unsafelyUnwrapped + start)
-        start += count
+        unsafe target[page] = answerInBatch(
+          page == 0 ? iova : IOVA(start), access, of: requester)
+        page += 1
       }
+      // A row answers for whole pages.
+      if unsafe target[0].isMapped { unsafe target[0].rawValue |= iova.rawValue & 0xfff }
     }
   }
 
-  /// Makes ready for a batch of so many requests.
-  private func beginBatch(count: Int) -> BatchBlock {
-    let block = self.block ?? BatchBlock()
-    self.block = block
-    block.begin(count: count)
-    recordPendingFaults()
-    synchroniseIfNeeded()
-    return block
+  /// A request of a batch by itself.
+  private func answerInBatch(
+    _ iova: IOVA, _ access: Access, of requester: Requester
+  ) -> PackedTranslation {
+    let page = engine.value.pages.smallPage(iova, of: requester)
+    guard page.allows(access.permission) else {
+      return missedAnswer(iova, access, of: requester, known: page, isInBatch: true)
+    }
+    engine.value.pages.countHit()
+    return page.translation(of: iova)
   }
 
   /// Translates a block.
@@ -230,15 +244,7 @@ public final class TranslationPort: DMAPort {
   ) {
     // Safe: every index is below `count`, and misses have numbers below it.
     func alone(_ index: Int) {
-      let iova = unsafe addresses[index]
-      let page = engine.value.pages.smallPage(iova, of: requester)
-      if page.allows(access.permission) {
-        engine.value.pages.countHit()
-        unsafe answers[index] = page.translation(of: iova)
-      } else {
-        unsafe answers[index] = missedAnswer(
-          iova, access, of: requester, known: page, isInBatch: true)
-      }
+      unsafe answers[index] = answerInBatch(addresses[index], access, of: requester)
     }
     // The first request of a device finds its tables, too.
     let first = engine.value.pages.isServing(requester) ? 0 : 1
