@@ -42,10 +42,11 @@ test:
 test-summary:
 	@awk -v summary=1 -f Tests/report.awk $(TEST_LOG)
 
-# Ratios against plain C in one run, of all subjects or of SUBJECT: `make bench SUBJECT=Walk`. Times are
-# for reading, not for judging a change.
+# Ratios against plain C in one run, of all subjects or of SUBJECT: `make bench SUBJECT=Walk`, each in three
+# builds that differ in where functions lie. Times are for reading, not for judging a change.
 bench:
-	@$(SWIFT) run --package-path Benchmarks --configuration release goals \
+	@$(SWIFT) build --package-path Benchmarks --configuration release --product goals
+	@python3 Benchmarks/placements.py Benchmarks/.build/release/goals \
 	  $(SUBJECT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # What one translation takes, counted by callgrind: fails when it has become more.

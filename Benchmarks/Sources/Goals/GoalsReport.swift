@@ -7,7 +7,11 @@ struct GoalsReport {
   private var goalCount = 0
   private var missed: [String] = []
 
-  init(rounds: Int) { self.rounds = rounds }
+  /// Prints what the times are taken on.
+  init(rounds: Int) {
+    self.rounds = rounds
+    print("on \(Processor.current)\n")
+  }
 
   /// Measures and prints all comparisons of a subject.
   mutating func measure(_ subject: Subject) throws {
