@@ -3,7 +3,8 @@ import Synchronization
 
 /// How a page of a kdump-compressed file is packed, and the system's library that unpacks it.
 ///
-/// The libraries are loaded when a page first needs one: the tool is built and runs without them.
+/// The libraries are loaded when a page first needs one: the tool is built and runs without them. What
+/// zlib packs libdeflate unpacks, where it is installed too.
 enum PageCodec: UInt32, CaseIterable {
   // The flag of a page descriptor. Source: makedumpfile's IMPLEMENTATION, "page_desc".
   case zlib = 0x1
@@ -33,16 +34,8 @@ enum PageCodec: UInt32, CaseIterable {
     }
   }
 
-  fileprivate var symbol: String {
-    switch self {
-    case .zlib: "uncompress"
-    case .lzo: "lzo1x_decompress_safe"
-    case .snappy: "snappy_uncompress"
-    case .zstd: "ZSTD_decompressDCtx"
-    }
-  }
-
-  /// The library, ready for use; `nil` when it is not installed. It is looked for once.
+  /// A library that unpacks such pages, ready for use; `nil` when none is installed. It is looked for
+  /// once.
   var loaded: LoadedCodec? {
     switch self {
     case .zlib: Self.loadedZlib
@@ -52,7 +45,8 @@ enum PageCodec: UInt32, CaseIterable {
     }
   }
 
-  private static let loadedZlib = LoadedCodec(.zlib)
+  // Both have the same format; libdeflate takes half the time.
+  private static let loadedZlib = LoadedCodec(.libdeflate) ?? LoadedCodec(.zlib)
   private static let loadedLZO = LoadedCodec(.lzo)
   private static let loadedSnappy = LoadedCodec(.snappy)
   private static let loadedZstd = LoadedCodec(.zstd)
@@ -61,30 +55,98 @@ enum PageCodec: UInt32, CaseIterable {
 /// A codec whose library is loaded.
 @safe
 struct LoadedCodec: @unchecked Sendable {
-  // Safe: the functions are those of the library's documented interface, it is never unloaded, and
-  // they are given bounds with every pointer. Sendable: they keep no state between calls.
-  let codec: PageCodec
-  private let function: UnsafeMutableRawPointer
-  private let library: UnsafeMutableRawPointer
-  /// Zstandard's; the others need none.
-  private let contexts: ContextPool?
+  // Safe: the functions are those of the libraries' documented interfaces, they are never unloaded, and
+  // they are given bounds with every pointer. Sendable: they keep no state between calls but in
+  // contexts, of which each call has its own.
 
-  fileprivate init?(_ codec: PageCodec) {
-    guard let library = unsafe dlopen(codec.library, RTLD_NOW | RTLD_LOCAL),
-      let function = unsafe dlsym(library, codec.symbol)
-    else { return nil }
-    switch codec {
-    case .zlib, .lzo, .snappy: contexts = nil
-    case .zstd:
-      guard let create = unsafe dlsym(library, "ZSTD_createDCtx") else { return nil }
-      contexts = unsafe ContextPool(create: create)
+  /// A library and what it is called for.
+  enum Library {
+    case libdeflate, zlib, lzo, snappy, zstd
+
+    var codec: PageCodec {
+      switch self {
+      case .libdeflate, .zlib: .zlib
+      case .lzo: .lzo
+      case .snappy: .snappy
+      case .zstd: .zstd
+      }
     }
-    self.codec = codec
-    unsafe self.library = library
-    unsafe self.function = function
+
+    fileprivate var file: String { self == .libdeflate ? "libdeflate.so.0" : codec.library }
+
+    fileprivate var symbol: String {
+      switch self {
+      case .libdeflate: "libdeflate_zlib_decompress"
+      case .zlib: "uncompress"
+      case .lzo: "lzo1x_decompress_safe"
+      case .snappy: "snappy_uncompress"
+      case .zstd: "ZSTD_decompressDCtx"
+      }
+    }
+  }
+
+  var codec: PageCodec { library.codec }
+  private let library: Library
+  private let unpacking: UnsafeMutableRawPointer
+  /// Of those that pack pages, which are libdeflate and zlib.
+  private let packing: UnsafeMutableRawPointer?
+  /// Libdeflate's and Zstandard's; the others need none.
+  private let contexts: ContextPool?
+  /// Libdeflate's, to pack.
+  private let packers: ContextPool?
+
+  /// `nil` when the library is not installed, or lacks a function.
+  init?(_ library: Library) {
+    guard let handle = unsafe dlopen(library.file, RTLD_NOW | RTLD_LOCAL),
+      let unpacking = unsafe dlsym(handle, library.symbol)
+    else { return nil }
+    // Safe: each function is called as its library declares it.
+    switch library {
+    case .lzo, .snappy:
+      unsafe packing = nil
+      contexts = nil
+      packers = nil
+    case .zlib:
+      guard let compress = unsafe dlsym(handle, "compress2") else { return nil }
+      unsafe packing = compress
+      contexts = nil
+      packers = nil
+    case .zstd:
+      guard let create = unsafe dlsym(handle, "ZSTD_createDCtx") else { return nil }
+      let address = UInt(bitPattern: create)
+      unsafe packing = nil
+      contexts = ContextPool { UInt(bitPattern: unsafe unsafeBitCast(address, to: Create.self)()) }
+      packers = nil
+    case .libdeflate:
+      guard let compress = unsafe dlsym(handle, "libdeflate_zlib_compress"),
+        let create = unsafe dlsym(handle, "libdeflate_alloc_decompressor"),
+        let createPacker = unsafe dlsym(handle, "libdeflate_alloc_compressor")
+      else { return nil }
+      let address = UInt(bitPattern: create)
+      let packerAddress = UInt(bitPattern: createPacker)
+      unsafe packing = compress
+      contexts = ContextPool { UInt(bitPattern: unsafe unsafeBitCast(address, to: Create.self)()) }
+      packers = ContextPool {
+        let call = unsafe unsafeBitCast(packerAddress, to: CreatePacker.self)
+        return UInt(bitPattern: unsafe call(Self.libdeflateLevel))
+      }
+    }
+    self.library = library
+    unsafe self.unpacking = unpacking
   }
 
   // The libraries' functions. A C `size_t`, `unsigned long` and LZO's `lzo_uint` are all `UInt`.
+  private typealias Create = @convention(c) () -> UnsafeMutableRawPointer?
+  private typealias CreatePacker = @convention(c) (Int32) -> UnsafeMutableRawPointer?
+  private typealias Libdeflate =
+    @convention(c) (
+      UnsafeMutableRawPointer, UnsafeRawPointer, UInt, UnsafeMutableRawPointer, UInt,
+      UnsafeMutablePointer<UInt>?
+    ) -> Int32
+  private typealias LibdeflatePack =
+    @convention(c) (
+      UnsafeMutableRawPointer, UnsafeRawPointer, UInt, UnsafeMutableRawPointer, UInt
+    ) -> UInt
   private typealias Zlib =
     @convention(c) (
       UnsafeMutableRawPointer, UnsafeMutablePointer<UInt>, UnsafeRawPointer, UInt
@@ -136,64 +198,84 @@ struct LoadedCodec: @unchecked Sendable {
     var produced = byteCount
     let isGood: Bool
     // Safe: each symbol is called as its library declares it.
-    switch codec {
+    switch library {
+    case .libdeflate:
+      guard let contexts, let context = unsafe contexts.take() else { return false }
+      let call = unsafe unsafeBitCast(unpacking, to: Libdeflate.self)
+      isGood = unsafe call(context, from, count, to, byteCount, &produced) == 0
+      unsafe contexts.giveBack(context)
     case .zlib:
-      isGood = unsafe unsafeBitCast(function, to: Zlib.self)(to, &produced, from, count) == 0
+      isGood = unsafe unsafeBitCast(unpacking, to: Zlib.self)(to, &produced, from, count) == 0
     case .lzo:
-      isGood = unsafe unsafeBitCast(function, to: LZO.self)(from, count, to, &produced, nil) == 0
+      isGood = unsafe unsafeBitCast(unpacking, to: LZO.self)(from, count, to, &produced, nil) == 0
     case .snappy:
-      isGood = unsafe unsafeBitCast(function, to: Snappy.self)(from, count, to, &produced) == 0
+      isGood = unsafe unsafeBitCast(unpacking, to: Snappy.self)(from, count, to, &produced) == 0
     case .zstd:
       guard let contexts, let context = unsafe contexts.take() else { return false }
       // An error is a number above every size.
-      produced = unsafe unsafeBitCast(function, to: Zstd.self)(context, to, produced, from, count)
+      produced = unsafe unsafeBitCast(unpacking, to: Zstd.self)(context, to, produced, from, count)
       unsafe contexts.giveBack(context)
       isGood = true
     }
     return isGood && produced == byteCount
   }
 
-  /// Packs a page with zlib's fastest level and appends that; nothing when that does not make it
-  /// smaller.
+  /// zlib's fastest level, which makedumpfile takes too.
+  private static let zlibLevel: Int32 = 1
+  /// The lowest of libdeflate's that makes no dump larger than zlib's fastest does.
+  private static let libdeflateLevel: Int32 = 2
+
+  /// Packs a page as zlib does and appends that; nothing when that does not make it smaller.
   ///
   /// - Precondition: the codec is zlib.
   func pack(_ source: Span<UInt8>, into target: inout [UInt8]) {
     precondition(codec == .zlib, "pages are packed with zlib")
-    guard let function = unsafe dlsym(library, "compress2") else { return }
-    // Safe: compress2 is called as zlib declares it. It reads what the span has and writes at most
-    // `produced` bytes, for which there is room; both last for this call.
+    // Safe: both functions are called as their libraries declare them. They read what the span has and
+    // write at most as many bytes as there is room for; both last for this call.
     unsafe source.withUnsafeBytes { from in
       target.append(addingCapacity: from.count) { output in
         unsafe output.withUnsafeMutableBufferPointer { room, filledCount in
-          guard let from = from.baseAddress, let to = room.baseAddress else { return }
-          var produced = UInt(room.count)
-          let call = unsafe unsafeBitCast(function, to: ZlibPack.self)
-          let status = unsafe call(to, &produced, from, UInt(room.count), 1)
-          if status == 0, produced < UInt(room.count) { filledCount = Int(produced) }
+          guard let from = from.baseAddress, let to = room.baseAddress, room.count > 1 else {
+            return
+          }
+          filledCount = unsafe Int(pack(from, UInt(source.count), to, UInt(source.count - 1)))
         }
       }
     }
   }
+
+  /// - Returns: Bytes written; 0 when the room is too small.
+  /// - Precondition: `from` has `count` bytes, and `to` has room for `byteCount`.
+  @unsafe private func pack(
+    _ from: UnsafeRawPointer, _ count: UInt, _ to: UnsafeMutableRawPointer, _ byteCount: UInt
+  ) -> UInt {
+    guard let packing = unsafe packing else { return 0 }
+    // Safe: each symbol is called as its library declares it.
+    guard let packers else {
+      var produced = byteCount
+      let call = unsafe unsafeBitCast(packing, to: ZlibPack.self)
+      return unsafe call(to, &produced, from, count, Self.zlibLevel) == 0 ? produced : 0
+    }
+    guard let context = unsafe packers.take() else { return 0 }
+    defer { unsafe packers.giveBack(context) }
+    let call = unsafe unsafeBitCast(packing, to: LibdeflatePack.self)
+    return unsafe call(context, from, count, to, byteCount)
+  }
 }
 
 /// Contexts of a library that are not in use: making one costs more than a page. There are never
-/// more than threads that unpacked at once.
+/// more than threads that unpacked or packed at once.
 private final class ContextPool: Sendable {
-  private typealias Create = @convention(c) () -> UnsafeMutableRawPointer?
   /// Pointers as numbers, which may go from thread to thread.
   private let free = Mutex<[UInt]>([])
-  private let create: UInt
+  private let create: @Sendable () -> UInt
 
-  /// - Parameter create: The function that makes a context and takes nothing.
-  @unsafe init(create: UnsafeMutableRawPointer) { self.create = UInt(bitPattern: create) }
+  /// - Parameter create: Makes a context; 0 when there is no memory for one.
+  init(_ create: @escaping @Sendable () -> UInt) { self.create = create }
 
   /// A context that nobody else has until it is given back; `nil` when there is no memory for one.
   @unsafe func take() -> UnsafeMutableRawPointer? {
-    if let known = free.withLock({ $0.popLast() }) {
-      return unsafe UnsafeMutableRawPointer(bitPattern: known)
-    }
-    // Safe: the number was made of this function's address.
-    return unsafe unsafeBitCast(create, to: Create.self)()
+    unsafe UnsafeMutableRawPointer(bitPattern: free.withLock { $0.popLast() } ?? create())
   }
 
   /// - Parameter context: One that was taken, and is not used any more.
