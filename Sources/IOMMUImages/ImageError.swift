@@ -47,3 +47,17 @@ extension ImageError {
     ImageError(file: file, found: "\(action): \(systemText(code))", remedy: remedy)
   }
 }
+
+/// An error about a place. Of several the one at the lowest place counts, whatever order threads come to
+/// them in.
+struct PlacedError: Sendable {
+  let place: UInt64
+  let error: ImageError
+}
+
+extension PlacedError? {
+  mutating func note(_ error: @autoclosure () -> ImageError, at place: UInt64) {
+    if let self, self.place <= place { return }
+    self = PlacedError(place: place, error: error())
+  }
+}

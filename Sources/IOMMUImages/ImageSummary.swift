@@ -137,7 +137,7 @@ private struct KdumpCensus {
 
   private static func isZero(_ file: KdumpFile, _ index: UInt64) -> Bool {
     let (page, isThere) = [UInt8].filled(capacity: Int(file.header.pageByteCount)) {
-      (try? file.unpack(file.descriptor(at: index), into: &$0)) != nil
+      (try? file.unpack(at: index, into: &$0)) != nil
     }
     return isThere && page.span.isAllZero
   }

@@ -122,10 +122,8 @@ struct KdumpFile: Sendable {
         && !file.holds(descriptor.byteCount, at: descriptor.offset)
   }
 
-  /// The descriptor of a dumped page of this file.
-  func descriptor(of frame: UInt64) -> Descriptor {
-    descriptor(at: dumped.rank(of: frame) - firstRank)
-  }
+  /// The number of the descriptor of a dumped page of this file.
+  func descriptorIndex(of frame: UInt64) -> UInt64 { dumped.rank(of: frame) - firstRank }
 
   /// The descriptor of a number; that of a lost page when the file ends before it.
   func descriptor(at index: UInt64) -> Descriptor {
@@ -193,13 +191,14 @@ struct KdumpFile: Sendable {
   func unpack(
     frame: UInt64, into output: inout OutputSpan<UInt8>
   ) throws(KdumpPageFailure) {
-    try unpack(descriptor(of: frame), into: &output)
+    try unpack(at: descriptorIndex(of: frame), into: &output)
   }
 
-  /// The same by a page's descriptor.
+  /// The same by the number of the page's descriptor.
   func unpack(
-    _ descriptor: Descriptor, into output: inout OutputSpan<UInt8>
+    at index: UInt64, into output: inout OutputSpan<UInt8>
   ) throws(KdumpPageFailure) {
+    let descriptor = descriptor(at: index)
     // Packed bytes that are no fewer than the page's would have been stored unpacked.
     guard descriptor.byteCount <= header.pageByteCount else {
       throw damaged(descriptor, "\(descriptor.byteCount) packed bytes, more than a page")

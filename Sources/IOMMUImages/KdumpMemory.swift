@@ -155,16 +155,22 @@ final class KdumpMemory: PagedMemory {
 
   // MARK: What could not be given
 
-  /// What went wrong with pages that were asked for, the first time for each reason.
+  /// What went wrong with pages that were asked for: for each reason the first page of memory, whatever
+  /// order threads come to them in.
   private struct Failures {
-    var locked: [(codec: PageCodec, error: ImageError)] = []
-    var damage: ImageError?
+    var locked: [PageCodec: PlacedError?] = [:]
+    var damage: PlacedError?
   }
 
-  var problems: [ImageError] {
-    let (locked, damage) = failures.withLock { ($0.locked, $0.damage) }
-    let missing = locked.first.map { Self.missing(locked.map(\.codec), at: $0.error) }
-    return [missing, damage].compactMap { $0 }
+  var problems: [ImageError] { problems(before: .max) }
+
+  func problems(before address: UInt64) -> [ImageError] {
+    func counts(_ placed: PlacedError) -> Bool { placed.place << pageShift < address }
+    let (all, damage) = failures.withLock { ($0.locked, $0.damage) }
+    let locked = all.compactMap { codec, placed in placed.map { (codec, $0) } }
+      .filter { counts($0.1) }.sorted { $0.1.place < $1.1.place }
+    let missing = locked.first.map { Self.missing(locked.map(\.0), at: $0.1.error) }
+    return [missing, damage.flatMap { counts($0) ? $0.error : nil }].compactMap(\.self)
   }
 
   /// One error for all libraries that are missing; `place` is that of the first page.
@@ -193,46 +199,69 @@ final class KdumpMemory: PagedMemory {
     // That the file ends early has been said when it was opened, if that was seen.
     case .lost where file.isIncomplete: return
     case .locked(let codec, let error):
-      failures.withLock {
-        guard !$0.locked.contains(where: { $0.codec == codec }) else { return }
-        $0.locked.append((codec, placed(error)))
-      }
+      failures.withLock { $0.locked[codec, default: nil].note(placed(error), at: frame) }
     case .lost(let error), .damaged(let error):
       // When the file shrank meanwhile, that is the reason, and its own problem.
       guard file.file.file.problem == nil else { return }
-      failures.withLock { $0.damage = $0.damage ?? placed(error) }
+      failures.withLock { $0.damage.note(placed(error), at: frame) }
     }
   }
 
   // MARK: Pages
 
+  /// The number of the file that may hold a frame.
+  private func fileNumber(of frame: UInt64) -> Int? {
+    let number = files.partitioningIndex { $0.header.frames.upperBound > frame }
+    guard number < files.count, files[number].header.frames.contains(frame) else { return nil }
+    return number
+  }
+
   /// The file that may hold a frame.
-  private func file(of frame: UInt64) -> KdumpFile? {
-    let index = files.partitioningIndex { $0.header.frames.upperBound > frame }
-    guard index < files.count, files[index].header.frames.contains(frame) else { return nil }
-    return files[index]
+  private func file(of frame: UInt64) -> KdumpFile? { fileNumber(of: frame).map { files[$0] } }
+
+  /// A page that was found: the descriptor of the next one, if it was dumped, follows its own.
+  private struct Place {
+    var file: Int
+    var frame: UInt64
+    var index: UInt64
+  }
+
+  /// Where a frame's descriptor is; `nil` when it was not dumped.
+  ///
+  /// - Parameter last: The page found before, which saves counting when it is the one before.
+  private func place(of frame: UInt64, after last: Place?) -> Place? {
+    if let last, last.frame &+ 1 == frame, files[last.file].header.frames.contains(frame) {
+      guard files[last.file].dumped.contains(frame) else { return nil }
+      return Place(file: last.file, frame: frame, index: last.index + 1)
+    }
+    guard let file = fileNumber(of: frame), files[file].dumped.contains(frame) else { return nil }
+    return Place(file: file, frame: frame, index: files[file].descriptorIndex(of: frame))
   }
 
   /// Unpacks a page into room for one; whether it is there and whole.
-  private func unpack(_ frame: UInt64, into output: inout OutputSpan<UInt8>) -> Bool {
-    guard let file = file(of: frame), file.dumped.contains(frame) else { return false }
+  private func unpack(
+    _ frame: UInt64, after last: inout Place?, into output: inout OutputSpan<UInt8>
+  ) -> Bool {
+    last = place(of: frame, after: last)
+    guard let place = last else { return false }
     do throws(KdumpPageFailure) {
-      try file.unpack(frame: frame, into: &output)
+      try files[place.file].unpack(at: place.index, into: &output)
       return true
     } catch {
-      note(error, of: frame, in: file)
+      note(error, of: frame, in: files[place.file])
       return false
     }
   }
 
   func read(at address: UInt64, into output: inout OutputSpan<UInt8>) {
     var place = address
+    var last: Place?
     while !output.isFull, place >> pageShift < frameCount {
       let frame = place >> pageShift
       let offset = Int(place & (pageByteCount - 1))
       let count = min(output.freeCapacity, Int(pageByteCount) - offset)
       let isThere = cache.copy(page: frame, offset: offset, count: count, into: &output) {
-        unpack(frame, into: &$0)
+        unpack(frame, after: &last, into: &$0)
       }
       guard isThere else { return }
       // At most the end of the last frame of 2^40.

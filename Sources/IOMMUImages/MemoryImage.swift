@@ -309,6 +309,11 @@ public final class MemoryImage: PhysicalMemory, Sendable {
     files.compactMap(\.file.problem) + (paged?.problems ?? [])
   }
 
+  /// The same, of pages that begin below an address where it is known which those are.
+  func problems(before address: UInt64) -> [ImageError] {
+    files.compactMap(\.file.problem) + (paged?.problems(before: address) ?? [])
+  }
+
   /// What the dump has of an address, or why it has nothing.
   ///
   /// A page of a kdump-compressed dump is unpacked to see whether it can be.

@@ -4,8 +4,10 @@ import IOMMUFormats
 protocol PagedMemory: AnyObject, Sendable {
   /// What answers: half-open, ascending, not touching each other.
   var backedRanges: [Range<PhysicalAddress>] { get }
-  /// Why pages that are there could not be given, each reason once.
+  /// Why pages that are there could not be given: each reason once, with the lowest of its pages.
   var problems: [ImageError] { get }
+  /// The same of pages that begin below an address.
+  func problems(before address: UInt64) -> [ImageError]
 
   /// Appends bytes from `address` on until `output` is full or one does not answer.
   func read(at address: UInt64, into output: inout OutputSpan<UInt8>)
@@ -28,6 +30,8 @@ final class PieceMemory: PagedMemory {
   }
 
   var problems: [ImageError] { source.problems }
+  /// All of them: a source knows its own places, and not those of memory.
+  func problems(before _: UInt64) -> [ImageError] { problems }
 
   /// The piece that holds an address.
   private func piece(at address: UInt64) -> ImagePiece? {

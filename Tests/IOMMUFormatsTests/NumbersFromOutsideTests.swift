@@ -81,7 +81,7 @@ import Testing
     "IOMMUImages/HexDumpText.swift": 3,
     "IOMMUImages/KdumpFile.swift": 9,
     "IOMMUImages/KdumpHeader.swift": 8,
-    "IOMMUImages/KdumpMemory.swift": 6,
+    "IOMMUImages/KdumpMemory.swift": 7,
     "IOMMUImages/SegmentTable.swift": 10,
     "IOMMUImages/SystemRAM.swift": 0,
   ]

@@ -14,9 +14,10 @@ final class SnappyStream: PieceSource {
   private let cache = PageCache(pageByteCount: SnappyFrame.byteLimit)
   private let failures = Mutex(Failures())
 
+  /// By the numbers of frames.
   private struct Failures {
-    var locked: ImageError?
-    var damage: ImageError?
+    var locked: PlacedError?
+    var damage: PlacedError?
   }
 
   init(file: DumpFile, index: Index) {
@@ -119,8 +120,8 @@ final class SnappyStream: PieceSource {
       guard file.file.problem == nil else { return false }
       failures.withLock {
         switch error {
-        case .locked(let error): $0.locked = $0.locked ?? error
-        case .damaged(let error): $0.damage = $0.damage ?? error
+        case .locked(let error): $0.locked.note(error, at: UInt64(number))
+        case .damaged(let error): $0.damage.note(error, at: UInt64(number))
         }
       }
       return false
@@ -129,7 +130,7 @@ final class SnappyStream: PieceSource {
 
   var problems: [ImageError] {
     let (locked, damage) = failures.withLock { ($0.locked, $0.damage) }
-    return [locked, damage].compactMap { $0 }
+    return [locked, damage].compactMap(\.self).sorted { $0.place < $1.place }.map(\.error)
   }
 
   func presence(at offset: UInt64) -> Presence {

@@ -327,6 +327,34 @@ enum PackedPage {
         isInstalled ? "that does not unpack to a page; the dump is damaged" : "is not installed"))
   }
 
+  @Test func `of damaged pages the lowest is told, whatever order they are read in`() throws {
+    let kdump = TinyKdump(pages: (1..<9).map { .init(frame: $0, flags: 1, data: [1, 2, 3]) })
+    let image = try image(kdump)
+    for frame in [5, 7, 2, 4, 3] as [UInt64] {
+      #expect(image.quadword(at: PhysicalAddress(frame << 12)) == nil)
+    }
+    #expect(image.problems.map(\.place) == ["page 0x2000, descriptor"])
+    #expect(image.problems(before: 0x2001).count == 1)
+    #expect(image.problems(before: 0x2000).isEmpty)
+  }
+
+  @Test func `pages in a row are what each is alone, up to a gap`() throws {
+    var generator = SeededGenerator(seed: 7)
+    let frames = (0..<32).filter { _ in UInt8.random(in: 0..<4, using: &generator) > 0 }
+    let kdump = TinyKdump(
+      pages: frames.map { frame in
+        .init(frame: UInt64(frame), data: [UInt8](repeating: UInt8(frame + 1), count: 4096))
+      })
+    let image = try image(kdump)
+    for first in 0..<32 {
+      let run = (first..<32).prefix { frames.contains($0) }
+      let bytes = image.bytes(at: PhysicalAddress(UInt64(first) << 12), count: run.count * 4096)
+      #expect(bytes == run.flatMap { [UInt8](repeating: UInt8($0 + 1), count: 4096) })
+      let more = image.bytes(at: PhysicalAddress(UInt64(first) << 12), count: run.count * 4096 + 1)
+      #expect(more == nil)
+    }
+  }
+
   @Test func `a page that is damaged is absent, and the problem says why`() throws {
     func problem(_ page: TinyKdump.Page) throws -> String {
       let image = try image(
