@@ -49,9 +49,13 @@ final class FileMapping: @unchecked Sendable {
   /// The first byte of the lowest page that was lost; `nil` when none was.
   var loss: UInt64? { MappingGuard.loss(token) }
 
+  /// Takes the bytes out of this process, for as long as nobody looks at them: those in memory count as
+  /// the process's own from the first look on.
+  func forgetLooks() { advise(MADV_DONTNEED) }
+
   /// Tells the system how the bytes are about to be looked at, such as `MADV_RANDOM`.
   func advise(_ advice: Int32) {
-    // Safe: an advice changes no byte of a mapping of a file.
+    // Safe: an advice changes no byte of a mapping of a file that nobody writes through.
     _ = unsafe madvise(UnsafeMutableRawPointer(mutating: start), byteCount, advice)
   }
 }

@@ -19,7 +19,7 @@ import Synchronization
 /// A file that shrinks, a disk that fails, a page that is damaged or needs a library that is not
 /// installed: none of these ends the program. The bytes concerned are absent or zero, and
 /// ``problems`` says so; ask for it before answers are believed.
-public final class MemoryImage: PhysicalMemory, Sendable {
+public final class MemoryImage: ConcurrentMemory {
   /// The path of the first file as it was given.
   public let path: String
   /// The paths of all files, as they were given.
@@ -346,6 +346,11 @@ public final class MemoryImage: PhysicalMemory, Sendable {
     guard format == .elfCore, let reader = try? ELFCoreReader(file: files[0]) else { return [] }
     return reader.notes()
   }
+
+  /// Lets the system take back what it keeps for looks at the files; later looks may cost a little more.
+  ///
+  /// - Complexity: O(*n*) in the bytes that were looked at since the last time.
+  public func forgetLooks() { for file in files { file.file.mapping?.forgetLooks() } }
 
   // MARK: Loads
 

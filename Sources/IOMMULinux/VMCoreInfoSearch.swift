@@ -51,6 +51,7 @@ public struct VMCoreInfoSearch: Sendable {
         look(at: page, in: memory)
         guard let next = page.advanced(byBytes: PageCount.pageByteCount) else { break }
         page = next
+        if pageCount % 4096 == 0 { memory.forgetLooks() }
         if pageCount % 1024 == 0 {
           progress(done &+ (page.rawValue &- range.lowerBound.rawValue), byteCount)
         }

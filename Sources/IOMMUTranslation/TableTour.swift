@@ -52,6 +52,9 @@ struct TableTour {
     copies = PageCopies(levels: levels)
   }
 
+  /// Tables after which what was looked at is forgotten; a look brings 64 KiB into the process.
+  private static var forgottenTables: UInt64 { 256 }
+
   private static var pageByteCount: Int { Int(PageCount.pageByteCount) }
 
   /// Ends it: what is left of the budget.
@@ -79,6 +82,7 @@ struct TableTour {
       throw EnumerationExhausted(root: root, table: table, level: level, address: address)
     }
     budget.remainingTables -= 1
+    if budget.remainingTables % Self.forgottenTables == 0 { memory.forgetLooks() }
     path.append(table)
     defer { path.removeLast() }
     let size = Format.Entry.byteCount

@@ -42,7 +42,16 @@ public protocol PhysicalMemory {
 
   /// What of the memory can be read in place; empty where words have to be asked for.
   var window: MemoryWindow { get }
+
+  /// Lets the system take back what looks have brought into this process. Whoever goes through much
+  /// memory says it now and then, so that what is resident does not grow to all that was looked at;
+  /// ``PhysicalMemory/forgetting(_:)`` does it.
+  func forgetLooks()
 }
+
+/// Memory that any number of threads may read at once, each page of which may cost something: what goes
+/// through all of it may use several.
+public protocol ConcurrentMemory: PhysicalMemory, Sendable {}
 
 extension PhysicalMemory {
   public func bytesInPlace(from _: PhysicalAddress) -> UnsafeRawBufferPointer? { nil }
@@ -60,6 +69,16 @@ extension PhysicalMemory {
 
   public var storedPageCount: UInt64 { storedPageRanges.pageCount }
   public var window: MemoryWindow { MemoryWindow() }
+
+  /// Nothing: what a machine that runs has in memory is there anyway.
+  public func forgetLooks() {}
+
+  /// The elements, each of which leads to looks at a few pages; forgets those now and then.
+  package func forgetting<Elements: Sequence>(
+    _ elements: Elements
+  ) -> ForgettingSequence<Elements, Self> {
+    ForgettingSequence(memory: self, elements: elements.makeIterator())
+  }
 
   /// The big-endian quadword at `address`; `nil` when any of its eight bytes is not there.
   @inlinable @inline(__always)
@@ -141,6 +160,27 @@ extension PhysicalMemory {
 
   /// Pages that answer, each counted once; the last page of a range counts whole.
   public var backedPageCount: UInt64 { backedRanges.pageCount }
+}
+
+/// Elements whose looks at memory are forgotten now and then.
+package struct ForgettingSequence<Elements: Sequence, Memory: PhysicalMemory>: Sequence,
+  IteratorProtocol
+{
+  fileprivate let memory: Memory
+  fileprivate var elements: Elements.Iterator
+  private var count = 0
+
+  fileprivate init(memory: Memory, elements: Elements.Iterator) {
+    self.memory = memory
+    self.elements = elements
+  }
+
+  package mutating func next() -> Elements.Element? {
+    count += 1
+    // A look brings in 64 KiB.
+    if count % 128 == 0 { memory.forgetLooks() }
+    return elements.next()
+  }
 }
 
 extension [Range<PhysicalAddress>] {

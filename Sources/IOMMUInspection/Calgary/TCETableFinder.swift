@@ -114,10 +114,10 @@ private struct TCETableJudge<Memory: PhysicalMemory> {
       if starts.last != start { starts.append(start) }
     }
     isCut = starts.count > Self.startLimit
-    let beginnings = starts.filter(isBeginning)
+    let beginnings = memory.forgetting(starts).filter(isBeginning)
     var candidates: [TableCandidate] = []
     var covered: UInt64 = 0
-    for start in starts.prefix(Self.startLimit) where start >= covered {
+    for start in memory.forgetting(starts.prefix(Self.startLimit)) where start >= covered {
       let next = beginnings.partitioningIndex { $0 > start }
       let limit = next < beginnings.count ? beginnings[next] : .max
       // A driver aligns a table to its size, and the next one begins after it.

@@ -21,7 +21,7 @@ struct FirmwareTableSearch {
     of kind: TableCandidate.Kind, signature: String, headerByteCount: Int,
     in memory: some PhysicalMemory, _ judge: (inout TableCandidate, [UInt8]) -> Void
   ) -> [TableCandidate] {
-    places.compactMap { address in
+    memory.forgetting(places).compactMap { address in
       guard !isExhausted,
         let length = ACPI.TableHeader.statedByteCount(at: address, in: memory),
         headerByteCount...65_536 ~= length, let bytes = memory.bytes(at: address, count: length)

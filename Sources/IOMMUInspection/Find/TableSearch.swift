@@ -31,13 +31,23 @@ public struct TableSearch: Sendable {
   ///   - memory: A machine's memory, as much as is stored of it.
   ///   - crashKernel: Where the capture kernel lives, if that is known.
   ///   - progress: Called now and then.
-  /// - Complexity: O(bytes of memory that are stored), and one walk of the tables of each candidate.
+  /// - Complexity: O(bytes of memory that are stored), shared out among all processors where the memory
+  ///   is ``ConcurrentMemory``, and one walk of the tables of each candidate.
   public init(
     in memory: some PhysicalMemory, crashKernel: [Range<PhysicalAddress>] = [],
     progress: (Progress) -> Void = { _ in }
   ) {
+    self.init(
+      in: memory, threadCount: usableProcessorCount, crashKernel: crashKernel, progress: progress)
+  }
+
+  /// The same on so many threads.
+  init(
+    in memory: some PhysicalMemory, threadCount: Int, crashKernel: [Range<PhysicalAddress>] = [],
+    progress: (Progress) -> Void = { _ in }
+  ) {
     var sweep = MemorySweep()
-    byteCount = sweep.run(over: memory, progress: progress)
+    byteCount = sweep.run(over: memory, threadCount, progress: progress)
     var found: [TableCandidate] = []
     var isExhausted = sweep.isCut
     for index in sweep.finders.indices {
@@ -161,39 +171,38 @@ private struct MemorySweep {
   var finders: [any TableFinder]
   /// Memory was left out.
   private(set) var isCut = false
-  /// The finders that look at pages, by their masks.
-  private let lookers: [Int]
-  private let sieve: PageSieve
-  /// The finders that look for signatures.
-  private let readers: [(finder: Int, pattern: UInt32)]
+  private let look = PieceLook()
+  /// How much is looked at before it is given back.
+  private static let forgottenByteCount: UInt64 = 1 << 24
 
-  /// How much is looked at between two words of progress.
-  private static let progressByteCount: UInt64 = 1 << 24
-
-  init() {
-    finders = TableFinders.all.map { $0.init() }
-    lookers = TableFinders.all.indices.filter { TableFinders.all[$0].excludedBits != nil }
-    sieve = PageSieve(TableFinders.all.compactMap { $0.excludedBits })
-    readers = TableFinders.all.indices.compactMap { index in
-      TableFinders.all[index].signature.map { (index, PageSieve.pattern($0)) }
-    }
-  }
+  init() { finders = TableFinders.all.map { $0.init() } }
 
   /// - Returns: Bytes seen.
   mutating func run(
-    over memory: some PhysicalMemory, progress: (TableSearch.Progress) -> Void
+    over memory: some PhysicalMemory, _ threadCount: Int,
+    progress: (TableSearch.Progress) -> Void
   ) -> UInt64 {
     let ranges = searchedRanges(of: memory)
     let total = ranges.reduce(0) { $0 &+ $1.byteCount }
     var done: UInt64 = 0
-    var next = Self.progressByteCount
-    guard let first = ranges.first, let last = ranges.last else { return 0 }
-    memory.forEachPiece(of: first.lowerBound..<last.upperBound, in: ranges) { address, bytes in
-      look(at: bytes, address.rawValue, memory)
-      done &+= UInt64(bytes.count)
-      guard done >= next else { return }
-      next = done &+ Self.progressByteCount
+    let look = look
+    func take(_ sights: PieceSights) {
+      show(sights)
+      done &+= sights.byteCount
       progress(TableSearch.Progress(doneByteCount: done, byteCount: total))
+    }
+    if let shared = memory as? any ConcurrentMemory {
+      var next = Self.forgottenByteCount
+      inOrder(threadCount: threadCount, MemoryPieces(ranges)) {
+        look.sights(in: $0, of: shared)
+      } take: { sights in
+        take(sights)
+        guard done >= next else { return }
+        next = done &+ Self.forgottenByteCount
+        memory.forgetLooks()
+      }
+    } else {
+      for piece in MemoryPieces(ranges) { take(look.sights(in: piece, of: memory)) }
     }
     return total
   }
@@ -217,50 +226,14 @@ private struct MemorySweep {
     return ranges
   }
 
-  private mutating func look(
-    at bytes: Span<UInt8>, _ start: UInt64, _ memory: some PhysicalMemory
-  ) {
-    var offset = 0
-    while offset < bytes.count {
-      let address = start + UInt64(offset)
-      let room = Int(4096 - address % 4096)
-      let piece = bytes.extracting(offset..<min(bytes.count, offset + room))
-      if piece.count == PageSieve.pageByteCount {
-        lookAtPage(piece, address, memory)
-      } else {
-        addSignatures(in: piece, at: address, memory)
-      }
-      offset += piece.count
-    }
-  }
-
-  private mutating func lookAtPage(
-    _ page: Span<UInt8>, _ address: UInt64, _ memory: some PhysicalMemory
-  ) {
-    let look = sieve.look(page)
-    guard !look.isZero else { return }
-    addSignatures(in: page, at: address, memory)
-    guard !look.isIdle else { return }
-    for (place, finder) in lookers.enumerated() where look.passes(place) {
-      finders[finder].see(page, at: PhysicalAddress(address))
-    }
-  }
-
-  /// A signature may begin on one page and end on the next.
-  private mutating func addSignatures(
-    in piece: Span<UInt8>, at address: UInt64, _ memory: some PhysicalMemory
-  ) {
-    for (finder, pattern) in readers {
-      for offset in PageSieve.offsets(of: pattern, in: piece) {
-        finders[finder].seeSignature(at: PhysicalAddress(address + UInt64(offset)))
-      }
-      for tail in 1...3 where address >= UInt64(tail) {
-        let place = PhysicalAddress(address - UInt64(tail))
-        // Most pages do not begin with the signature's end, and need no look at the page before.
-        guard piece.count >= 4, PageSieve.endsSignature(piece, pattern: pattern, tail: tail),
-          memory.doubleword(at: place) == pattern
-        else { continue }
-        finders[finder].seeSignature(at: place)
+  private mutating func show(_ sights: PieceSights) {
+    let bytes = sights.bytes.span
+    for (finder, place) in sights.signatures { finders[finder].seeSignature(at: place) }
+    for (number, page) in sights.pages.enumerated() {
+      let start = number * PageSieve.pageByteCount
+      let content = bytes.extracting(start..<start + PageSieve.pageByteCount)
+      for (place, finder) in look.lookers.enumerated() where page.look.passes(place) {
+        finders[finder].see(content, at: page.address)
       }
     }
   }

@@ -23,7 +23,7 @@ extension VTd {
     ) -> [TableCandidate] {
       var judge = RootJudge(memory: memory)
       var roots: [RootCandidate] = []
-      for page in pages.numbers {
+      for page in memory.forgetting(pages.numbers) {
         guard let root = judge.candidate(at: PhysicalAddress(page * 4096)),
           root.candidate.score >= TableSearch.lowestScore
         else { continue }
