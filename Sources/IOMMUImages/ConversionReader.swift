@@ -8,9 +8,6 @@ final class ConversionReader {
   private(set) var done: UInt64 = 0
   private let total: UInt64
   private let progress: (UInt64, UInt64) -> Void
-  private let ranges: [Range<PhysicalAddress>]
-  /// The first range that ``forEachPage(in:pageByteCount:_:)`` has not gone through.
-  private var nextRange = 0
 
   /// - Parameters:
   ///   - total: Bytes that will be read.
@@ -21,7 +18,6 @@ final class ConversionReader {
     self.image = image
     self.total = total
     self.progress = progress
-    ranges = image.backedRanges
   }
 
   /// Throws what the image says of itself when a byte of it was not there.
@@ -37,78 +33,30 @@ final class ConversionReader {
     in range: Range<PhysicalAddress>,
     _ body: (_ bytes: Span<UInt8>?, _ address: UInt64) throws(ImageError) -> Void
   ) throws(ImageError) {
-    var chunk: [UInt8] = []
+    var piece = MemoryPiece()
     var address = range.lowerBound.rawValue
     while address < range.upperBound.rawValue {
       // Chunks end at multiples of their length, so that pages stay whole.
       let toEnd = UInt64(Self.chunkByteCount) - address % UInt64(Self.chunkByteCount)
       let count = Int(min(toEnd, range.upperBound.rawValue - address))
-      chunk.removeAll(keepingCapacity: true)
-      try append(count, at: address, to: &chunk)
-      try split(chunk, at: address, body)
+      piece.read(count, at: address, of: image)
+      try note(piece)
+      try split(piece.bytes, at: address, body)
       address += UInt64(count)
     }
   }
 
-  /// Hands over whole pages of a run of frames in order, those of `nil` all zero. Bytes of a page
-  /// that the image does not hold are zero.
+  /// Throws why a piece was not read; else counts its bytes as done.
   ///
-  /// - Precondition: runs ascend from call to call, and the image holds a byte of each page.
-  func forEachPage(
-    in frames: Range<UInt64>, pageByteCount: UInt64,
-    _ body: (Span<UInt8>?) throws(ImageError) -> Void
-  ) throws(ImageError) {
-    let chunkFrameCount = UInt64(Self.chunkByteCount) / pageByteCount
-    var chunk: [UInt8] = []
-    var frame = frames.lowerBound
-    while frame < frames.upperBound {
-      let count = min(chunkFrameCount, frames.upperBound - frame)
-      chunk.removeAll(keepingCapacity: true)
-      try appendPages(Int(count * pageByteCount), at: frame * pageByteCount, to: &chunk)
-      let bytes = chunk.span
-      for offset in stride(from: 0, to: bytes.count, by: Int(pageByteCount)) {
-        let page = bytes.extracting(offset..<offset + Int(pageByteCount))
-        try body(page.isAllZero ? nil : page)
-      }
-      frame += count
-    }
-  }
-
-  /// The parts of a chunk that the image holds, zeros between them.
-  private func appendPages(
-    _ byteCount: Int, at start: UInt64, to chunk: inout [UInt8]
-  ) throws(ImageError) {
-    let last = start + UInt64(byteCount - 1)
-    func appendZeros(upTo end: Int) {
-      chunk.append(contentsOf: repeatElement(0, count: end - chunk.count))
-    }
-    while nextRange < ranges.count, ranges[nextRange].upperBound.rawValue <= start {
-      nextRange += 1
-    }
-    while nextRange < ranges.count, ranges[nextRange].lowerBound.rawValue <= last {
-      let range = ranges[nextRange]
-      let from = Int(max(range.lowerBound.rawValue, start) - start)
-      let to = Int(min(range.upperBound.rawValue - 1, last) - start) + 1
-      appendZeros(upTo: from)
-      try append(to - from, at: start + UInt64(from), to: &chunk)
-      guard range.upperBound.rawValue - 1 <= last else { break }
-      nextRange += 1
-    }
-    appendZeros(upTo: byteCount)
-  }
-
-  private func append(
-    _ count: Int, at address: UInt64, to chunk: inout [UInt8]
-  ) throws(ImageError) {
-    let end = chunk.count + count
-    chunk.append(addingCapacity: count) { image.read(at: address, into: &$0) }
-    guard chunk.count == end else {
-      try check()
+  /// - Precondition: pieces ascend from call to call, and are whole up to the one before.
+  func note(_ piece: MemoryPiece) throws(ImageError) {
+    if let address = piece.failure {
+      if let problem = image.problems(before: address + 1).first { throw problem }
       throw ImageError(
         file: image.path, place: "memory \(hexadecimal(address))",
         found: "could not be read", remedy: "the dump is damaged, copy it again")
     }
-    done += UInt64(count)
+    done += piece.byteCount
     progress(done, total)
   }
 
@@ -136,5 +84,54 @@ final class ConversionReader {
       offset += count
     }
     try handRun()
+  }
+}
+
+/// Memory that was read in one go.
+struct MemoryPiece: Sendable {
+  private(set) var bytes: [UInt8] = []
+  /// Bytes that the image has; all others are zero.
+  private(set) var byteCount: UInt64 = 0
+  /// The first byte that could not be read; the piece ends there.
+  private(set) var failure: UInt64?
+
+  /// Bytes of one range.
+  ///
+  /// - Precondition: the image holds them.
+  mutating func read(_ count: Int, at address: UInt64, of image: MemoryImage) {
+    bytes.removeAll(keepingCapacity: true)
+    (byteCount, failure) = (0, nil)
+    append(count, at: address, of: image)
+  }
+
+  /// Whole pages. Bytes that the image does not hold are zero.
+  ///
+  /// - Parameter ranges: The image's ``MemoryImage/backedRanges``.
+  mutating func readPages(
+    _ count: Int, at start: UInt64, of image: MemoryImage, _ ranges: [Range<PhysicalAddress>]
+  ) {
+    bytes.removeAll(keepingCapacity: true)
+    (byteCount, failure) = (0, nil)
+    let last = start + UInt64(count - 1)
+    var index = ranges.partitioningIndex { $0.upperBound.rawValue > start }
+    while failure == nil, index < ranges.count, ranges[index].lowerBound.rawValue <= last {
+      let from = max(ranges[index].lowerBound.rawValue, start)
+      let to = min(ranges[index].upperBound.rawValue - 1, last)
+      bytes.append(contentsOf: repeatElement(0, count: Int(from - start) - bytes.count))
+      append(Int(to - from) + 1, at: from, of: image)
+      index += 1
+    }
+    guard failure == nil else { return }
+    bytes.append(contentsOf: repeatElement(0, count: count - bytes.count))
+  }
+
+  /// Lets go of the bytes.
+  mutating func drop() { bytes = [] }
+
+  private mutating func append(_ count: Int, at address: UInt64, of image: MemoryImage) {
+    let end = bytes.count + count
+    bytes.append(addingCapacity: count) { image.read(at: address, into: &$0) }
+    byteCount += UInt64(count)
+    if bytes.count < end { failure = address + UInt64(count - (end - bytes.count)) }
   }
 }

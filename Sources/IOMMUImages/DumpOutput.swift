@@ -75,6 +75,12 @@ final class DumpStream {
   private static let limit = 1 << 18
 
   func append(_ bytes: Span<UInt8>) throws(ImageError) {
+    if bytes.count >= Self.limit {
+      try flush()
+      try output.write(bytes, at: start)
+      start += UInt64(bytes.count)
+      return
+    }
     buffer.append(copying: bytes)
     if buffer.count >= Self.limit { try flush() }
   }

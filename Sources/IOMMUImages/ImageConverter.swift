@@ -42,6 +42,14 @@ public enum ImageConverter {
     _ image: MemoryImage, to path: String, as target: Target,
     progress: @escaping (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
   ) throws(ImageError) -> Report {
+    try write(image, to: path, as: target, threadCount: usableProcessorCount, progress: progress)
+  }
+
+  /// The same with so many threads that pack pages.
+  static func write(
+    _ image: MemoryImage, to path: String, as target: Target, threadCount: Int,
+    progress: @escaping (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
+  ) throws(ImageError) -> Report {
     let segments = image.segmentsToWrite
     guard !segments.isEmpty else {
       throw ImageError(
@@ -57,9 +65,11 @@ public enum ImageConverter {
     case .raw: try writeRaw(segments, reader, to: file, &report)
     case .elf: try writeELF(segments, reader, to: file)
     case .kdump:
-      try KdumpWriter(image: image, output: PlainDumpOutput(file: file)).write(reader, &report)
+      try KdumpWriter(image: image, output: PlainDumpOutput(file: file), threadCount)
+        .write(reader, &report)
     case .flattened:
-      try KdumpWriter(image: image, output: FlattenedDumpOutput(file: file)).write(reader, &report)
+      try KdumpWriter(image: image, output: FlattenedDumpOutput(file: file), threadCount)
+        .write(reader, &report)
     }
     if !image.incompleteness.isEmpty {
       report.warnings.append(

@@ -3,7 +3,8 @@ import IOMMUFormats
 /// Writes memory as a kdump-compressed dump of version 6, with the headers of x86-64.
 ///
 /// Header, sub header with the notes, two bitmaps, descriptors, pages. All pages of zeros share
-/// one page's bytes, as makedumpfile does it.
+/// one page's bytes, as makedumpfile does it. Pages are packed by all processors and written in their
+/// order: the file is the same whatever their number.
 struct KdumpWriter<Output: DumpOutput> {
   private let layout = KdumpLayout.x86_64
   private let image: MemoryImage
@@ -19,9 +20,13 @@ struct KdumpWriter<Output: DumpOutput> {
   private let notes: [UInt8]
   private let isPartial: Bool
 
-  init(image: MemoryImage, output: Output) {
+  /// Threads that pack pages.
+  private let threadCount: Int
+
+  init(image: MemoryImage, output: Output, _ threadCount: Int) {
     self.image = image
     self.output = output
+    self.threadCount = threadCount
     let kdump = image.paged as? KdumpMemory
     let pageByteCount = kdump?.pageByteCount ?? PageCount.pageByteCount
     self.pageByteCount = pageByteCount
@@ -67,9 +72,9 @@ struct KdumpWriter<Output: DumpOutput> {
   }
 
   /// The runs of both kinds, ascending.
-  private func forEachRun(
-    _ body: (Range<UInt64>, _ isLost: Bool) throws(ImageError) -> Void
-  ) throws(ImageError) {
+  private func forEachRun<Failure: Error>(
+    _ body: (Range<UInt64>, _ isLost: Bool) throws(Failure) -> Void
+  ) throws(Failure) {
     var next = 0
     for run in runs {
       while next < lostRuns.count, lostRuns[next].lowerBound < run.lowerBound {
@@ -209,33 +214,42 @@ struct KdumpWriter<Output: DumpOutput> {
   }
 
   private func writePages(_ reader: ConversionReader, _ zlib: LoadedCodec) throws(ImageError) {
+    let image = image
+    let ranges = image.backedRanges
+    let pageByteCount = pageByteCount
     let count = (runs + lostRuns).reduce(UInt64(0)) { $0 + UInt64($1.count) }
     var table = DumpStream(output, at: descriptors)
     let zeroPage = descriptors + count * KdumpLayout.Descriptor.byteCount
     let data = DumpStream(output, at: zeroPage)
     try data.append([UInt8](repeating: 0, count: Int(pageByteCount)))
-    var packed: [UInt8] = []
 
-    func store(_ page: Span<UInt8>?) throws(ImageError) {
-      var descriptor = ByteWriter(byteCount: KdumpLayout.Descriptor.byteCount)
-      packed.removeAll(keepingCapacity: true)
-      if let page { zlib.pack(page, into: &packed) }
-      let flags = packed.isEmpty ? 0 : PageCodec.zlib.rawValue
-      let size = packed.isEmpty ? Int(pageByteCount) : packed.count
-      descriptor.put(page == nil ? zeroPage : data.offset, at: KdumpLayout.Descriptor.offset)
-      descriptor.put(UInt32(size), at: KdumpLayout.Descriptor.size)
-      descriptor.put(flags, at: KdumpLayout.Descriptor.flags)
-      try table.append(descriptor.bytes)
-      if !packed.isEmpty {
-        try data.append(packed)
-      } else if let page {
-        try data.append(page)
+    func put(_ descriptor: Int, size: UInt32, at offset: UInt64, in list: inout ByteWriter) {
+      let start = UInt64(descriptor) * KdumpLayout.Descriptor.byteCount
+      list.put(offset, at: start + KdumpLayout.Descriptor.offset)
+      list.put(size, at: start + KdumpLayout.Descriptor.size)
+      let flags = size < pageByteCount ? PageCodec.zlib.rawValue : 0
+      list.put(flags, at: start + KdumpLayout.Descriptor.flags)
+    }
+
+    func store(_ pages: PackedPages) throws(ImageError) {
+      try reader.note(pages.piece)
+      var list = ByteWriter(
+        byteCount: UInt64(pages.sizes.count) * KdumpLayout.Descriptor.byteCount)
+      var offset = data.offset
+      for (number, size) in pages.sizes.enumerated() {
+        if let size {
+          put(number, size: size, at: offset, in: &list)
+          offset += UInt64(size)
+        } else {
+          put(number, size: UInt32(pageByteCount), at: zeroPage, in: &list)
+        }
       }
+      try table.append(list.bytes)
+      try data.append(pages.bytes)
     }
 
     var zeros = ByteWriter(byteCount: KdumpLayout.Descriptor.byteCount)
-    zeros.put(zeroPage, at: KdumpLayout.Descriptor.offset)
-    zeros.put(UInt32(pageByteCount), at: KdumpLayout.Descriptor.size)
+    put(0, size: UInt32(pageByteCount), at: zeroPage, in: &zeros)
     let zeroPages = [[UInt8]](repeating: zeros.bytes, count: 4096).flatMap { $0 }
     func storeZeros(_ count: UInt64) throws(ImageError) {
       var left = count * KdumpLayout.Descriptor.byteCount
@@ -246,27 +260,122 @@ struct KdumpWriter<Output: DumpOutput> {
       }
     }
 
-    var next = 0
-    try forEachRun { (run, isLost) throws(ImageError) in
-      guard isLost else {
-        var frame = run.lowerBound
-        while next < storedRuns.count, storedRuns[next].lowerBound < run.upperBound {
-          let stored = storedRuns[next]
-          try storeZeros(stored.lowerBound - frame)
-          try reader.forEachPage(in: stored, pageByteCount: pageByteCount, store)
-          frame = stored.upperBound
-          next += 1
-        }
-        return try storeZeros(run.upperBound - frame)
+    try inOrder(threadCount: threadCount, PageSteps(steps, pageByteCount)) {
+      step -> PageSteps.Outcome in
+      guard case .stored(let frames) = step else { return .plain(step) }
+      return .packed(PackedPages(frames, pageByteCount, of: image, ranges, zlib))
+    } take: { (outcome) throws(ImageError) in
+      switch outcome {
+      case .packed(let pages): try store(pages)
+      case .plain(.stored): break
+      case .plain(.zero(let count)): try storeZeros(count)
+      case .plain(.lost(let count)):
+        // Descriptors of zeros, which need not be written.
+        try table.flush()
+        table = DumpStream(
+          output, at: table.offset + count * KdumpLayout.Descriptor.byteCount)
       }
-      // Descriptors of zeros, which need not be written.
-      try table.flush()
-      table = DumpStream(
-        output, at: table.offset + UInt64(run.count) * KdumpLayout.Descriptor.byteCount)
     }
     try table.flush()
     try data.flush()
     try output.finish(byteCount: data.offset)
+  }
+
+  /// What the descriptors say, in the order of frames.
+  private var steps: [PageSteps.Step] {
+    var steps: [PageSteps.Step] = []
+    var next = 0
+    func append(_ run: Range<UInt64>, _ isLost: Bool) {
+      if isLost { return steps.append(.lost(UInt64(run.count))) }
+      var frame = run.lowerBound
+      while next < storedRuns.count, storedRuns[next].lowerBound < run.upperBound {
+        let stored = storedRuns[next]
+        if frame < stored.lowerBound { steps.append(.zero(stored.lowerBound - frame)) }
+        steps.append(.stored(stored))
+        frame = stored.upperBound
+        next += 1
+      }
+      if frame < run.upperBound { steps.append(.zero(run.upperBound - frame)) }
+    }
+    forEachRun(append)
+    return steps
+  }
+}
+
+/// Pages of a dump one after the other, stored ones in runs that are packed in one go.
+private struct PageSteps: Sequence, IteratorProtocol {
+  enum Step: Sendable {
+    /// Frames with a stored byte.
+    case stored(Range<UInt64>)
+    /// So many pages that are zero and not stored.
+    case zero(UInt64)
+    /// So many pages that are lost.
+    case lost(UInt64)
+  }
+
+  enum Outcome: Sendable {
+    case packed(PackedPages)
+    case plain(Step)
+  }
+
+  private let steps: [Step]
+  private let frameLimit: UInt64
+  private var index = 0
+  /// Of the step at hand, frames that were handed out.
+  private var done: UInt64 = 0
+
+  init(_ steps: [Step], _ pageByteCount: UInt64) {
+    self.steps = steps
+    frameLimit = UInt64(ConversionReader.chunkByteCount) / pageByteCount
+  }
+
+  mutating func next() -> Step? {
+    guard index < steps.count else { return nil }
+    guard case .stored(let frames) = steps[index], UInt64(frames.count) - done > frameLimit else {
+      let step = steps[index]
+      defer { (index, done) = (index + 1, 0) }
+      guard case .stored(let frames) = step else { return step }
+      return .stored(frames.lowerBound + done..<frames.upperBound)
+    }
+    let start = frames.lowerBound + done
+    done += frameLimit
+    return .stored(start..<start + frameLimit)
+  }
+}
+
+/// Pages as they are written, packed where that makes them smaller.
+private struct PackedPages: Sendable {
+  /// What was read; without its bytes.
+  private(set) var piece = MemoryPiece()
+  /// Bytes of each page, fewer than a page has where it is packed; `nil` for zeros. None where not all
+  /// could be read.
+  private(set) var sizes: [UInt32?] = []
+  /// The pages that are not zero, one after the other.
+  private(set) var bytes: [UInt8] = []
+
+  init(
+    _ frames: Range<UInt64>, _ pageByteCount: UInt64, of image: MemoryImage,
+    _ ranges: [Range<PhysicalAddress>], _ zlib: LoadedCodec
+  ) {
+    let count = Int(UInt64(frames.count) * pageByteCount)
+    piece.readPages(count, at: frames.lowerBound * pageByteCount, of: image, ranges)
+    guard piece.failure == nil else { return }
+    let content = piece.bytes
+    piece.drop()
+    sizes.reserveCapacity(frames.count)
+    bytes.reserveCapacity(count)
+    let plain = content.span
+    for offset in stride(from: 0, to: count, by: Int(pageByteCount)) {
+      let page = plain.extracting(offset..<offset + Int(pageByteCount))
+      guard !page.isAllZero else {
+        sizes.append(nil)
+        continue
+      }
+      let start = bytes.count
+      zlib.pack(page, into: &bytes)
+      if bytes.count == start { bytes.append(copying: page) }
+      sizes.append(UInt32(bytes.count - start))
+    }
   }
 }
 

@@ -287,6 +287,67 @@ import Testing
     }
   }
 
+  // MARK: Threads
+
+  @Test(arguments: [ImageConverter.Target.kdump, .flattened])
+  func `a dump has the same bytes whatever the number of threads`(
+    target: ImageConverter.Target
+  ) throws {
+    // Six chunks: two of mixed pages, with zeros in between, and what is not stored around them.
+    var generator = SeededGenerator(seed: 20_081_129)
+    let pages = (0..<1500).flatMap { page -> [UInt8] in
+      let alphabet = UInt8.random(in: 0 ... .max, using: &generator)
+      return page % 5 == 0
+        ? [UInt8](repeating: 0, count: 4096)
+        : (0..<4096).map { $0 % 8 == 0 ? UInt8.random(in: 0...alphabet, using: &generator) : 7 }
+    }
+    let core = TinyELF([
+      .init(physical: 0x1000, data: Array(pages.prefix(4096 * 600)), memorySize: 0x100_0000),
+      .init(physical: 0x1000_0000, data: Array(pages.dropFirst(4096 * 600))),
+    ])
+    let source = try MemoryImage(path: scratch.file("source", core.bytes))
+    var files: [[UInt8]] = []
+    for threadCount in [1, 2, 3, 8] {
+      _ = try ImageConverter.write(
+        source, to: scratch.path("target"), as: target, threadCount: threadCount)
+      files.append(scratch.contents("target"))
+    }
+    #expect(files.allSatisfy { $0 == files[0] })
+    let image = try MemoryImage(path: scratch.path("target"))
+    for (start, part) in [
+      (0x1000, pages.prefix(4096 * 600)), (0x1000_0000, pages.dropFirst(4096 * 600)),
+    ] {
+      #expect(image.bytes(at: PhysicalAddress(UInt64(start)), count: part.count) == Array(part))
+    }
+  }
+
+  /// A dump whose pages from 700 on are damaged, one in a hundred.
+  static let damaged = TinyKdump(
+    frameCount: 4096,
+    pages: (0..<4096).map { frame in
+      .init(
+        frame: frame, flags: 1,
+        data: frame >= 700 && frame % 100 == 0 ? [1, 2, 3] : PackedPage.zlib)
+    })
+
+  @Test(arguments: [1, 2, 8])
+  func `of pages that are damaged the first is told, whatever the number of threads`(
+    threadCount: Int
+  ) throws {
+    let path = scratch.file("source", Self.damaged.bytes)
+    for target in [ImageConverter.Target.kdump, .flattened] {
+      let source = try MemoryImage(path: path)
+      do throws(ImageError) {
+        _ = try ImageConverter.write(
+          source, to: scratch.path("target"), as: target, threadCount: threadCount)
+        Issue.record("\(target) was written")
+      } catch {
+        #expect(error.place == "page 0x2bc000, descriptor")
+      }
+      #expect(scratch.files == ["source"])
+    }
+  }
+
   // MARK: Failures
 
   @Test func `a dump with a damaged page is not written at all`() throws {
