@@ -28,9 +28,9 @@ struct KernelKnowledge {
   /// - Returns: `nil` for a dump without VMCOREINFO in its notes, and for one whose kernels have no
   ///   structures that can be read. Memory is not looked through for either.
   init?(of memory: MemoryImage, path: String) {
-    guard Self.hasStructures(memory), let kernels = try? LinuxKernels(in: memory) else {
-      return nil
-    }
+    guard let known = Self.kernelWithTypes(memory),
+      let kernels = try? LinuxKernels(in: memory, known: known)
+    else { return nil }
     machine = Machine(name: path, units: [])
     machine.crashKernel = Self.crashKernel(kernels)
     let states = kernels.all.map { try? IOMMUState($0.kernel) }
@@ -73,13 +73,13 @@ struct KernelKnowledge {
     }
   }
 
-  /// Whether the kernel of the notes has types: without them nothing of it can be read, and memory is not
+  /// The kernel of the notes, if it has types: without them nothing of it can be read, and memory is not
   /// looked through for another.
-  private static func hasStructures(_ memory: MemoryImage) -> Bool {
-    guard let info = memory.vmcoreInfo, let kernel = try? LinuxKernel(info, in: memory) else {
-      return false
-    }
-    return (try? kernel.types) != nil
+  private static func kernelWithTypes(_ memory: MemoryImage) -> LinuxKernel? {
+    guard let info = memory.vmcoreInfo, let kernel = try? LinuxKernel(info, in: memory),
+      (try? kernel.types) != nil
+    else { return nil }
+    return kernel
   }
 
   private static func crashKernel(_ kernels: LinuxKernels) -> [Range<PhysicalAddress>] {

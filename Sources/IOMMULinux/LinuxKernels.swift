@@ -24,17 +24,20 @@ public struct LinuxKernels {
   ///
   /// - Parameters:
   ///   - image: The dump: its notes, and all memory that it has.
+  ///   - known: The kernel of the notes, where somebody has made it already; its symbols and types are
+  ///     read once then.
   ///   - progress: Hears of a search: how many bytes of how many are done.
   /// - Throws: ``KernelReadError`` when there is none that can be read.
   public init(
-    in image: MemoryImage, progress: (_ done: UInt64, _ of: UInt64) -> Void = { _, _ in }
+    in image: MemoryImage, known: LinuxKernel? = nil,
+    progress: (_ done: UInt64, _ of: UInt64) -> Void = { _, _ in }
   ) throws(KernelReadError) {
-    try self.init(notes: image.vmcoreInfo, in: image, progress: progress)
+    try self.init(notes: image.vmcoreInfo, known: known, in: image, progress: progress)
   }
 
   /// - Parameter notes: What the dump's notes have.
   init(
-    notes: VMCoreInfo?, in memory: any PhysicalMemory,
+    notes: VMCoreInfo?, known: LinuxKernel? = nil, in memory: any PhysicalMemory,
     progress: (_ done: UInt64, _ of: UInt64) -> Void = { _, _ in }
   ) throws(KernelReadError) {
     var kernels: [LinuxKernel] = []
@@ -49,7 +52,11 @@ public struct LinuxKernels {
         failure = failure ?? error
       }
     }
-    if let notes { add(notes, .notes) }
+    if let known {
+      kernels.append(known)
+    } else if let notes {
+      add(notes, .notes)
+    }
     var searched: [Range<PhysicalAddress>]?
     if let first = kernels.first {
       let reserved = (try? KernelResources(first))?.ranges(named: "Crash kernel")
