@@ -9,6 +9,7 @@ extension TableKind: ExpressibleByArgument {}
 /// Measures translation on this machine.
 package struct Bench: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "bench",
     abstract: "Measure translations per second by table, pattern, method and threads.",
     discussion: """
       Tables of every kind are built over the same addresses, and walked in turn: one call for \

@@ -9,6 +9,7 @@ package struct Build: ParsableCommand {
   package enum ImageFormat: String, ExpressibleByArgument, CaseIterable { case elf, raw }
 
   package static let configuration = CommandConfiguration(
+    commandName: "build",
     abstract: "Build the tables of one case without a crash: an image and its machine file.",
     discussion: """
       Example: iommu build --mode vtd --map 01:01.0=0x12345000+64K:r --output out

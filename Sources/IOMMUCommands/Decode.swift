@@ -5,6 +5,7 @@ import IOMMUInspection
 /// Takes one entry apart.
 package struct Decode: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "decode",
     abstract: "Take one table entry or register apart, field by field.",
     discussion: """
       \(EntryCatalog.groups.map(list).joined(separator: "\n\n"))

@@ -7,6 +7,7 @@ import IOMMUTranslation
 /// Compares two dumps.
 package struct Diff: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "diff",
     abstract: "Compare the mappings of two dumps, device by device, as ranges.",
     discussion: """
       What is mapped, unmapped, re-aimed to other memory, or has other permissions in the second \

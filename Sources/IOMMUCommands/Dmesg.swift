@@ -27,6 +27,7 @@ package struct KernelTime: Hashable {
 /// Prints the log of the kernel in a dump.
 package struct Dmesg: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "dmesg",
     abstract: "Print the kernel's log out of a dump.",
     discussion: """
       Needs nothing but the dump: VMCOREINFO, in its notes or anywhere in memory, leads to the log. \

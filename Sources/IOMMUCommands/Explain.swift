@@ -8,6 +8,7 @@ import IOMMUTranslation
 /// Explains the faults in a log.
 package struct Explain: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "explain",
     abstract: "Explain the DMA faults of a log, by themselves or against the tables of a dump.",
     discussion: """
       Reads a log from a file or from standard input and picks the faults of \(unitNames) out of it, \

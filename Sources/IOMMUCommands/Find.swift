@@ -6,6 +6,7 @@ import IOMMUInspection
 /// Looks for tables.
 package struct Find: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "find",
     abstract: "Find translation tables in a dump by their structure alone.",
     discussion: """
       A dump has no registers. This looks at every page and lists what may be a VT-d root table, an \

@@ -6,6 +6,7 @@ import IOMMUInspection
 /// Shows memory as `hexdump -C` does.
 package struct Hexdump: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "hexdump",
     abstract:
       "Show physical memory in the layout of hexdump -C; with --annotate, named and decoded.",
     discussion: """

@@ -5,6 +5,7 @@ import IOMMUImages
 /// Dumps themselves, whatever tables are in them.
 package struct Image: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "image",
     abstract: "Say what a dump is, or write it in another format.",
     discussion: "Example: iommu image info Examples/vtd-crash/image.elf",
     subcommands: [ImageInfo.self, ImageConvert.self])

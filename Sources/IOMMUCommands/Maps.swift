@@ -14,6 +14,7 @@ package struct Maps: ParsableCommand {
   }
 
   package static let configuration = CommandConfiguration(
+    commandName: "maps",
     abstract: "List every mapping as runs: IOVA, size, physical address, access.",
     discussion: """
       A table is a bus (Calgary), the GART, or a requester (VT-d, AMD-Vi). Runs are as long as IOVA and \

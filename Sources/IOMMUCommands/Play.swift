@@ -7,6 +7,7 @@ import IOMMUTranslation
 /// Plays crashes with and without the Rule.
 package struct Play: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "play",
     abstract: "Play the Kdump IO Rule: the same crash with and without it, in all six cases.",
     discussion: """
       A machine with a disk, a NIC and a 32-bit controller runs a primary kernel, which sets up \

@@ -8,6 +8,7 @@ import IOMMUInspection
 /// Replays traces of DMA against caches of translations.
 package struct Replay: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "replay",
     abstract: "Replay a DMA trace against an IOTLB and paging-structure caches of any geometry.",
     discussion: """
       A trace is a table 'requester,iova,bytes,r|w|u' (commas or tabs; u for an unmap; a fifth \

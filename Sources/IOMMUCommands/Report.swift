@@ -8,6 +8,7 @@ import IOMMUTranslation
 /// Makes a page to look at.
 package struct Report: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "report",
     abstract: "Write a report as one HTML file: maps, devices, verdicts, findings and walks.",
     discussion: """
       The file needs no network and no script. With the crash kernel's memory, from --crash-kernel, \

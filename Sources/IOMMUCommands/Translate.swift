@@ -10,6 +10,7 @@ package struct Translate: ParsableCommand {
   package enum Format: String, ExpressibleByArgument, CaseIterable { case tsv, json }
 
   package static let configuration = CommandConfiguration(
+    commandName: "translate",
     abstract:
       "Translate DMA requests from standard input: where each goes, or which fault it meets.",
     discussion: """

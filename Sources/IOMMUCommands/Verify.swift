@@ -8,6 +8,7 @@ import IOMMUTranslation
 /// Judges a dump by the Rule.
 package struct Verify: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "verify",
     abstract: "Check a dump against the Kdump IO Rule, R1 to R13, as far as a dump can show.",
     discussion: """
       A finding is a line with the device, the IOVA and the entry that breaks the rule. What a dump \

@@ -7,6 +7,7 @@ import IOMMULinux
 /// Says what the kernel in a dump knows of itself and its devices.
 package struct Vmcore: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "vmcore",
     abstract: "Say what the kernel in a dump knows of its IOMMUs, devices and drivers.",
     discussion: """
       Needs nothing but the dump: VMCOREINFO leads to the kernel's page tables, to its symbols and to \

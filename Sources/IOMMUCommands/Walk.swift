@@ -6,6 +6,7 @@ import IOMMUTranslation
 /// Follows one request through the tables.
 package struct Walk: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "walk",
     abstract: "Follow one DMA request through the tables, entry by entry.",
     discussion: """
       Every table read is told: where the entry lies, its raw value, its fields and what they mean, \

@@ -5,6 +5,7 @@ import IOMMUInspection
 /// Reads the tables backwards.
 package struct Who: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "who",
     abstract: "Say which devices can reach physical memory, and by which IOVA.",
     discussion: """
       Looks through every table in force, and at devices that no table stands in the way of. Says \

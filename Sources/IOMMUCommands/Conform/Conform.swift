@@ -5,6 +5,7 @@ import IOMMUFormats
 /// Holds the modelled hardware against recordings.
 package struct Conform: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "conform",
     abstract: "Hold the modelled hardware against recordings: drivers' lives, units' answers.",
     discussion: """
       Example: iommu conform gart Examples/gart-trace

@@ -8,6 +8,7 @@ import IOMMUTranslation
 /// Plays what kernels do about leftover DMA.
 package struct Crash: ParsableCommand {
   package static let configuration = CommandConfiguration(
+    commandName: "crash",
     abstract: "Play crashes: what leftover DMA comes to, by what kernels do about it.",
     discussion: """
       Alone: the strategies on VT-d, each played on one machine with a device that goes on with four \

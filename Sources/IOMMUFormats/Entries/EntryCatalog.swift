@@ -56,7 +56,9 @@ extension EntryCatalog {
     public let aliases: [String]
     /// What it is, in one line.
     public let summary: String
-    private let format: any Format
+    /// Makes the format when it is asked for: for each type the runtime goes through all conformances of
+    /// the program.
+    private let format: @Sendable () -> any Format
 
     /// - Parameter variant: What the bits of an entry mean under the circumstances.
     init<Entry: TableEntry>(
@@ -66,7 +68,7 @@ extension EntryCatalog {
       self.name = name
       self.aliases = aliases
       self.summary = summary
-      format = VariantFormat(variant: variant)
+      format = { VariantFormat(variant: variant) }
     }
 
     init<Entry: TableEntry>(
@@ -76,7 +78,7 @@ extension EntryCatalog {
     }
 
     /// The entry's type.
-    public var type: any TableEntry.Type { format.type }
+    public var type: any TableEntry.Type { format().type }
 
     /// Hands the entry of these words over, with the variant that decides what its bits mean.
     ///
@@ -89,7 +91,7 @@ extension EntryCatalog {
     public func visit<Visitor: EntryVisitor>(
       _ words: [UInt64], under circumstances: Circumstances = Circumstances(), by visitor: Visitor
     ) -> Visitor.Answer {
-      format.visit(words, under: circumstances, by: visitor)
+      format().visit(words, under: circumstances, by: visitor)
     }
   }
 
