@@ -1,8 +1,8 @@
 import IOMMUFormats
 
-/// Ranges of memory cut at multiples of 1 MiB: what one thread looks at in one go.
+/// Ranges of memory cut at multiples of 256 KiB: what one thread looks at in one go.
 struct MemoryPieces: Sequence, IteratorProtocol {
-  private static let byteCount: UInt64 = 1 << 20
+  private static let byteCount: UInt64 = 1 << 18
   private let ranges: [Range<PhysicalAddress>]
   private var index = 0
   /// Of the range at hand, the first byte that was not handed out; `nil` at its start.

@@ -10,17 +10,17 @@ import Testing
     PhysicalAddress(start)..<PhysicalAddress(end)
   }
 
-  @Test func `ranges are cut at multiples of 1 MiB`() {
+  @Test func `ranges are cut at multiples of 256 KiB`() {
     let ranges = [
-      Self.range(0x1000, 0x3000), Self.range(0xff_f000, 0x120_0010),
-      Self.range(0x100_0000_0000, 0x100_0010_0000), Self.range(.max - 0xfff, .max),
+      Self.range(0x1000, 0x3000), Self.range(0xff_f000, 0x108_0010),
+      Self.range(0x100_0000_0000, 0x100_0004_0000), Self.range(.max - 0xfff, .max),
     ]
     #expect(
       Array(MemoryPieces(ranges)) == [
         Self.range(0x1000, 0x3000),
-        Self.range(0xff_f000, 0x100_0000), Self.range(0x100_0000, 0x110_0000),
-        Self.range(0x110_0000, 0x120_0000), Self.range(0x120_0000, 0x120_0010),
-        Self.range(0x100_0000_0000, 0x100_0010_0000), Self.range(.max - 0xfff, .max),
+        Self.range(0xff_f000, 0x100_0000), Self.range(0x100_0000, 0x104_0000),
+        Self.range(0x104_0000, 0x108_0000), Self.range(0x108_0000, 0x108_0010),
+        Self.range(0x100_0000_0000, 0x100_0004_0000), Self.range(.max - 0xfff, .max),
       ])
     #expect(Array(MemoryPieces([])).isEmpty)
   }
