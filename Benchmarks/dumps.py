@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--before")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mebibytes", type=int, default=1024)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     tool, before, rounds = options.tool, options.before, options.rounds
     size = options.mebibytes << 20
     with tempfile.TemporaryDirectory() as directory:
