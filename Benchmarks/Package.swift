@@ -8,7 +8,8 @@ let settings: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny")] + stri
 
 /// Each is a target of ordo-one's benchmark plugin, which looks for them directly in `Benchmarks`.
 let subjects = [
-  "Walk", "Batch", "IOTLB", "Port", "AMDVi", "TCE", "GART", "Mapping", "Invalidate", "Maps", "Dumps",
+  "Walk", "Batch", "IOTLB", "Port", "AMDVi", "TCE", "GART", "Mapping", "Invalidate", "Maps",
+  "Dumps",
   "Unit", "Crash", "Threads",
 ]
 

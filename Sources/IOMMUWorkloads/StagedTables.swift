@@ -26,7 +26,9 @@ public final class StagedTables: Sendable {
   }
 
   /// The device whose requests go through `stages`: 00:03.0, 00:04.0 or 00:05.0.
-  public static func requester(_ stages: Stages) -> Requester { Requester(rawValue: stages.rawValue) }
+  public static func requester(_ stages: Stages) -> Requester {
+    Requester(rawValue: stages.rawValue)
+  }
 
   /// - Parameters:
   ///   - span: Bytes of IOVA, a power of two, 1 GiB to 256 GiB.

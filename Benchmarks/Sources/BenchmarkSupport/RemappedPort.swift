@@ -74,7 +74,9 @@ public final class RemappedPort {
   }
 
   /// Requests of 64 KiB: sixteen addresses, the first bytes of pages in a row, at a time.
-  var diskRequests: Run { { [port, requester] in hotTranslateDiskRequests(port, requester, $0, $1) } }
+  var diskRequests: Run {
+    { [port, requester] in hotTranslateDiskRequests(port, requester, $0, $1) }
+  }
 
   /// Requests with all that a bus transaction says, one call each.
   var requests: Run { { [self] in translate($0, into: $1) } }

@@ -276,7 +276,8 @@ extension Calgary.TCETable {
     guard let run = holes.longestRun(below: end),
       let entry = table.advanced(byBytes: run.lowerBound >> 12 * 8)
     else { return nil }
-    return FlatPath(window: window, entry: entry, entryByteCount: 8, addresses: run,
+    return FlatPath(
+      window: window, entry: entry, entryByteCount: 8, addresses: run,
       permission: access.permission)
   }
 }

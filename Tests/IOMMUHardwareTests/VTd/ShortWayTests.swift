@@ -126,7 +126,9 @@ import Testing
 
   @Test func `a miss reads each level once`() throws {
     let bench = try Bench.legacy(PackedAnswerTests.withIOTLB(.fixed(sets: 64, ways: 4)))
-    for page in 0..<8 as Range<UInt64> { bench.store(0x100_0003 + page << 12, 0x11_4000 + page * 8) }
+    for page in 0..<8 as Range<UInt64> {
+      bench.store(0x100_0003 + page << 12, 0x11_4000 + page * 8)
+    }
     bench.store(0x200_0083, 0x11_3000 + 146 * 8)
     _ = bench.port.translate(IOVA(0x1220_0000), .read, of: Bench.nic)
     for page in 1..<8 as Range<UInt64> {

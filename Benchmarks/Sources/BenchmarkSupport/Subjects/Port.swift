@@ -7,7 +7,8 @@ import IOMMUWorkloads
 extension Subject {
   /// What single requests cost that miss, through every kind of tables.
   public static let port = Subject(
-    "Port", "a unit's port with 256 IOTLB entries: single requests that miss, of either stage and of both"
+    "Port",
+    "a unit's port with 256 IOTLB entries: single requests that miss, of either stage and of both"
   ) {
     let suite = try Suite.shared()
     let caches = CacheConfiguration.withoutPagingStructures()
