@@ -73,7 +73,7 @@ import Testing
     let seed = UInt64.random(in: 0 ... .max)
     print("pages that are damaged: seed \(seed)")
     var generator = SeededGenerator(seed: seed)
-    for _ in 0..<2000 {
+    for _ in 0..<500 {
       let page = Self.page(&generator)
       var bytes: [UInt8] = []
       guard let packer = Self.libraries.randomElement(using: &generator) else { return }

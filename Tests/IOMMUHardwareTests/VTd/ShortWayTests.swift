@@ -71,7 +71,7 @@ import Testing
       let short = try Self.bench(caches, pgtt: pgtt, seed: seed)
       let whole = try Self.bench(caches, pgtt: pgtt, seed: seed)
       var generator = SeededGenerator(seed: seed &* 31 &+ pgtt)
-      for _ in 0..<1500 {
+      for _ in 0..<600 {
         // Requests of one kind in a row: only the last kind is answered on the short way.
         let request = Self.request(using: &generator)
         for number in 0..<(1 + generator.next() % 4) {
@@ -103,7 +103,7 @@ import Testing
       let calls = try Self.bench(caches, pgtt: pgtt, seed: seed)
       let request = try Self.bench(caches, pgtt: pgtt, seed: seed)
       var generator = SeededGenerator(seed: seed &* 17 &+ pgtt)
-      for _ in 0..<60 {
+      for _ in 0..<30 {
         let access = PackedAnswerTests.access(using: &generator)
         let iova = PackedAnswerTests.address(using: &generator) & ~(0xffff << 48)
         let byteCount = 1 + generator.next() % (generator.oneIn(4) ? 0x30_0000 : 0x1_0000)
@@ -118,7 +118,7 @@ import Testing
           IOVA(iova), byteCount: byteCount, access, of: Bench.nic, into: &span)
         #expect(answers == expected, "\(byteCount) bytes at \(IOVA(iova)), PGTT \(pgtt), \(name)")
         #expect(request.record == calls.record)
-        if generator.oneIn(20) { PackedAnswerTests.change([calls, request], using: &generator) }
+        if generator.oneIn(10) { PackedAnswerTests.change([calls, request], using: &generator) }
       }
       #expect(request.port.counters == calls.port.counters, "PGTT \(pgtt), \(name)")
     }
