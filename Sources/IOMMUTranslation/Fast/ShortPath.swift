@@ -24,17 +24,15 @@ public struct ShortParameters: Sendable {
   @usableFromInline let kind: UInt8
   /// Of VT-d tables and AMD-Vi's host tables; empty otherwise.
   @usableFromInline let radix: RadixParameters
-  /// Of TCE tables, and of GATTs; without an address otherwise.
-  @usableFromInline let tce: FlatPath
-  @usableFromInline let gatt: FlatPath
+  /// Of TCE tables and of GATTs; without an address otherwise.
+  @usableFromInline let flat: FlatPath
 
   /// The short way of a handle's requests of one kind through a window of memory.
   init(_ handle: DeviceHandle, _ access: Access, window: MemoryWindow) {
     let dmaMask = handle.dmaMask
     var kind = Kind.none
     var radix: RadixParameters?
-    var tce: FlatPath?
-    var gatt: FlatPath?
+    var flat: FlatPath?
     switch handle.route {
     case .table(.secondStage(let table)):
       kind = Self.kind(levels: table.format.levels)
@@ -44,19 +42,18 @@ public struct ShortParameters: Sendable {
       radix = table.path(access, dmaMask: dmaMask, window: window)
     case .table(.tce(let table)):
       kind = .tce
-      tce = table.path(access, dmaMask: dmaMask, window: window)
+      flat = table.path(access, dmaMask: dmaMask, window: window)
     case .table(.gatt(let gart)):
       kind = .gatt
-      gatt = gart.path(access, dmaMask: dmaMask, window: window)
+      flat = gart.path(access, dmaMask: dmaMask, window: window)
     case .table(.amdHost(let table)):
       kind = [3: .threeNamedLevels, 4: .fourNamedLevels][table.format.levels] ?? .none
       radix = kind == .none ? nil : table.path(access, dmaMask: dmaMask, window: window)
     case .untranslated, .passThrough, .table, .blocked: break
     }
-    self.kind = (radix == nil && tce == nil && gatt == nil ? .none : kind).rawValue
+    self.kind = (radix == nil && flat == nil ? .none : kind).rawValue
     self.radix = radix ?? RadixParameters()
-    self.tce = tce ?? FlatPath()
-    self.gatt = gatt ?? FlatPath()
+    self.flat = flat ?? FlatPath()
   }
 
   private static func kind(levels: Int) -> Kind {
@@ -96,9 +93,7 @@ struct ShortPath {
   }
 
   @inlinable @inline(__always)
-  var tce: FlatPath { parameters.tce }
-  @inlinable @inline(__always)
-  var gatt: FlatPath { parameters.gatt }
+  var flat: FlatPath { parameters.flat }
 }
 
 extension ShortPath {
@@ -106,10 +101,12 @@ extension ShortPath {
   /// whose code needs no register kept.
   @inlinable @inline(__always)
   func translate(_ address: UInt64) -> UInt64 {
-    // A flat table's call is the shortest: that the table has the address says that there is one.
-    if likely(tce.contains(address)) { return tce.translateTCE(address) }
+    // Flat tables are the shortest way: that one has the address says that it is one.
+    if likely(flat.contains(address)) {
+      return likely(flat.permission != 0)
+        ? flat.translateTCE(address) : flat.translateGATT(address)
+    }
     if likely(isOf(.fourLevels)) { return radix.translate(address, levels: 4) }
-    if likely(gatt.contains(address)) { return gatt.translateGATT(address) }
     return RadixPath.noAnswer
   }
 
@@ -152,8 +149,8 @@ extension ShortPath {
     }
     if hasNamedLevels { return translateNamed(requests, &regions) }
     let block = requests.prefix(min(requests.count, BatchPart.blockCount))
-    if isOf(.tce) { return tce.translateTCE(block: block) }
-    if isOf(.gatt) { return gatt.translateGATT(block: block) }
+    if isOf(.tce) { return flat.translateTCE(block: block) }
+    if isOf(.gatt) { return flat.translateGATT(block: block) }
     for index in 0..<requests.count { requests[index] = RadixPath.noAnswer }
     return BatchPart(count: requests.count, isComplete: false)
   }

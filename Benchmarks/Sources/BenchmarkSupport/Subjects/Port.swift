@@ -67,8 +67,12 @@ extension Subject {
       suite.comparison(
         "nested, random 1 GiB", random,
         [
-          Walker("two bare calls") { callBoth(first, second, staged, $0, $1) },
-          Walker("the six bare calls") { callSix(first, second, staged, $0, $1) },
+          Walker("two bare calls") {
+            callBare(first, second, staged, readsEntries: false, $0, $1)
+          },
+          Walker("the six bare calls") {
+            callBare(first, second, staged, readsEntries: true, $0, $1)
+          },
           Walker("port, call", try RemappedPort(staged, .nested, caches).calls),
           Walker("all steps", try RemappedPort(staged, .nested, caches).allSteps),
         ],
@@ -84,35 +88,24 @@ extension Subject {
   }
 }
 
-/// A walk of the first stage and one of the second, of what the first leads to.
+/// Bare calls of what a walk of both stages does: one of the first and one of the second, of what the first
+/// leads to, and if `readsEntries` one of the second for each of the guest's four entries.
 @inline(never)
-private func callBoth(
+private func callBare(
   _ first: Translator<FlatMemory>, _ second: Translator<FlatMemory>, _ tables: StagedTables,
-  _ addresses: UnsafeBufferPointer<IOVA>, _ answers: UnsafeMutableBufferPointer<PackedTranslation>
+  readsEntries: Bool, _ addresses: UnsafeBufferPointer<IOVA>,
+  _ answers: UnsafeMutableBufferPointer<PackedTranslation>
 ) {
   for index in addresses.indices {
     let address = addresses[index]
     _ = hotTranslateCall(first, address.rawValue)
-    answers[index] = PackedTranslation(
-      rawValue: hotTranslateCall(second, tables.guestAddress(address).rawValue))
-  }
-}
-
-/// All that a walk of both stages does, by bare calls: one of the first and five of the second, four of
-/// them where the guest's tables lie.
-@inline(never)
-private func callSix(
-  _ first: Translator<FlatMemory>, _ second: Translator<FlatMemory>, _ tables: StagedTables,
-  _ addresses: UnsafeBufferPointer<IOVA>, _ answers: UnsafeMutableBufferPointer<PackedTranslation>
-) {
-  for index in addresses.indices {
-    let address = addresses[index]
-    _ = hotTranslateCall(first, address.rawValue)
-    let entries = tables.guestEntryAddresses(address)
-    _ = hotTranslateCall(second, entries.0.rawValue)
-    _ = hotTranslateCall(second, entries.1.rawValue)
-    _ = hotTranslateCall(second, entries.2.rawValue)
-    _ = hotTranslateCall(second, entries.3.rawValue)
+    if readsEntries {
+      let entries = tables.guestEntryAddresses(address)
+      _ = hotTranslateCall(second, entries.0.rawValue)
+      _ = hotTranslateCall(second, entries.1.rawValue)
+      _ = hotTranslateCall(second, entries.2.rawValue)
+      _ = hotTranslateCall(second, entries.3.rawValue)
+    }
     answers[index] = PackedTranslation(
       rawValue: hotTranslateCall(second, tables.guestAddress(address).rawValue))
   }
