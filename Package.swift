@@ -158,3 +158,14 @@ if Context.environment["IOMMU_FUZZ"] != nil {
       path: "Fuzz/Soak", swiftSettings: settings),
   ]
 }
+
+// `.ci/tsan`: the tests of what threads share, and what those need.
+if Context.environment["IOMMU_TSAN"] != nil {
+  let isTested: Set = [
+    "CIOMMUAtomics", "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware",
+    "IOMMURule", "IOMMULinux", "IOMMUInspection", "IOMMUTestSupport", "IOMMUFormatsTests",
+    "IOMMUTranslationTests", "IOMMUHardwareTests", "IOMMUInspectionTests",
+  ]
+  package.targets.removeAll { !isTested.contains($0.name) }
+  package.products = []
+}
