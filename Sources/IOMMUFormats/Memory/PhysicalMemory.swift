@@ -44,8 +44,7 @@ public protocol PhysicalMemory {
   var window: MemoryWindow { get }
 
   /// Lets the system take back what looks have brought into this process. Whoever goes through much
-  /// memory says it now and then, so that what is resident does not grow to all that was looked at;
-  /// ``PhysicalMemory/forgetting(_:)`` does it.
+  /// memory says it now and then, so that what is resident does not grow to all that was looked at.
   func forgetLooks()
 }
 

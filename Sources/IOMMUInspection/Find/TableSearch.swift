@@ -32,7 +32,7 @@ public struct TableSearch: Sendable {
   ///   - crashKernel: Where the capture kernel lives, if that is known.
   ///   - progress: Called now and then.
   /// - Complexity: O(bytes of memory that are stored), shared out among all processors where the memory
-  ///   is ``ConcurrentMemory``, and one walk of the tables of each candidate.
+  ///   is `ConcurrentMemory`, and one walk of the tables of each candidate.
   public init(
     in memory: some PhysicalMemory, crashKernel: [Range<PhysicalAddress>] = [],
     progress: (Progress) -> Void = { _ in }
