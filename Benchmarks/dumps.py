@@ -113,6 +113,9 @@ def main():
             if shutil.which("makedumpfile") and dump in options.dumps:
                 other = ["makedumpfile", "-c", "-d", "0", core, peer]
                 compare(f"convert {name} / makedumpfile", convert, other, rounds, 0.3, (out, peer))
+                # Whatever was timed last, the other's file is gone.
+                for command in ["rm", out, peer], convert, other:
+                    run(command, processors)
                 sizes = os.path.getsize(out), os.path.getsize(peer)
                 print(f"{'  bytes':44} {sizes[0]:,} / {sizes[1]:,} = {sizes[0] / sizes[1]:.3f}")
             os.unlink(core)

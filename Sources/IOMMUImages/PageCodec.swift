@@ -222,8 +222,8 @@ struct LoadedCodec: @unchecked Sendable {
 
   /// zlib's fastest level, which makedumpfile takes too.
   private static let zlibLevel: Int32 = 1
-  /// The lowest of libdeflate's that makes no dump larger than zlib's fastest does.
-  private static let libdeflateLevel: Int32 = 2
+  /// The fastest of libdeflate's that packs: a dump is 0.5 % larger than with zlib's fastest.
+  private static let libdeflateLevel: Int32 = 1
 
   /// Packs a page as zlib does and appends that; nothing when that does not make it smaller.
   ///
