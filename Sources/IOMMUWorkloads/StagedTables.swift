@@ -23,6 +23,18 @@ public final class StagedTables: Sendable {
     case first = 0x18
     case second = 0x20
     case nested = 0x28
+
+    /// In words, for a table's first column.
+    public var title: String {
+      switch self {
+      case .first: "first stage"
+      case .second: "second stage"
+      case .nested: "first stage over second"
+      }
+    }
+
+    /// How many of a translation's stages there are.
+    public var count: UInt64 { self == .nested ? 2 : 1 }
   }
 
   /// The device whose requests go through `stages`: 00:03.0, 00:04.0 or 00:05.0.
@@ -30,21 +42,28 @@ public final class StagedTables: Sendable {
     Requester(rawValue: stages.rawValue)
   }
 
+  /// Where the pages of tables begin: of each of three trees ``span`` / 512 bytes of leaf entries, and more.
+  public static let firstTable = PhysicalAddress(1 << 20)
+
   /// - Parameters:
   ///   - span: Bytes of IOVA, a power of two, 1 GiB to 256 GiB.
   ///   - seed: Decides in which order tables lie in memory.
-  public init(span: UInt64, seed: UInt64 = 1) throws(MemoryError) {
+  ///   - prefersLargePages: Whether the memory is to lie in pages of 2 MiB.
+  public init(
+    span: UInt64, seed: UInt64 = 1, prefersLargePages: Bool = false
+  ) throws(MemoryError) {
     precondition(
       span >= 1 << 30 && span <= 256 << 30 && span & (span - 1) == 0,
       "a power of two, 1 GiB to 256 GiB of IOVA")
     self.span = span
-    let base: UInt64 = 1 << 20
+    let base = Self.firstTable.rawValue
     let regions = span >> 21
     // Three trees; the guest's tables take a few more entries in the second stage.
     let guestTableCount = regions + span >> 30 + 2
     let tableCount = 3 * (regions + span >> 30) + guestTableCount >> 9 + 32
     let memory = try FlatMemory(byteCount: base + tableCount << 12)
     self.memory = memory
+    if prefersLargePages { memory.preferLargePages() }
     var generator = SeededGenerator(seed: seed)
     var pages = (0..<tableCount).map { PhysicalAddress(base + $0 << 12) }
     pages.shuffle(using: &generator)

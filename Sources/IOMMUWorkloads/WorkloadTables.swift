@@ -38,7 +38,10 @@ public final class WorkloadTables: Sendable {
   ///   - span: Bytes of IOVA, a multiple of 1 GiB, at most 256 GiB.
   ///   - tceTableCount: Tables of 8 MiB.
   ///   - seed: Decides in which order tables lie in memory.
-  public init(span: UInt64, tceTableCount: Int = 1, seed: UInt64 = 1) throws(MemoryError) {
+  ///   - prefersLargePages: Whether the memory is to lie in pages of 2 MiB.
+  public init(
+    span: UInt64, tceTableCount: Int = 1, seed: UInt64 = 1, prefersLargePages: Bool = false
+  ) throws(MemoryError) {
     precondition(
       span >= 1 << 30 && span % (1 << 30) == 0 && span <= 256 << 30,
       "whole GiB of IOVA, 1 to 256")
@@ -49,6 +52,7 @@ public final class WorkloadTables: Sendable {
     let tableCount = gibibytes * (513 + 1 + 513) + 16
     let base: UInt64 = 1 << 20
     memory = try FlatMemory(byteCount: base + flatByteCount + tableCount << 12)
+    if prefersLargePages { memory.preferLargePages() }
     tceTables = (0..<UInt64(tceTableCount)).map { PhysicalAddress(base + $0 << 23) }
     gattTable = PhysicalAddress(base + UInt64(tceTableCount) << 23)
     firstLeaf = PhysicalAddress(base + flatByteCount)

@@ -11,23 +11,18 @@ public final class RemappedPort {
 
   /// A device behind four levels of second-stage tables, in legacy mode.
   public init(_ tables: WorkloadTables, _ caches: CacheConfiguration) throws {
-    var configuration = RemappingUnitConfiguration.qemu
-    configuration.caches = caches
     requester = WorkloadTables.requester
-    unit = try RemappingUnit(configuration, memory: tables.memory)
-    port = Self.start(unit, VTd.RootTableAddress(rootTable: tables.rootTable))
+    unit = try tables.makeUnit(caches)
+    port = unit.makePort()
   }
 
   /// A device behind one stage or two, in scalable mode.
   public init(
     _ tables: StagedTables, _ stages: StagedTables.Stages, _ caches: CacheConfiguration
   ) throws {
-    var configuration = RemappingUnitConfiguration.currentServer
-    configuration.caches = caches
     requester = StagedTables.requester(stages)
-    unit = try RemappingUnit(configuration, memory: tables.memory)
-    port = Self.start(
-      unit, VTd.RootTableAddress(rootTable: tables.rootTable, mode: .scalable))
+    unit = try tables.makeUnit(caches)
+    port = unit.makePort()
   }
 
   /// As many ports of one unit.
@@ -41,18 +36,6 @@ public final class RemappedPort {
   private init(beside other: RemappedPort) {
     (unit, requester) = (other.unit, other.requester)
     port = unit.makePort()
-  }
-
-  private static func start(
-    _ unit: RemappingUnit, _ rootTableAddress: VTd.RootTableAddress
-  ) -> TranslationPort {
-    unit.write(
-      rootTableAddress.rawValue, at: VTd.RegisterOffset.rootTableAddress, byteCount: 8)
-    var command = VTd.GlobalCommand(rawValue: 0)
-    command.setsRootTablePointer = true
-    command.enablesTranslation = true
-    unit.write(UInt64(command.rawValue), at: VTd.RegisterOffset.globalCommand, byteCount: 4)
-    return unit.makePort()
   }
 
   /// Where the device's read of `address` goes; `nil` when it goes nowhere.
@@ -106,15 +89,5 @@ public final class RemappedPort {
         translate(addresses[index]).map { PackedTranslation(rawValue: $0.rawValue) }
         ?? .addressTooWide
     }
-  }
-}
-
-extension CacheConfiguration {
-  /// As hardware has them, but no paging-structure cache.
-  public static func withoutPagingStructures(iotlb: Geometry = hardware.iotlb) -> Self {
-    var caches = hardware
-    caches.iotlb = iotlb
-    caches.pagingStructures = .none
-    return caches
   }
 }

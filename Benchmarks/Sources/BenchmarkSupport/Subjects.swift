@@ -4,9 +4,8 @@ extension Subject {
   /// - Parameter dumps: Paths of dumps that are read beside those that the benchmark makes.
   public static func all(dumps: [String] = []) -> [Subject] {
     [
-      walk, batch, iotlb, port, amdvi, tce, gart, mapping, invalidate, maps, .dumps(dumps), unit,
-      crash,
-      threads,
+      walk, batch, iotlb, port, growth, amdvi, tce, gart, mapping, invalidate, maps,
+      .dumps(dumps), unit, crash, threads,
     ]
   }
 

@@ -3,6 +3,11 @@ import IOMMUFormats
 import IOMMUTranslation
 import IOMMUWorkloads
 
+/// A function of the C reference: tables, addresses, their answers, and how many.
+typealias CFunction = (
+  UnsafePointer<reference_tables>?, UnsafePointer<UInt64>?, UnsafeMutablePointer<UInt64>?, Int
+) -> UInt64
+
 /// The tables that all walks of one process share, and C's way through them.
 final class Suite: @unchecked Sendable {
   // Sendable: neither the tables nor what C is told of them ever changes.
@@ -37,12 +42,7 @@ final class Suite: @unchecked Sendable {
   deinit { reference.deallocate() }
 
   /// A C function as a run.
-  func c(
-    _ function:
-      @escaping (
-        UnsafePointer<reference_tables>?, UnsafePointer<UInt64>?, UnsafeMutablePointer<UInt64>?, Int
-      ) -> UInt64
-  ) -> Run {
+  func c(_ function: @escaping CFunction) -> Run {
     { [self] addresses, answers in
       _ = function(reference, addresses.words, answers.words, addresses.count)
     }

@@ -74,12 +74,7 @@ extension Suite {
     for walker in walkers where walker.isTranslator {
       block.forgetAnswers()
       walker.run(block.source, block.answers)
-      for index in stride(from: 0, to: block.source.count, by: 61) {
-        let expected = expected(block.source[index])
-        guard block.answers[index].physical == expected else {
-          throw WrongAnswer(walker.name, "\(title), \(block.source[index])")
-        }
-      }
+      try block.check(walker.name, title, expected)
     }
     return Comparison(
       title, unit: "translation", units: block.source.count,
@@ -109,4 +104,17 @@ final class AddressBlock {
   }
 
   func forgetAnswers() { answers.update(repeating: .addressTooWide) }
+
+  /// Looks at every 61st answer.
+  ///
+  /// - Throws: ``WrongAnswer`` of a contender when one is not what is expected.
+  func check(
+    _ contender: String, _ title: String, _ expected: (IOVA) -> PhysicalAddress
+  ) throws {
+    for index in stride(from: 0, to: source.count, by: 61) {
+      guard answers[index].physical == expected(source[index]) else {
+        throw WrongAnswer(contender, "\(title), \(source[index])")
+      }
+    }
+  }
 }

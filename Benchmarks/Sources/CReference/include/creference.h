@@ -26,6 +26,8 @@ typedef struct reference_tables {
 
 // One load for each address, prefetched in blocks: no translation is faster on cold tables.
 REFERENCE(bare_load);
+// One load for each address that waits for the one before: what a single miss takes at least.
+REFERENCE(waiting_load);
 // Four levels: need bits, page size and bounds; the short way inlined, and as a call.
 REFERENCE(walk);
 REFERENCE(walk_call);
