@@ -17,9 +17,13 @@ package struct Bench: ParsableCommand {
       thread, the median of rounds; with several threads they are time on the wall. Machines are \
       noisy: compare within one run.
 
+      With --unit, what a VT-d unit's port takes for random requests that its IOTLB of 256 entries \
+      mostly does not know, through first-stage tables, second-stage tables and both, over 2 MiB \
+      of leaf tables and more: iommu bench --unit --span 64G --plot growth.svg
+
       Example: iommu bench --table vtd4 --plot cost.svg
 
-      Takes less than a minute.
+      Takes less than a minute; --unit with 256G takes two, and 2 GiB of memory.
       """)
 
   @Option(
@@ -28,9 +32,15 @@ package struct Bench: ParsableCommand {
       valueName: "kind"))
   package var table: TableKind?
 
+  @Flag(help: "Measure a unit's port, by stages and by bytes of leaf tables.")
+  package var unit = false
+
+  @Flag(help: "Ask for the memory of tables to lie in pages of 2 MiB.")
+  package var largePages = false
+
   @Option(
     help: ArgumentHelp(
-      "Bytes of IOVA that VT-d tables map, whole GiB up to 64G. Default: 4G, for --plot 64G.",
+      "Bytes of IOVA that VT-d tables map, whole GiB up to 64G (256G with --unit). Default: 4G, for --plot 64G, for --unit 16G.",
       valueName: "size"),
     transform: { try Notation.size($0) })
   package var span: UInt64?
@@ -38,7 +48,7 @@ package struct Bench: ParsableCommand {
   @Option(
     help: "Threads that translate at the same time, at most; 1 to 64. Default: 2.",
     transform: { try Notation.count($0, in: 1...64) })
-  package var threads = 2
+  package var threads: Int?
 
   @Option(
     help: "Rounds of each measurement, 1 to 99. Default: 7.",
@@ -57,8 +67,15 @@ package struct Bench: ParsableCommand {
   package init() {}
 
   package mutating func validate() throws {
-    if let span, !(1 << 30...64 << 30 ~= span) || span % (1 << 30) != 0 {
-      throw ValidationError("--span: whole GiB, 1G to 64G")
+    let largest: UInt64 = unit ? 256 : 64
+    if let span, !(1 << 30...largest << 30 ~= span) || span % (1 << 30) != 0 {
+      throw ValidationError("--span: whole GiB, 1G to \(largest)G")
+    }
+    if unit, table != nil {
+      throw ValidationError("--unit has tables of its own; leave out --table")
+    }
+    if unit, threads != nil {
+      throw ValidationError("--unit measures one thread; leave out --threads")
     }
   }
 
@@ -71,9 +88,13 @@ package struct Bench: ParsableCommand {
     // Before a minute of measuring: a place that cannot be written to is told at once.
     let drawing = try readingInput { try plot.map { try OutputFile(path: $0) } }
     let rows = try readingInput {
-      let kinds = table.map { [$0] } ?? TableKind.allCases
-      return try BenchRun(kinds: kinds, span: span ?? 4 << 30, rounds: rounds).rows(
-        patterns: AddressPattern.allCases, threads: Array(1...threads))
+      guard !unit else {
+        return try UnitBenchRun(
+          span: span ?? 16 << 30, rounds: rounds, prefersLargePages: largePages
+        ).rows()
+      }
+      return try run(table.map { [$0] } ?? TableKind.allCases, span: span ?? 4 << 30).rows(
+        patterns: AddressPattern.allCases, threads: Array(1...(threads ?? 2)))
     }
     switch format {
     case .json: try writeJSON(rows, to: &out)
@@ -83,11 +104,16 @@ package struct Bench: ParsableCommand {
     guard let drawing else { return }
     try readingInput {
       var svg = ""
-      try BenchRun(kinds: [.vtd4Levels], span: span ?? 64 << 30, rounds: rounds).plot()
-        .write(to: &svg)
+      let plot =
+        unit ? UnitBenchRun.plot(rows) : try run([.vtd4Levels], span: span ?? 64 << 30).plot()
+      plot.write(to: &svg)
       try drawing.write(Array(svg.utf8))
       try drawing.commit()
     }
+  }
+
+  private func run(_ kinds: [TableKind], span: UInt64) throws -> BenchRun {
+    try BenchRun(kinds: kinds, span: span, rounds: rounds, prefersLargePages: largePages)
   }
 
   private static func writeCSV(_ rows: [BenchRow], to out: inout some TextOutputStream) {

@@ -46,8 +46,11 @@ struct BenchRun {
   let count: Int
   let kinds: [TableKind]
 
-  init(kinds: [TableKind], span: UInt64, rounds: Int, count: Int = 1 << 17) throws {
-    tables = try WorkloadTables(span: span)
+  init(
+    kinds: [TableKind], span: UInt64, rounds: Int, prefersLargePages: Bool = false,
+    count: Int = 1 << 17
+  ) throws {
+    tables = try WorkloadTables(span: span, prefersLargePages: prefersLargePages)
     self.kinds = kinds
     self.rounds = rounds
     self.count = count
@@ -150,7 +153,7 @@ struct BenchRun {
 }
 
 /// A value that closures share.
-private final class Box<Value> {
+final class Box<Value> {
   var value: Value
   init(_ value: Value) { self.value = value }
 }
