@@ -1,5 +1,4 @@
 import FoundationEssentials
-import Glibc
 import IOMMUFormats
 
 /// What is wrong with a case: `ops[3].pa: is missing`.
@@ -145,8 +144,8 @@ final class CaseMemory {
   func clear() {
     residentPageCount += storedPages.count
     if residentPageCount > 1 << 16 {
-      // Anonymous memory that is given back reads as zero. Safe: it can be read all the time.
-      unsafe madvise(memory.bytes.baseAddress, memory.bytes.count, MADV_DONTNEED)
+      // Long runs are given back to the system.
+      for range in memory.ram { memory.zero(at: range.lowerBound, byteCount: range.byteCount) }
       residentPageCount = 0
     } else {
       for page in storedPages {

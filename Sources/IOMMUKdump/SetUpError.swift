@@ -1,5 +1,6 @@
 import IOMMUFormats
 import IOMMUHardware
+import IOMMUTranslation
 
 /// Why a machine or the Rule on it cannot be set up. Thrown before anything is changed.
 public enum SetUpError: Error, Equatable, CustomStringConvertible {
@@ -37,12 +38,15 @@ public enum SetUpError: Error, Equatable, CustomStringConvertible {
   case noRoomForBridge(on: UInt8, to: UInt8)
   /// No RAM is left for tables.
   case outOfMemory(what: String)
+  /// A page table does not take a mapping for another reason.
+  case tables(TableMappingError)
   /// Firmware's tables do not tell a kernel what it has to know.
   case firmware(Calgary.RioTableError)
 
   public var description: String {
     switch self {
     case .memory(let error): return "\(error)"
+    case .tables(let error): return "\(error)"
     case .badRAM(let byteCount):
       return "\(byteCount) bytes of RAM make no machine: choose 64M to 64T, a multiple of 4K"
     case .unalignedCrashKernel(let range):

@@ -329,8 +329,9 @@ public final class BouncePool {
     precondition(memory.isBacked(source, byteCount: byteCount), "no RAM to copy from")
     precondition(memory.isBacked(destination, byteCount: byteCount), "no RAM to copy to")
     // Safe: both runs are RAM, and RAM is there as long as its memory.
-    let bytes = unsafe memory.bytes[Int(source.rawValue)..<Int(source.rawValue + byteCount)]
-    unsafe memory.write(UnsafeRawBufferPointer(rebasing: bytes), at: destination)
+    guard let bytes = unsafe memory.bytesInPlace(from: source) else { return }
+    unsafe memory.write(
+      UnsafeRawBufferPointer(rebasing: bytes[..<Int(byteCount)]), at: destination)
   }
 
   // MARK: Invariants

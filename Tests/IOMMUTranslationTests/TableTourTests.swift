@@ -131,7 +131,18 @@ private struct Look: PhysicalMemory {
   init(_ base: FlatMemory, _ way: Way) {
     self.base = base
     self.way = way
-    shifted = way == .crooked ? [0] + [UInt8](base.bytes) + [UInt8](repeating: 0, count: 8) : []
+    guard way == .crooked else {
+      shifted = []
+      return
+    }
+    var bytes = [UInt8](repeating: 0, count: Int(base.ram.last!.upperBound.rawValue) + 9)
+    for range in base.ram {
+      let start = Int(range.lowerBound.rawValue) + 1
+      let count = Int(range.byteCount)
+      bytes.replaceSubrange(
+        start..<(start + count), with: base.bytes(at: range.lowerBound, count: count)!)
+    }
+    shifted = bytes
   }
 
   func quadword(at address: PhysicalAddress) -> UInt64? { base.quadword(at: address) }

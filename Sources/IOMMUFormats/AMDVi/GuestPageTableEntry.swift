@@ -75,6 +75,12 @@ extension AMDVi.GuestPageTableEntry {
     return permissions
   }
 
+  /// NX: what is read may not be executed.
+  @inlinable public var isNoExecute: Bool {
+    get { self[Self.nx] != 0 }
+    set { self[Self.nx] = newValue ? 1 : 0 }
+  }
+
   /// What a walk sets in every entry that it uses.
   @inlinable package static var accessedBit: UInt64 { a.mask }
 }

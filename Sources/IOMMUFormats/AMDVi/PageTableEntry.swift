@@ -62,6 +62,7 @@ extension AMDVi.PageTableEntry {
   ///   - level: The level of that table's entries, 1 to 6.
   ///   - permissions: IR and IW.
   /// - Precondition: `table` is 4 KiB aligned.
+  @inlinable
   public init(
     table: PhysicalAddress, level: Int, permissions: Permissions = .readWrite
   ) {
@@ -69,7 +70,7 @@ extension AMDVi.PageTableEntry {
     precondition(1...6 ~= level, "tables that entries lead to are of level 1 to 6")
     self.init(rawValue: table.rawValue | Self.pr.mask)
     self[Self.nextLevelField] = UInt64(level)
-    set(permissions)
+    self.permissions = permissions
   }
 
   /// A page of 2^`sizeLog2` bytes, in a table of `level`: next-level 0 where that is the level's own
@@ -78,6 +79,7 @@ extension AMDVi.PageTableEntry {
   /// A page larger than what one entry covers has to be stored in all of the entries that it spans.
   ///
   /// - Precondition: `page` is aligned to the size, and entries of `level` can have it.
+  @inlinable
   public init(
     page: PhysicalAddress, sizeLog2: Int, level: Int, permissions: Permissions,
     forcesCoherence: Bool = false
@@ -94,12 +96,7 @@ extension AMDVi.PageTableEntry {
       rawValue |= (1 << UInt64(sizeLog2 - 1) - 1) & ~0xfff
     }
     self[Self.fc] = forcesCoherence ? 1 : 0
-    set(permissions)
-  }
-
-  private mutating func set(_ permissions: Permissions) {
-    self[Self.ir] = permissions.contains(.read) ? 1 : 0
-    self[Self.iw] = permissions.contains(.write) ? 1 : 0
+    self.permissions = permissions
   }
 
   /// PR: hardware looks at the rest of the entry.
@@ -114,16 +111,26 @@ extension AMDVi.PageTableEntry {
   /// IR and IW.
   @inlinable
   public var permissions: Permissions {
-    Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.ir] | self[Self.iw] &<< 1))
+    get { Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.ir] | self[Self.iw] &<< 1)) }
+    set {
+      self[Self.ir] = newValue.contains(.read) ? 1 : 0
+      self[Self.iw] = newValue.contains(.write) ? 1 : 0
+    }
   }
   /// U: the page is reached by untranslated requests only; devices' own TLBs are told so.
   @inlinable public var isUntranslatedOnly: Bool { self[Self.u] != 0 }
   /// FC: accesses look into the processors' caches, whatever requests say.
   @inlinable public var forcesCoherence: Bool { self[Self.fc] != 0 }
   /// A: a walk has used the entry.
-  @inlinable public var isAccessed: Bool { self[Self.a] != 0 }
+  @inlinable public var isAccessed: Bool {
+    get { self[Self.a] != 0 }
+    set { self[Self.a] = newValue ? 1 : 0 }
+  }
   /// D, meaningful in leaves: the page was written.
-  @inlinable public var isDirty: Bool { self[Self.d] != 0 }
+  @inlinable public var isDirty: Bool {
+    get { self[Self.d] != 0 }
+    set { self[Self.d] = newValue ? 1 : 0 }
+  }
   /// NextLevel, where it lies.
   @inlinable package static var nextLevelMask: UInt64 { nextLevelField.mask }
   /// What a walk sets in every entry that it uses, where the unit keeps marks.

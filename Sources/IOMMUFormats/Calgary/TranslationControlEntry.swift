@@ -72,9 +72,11 @@ extension Calgary.TranslationControlEntry {
   ///   - count: Pages; 0 stores nothing.
   ///   - memory: Memory that holds the table.
   ///   - address: Where the first page's entry lies: table + 8 · (IOVA >> 12).
-  /// - Precondition: `address` is 8-byte aligned, and all entries lie in one RAM range.
+  /// - Precondition: `address` is 8-byte aligned, and all entries are writable; of a flat memory, in one RAM range.
   /// - Complexity: O(`count`), with one check for all of them.
-  public func storeRun(ofPages count: Int, to memory: FlatMemory, at address: PhysicalAddress) {
+  public func storeRun(
+    ofPages count: Int, to memory: some WritableMemory, at address: PhysicalAddress
+  ) {
     let lastPage = Self.rpn.mask >> PageCount.pageSizeLog2
     let beforeWrap = Int(min(UInt64(count), lastPage - page.pageNumber + 1))
     memory.storeSeries(

@@ -10,6 +10,8 @@ extension LongModeEntry {
   @inlinable static var p: BitField { BitField(0...0, "P") }
   @inlinable static var rw: BitField { BitField(1...1, "R/W") }
   @inlinable static var us: BitField { BitField(2...2, "U/S") }
+  @inlinable static var pwt: BitField { BitField(3...3, "PWT") }
+  @inlinable static var pcd: BitField { BitField(4...4, "PCD") }
   @inlinable static var a: BitField { BitField(5...5, "A") }
   @inlinable static var d: BitField { BitField(6...6, "D") }
   @inlinable static var ps: BitField { BitField(7...7, "PS") }
@@ -17,7 +19,7 @@ extension LongModeEntry {
 
   /// Bits 6:0, which no unit and no level gives another meaning.
   static func lowFields(isLeaf: Bool) -> [BitField] {
-    [p, rw, us, BitField(3...3, "PWT"), BitField(4...4, "PCD"), a, isLeaf ? d : .ignored(6...6)]
+    [p, rw, us, pwt, pcd, a, isLeaf ? d : .ignored(6...6)]
   }
 
   /// What the processor's manuals call an entry.
@@ -39,6 +41,7 @@ extension LongModeEntry {
   /// An entry that leads to the next table, with all rights.
   ///
   /// - Precondition: `table` is 4 KiB aligned.
+  @inlinable
   public init(table: PhysicalAddress) {
     precondition(table.isAligned(to: 4096), "a page table lies at a multiple of 4 KiB")
     self.init(rawValue: table.rawValue | Self.p.mask | Self.rw.mask | Self.us.mask)
@@ -52,6 +55,7 @@ extension LongModeEntry {
   ///   - isWritable: R/W.
   ///   - isUser: U/S.
   /// - Precondition: `page` is aligned to the page's size.
+  @inlinable
   public init(page: PhysicalAddress, level: Int, isWritable: Bool, isUser: Bool = true) {
     precondition(1...3 ~= level, "only entries of levels 1 to 3 map pages")
     precondition(
@@ -66,9 +70,40 @@ extension LongModeEntry {
   /// PS, meaningful in levels 2 and 3.
   @inlinable public var hasPageSizeBit: Bool { rawValue & Self.ps.mask != 0 }
   /// A: a walk has used the entry.
-  @inlinable public var isAccessed: Bool { rawValue & Self.a.mask != 0 }
+  @inlinable public var isAccessed: Bool {
+    get { rawValue & Self.a.mask != 0 }
+    set { self[Self.a] = newValue ? 1 : 0 }
+  }
   /// D, meaningful in leaves: the page was written.
-  @inlinable public var isDirty: Bool { rawValue & Self.d.mask != 0 }
+  @inlinable public var isDirty: Bool {
+    get { rawValue & Self.d.mask != 0 }
+    set { self[Self.d] = newValue ? 1 : 0 }
+  }
+  /// U/S: requests of user privilege may pass.
+  @inlinable public var isUser: Bool {
+    get { self[Self.us] != 0 }
+    set { self[Self.us] = newValue ? 1 : 0 }
+  }
+
+  /// PAT of a leaf: bit 7 where that is not PS, bit 12 of a large page.
+  @inlinable static func pat(level: Int) -> BitField {
+    level == 1 ? BitField(7...7, "PAT") : BitField(12...12, "PAT")
+  }
+
+  /// PAT, PCD and PWT of a leaf: the number of an entry of the page attribute table, 0 to 7.
+  @inlinable
+  public func memoryType(level: Int) -> UInt8 {
+    UInt8(
+      truncatingIfNeeded: self[Self.pat(level: level)] << 2 | self[Self.pcd] << 1 | self[Self.pwt])
+  }
+
+  /// Sets PAT, PCD and PWT of a leaf.
+  @inlinable
+  public mutating func setMemoryType(_ type: UInt8, level: Int) {
+    self[Self.pat(level: level)] = UInt64(type >> 2 & 1)
+    self[Self.pcd] = UInt64(type >> 1 & 1)
+    self[Self.pwt] = UInt64(type & 1)
+  }
   /// Bits 51:12: the next table, or a page of 4 KiB.
   @inlinable public var address: PhysicalAddress { PhysicalAddress(addressBits(Self.addressField)) }
 

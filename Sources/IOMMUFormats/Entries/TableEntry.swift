@@ -147,8 +147,9 @@ extension TableEntry {
   /// Stores the entry; the quadword with the present bit last, so that no reader sees half an entry
   /// as present.
   ///
-  /// - Precondition: `address` is aligned to the entry's size, at most 8, and in RAM.
-  public func store(to memory: FlatMemory, at address: PhysicalAddress) {
+  /// - Precondition: `address` is aligned to the entry's size, at most 8, and writable.
+  @inlinable
+  public func store(to memory: some WritableMemory, at address: PhysicalAddress) {
     switch Self.bitCount {
     case 32:
       let word = UInt32(truncatingIfNeeded: low)

@@ -45,7 +45,10 @@ extension GART.GATTEntry {
   /// V: the entry maps its page.
   @inlinable public var isValid: Bool { self[Self.valid] != 0 }
   /// C: accesses to the page look into the processors' caches.
-  @inlinable public var isCoherent: Bool { self[Self.coherent] != 0 }
+  @inlinable public var isCoherent: Bool {
+    get { self[Self.coherent] != 0 }
+    set { self[Self.coherent] = newValue ? 1 : 0 }
+  }
 
   /// The page's first byte; named even by an invalid entry (which is what erratum 156 reads).
   @inlinable

@@ -6,15 +6,17 @@ import Glibc
 /// The address space is reserved at once and pages appear when they are touched, so that a
 /// machine of 64 GiB costs what it uses. Untouched memory reads as zero. Addresses outside the
 /// RAM ranges (the hole below 4 GiB, everything past the end) do not answer: loads return `nil`.
+/// Memory that is somebody's already, such as the RAM of a virtual machine's guest, is looked at and
+/// written where it lies: ``init(adopting:owner:)``.
 ///
 /// Aligned words are read and written atomically: neither the modelled hardware nor a concurrent
 /// reader ever sees a torn entry. `FlatMemory` itself may be shared between threads for that
 /// reason, and because nothing else of it changes.
 @safe
 public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
-  /// Physical 0 to the end of RAM. Holes are inside it; their bytes are never reached by an
-  /// address.
-  @usableFromInline package let bytes: UnsafeMutableRawBufferPointer
+  /// Where physical 0 lies in this process, as far as the largest RAM range goes by it: all of RAM where
+  /// it was reserved. A number, because of adopted memory nothing may be there.
+  @usableFromInline let origin: UInt
 
   /// Where RAM answers: half-open, ascending, not touching.
   public let ram: [Range<PhysicalAddress>]
@@ -22,6 +24,14 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   /// The largest RAM range, looked at first.
   @usableFromInline let mainBase: UInt64
   @usableFromInline let mainByteCount: UInt64
+
+  /// What was reserved, physical 0 to the end of RAM; holes are inside it, and their bytes are never
+  /// reached by an address. Empty where memory was adopted.
+  @usableFromInline let reservation: UnsafeMutableRawBufferPointer
+  /// Of adopted memory, where physical 0 would lie by each range of ``ram``.
+  @usableFromInline let origins: [UInt]
+  /// What adopted memory stays there for.
+  private let owner: AnyObject?
 
   /// Reserves memory with RAM in the given ranges.
   ///
@@ -50,7 +60,10 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     guard let pointer = unsafe pointer, unsafe pointer != MAP_FAILED else {
       throw .notGranted(end, errno)
     }
-    unsafe bytes = UnsafeMutableRawBufferPointer(start: pointer, count: byteCount)
+    unsafe reservation = UnsafeMutableRawBufferPointer(start: pointer, count: byteCount)
+    origin = UInt(bitPattern: pointer)
+    origins = []
+    owner = nil
     self.ram = joined
     let main = joined.max { $0.byteCount < $1.byteCount }!
     mainBase = main.lowerBound.rawValue
@@ -62,18 +75,92 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     try self.init(ram: [PhysicalAddress(0)..<PhysicalAddress(byteCount)])
   }
 
+  /// Takes memory that lies in this process as the RAM of a machine, without copying it: the RAM of a
+  /// virtual machine's guest, as its monitor has mapped it.
+  ///
+  /// Loads and stores go to the pieces themselves. Ranges that touch stay ranges of their own, unless they
+  /// touch in this process too. What can be read without asking (``window``) is the first range, and that
+  /// where it begins at physical 0; all else is read just as well, and a little slower.
+  ///
+  /// - Parameters:
+  ///   - pieces: The first address of each piece, a multiple of 4 KiB, and its bytes, whole pages of
+  ///     4 KiB at a multiple of 4 KiB in this process; in any order.
+  ///   - owner: Kept for as long as this memory is; its `deinit` may unmap the pieces.
+  /// - Throws: ``MemoryError`` when a piece is empty, unaligned or overlaps another.
+  /// - Precondition: The pieces stay mapped, readable and writable, for as long as this memory is used,
+  ///   and others who use them at the same time read and write whole aligned words.
+  @unsafe
+  public init(
+    adopting pieces: [(address: PhysicalAddress, bytes: UnsafeMutableRawBufferPointer)],
+    owner: AnyObject? = nil
+  ) throws(MemoryError) {
+    var found: [(range: Range<PhysicalAddress>, origin: UInt)] = []
+    for index in unsafe pieces.indices {
+      let (start, bytes) = unsafe pieces[index]
+      let (place, count) = (UInt(bitPattern: bytes.baseAddress), bytes.count)
+      guard let range = Range(start: start, byteCount: UInt64(count)) else {
+        throw .badRange(start..<PhysicalAddress(.max))
+      }
+      guard !range.isEmpty, start.isAligned(to: 4096), range.upperBound.isAligned(to: 4096) else {
+        throw .badRange(range)
+      }
+      guard place % 4096 == 0 else { throw .unalignedPiece(range) }
+      found.append((range, place &- UInt(truncatingIfNeeded: start.rawValue)))
+    }
+    found.sort { $0.range.lowerBound < $1.range.lowerBound }
+    var joined: [(range: Range<PhysicalAddress>, origin: UInt)] = []
+    for piece in found {
+      if let last = joined.last, piece.range.lowerBound <= last.range.upperBound {
+        guard piece.range.lowerBound == last.range.upperBound else {
+          throw .overlap(last.range, piece.range)
+        }
+        if piece.origin == last.origin {
+          joined[joined.count - 1].range = last.range.lowerBound..<piece.range.upperBound
+          continue
+        }
+      }
+      joined.append(piece)
+    }
+    guard let main = joined.max(by: { $0.range.byteCount < $1.range.byteCount }) else {
+      throw .noRAM
+    }
+    unsafe reservation = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    origin = main.origin
+    origins = joined.map(\.origin)
+    self.owner = owner
+    ram = joined.map(\.range)
+    mainBase = main.range.lowerBound.rawValue
+    mainByteCount = main.range.byteCount
+  }
+
+  /// Memory that holds `bytes` from `address` on, and zeros up to the end of their last page.
+  ///
+  /// What was memory before, in a file or a test, becomes memory again; ``PhysicalMemory/bytes(at:count:)``
+  /// is the way back.
+  ///
+  /// - Parameter address: A multiple of 4 KiB.
+  /// - Throws: ``MemoryError`` when there is no byte, `address` is unaligned, or the system does not grant
+  ///   the address space.
+  public convenience init(
+    _ bytes: [UInt8], at address: PhysicalAddress = PhysicalAddress(0)
+  ) throws(MemoryError) {
+    guard let pages = PageCount(coveringBytes: UInt64(bytes.count)),
+      let byteCount = pages.byteCount, let range = Range(start: address, byteCount: byteCount)
+    else { throw .badRange(address..<PhysicalAddress(.max)) }
+    try self.init(ram: [range])
+    write(bytes, at: address)
+  }
+
   deinit {
     // Safe: nobody holds the memory any more; a window's holder keeps it.
-    unsafe munmap(bytes.baseAddress, bytes.count)
+    if let start = unsafe reservation.baseAddress { unsafe munmap(start, reservation.count) }
   }
 
   /// Whether all `byteCount` bytes from `address` lie in one RAM range.
   @inlinable @inline(__always)
   public func isBacked(_ address: PhysicalAddress, byteCount: UInt64) -> Bool {
-    let offset = address.rawValue &- mainBase
-    // Safe: both sides are unsigned, and mainByteCount is at least 4096 for the words read here.
-    if offset < mainByteCount, byteCount <= mainByteCount &- offset { return true }
-    return isBackedElsewhere(address, byteCount: byteCount)
+    isInMain(address, byteCount: byteCount)
+      || isBackedElsewhere(address, byteCount: byteCount)
   }
 
   @usableFromInline @inline(never)
@@ -83,32 +170,87 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     }
   }
 
+  /// Where a byte of RAM lies in this process.
   @inlinable @inline(__always)
   func pointer(to address: PhysicalAddress) -> UnsafeMutableRawPointer {
-    // Safe: every caller has checked isBacked, and RAM ends at or before the reservation does.
-    unsafe bytes.baseAddress.unsafelyUnwrapped + Int(truncatingIfNeeded: address.rawValue)
+    // Safe: every caller has checked isBacked.
+    unsafe isInMain(address, byteCount: 1) ? mainPointer(to: address) : pointerElsewhere(address)
+  }
+
+  @usableFromInline @inline(never)
+  func pointerElsewhere(_ address: PhysicalAddress) -> UnsafeMutableRawPointer {
+    guard !origins.isEmpty, let index = ram.firstIndex(where: { $0.contains(address) }) else {
+      return unsafe mainPointer(to: address)
+    }
+    // Safe: the range holds the byte; none lies at 0.
+    return unsafe UnsafeMutableRawPointer(
+      bitPattern: origins[index] &+ UInt(truncatingIfNeeded: address.rawValue)
+    ).unsafelyUnwrapped
   }
 
   // MARK: Loads
 
+  /// Where a byte of the largest RAM range lies in this process.
+  @inlinable @inline(__always)
+  func mainPointer(to address: PhysicalAddress) -> UnsafeMutableRawPointer {
+    // Safe: every caller has checked that the range holds the byte; none lies at 0.
+    unsafe UnsafeMutableRawPointer(
+      bitPattern: origin &+ UInt(truncatingIfNeeded: address.rawValue)
+    ).unsafelyUnwrapped
+  }
+
+  /// Whether all `byteCount` bytes from `address` lie in the largest RAM range.
+  @inlinable @inline(__always)
+  func isInMain(_ address: PhysicalAddress, byteCount: UInt64) -> Bool {
+    let offset = address.rawValue &- mainBase
+    // Safe: both sides are unsigned.
+    return offset < mainByteCount && byteCount <= mainByteCount &- offset
+  }
+
   @inlinable @inline(__always)
   public func quadword(at address: PhysicalAddress) -> UInt64? {
+    guard isInMain(address, byteCount: 8) else { return quadwordElsewhere(at: address) }
     // Safe: RAM is there for all bytes of the word.
-    guard isBacked(address, byteCount: 8) else { return nil }
-    guard address.rawValue & 7 == 0 else {
-      return unsafe UInt64(littleEndian: pointer(to: address).loadUnaligned(as: UInt64.self))
+    return unsafe Self.quadword(at: mainPointer(to: address))
+  }
+
+  @usableFromInline @inline(never)
+  func quadwordElsewhere(at address: PhysicalAddress) -> UInt64? {
+    guard isBackedElsewhere(address, byteCount: 8) else { return nil }
+    // Safe: RAM is there for all bytes of the word.
+    return unsafe Self.quadword(at: pointer(to: address))
+  }
+
+  @unsafe
+  @inlinable @inline(__always)
+  static func quadword(at place: UnsafeMutableRawPointer) -> UInt64 {
+    guard UInt(bitPattern: place) & 7 == 0 else {
+      return unsafe UInt64(littleEndian: place.loadUnaligned(as: UInt64.self))
     }
-    return unsafe UInt64(littleEndian: ciommu_load64(pointer(to: address)))
+    return unsafe UInt64(littleEndian: ciommu_load64(place))
   }
 
   @inlinable @inline(__always)
   public func doubleword(at address: PhysicalAddress) -> UInt32? {
+    guard isInMain(address, byteCount: 4) else { return doublewordElsewhere(at: address) }
     // Safe: RAM is there for all bytes of the word.
-    guard isBacked(address, byteCount: 4) else { return nil }
-    guard address.rawValue & 3 == 0 else {
-      return unsafe UInt32(littleEndian: pointer(to: address).loadUnaligned(as: UInt32.self))
+    return unsafe Self.doubleword(at: mainPointer(to: address))
+  }
+
+  @usableFromInline @inline(never)
+  func doublewordElsewhere(at address: PhysicalAddress) -> UInt32? {
+    guard isBackedElsewhere(address, byteCount: 4) else { return nil }
+    // Safe: RAM is there for all bytes of the word.
+    return unsafe Self.doubleword(at: pointer(to: address))
+  }
+
+  @unsafe
+  @inlinable @inline(__always)
+  static func doubleword(at place: UnsafeMutableRawPointer) -> UInt32 {
+    guard UInt(bitPattern: place) & 3 == 0 else {
+      return unsafe UInt32(littleEndian: place.loadUnaligned(as: UInt32.self))
     }
-    return unsafe UInt32(littleEndian: ciommu_load32(pointer(to: address)))
+    return unsafe UInt32(littleEndian: ciommu_load32(place))
   }
 
   public func read(at address: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Int {
@@ -130,10 +272,18 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
 
   public var backedRanges: [Range<PhysicalAddress>] { ram }
 
-  /// All of the reservation: holes in it read as zeros, which is an empty entry in every format.
+  /// All of the reservation: holes in it read as zeros, which is an empty entry in every format. Of
+  /// adopted memory the first range, and nothing unless that begins at physical 0.
   public var window: MemoryWindow {
-    // Safe to make: the reservation is aligned to pages, and can be read as long as it stands.
-    unsafe MemoryWindow(base: UnsafeRawPointer(bytes.baseAddress), byteCount: UInt64(bytes.count))
+    // Safe to make: the reservation is aligned to pages, and can be read as long as it stands; so can an
+    // adopted range.
+    guard !origins.isEmpty else {
+      return unsafe MemoryWindow(
+        base: UnsafeRawPointer(reservation.baseAddress), byteCount: UInt64(reservation.count))
+    }
+    guard ram[0].lowerBound.rawValue == 0 else { return MemoryWindow() }
+    return unsafe MemoryWindow(
+      base: UnsafeRawPointer(pointer(to: PhysicalAddress(0))), byteCount: ram[0].byteCount)
   }
 
   // MARK: Stores
@@ -147,14 +297,6 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     precondition(isBacked(address, byteCount: 8), "no RAM where the quadword is to be stored")
     // Safe: aligned and in RAM.
     unsafe ciommu_store64(pointer(to: address), quadword.littleEndian)
-  }
-
-  /// Stores a big-endian quadword; atomic.
-  ///
-  /// - Precondition: `address` is 8-byte aligned and in RAM.
-  @inlinable
-  public func store(bigEndian quadword: UInt64, at address: PhysicalAddress) {
-    store(quadword.byteSwapped, at: address)
   }
 
   /// Stores quadwords in a row, each `step` more than the one before; each by itself atomic.
@@ -194,14 +336,6 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     precondition(isBacked(address, byteCount: 4), "no RAM where the doubleword is to be stored")
     // Safe: aligned and in RAM.
     unsafe ciommu_store32(pointer(to: address), doubleword.littleEndian)
-  }
-
-  /// Stores a big-endian doubleword; atomic.
-  ///
-  /// - Precondition: `address` is 4-byte aligned and in RAM.
-  @inlinable
-  public func store(bigEndian doubleword: UInt32, at address: PhysicalAddress) {
-    store(doubleword.byteSwapped, at: address)
   }
 
   /// Replaces the little-endian quadword at `address` when it still holds `expected`.
@@ -248,7 +382,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   /// Runs of whole pages from here on are given back rather than written.
   private static let giveBackByteCount = 256 << 10
 
-  /// Sets `byteCount` bytes from `address` to zero; a long run takes no memory for it.
+  /// Sets `byteCount` bytes from `address` to zero; a long run takes no memory for it where it was
+  /// reserved.
   ///
   /// - Precondition: they all lie in one RAM range.
   public func zero(at address: PhysicalAddress, byteCount: UInt64) {
@@ -256,7 +391,8 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     let count = Int(byteCount)
     let start = unsafe pointer(to: address)
     // Safe: the memory is private and anonymous, so that pages that are given back read as zeros.
-    if count >= Self.giveBackByteCount, address.isAligned(to: 4096), count % 4096 == 0,
+    if count >= Self.giveBackByteCount, origins.isEmpty, address.isAligned(to: 4096),
+      count % 4096 == 0,
       unsafe madvise(start, count, MADV_DONTNEED) == 0
     {
       return
@@ -268,9 +404,11 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   /// Page-aligned runs that may hold anything but zeros: what was touched since the reservation.
   ///
   /// Asks the kernel which pages exist, so that writing out 64 TiB costs what the machine used.
-  /// Where the kernel does not tell, all of RAM. Ascending; O(*n*) in the runs, but `O(RAM / 4 KiB)`
+  /// Where the kernel does not tell, and of adopted memory, all of RAM. Ascending; O(*n*) in the runs, but `O(RAM / 4 KiB)`
   /// words looked at where the kernel is older than Linux 6.7.
   public func touchedRanges() -> [Range<PhysicalAddress>] {
+    // Pages of adopted memory may hold something long before anybody here touches them.
+    guard origins.isEmpty else { return ram }
     // Safe: a path that ends with a zero.
     let file = unsafe open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return ram }
@@ -284,7 +422,7 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
       let end = range.upperBound.pageNumber
       while page < end {
         let count = Int(min(UInt64(chunkPages), end - page))
-        let virtualPage = unsafe UInt64(UInt(bitPattern: bytes.baseAddress)) / 4096 + page
+        let virtualPage = UInt64(origin) / 4096 + page
         let want = count * 8
         // Safe: `want` is at most what the array holds.
         let got = unsafe entries.withUnsafeMutableBytes {
@@ -316,7 +454,7 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     let categories: UInt64 = 1 << 3 | 1 << 4
     // Three words for each run: start, end, categories.
     var regions = [UInt64](repeating: 0, count: 3 * 1024)
-    let base = unsafe UInt64(UInt(bitPattern: bytes.baseAddress))
+    let base = UInt64(origin)
     var touched: [Range<PhysicalAddress>] = []
     for range in ram {
       var start = base + range.lowerBound.rawValue
@@ -366,6 +504,8 @@ public enum MemoryError: Error, Equatable, CustomStringConvertible {
   case badRange(Range<PhysicalAddress>)
   /// Two ranges have bytes in common.
   case overlap(Range<PhysicalAddress>, Range<PhysicalAddress>)
+  /// A piece to be adopted does not begin at a multiple of 4 KiB in this process.
+  case unalignedPiece(Range<PhysicalAddress>)
   /// The system does not reserve so many bytes; its error number.
   case notGranted(UInt64, Int32)
 
@@ -374,6 +514,8 @@ public enum MemoryError: Error, Equatable, CustomStringConvertible {
     case .noRAM: "a machine needs at least one RAM range"
     case .badRange(let range): "RAM range \(range.text) is empty or not a multiple of 4 KiB"
     case .overlap(let first, let second): "RAM ranges \(first.text) and \(second.text) overlap"
+    case .unalignedPiece(let range):
+      "the bytes to adopt as RAM \(range.text) do not begin at a multiple of 4 KiB in this process"
     case .notGranted(let byteCount, let code):
       "the system does not reserve \(byteCount) bytes of address space "
         + "(\(Self.systemText(code))); "

@@ -47,13 +47,14 @@ extension VTd.FirstStageEntry {
   }
 
   @inlinable static var ea: BitField { BitField(10...10, "EA") }
+  @inlinable static var xd: BitField { BitField(63...63, "XD", .ignored) }
 
   public static func fields(_ variant: Variant) -> [BitField] {
     let limits = variant.limits
     let width = variant.isNested ? 52 : limits.hostAddressWidth
     var fields = lowFields(isLeaf: variant.isLeaf)
     switch variant.level {
-    case 1: fields += [BitField(7...7, "PAT")]
+    case 1: fields += [pat(level: 1)]
     case 2: fields += [ps]
     // PS clear needs no permission; PS set where the unit has no such page is a reserved bit set.
     case 3:
@@ -69,14 +70,14 @@ extension VTd.FirstStageEntry {
     let low = sizeLog2(level: variant.level)
     if variant.isLeaf && low > 12 {
       fields += [
-        BitField(12...12, "PAT"), .reserved(13...(low - 1)),
+        pat(level: 2), .reserved(13...(low - 1)),
         addressField.starting(atBit: low).limited(toBit: width - 1),
       ]
     } else {
       fields += [addressField.limited(toBit: width - 1)]
     }
     if width < 52 { fields += [.reserved(width...51)] }
-    return fields + [.ignored(52...62), BitField(63...63, "XD", .ignored)]
+    return fields + [.ignored(52...62), xd]
   }
 
   /// P as the right to read, R/W and U/S; nothing in an entry that is not present.
@@ -87,6 +88,12 @@ extension VTd.FirstStageEntry {
         rawValue: Permissions.read.rawValue
           | (self[Self.rw] != 0 ? Permissions.write.rawValue : 0)
           | (self[Self.us] != 0 ? Permissions.user.rawValue : 0)) : []
+  }
+
+  /// XD: what is read may not be executed, as far as processors look.
+  @inlinable public var isNoExecute: Bool {
+    get { self[Self.xd] != 0 }
+    set { self[Self.xd] = newValue ? 1 : 0 }
   }
 
   /// What a walk sets in every entry that it uses.

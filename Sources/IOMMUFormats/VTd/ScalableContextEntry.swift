@@ -47,16 +47,18 @@ extension VTd.ScalableContextEntry {
   ///   - directorySizeCode: PDTS: the directory has 2^(code + 7) entries; 0 to 7.
   ///   - requesterPASID: RID_PASID: what requests without PASID are translated as.
   ///   - allowsDeviceTLB: DTE: translation requests and translated ones pass as well.
+  ///   - allowsPASIDs: PASIDE: requests may carry a PASID.
   /// - Precondition: `pasidDirectory` is 4 KiB aligned.
   public init(
     pasidDirectory: PhysicalAddress, directorySizeCode: UInt64 = 0,
-    requesterPASID: PASID = PASID(0), allowsDeviceTLB: Bool = false
+    requesterPASID: PASID = PASID(0), allowsDeviceTLB: Bool = false, allowsPASIDs: Bool = false
   ) {
     precondition(
       pasidDirectory.isAligned(to: 4096), "a PASID directory lies at a multiple of 4 KiB")
     self.init(low: pasidDirectory.rawValue, high: 0)
     self[Self.p] = 1
     self[Self.dte] = allowsDeviceTLB ? 1 : 0
+    self[Self.paside] = allowsPASIDs ? 1 : 0
     self[Self.pdts] = directorySizeCode
     self[Self.ridPASID] = UInt64(requesterPASID.rawValue)
   }

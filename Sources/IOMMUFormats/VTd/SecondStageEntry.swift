@@ -58,8 +58,11 @@ extension VTd.SecondStageEntry {
 
   @inlinable static var r: BitField { BitField(0...0, "R") }
   @inlinable static var w: BitField { BitField(1...1, "W") }
+  @inlinable static var emt: BitField { BitField(3...5, "EMT") }
+  @inlinable static var ipat: BitField { BitField(6...6, "IPAT") }
   @inlinable static var a: BitField { BitField(8...8, "A") }
   @inlinable static var d: BitField { BitField(9...9, "D") }
+  @inlinable static var snp: BitField { BitField(11...11, "SNP") }
   @inlinable static var ir: BitField { BitField(61...61, "IR") }
   @inlinable static var iw: BitField { BitField(62...62, "IW") }
   @inlinable static var ps: BitField { BitField(7...7, "PS") }
@@ -78,7 +81,7 @@ extension VTd.SecondStageEntry {
     var fields = usesIOPermissions ? [r.asIgnored, w.asIgnored] : [r, w]
     fields += [.ignored(2...2)]
     if variant.isLeaf {
-      fields += [BitField(3...5, "EMT"), BitField(6...6, "IPAT")]
+      fields += [emt, ipat]
     } else {
       fields += [.ignored(3...6)]
     }
@@ -92,7 +95,7 @@ extension VTd.SecondStageEntry {
     if variant.isLeaf {
       fields += [
         d, .ignored(10...10),
-        limits.hasSnoopControl ? BitField(11...11, "SNP") : .reserved(11...11),
+        limits.hasSnoopControl ? snp : .reserved(snp.bits),
       ]
       let low = VTd.Paging.sizeLog2(level: variant.level)
       if low > 12 { fields += [.reserved(12...(low - 1))] }
@@ -119,6 +122,7 @@ extension VTd.SecondStageEntry {
   /// An entry that points to the next table, with both permissions.
   ///
   /// - Precondition: `table` is 4 KiB aligned.
+  @inlinable
   public init(table: PhysicalAddress) {
     precondition(table.isAligned(to: 4096), "a second-stage table lies at a multiple of 4 KiB")
     self.init(rawValue: table.rawValue | Self.r.mask | Self.w.mask)
@@ -127,6 +131,7 @@ extension VTd.SecondStageEntry {
   /// A leaf of `level` 1, 2 or 3.
   ///
   /// - Precondition: `page` is aligned to the page's size.
+  @inlinable
   public init(page: PhysicalAddress, level: Int, permissions: Permissions) {
     precondition(
       VTd.Paging.leafLevels ~= level, "only entries of levels 1 to 3 map pages")
@@ -134,27 +139,55 @@ extension VTd.SecondStageEntry {
       page.isAligned(to: 1 << UInt64(VTd.Paging.sizeLog2(level: level))),
       "a page is aligned to its size")
     self.init(rawValue: page.rawValue)
-    self[Self.r] = permissions.contains(.read) ? 1 : 0
-    self[Self.w] = permissions.contains(.write) ? 1 : 0
+    self.permissions = permissions
     if level > 1 { self[Self.ps] = 1 }
   }
 
   /// R and W; an entry with neither is not present and its other bits are ignored.
   @inlinable
   public var permissions: Permissions {
-    Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.r] | self[Self.w] &<< 1))
+    get { Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.r] | self[Self.w] &<< 1)) }
+    set {
+      self[Self.r] = newValue.contains(.read) ? 1 : 0
+      self[Self.w] = newValue.contains(.write) ? 1 : 0
+    }
   }
   /// P: hardware looks at the rest of the entry.
   @inlinable public var isPresent: Bool { rawValue & (Self.r.mask | Self.w.mask) != 0 }
   /// IR and IW, which take the place of R and W under RTADDR_REG.SSIRWE.
   @inlinable
   public var ioPermissions: Permissions {
-    Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.ir] | self[Self.iw] &<< 1))
+    get { Permissions(rawValue: UInt8(truncatingIfNeeded: self[Self.ir] | self[Self.iw] &<< 1)) }
+    set {
+      self[Self.ir] = newValue.contains(.read) ? 1 : 0
+      self[Self.iw] = newValue.contains(.write) ? 1 : 0
+    }
   }
   /// A: a walk has used the entry.
-  @inlinable public var isAccessed: Bool { rawValue & Self.a.mask != 0 }
+  @inlinable public var isAccessed: Bool {
+    get { rawValue & Self.a.mask != 0 }
+    set { self[Self.a] = newValue ? 1 : 0 }
+  }
   /// D, meaningful in leaves: the page was written.
-  @inlinable public var isDirty: Bool { rawValue & Self.d.mask != 0 }
+  @inlinable public var isDirty: Bool {
+    get { rawValue & Self.d.mask != 0 }
+    set { self[Self.d] = newValue ? 1 : 0 }
+  }
+  /// SNP, meaningful in leaves: accesses look into the processors' caches.
+  @inlinable public var snoops: Bool {
+    get { self[Self.snp] != 0 }
+    set { self[Self.snp] = newValue ? 1 : 0 }
+  }
+  /// EMT, meaningful in leaves: the memory type, where the unit and the PASID's entry say that it counts.
+  @inlinable public var memoryType: UInt8 {
+    get { UInt8(truncatingIfNeeded: self[Self.emt]) }
+    set { self[Self.emt] = UInt64(newValue & 7) }
+  }
+  /// IPAT, meaningful in leaves: the memory type counts alone.
+  @inlinable public var ignoresPAT: Bool {
+    get { self[Self.ipat] != 0 }
+    set { self[Self.ipat] = newValue ? 1 : 0 }
+  }
   /// What a walk sets in every entry that it uses, under SSADE.
   @inlinable package static var accessedBit: UInt64 { a.mask }
   /// What a write sets in the leaf, under SSADE.

@@ -24,6 +24,12 @@ struct HostTableWriter {
 
   private static let name = "an AMD-Vi page table"
 
+  private var attributes: PageAttributes { forcesCoherence ? .snooped : [] }
+
+  private func allocateTable() -> PhysicalAddress? {
+    try? pages.allocateTable(4096, what: Self.name)
+  }
+
   func makeTree(levels: Int = 3) throws(SetUpError) -> Tree {
     Tree(root: try pages.allocateTable(4096, what: Self.name), levels: levels)
   }
@@ -32,11 +38,14 @@ struct HostTableWriter {
   ///
   /// The entries of devices have to be written anew: root and mode are others.
   func grow(_ tree: inout Tree, toReach end: UInt64) throws(SetUpError) {
-    while end > tree.reach, tree.levels < maximumLevels {
-      let root = try pages.allocateTable(4096, what: Self.name)
-      AMDVi.PageTableEntry(table: tree.root, level: tree.levels)
-        .store(to: pages.memory, at: root)
-      tree = Tree(root: root, levels: tree.levels + 1)
+    do throws(TableMappingError) {
+      var format = tree.format
+      defer { tree.levels = format.levels }
+      try AMDVi.HostFormat.grow(
+        &format, root: &tree.root, toReach: end - 1, maximumLevels: maximumLevels,
+        in: pages.memory, allocateTable: allocateTable)
+    } catch {
+      throw Self.setUpError(error)
     }
   }
 
@@ -44,22 +53,13 @@ struct HostTableWriter {
   func table(ofLevel level: Int, for address: UInt64, in tree: Tree) throws(SetUpError)
     -> PhysicalAddress
   {
-    let format = tree.format
-    var table = tree.root
-    for above in stride(from: tree.levels, to: level, by: -1) {
-      let place = format.entryAddress(of: address, in: table, level: above)
-      guard let entry = AMDVi.PageTableEntry(from: pages.memory, at: place) else {
-        preconditionFailure("a table that is written lies in RAM")
-      }
-      if case .table(let next, _) = format.kind(of: entry, level: above) {
-        table = next
-      } else {
-        let new = try pages.allocateTable(4096, what: Self.name)
-        AMDVi.PageTableEntry(table: new, level: above - 1).store(to: pages.memory, at: place)
-        table = new
-      }
+    do throws(TableMappingError) {
+      return try tree.format.table(
+        ofLevel: level, for: IOVA(address), partly: .dropped, root: tree.root, in: pages.memory,
+        allocateTable: allocateTable)
+    } catch {
+      throw Self.setUpError(error)
     }
-    return table
   }
 
   /// Maps one page, in all of the entries that it spans.
@@ -70,24 +70,17 @@ struct HostTableWriter {
     _ page: PhysicalAddress, sizeLog2: Int, at address: UInt64, _ permissions: Permissions,
     in tree: Tree
   ) throws(SetUpError) -> UInt64 {
-    let level = Self.level(ofSize: sizeLog2)
-    let table = try table(ofLevel: level, for: address, in: tree)
-    let entry = AMDVi.PageTableEntry(
-      page: page, sizeLog2: sizeLog2, level: level, permissions: permissions,
-      forcesCoherence: forcesCoherence)
-    let count: UInt64 = 1 << UInt64(sizeLog2 - AMDVi.Paging.sizeLog2(level: level))
-    pages.memory.storeSeries(
-      from: entry.rawValue, step: 0, count: Int(count), isBigEndian: false,
-      at: tree.format.entryAddress(of: address, in: table, level: level))
-    return count
+    try map(
+      page, at: address, byteCount: 1 << UInt64(sizeLog2), permissions, in: tree,
+      .upTo(log2: sizeLog2))
+    return 1 << UInt64((sizeLog2 - 12) % 9)
   }
 
-  /// The level in whose tables pages of a size are.
-  static func level(ofSize sizeLog2: Int) -> Int { (sizeLog2 - 12) / 9 + 1 }
-
-  /// Maps `byteCount` bytes in the largest pages that both addresses and the rest allow.
+  /// Maps `byteCount` bytes in the largest pages that both addresses and the rest allow, and that displace no
+  /// table.
   ///
-  /// - Parameter largest: The largest size, as a power of two; 12 for 4 KiB alone.
+  /// - Parameter largest: The largest size, as a power of two; 12 for 4 KiB alone. No entry of the fourth
+  ///   level maps its own size: Linux leaves 512 GiB out for a hardware bug.
   /// - Returns: How many entries were written.
   /// - Precondition: The tree reaches the end; addresses and bytes are multiples of 4 KiB.
   @discardableResult
@@ -95,72 +88,41 @@ struct HostTableWriter {
     _ target: PhysicalAddress, at address: UInt64, byteCount: UInt64, _ permissions: Permissions,
     in tree: Tree, largest: Int
   ) throws(SetUpError) -> UInt64 {
-    var written: UInt64 = 0
-    var done: UInt64 = 0
-    while done < byteCount {
-      let (from, to) = (address + done, target.rawValue + done)
-      guard largest > 12 else {
-        // Small pages alone: a table at a time.
-        let run = min(byteCount - done, (from | 0x1f_ffff) + 1 - from)
-        let table = try table(ofLevel: 1, for: from, in: tree)
-        let entry = AMDVi.PageTableEntry(
-          page: PhysicalAddress(to), sizeLog2: 12, level: 1, permissions: permissions,
-          forcesCoherence: forcesCoherence)
-        pages.memory.storeSeries(
-          from: entry.rawValue, step: 4096, count: Int(run / 4096), isBigEndian: false,
-          at: tree.format.entryAddress(of: from, in: table, level: 1))
-        written += run / 4096
-        done += run
-        continue
-      }
-      let size = sizeLog2(at: from, to, atMost: min(largest, topBit(byteCount - done)), in: tree)
-      written += try store(PhysicalAddress(to), sizeLog2: size, at: from, permissions, in: tree)
-      done += 1 << UInt64(size)
-    }
-    return written
+    try map(
+      target, at: address, byteCount: byteCount, permissions, in: tree,
+      .upTo(log2: min(largest, 38)).keepingTables)
+    guard largest > 12 else { return byteCount / PageCount.pageByteCount }
+    return entryCount(
+      of: [PhysicalAddress(address)..<PhysicalAddress(address + byteCount)], in: tree)
   }
 
-  private func topBit(_ value: UInt64) -> Int { 63 - value.leadingZeroBitCount }
-
-  /// The largest page that both addresses allow, and that displaces no table.
-  private func sizeLog2(at address: UInt64, _ target: UInt64, atMost limit: Int, in tree: Tree)
-    -> Int
-  {
-    // No entry of the fourth level maps its own size: Linux leaves 512 GiB out for a hardware bug.
-    var size = min((address | target).trailingZeroBitCount, limit, 38)
-    size = min(size, AMDVi.Paging.sizeLog2(level: tree.levels + 1) - 1)
-    while size > 12 {
-      let level = Self.level(ofSize: size)
-      let own = UInt64(1) << UInt64(AMDVi.Paging.sizeLog2(level: level))
-      let isFree = stride(from: address, to: address + 1 << UInt64(size), by: Int(own)).allSatisfy {
-        var observer = Unobserved()
-        let walk = tree.format.walk($0, from: tree.root, in: pages.memory, observer: &observer)
-        return walk.end == .empty && walk.level >= level
-      }
-      if isFree { return size }
-      size -= 1
+  private func map(
+    _ target: PhysicalAddress, at address: UInt64, byteCount: UInt64, _ permissions: Permissions,
+    in tree: Tree, _ sizes: PageSizes
+  ) throws(SetUpError) {
+    do throws(TableMappingError) {
+      try tree.format.remap(
+        target..<PhysicalAddress(target.rawValue + byteCount), at: IOVA(address), permissions,
+        attributes: attributes, sizes: sizes, partly: .dropped, root: tree.root, in: pages.memory,
+        allocateTable: allocateTable)
+    } catch {
+      throw Self.setUpError(error)
     }
-    return 12
   }
 
   /// Takes pages away; what of a larger page lies outside of the range goes too, as it was mapped.
   func clear(_ range: Range<UInt64>, in tree: Tree) {
-    var address = range.lowerBound
-    while address < range.upperBound {
-      var observer = Unobserved()
-      let walk = tree.format.walk(address, from: tree.root, in: pages.memory, observer: &observer)
-      guard walk.end == .page else {
-        address += 4096
-        continue
-      }
-      let level = walk.level
-      let own = AMDVi.Paging.sizeLog2(level: level)
-      let start = address & ~(1 << UInt64(walk.sizeLog2) - 1)
-      let first = walk.entryAddress.rawValue & ~(8 << UInt64(walk.sizeLog2 - own) - 1)
-      pages.memory.zero(
-        at: PhysicalAddress(first), byteCount: 8 << UInt64(walk.sizeLog2 - own))
-      address = start + 1 << UInt64(walk.sizeLog2)
+    do throws(TableMappingError) {
+      try tree.format.unmap(
+        IOVA(range.lowerBound)..<IOVA(range.upperBound), partly: .dropped, keepingTables: true,
+        root: tree.root, in: pages.memory)
+    } catch {
+      preconditionFailure("numbers that were mapped lie in the tree: \(error)")
     }
+  }
+
+  private static func setUpError(_ error: TableMappingError) -> SetUpError {
+    if case .noPageForTable = error { .outOfMemory(what: name) } else { .tables(error) }
   }
 
   /// Leaf entries that map these ranges.

@@ -12,7 +12,7 @@ struct SecondStageWriter {
   ) throws(SetUpError) {
     do throws(TableMappingError) {
       let table = try format.table(
-        ofLevel: level, for: IOVA(address), root: root, in: pages.memory,
+        ofLevel: level, for: IOVA(address), partly: .dropped, root: root, in: pages.memory,
         allocateTable: allocateTable)
       leaf.store(to: pages.memory, at: format.entryAddress(of: address, in: table, level: level))
     } catch {
@@ -27,9 +27,9 @@ struct SecondStageWriter {
   ) throws(SetUpError) {
     let end = PhysicalAddress(((buffer.upperBound.rawValue - 1) | 0xfff) + 1)
     do throws(TableMappingError) {
-      try format.map(
-        buffer.lowerBound.alignedDown(to: 4096)..<end, at: IOVA(iova), permissions, root: root,
-        in: pages.memory, allocateTable: allocateTable)
+      try format.remap(
+        buffer.lowerBound.alignedDown(to: 4096)..<end, at: IOVA(iova), permissions,
+        partly: .dropped, root: root, in: pages.memory, allocateTable: allocateTable)
     } catch {
       throw Self.setUpError(error)
     }
@@ -39,7 +39,7 @@ struct SecondStageWriter {
   func mapIdentity(_ range: Range<PhysicalAddress>, root: PhysicalAddress) throws(SetUpError) {
     do throws(TableMappingError) {
       try format.mapIdentity(
-        range, root: root, in: pages.memory, allocateTable: allocateTable)
+        range, partly: .dropped, root: root, in: pages.memory, allocateTable: allocateTable)
     } catch {
       throw Self.setUpError(error)
     }
@@ -81,6 +81,7 @@ struct SecondStageWriter {
       .beyondTable(
         name: "a VT-d domain", range: range.mapBounds(to: PhysicalAddress.self), coverage: reach,
         wayOut: "use tables with more levels")
+    default: .tables(error)
     }
   }
 }

@@ -6,8 +6,16 @@ extension GART {
   public struct GATTFormat: TableFormat {
     public typealias Entry = GART.GATTEntry
     public let apertureByteCount: UInt64
+    /// What is stored where nothing is mapped: all zeros, or an entry of a scratch page.
+    public let clearedEntry: GART.GATTEntry
 
-    @inlinable public init(apertureByteCount: UInt64) { self.apertureByteCount = apertureByteCount }
+    @inlinable
+    public init(
+      apertureByteCount: UInt64, clearedEntry: GART.GATTEntry = GART.GATTEntry(rawValue: 0)
+    ) {
+      self.apertureByteCount = apertureByteCount
+      self.clearedEntry = clearedEntry
+    }
 
     @inlinable public var levels: Int { 1 }
     @inlinable public func entryCount(level _: Int) -> UInt64 { apertureByteCount &>> 12 }

@@ -25,7 +25,7 @@ import Testing
 
   /// The words of both memories are the same.
   static func expectSame(_ left: FlatMemory, _ right: FlatMemory, _ comment: Comment) {
-    let difference = stride(from: 0, to: UInt64(left.bytes.count), by: 8).first {
+    let difference = stride(from: 0, to: left.ram.last!.upperBound.rawValue, by: 8).first {
       left.quadword(at: PhysicalAddress($0)) != right.quadword(at: PhysicalAddress($0))
     }
     #expect(difference == nil, comment)
@@ -64,7 +64,7 @@ import Testing
         let page = (generator.next() % (1 << 40)) << 12
         let count = generator.next() % 1200
         let permissions = Permissions(rawValue: UInt8(generator.next() % 4))
-        try Self.format(levels).map(
+        try Self.format(levels).remap(
           Self.range(page..<page + count << 12), at: IOVA(iova), permissions,
           root: PhysicalAddress(Self.root), in: memory, allocateTable: allocate)
         for index in 0..<count {
@@ -85,7 +85,8 @@ import Testing
     memory.store(0x4000_0000_0001_5003, at: 0x1_2010)
     var next: UInt64 = 0x1_3000
     try Self.format(4).mapIdentity(
-      Self.range(0x3f_f000..<0x40_1000), root: PhysicalAddress(Self.root), in: memory
+      Self.range(0x3f_f000..<0x40_1000), partly: .dropped, root: PhysicalAddress(Self.root),
+      in: memory
     ) {
       defer { next += 4096 }
       return PhysicalAddress(next)
