@@ -1,6 +1,6 @@
 /// Why a text is no number, range or device, and what would be one.
-package struct NotationError: Error, Hashable, CustomStringConvertible {
-  package let description: String
+public struct NotationError: Error, Hashable, CustomStringConvertible {
+  public let description: String
   package init(_ description: String) { self.description = description }
 }
 

@@ -27,3 +27,24 @@ extension PCI {
     public var longText: String { "\(hexadecimal(segment, digits: 4)):\(requester)" }
   }
 }
+
+extension PCI.Function: ExpressibleByStringLiteral {
+  /// The function that a literal names, as ``init(_:)`` reads it: `"00:1f.2"`, `"0001:00:1f.2"`.
+  ///
+  /// - Precondition: The literal names one. For text from outside there is ``init(_:)``.
+  public init(stringLiteral text: String) {
+    do throws(NotationError) {
+      try self.init(text)
+    } catch {
+      preconditionFailure("'\(text)' names no PCI function: \(error)")
+    }
+  }
+
+  /// Reads a function in any form that logs and people have for it: `00:1f.2`, `0001:00:1f.2`, in brackets
+  /// or at the end of a path; or the 16 bits of a requester as `0x00fa`.
+  ///
+  /// - Throws: `NotationError`, which says what was found and what would be right.
+  public init(_ text: some StringProtocol) throws(NotationError) {
+    self = try Notation.device(text)
+  }
+}
