@@ -7,12 +7,14 @@ extension FlatMemory {
   /// processor to find the page that the entry lies in, which large pages spare it. Of each 2 MiB of
   /// which one byte is touched all take memory, and are in ``touchedRanges()``.
   ///
-  /// - Returns: Whether the system takes the advice; it need not follow it everywhere.
+  /// - Returns: Whether the system takes the advice; it need not follow it everywhere. Of adopted memory
+  ///   `false`: its owner has a say in it.
   ///
   /// Source: Linux `Documentation/admin-guide/mm/transhuge.rst`.
   @discardableResult
   public func preferLargePages() -> Bool {
+    guard let start = unsafe reservation.baseAddress else { return false }
     // Safe: advice about the reservation, which changes no byte of it.
-    unsafe madvise(bytes.baseAddress, bytes.count, MADV_HUGEPAGE) == 0
+    return unsafe madvise(start, reservation.count, MADV_HUGEPAGE) == 0
   }
 }
