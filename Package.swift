@@ -18,6 +18,7 @@ let package = Package(
     .library(name: "IOMMUKdump", targets: ["IOMMUKdump"]),
     .library(name: "IOMMUInspection", targets: ["IOMMUInspection"]),
     .library(name: "IOMMUWorkloads", targets: ["IOMMUWorkloads"]),
+    .library(name: "IOMMUTesting", targets: ["IOMMUTesting"]),
     .executable(name: "iommu", targets: ["iommu"]),
   ],
   dependencies: [
@@ -71,6 +72,10 @@ let package = Package(
       name: "IOMMUWorkloads",
       dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware"],
       swiftSettings: settings + [.strictMemorySafety()]),
+    // What other projects' tests expect of tables.
+    .target(
+      name: "IOMMUTesting", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUInspection"],
+      swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 4: the command line.
     .target(
       name: "IOMMUCommands",
@@ -119,6 +124,9 @@ let package = Package(
       dependencies: [
         "IOMMUInspection", "IOMMULinux", "IOMMURule", "IOMMUImages", "IOMMUTestSupport",
       ],
+      swiftSettings: settings),
+    .testTarget(
+      name: "IOMMUTestingTests", dependencies: ["IOMMUTesting", "IOMMUTestSupport"],
       swiftSettings: settings),
     .testTarget(
       name: "IOMMUConformanceTests",

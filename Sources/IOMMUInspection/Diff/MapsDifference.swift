@@ -35,7 +35,7 @@ public struct MapsDifference: Sendable {
     /// The same with its driver.
     var sameTitle: String?
     /// Whose table it is; `nil` for requests that no table stands in the way of.
-    var owner: TableOwner?
+    package var owner: TableOwner?
     /// It is about requests that no table stands in the way of.
     var isOfPassage = false
     /// Devices that it is about; none where it is about a whole unit or bus, and other rows name them.
@@ -209,7 +209,8 @@ private func passesAll(_ heading: String) -> Bool {
 extension MapsDifference.Row {
   fileprivate var isKnown: Bool { if case .unknown = table { false } else { true } }
 
-  fileprivate var tableText: String {
+  /// What became of the table, in words.
+  package var tableText: String {
     switch table {
     case .kept: "same table"
     case .replaced(let before, let after): "\(before) -> \(after)"
