@@ -138,7 +138,9 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
   /// What was memory before, in a file or a test, becomes memory again; ``PhysicalMemory/bytes(at:count:)``
   /// is the way back.
   ///
-  /// - Parameter address: A multiple of 4 KiB.
+  /// - Parameters:
+  ///   - bytes: At least one.
+  ///   - address: A multiple of 4 KiB.
   /// - Throws: ``MemoryError`` when there is no byte, `address` is unaligned, or the system does not grant
   ///   the address space.
   public convenience init(

@@ -115,7 +115,7 @@ extension GART {
     /// - Parameters:
     ///   - iova: An address of the aperture, a multiple of 4 KiB.
     ///   - range: Half-open, below 1 TiB; both ends at multiples of 4 KiB.
-    ///   - attributes: ``PageAttributes/snooped`` or nothing; `nil` for what drivers write, the former.
+    ///   - attributes: `PageAttributes.snooped` or nothing; `nil` for what drivers write, the former.
     /// - Throws: `TablesError`. Nothing is mapped then that was not before.
     public func map(
       at iova: IOVA, _ range: Range<PhysicalAddress>, attributes: PageAttributes? = nil

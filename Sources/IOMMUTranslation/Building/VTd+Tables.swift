@@ -535,7 +535,11 @@ extension VTd {
     /// Takes a device's mappings away, and gives tables back in which nothing is left. Numbers that nothing
     /// is mapped at are passed over.
     ///
-    /// - Parameter partly: What becomes of a larger page of which the range is only a part.
+    /// - Parameters:
+    ///   - device: A device that is bound to a domain with page tables.
+    ///   - pasid: The address space; `nil` for requests without PASID.
+    ///   - range: Half-open; both ends at multiples of 4 KiB.
+    ///   - partly: What becomes of a larger page of which the range is only a part.
     /// - Throws: `TablesError`; what lies below the address that a mapping error names has been unmapped.
     public func unmap(
       _ device: PCI.Function, pasid: PASID? = nil, _ range: Range<IOVA>,

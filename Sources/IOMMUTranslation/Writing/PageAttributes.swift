@@ -2,7 +2,7 @@ import IOMMUFormats
 
 /// What an entry says of a page beside its address and what devices may do to it.
 ///
-/// One set for all formats, as ``Permissions`` is; a format can express some of it, and refuses the rest
+/// One set for all formats, as `Permissions` is; a format can express some of it, and refuses the rest
 /// (``WritableTableFormat/expressibleAttributes``).
 @frozen
 public struct PageAttributes: OptionSet, Hashable, Sendable {

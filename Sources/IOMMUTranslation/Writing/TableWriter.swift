@@ -55,8 +55,7 @@ extension WritableTableFormat {
   /// table in whose place a large page comes is released, with all below it. After an error, what lies
   /// below the address that the error names is mapped. Otherwise as
   /// ``map(_:at:_:attributes:sizes:root:in:release:allocateTable:)``.
-  ///
-  /// - Parameter partly: What becomes of a larger page of which the range is only a part.
+  /// `partly` says what becomes of a larger page of which the range is only a part.
   @inlinable
   public func remap<Memory: WritableMemory>(
     _ range: Range<PhysicalAddress>, at iova: IOVA, _ permissions: Permissions,
