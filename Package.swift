@@ -72,10 +72,6 @@ let package = Package(
       name: "IOMMUWorkloads",
       dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUHardware"],
       swiftSettings: settings + [.strictMemorySafety()]),
-    // What other projects' tests expect of tables.
-    .target(
-      name: "IOMMUTesting", dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUInspection"],
-      swiftSettings: settings + [.strictMemorySafety()]),
     // Floor 4: the command line.
     .target(
       name: "IOMMUCommands",
@@ -86,6 +82,11 @@ let package = Package(
       ],
       swiftSettings: settings),
     .executableTarget(name: "iommu", dependencies: ["IOMMUCommands"], swiftSettings: settings),
+    // What other projects' tests expect of tables.
+    .target(
+      name: "IOMMUTesting",
+      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMUInspection", "IOMMUWorkloads"],
+      swiftSettings: settings + [.strictMemorySafety()]),
 
     // What several test targets need.
     .target(
