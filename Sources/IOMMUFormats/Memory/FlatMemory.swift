@@ -319,13 +319,21 @@ public final class FlatMemory: PhysicalMemory, @unchecked Sendable {
     precondition(
       count == 0 || isBacked(address, byteCount: UInt64(count) * 8),
       "no RAM where the quadwords are to be stored")
-    // Safe: all of them are aligned and in RAM.
+    // Safe: all of them are aligned and in RAM. The order of bytes is asked once, not for each word.
     var place = unsafe pointer(to: address)
     var word = first
-    for _ in 0..<count {
-      unsafe ciommu_store64(place, isBigEndian ? word.bigEndian : word.littleEndian)
-      unsafe place += 8
-      word &+= step
+    if isBigEndian {
+      for _ in 0..<count {
+        unsafe ciommu_store64(place, word.bigEndian)
+        unsafe place += 8
+        word &+= step
+      }
+    } else {
+      for _ in 0..<count {
+        unsafe ciommu_store64(place, word.littleEndian)
+        unsafe place += 8
+        word &+= step
+      }
     }
   }
 
