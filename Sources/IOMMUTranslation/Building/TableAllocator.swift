@@ -33,9 +33,10 @@ public final class TablePool: TableAllocator {
   ///   - limit: Pages end at or below this address.
   public init(_ ranges: [Range<PhysicalAddress>], below limit: PhysicalAddress = .init(.max)) {
     self.ranges = ranges.compactMap { range in
-      let start = max(4096, (range.lowerBound.rawValue &+ 4095) & ~4095)
+      let (rounded, wraps) = range.lowerBound.rawValue.addingReportingOverflow(4095)
+      let start = max(4096, rounded & ~4095)
       let end = min(range.upperBound, limit).rawValue & ~4095
-      return start < end ? PhysicalAddress(start)..<PhysicalAddress(end) : nil
+      return !wraps && start < end ? PhysicalAddress(start)..<PhysicalAddress(end) : nil
     }
   }
 

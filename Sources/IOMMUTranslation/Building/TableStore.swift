@@ -125,7 +125,9 @@ final class TableStore<Memory: WritableMemory> {
   }
 
   private func holdsTables(_ range: Range<PhysicalAddress>) -> Bool {
-    let pages = range.lowerBound.pageNumber..<(range.upperBound.rawValue &+ 4095) >> 12
+    // Nobody has looked at the range yet: it may end anywhere.
+    guard !range.isEmpty else { return false }
+    let pages = range.lowerBound.pageNumber...(range.upperBound.rawValue - 1) >> 12
     guard pages.count > tablePages.count else { return pages.contains(where: tablePages.contains) }
     return tablePages.contains(where: pages.contains)
   }

@@ -17,6 +17,17 @@ import Testing
     #expect(tables.translate("01:00.0", IOVA(0xffff_f040), access: .read).reason == 1)
   }
 
+  @Test func `a range at the end of all addresses is refused`() throws {
+    let tables = try VTd.Tables(in: try FlatMemory(byteCount: 1 << 20))
+    let ends: [UInt64] = [.max, .max - 1, .max - 4095]
+    for end in ends {
+      #expect(throws: TablesError.self) {
+        try tables.map(
+          "00:03.0", at: IOVA(0x1000), physical(0xffff_ffff_fff0_0000..<end), .readWrite)
+      }
+    }
+  }
+
   @Test func `legacy tables are the words that drivers write, from the end of memory down`() throws
   {
     let memory = try FlatMemory(byteCount: 1 << 20)
