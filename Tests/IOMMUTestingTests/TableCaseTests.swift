@@ -12,7 +12,7 @@ import Testing
       #expect(tables.probes.count > 8)
       try tables.check { probe in
         TableCase.Answer(
-          tables.machine.resolve(probe.device.requester, in: tables.memory)
+          tables.machine.resolve(probe.device.requester, pasid: probe.pasid, in: tables.memory)
             .translate(probe.iova, byteCount: 1, access: probe.access, in: tables.memory))
       }
     }

@@ -19,10 +19,22 @@ struct CaseDraft {
   struct Effect {
     /// `nil` for every device.
     var device: PCI.Function?
+    /// Requests without PASID are of 0.
+    var pasids: ClosedRange<UInt32>
     var addresses: ClosedRange<UInt64>
     var read: UInt8?
     var write: UInt8?
+    /// Of a request that would be stopped anyway the manual does not say which fault is found first: such
+    /// requests are left out.
+    var isOnlyForAllowed = false
+
+    func meets(_ device: PCI.Function, _ pasid: PASID?, _ address: UInt64) -> Bool {
+      (self.device == nil || self.device == device) && pasids.contains(pasid?.rawValue ?? 0)
+        && addresses.contains(address)
+    }
   }
+
+  static let anyPASID: ClosedRange<UInt32> = 0...0xf_ffff
 
   /// The numbers of a kind's faults.
   struct Numbers {
@@ -38,6 +50,7 @@ struct CaseDraft {
   let memory: FlatMemory
   var machine: Machine?
   var damage: String?
+  var damageSource: String?
   var probes: [TableCase.Probe] = []
   var effects: [Effect] = []
 
@@ -96,12 +109,35 @@ struct CaseDraft {
     return runs
   }
 
+  // MARK: Guests
+
+  /// Memory of a guest of 4 GiB: it lies above the guest's tables.
+  mutating func guestMemory(sizes: [Int], targets: Int) -> [Run] {
+    runs(
+      from: 1 << 30, reach: 0xc000_0000, sizes: sizes,
+      permissions: [.readWrite, .readWrite, .read], targets: targets)
+  }
+
+  /// What a guest's own tables map: parts of its memory, or what is beside it.
+  mutating func guestMappings(into memory: [Run], reach: UInt64, targets: Int) -> [Run] {
+    var mappings = runs(
+      reach: reach, sizes: [12, 12, 12, 21], permissions: [.readWrite, .read], targets: targets)
+    for index in mappings.indices {
+      let target = memory.isEmpty ? nil : pick(memory)
+      let room = target.map { min(mappings[index].byteCount, $0.byteCount) } ?? 4096
+      mappings[index].byteCount = room
+      mappings[index].physical =
+        target.map { $0.iova + (number(0...($0.byteCount - room) >> 12)) << 12 } ?? 0xd000_0000
+    }
+    return mappings
+  }
+
   // MARK: Requests
 
   /// Requests to every mapping, its ends and beside them, and to addresses anywhere.
   mutating func probe(
-    _ device: PCI.Function, _ runs: [Run], from base: UInt64 = 0, reach: UInt64,
-    _ numbers: Numbers, outside: Numbers? = nil
+    _ device: PCI.Function, pasid: PASID? = nil, _ runs: [Run], from base: UInt64 = 0,
+    reach: UInt64, _ numbers: Numbers
   ) {
     var addresses: [UInt64] = []
     for run in runs {
@@ -112,8 +148,37 @@ struct CaseDraft {
     for _ in 0..<4 { addresses.append(base + number(0...reach - base - 1)) }
     for address in addresses where !(0xfee0_0000...0xfeef_ffff).contains(address) {
       for access in [Access.read, .write] {
-        add(device, address, access, answer(address, access, runs, numbers))
+        add(device, pasid: pasid, address, access, answer(address, access, runs, numbers))
       }
+    }
+  }
+
+  /// Requests through a guest's mappings, and then through those of its host.
+  mutating func probe(
+    _ device: PCI.Function, pasid: PASID? = nil, guest: [Run], _ guestNumbers: Numbers,
+    host: [Run], _ hostNumbers: Numbers
+  ) {
+    var addresses: [UInt64] = []
+    for run in guest {
+      addresses += [run.iova, run.last, number(run.iova...run.last), run.last + 1]
+    }
+    for address in addresses {
+      for access in [Access.read, .write] {
+        var answer = answer(address, access, guest, guestNumbers)
+        if case .memory(let place) = answer {
+          answer = self.answer(place.rawValue, access, host, hostNumbers)
+        }
+        add(device, pasid: pasid, address, access, answer)
+      }
+    }
+  }
+
+  /// A read and a write that nothing lets through.
+  mutating func addFaults(
+    _ device: PCI.Function, pasid: PASID? = nil, _ address: UInt64, _ number: UInt8?
+  ) {
+    for access in [Access.read, .write] {
+      add(device, pasid: pasid, address, access, .fault(number))
     }
   }
 
@@ -132,27 +197,43 @@ struct CaseDraft {
 
   /// One request; damage comes before what was mapped.
   mutating func add(
-    _ device: PCI.Function, _ address: UInt64, _ access: Access, _ answer: TableCase.Answer
+    _ device: PCI.Function, pasid: PASID? = nil, _ address: UInt64, _ access: Access,
+    _ answer: TableCase.Answer
   ) {
-    let effect = effects.first {
-      ($0.device == nil || $0.device == device) && $0.addresses.contains(address)
-    }
+    let effect = effects.first { $0.meets(device, pasid, address) }
+    if let effect, effect.isOnlyForAllowed, case .fault = answer { return }
     probes.append(
       TableCase.Probe(
-        device: device, iova: IOVA(address), access: access,
+        device: device, pasid: pasid, iova: IOVA(address), access: access,
         expected: effect.map { .fault(access == .read ? $0.read : $0.write) } ?? answer))
   }
 
   // MARK: Damage
 
   /// Notes what is wrong, and what follows for requests of one device, or of all.
+  ///
+  /// - Parameter source: Where the manual describes what is damaged.
   mutating func note(
-    _ text: String, _ device: PCI.Function?, _ addresses: ClosedRange<UInt64> = 0...(.max),
+    _ text: String, _ source: String, _ device: PCI.Function?,
+    pasids: ClosedRange<UInt32> = anyPASID, _ addresses: ClosedRange<UInt64> = 0...(.max),
     read: UInt8?, write: UInt8?
   ) {
-    damage = text
-    effects.append(Effect(device: device, addresses: addresses, read: read, write: write))
+    (damage, damageSource) = (text, source)
+    effects.append(
+      Effect(device: device, pasids: pasids, addresses: addresses, read: read, write: write))
   }
+
+  /// The same where reads and writes meet the same fault.
+  mutating func note(
+    _ text: String, _ source: String, _ device: PCI.Function?,
+    pasids: ClosedRange<UInt32> = anyPASID, _ addresses: ClosedRange<UInt64> = 0...(.max),
+    fault: UInt8?
+  ) {
+    note(text, source, device, pasids: pasids, addresses, read: fault, write: fault)
+  }
+
+  /// Where nothing answers: 2 TiB, beyond every case's memory, and below every width.
+  static let nowhere: UInt64 = 1 << 41
 
   /// An entry on the way to an address: where it lies, of which level, and whether it leads to a table.
   struct Place {
@@ -188,40 +269,45 @@ struct CaseDraft {
   }
 
   /// What can be wrong with an entry of page tables, by the numbers of its faults.
-  struct EntryDamage {
+  struct EntryDamage: Sendable {
+    /// Where the manual describes the entries.
+    var source: String
     /// Nothing is present where the entry was.
     var notPresent: (read: UInt8, write: UInt8)
-    /// A bit that must be zero in leaves and in pointers, and its fault.
-    var reserved: (bit: UInt64, fault: UInt8)
+    /// A bit that must be zero in an entry, where there is one, and its fault.
+    var reservedBit: @Sendable (Place) -> UInt64?
+    var reserved: UInt8
     /// A pointer leads where no memory answers.
     var unreadable: UInt8
   }
 
   /// Damages one entry on the way to some address of a mapping.
   mutating func damageEntry(
-    of device: PCI.Function, _ places: [Place], _ numbers: EntryDamage
+    of device: PCI.Function, pasids: ClosedRange<UInt32> = anyPASID, _ places: [Place],
+    _ numbers: EntryDamage
   ) {
     let place = pick(places)
     let what = place.isPointer ? "pointer" : "leaf"
     let name = "\(what) of level \(place.level) at \(place.address)"
     let entry = memory.quadword(at: place.address)!
-    switch number(0...(place.isPointer ? 2 : 1)) {
-    case 0:
+    switch (number(0...(place.isPointer ? 2 : 1)), numbers.reservedBit(place)) {
+    case (0, _), (1, nil):
       memory.store(0 as UInt64, at: place.address)
       note(
-        "the \(name) is not present", device, place.covered, read: numbers.notPresent.read,
-        write: numbers.notPresent.write)
-    case 1:
-      memory.store(entry | 1 << numbers.reserved.bit, at: place.address)
+        "the \(name) is not present", numbers.source, device, pasids: pasids, place.covered,
+        read: numbers.notPresent.read, write: numbers.notPresent.write)
+    case (1, let bit?):
+      memory.store(entry | 1 << bit, at: place.address)
       note(
-        "the \(name) has bit \(numbers.reserved.bit) set", device, place.covered,
-        read: numbers.reserved.fault, write: numbers.reserved.fault)
+        "the \(name) has bit \(bit) set", numbers.source, device, pasids: pasids, place.covered,
+        fault: numbers.reserved)
+      // A reserved bit, and a permission that is missing in the same entry.
+      effects[effects.count - 1].isOnlyForAllowed = !place.isPointer
     default:
-      // 2 TiB: no memory, and below every width.
-      memory.store(entry & ~0x000f_ffff_ffff_f000 | 1 << 41, at: place.address)
+      memory.store(entry & ~0x000f_ffff_ffff_f000 | Self.nowhere, at: place.address)
       note(
-        "the \(name) leads to 2 TiB, where no memory is", device, place.covered,
-        read: numbers.unreadable, write: numbers.unreadable)
+        "the \(name) leads to 2 TiB, where no memory is", numbers.source, device, pasids: pasids,
+        place.covered, fault: numbers.unreadable)
     }
   }
 }

@@ -19,11 +19,11 @@ extension CaseDraft {
         tables.chip.hostBridge(above: 1)!.table!.root.rawValue + page * 8)
       memory.store(0 as UInt64, at: entry)
       note(
-        "TCE \(hexadecimal(page)) is empty", device, page << 12...(page << 12 | 0xfff), read: nil,
-        write: nil)
+        "TCE \(hexadecimal(page)) is empty", "Linux tce.h", device,
+        page << 12...(page << 12 | 0xfff), fault: nil)
     }
     probe(device, runs, from: base, reach: reach, numbers)
-    for access in [Access.read, .write] { add(device, reach, access, .fault(nil)) }
+    addFaults(device, reach, nil)
     machine = tables.machine
   }
 
@@ -43,8 +43,8 @@ extension CaseDraft {
       memory.store(memory.doubleword(at: entry)! & ~1, at: entry)
       let first = address & ~0xfff
       note(
-        "GATT entry \(hexadecimal(page)) is not valid", device, first...(first | 0xfff), read: nil,
-        write: nil)
+        "GATT entry \(hexadecimal(page)) is not valid", "Linux pci-gart_64.c", device,
+        first...(first | 0xfff), fault: nil)
     }
     probe(device, runs, from: base, reach: reach, numbers)
     // What is outside of the aperture passes.

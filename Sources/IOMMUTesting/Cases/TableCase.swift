@@ -18,23 +18,58 @@ public struct TableCase: TranslatingTables, Sendable {
     case vtdFirstStage = "vtd-first-stage"
     /// VT-d, scalable mode: a guest's first-stage tables in a host's second stage.
     case vtdNested = "vtd-nested"
+    /// VT-d, scalable mode: several PASIDs of a device, of first and of second stage.
+    case vtdPASIDs = "vtd-pasids"
     /// AMD-Vi: device table and host tables of three to five levels, pages of every size.
     case amdviHost = "amdvi-host"
+    /// AMD-Vi: guest tables of four or five levels, through GCR3 tables of one or two.
+    case amdviGuest = "amdvi-guest"
+    /// AMD-Vi: a guest's tables in a host's.
+    case amdviNested = "amdvi-nested"
     /// IBM Calgary: one TCE table.
     case calgary
     /// AMD GART: one GATT.
     case gart
+
+    /// What the tables are, in a few words.
+    public var summary: String {
+      switch self {
+      case .vtdSecondStage: "VT-d, legacy mode: root, context and second-stage tables"
+      case .vtdFirstStage: "VT-d, scalable mode: first-stage tables"
+      case .vtdNested: "VT-d, scalable mode: a guest's first stage in a host's second"
+      case .vtdPASIDs: "VT-d, scalable mode: several PASIDs of a device"
+      case .amdviHost: "AMD-Vi: host tables, pages of every size"
+      case .amdviGuest: "AMD-Vi: guest tables behind GCR3 tables"
+      case .amdviNested: "AMD-Vi: a guest's tables in a host's"
+      case .calgary: "IBM Calgary: a TCE table"
+      case .gart: "AMD GART: a GATT"
+      }
+    }
+
+    /// Where the manual numbers the faults; `nil` for hardware that does not number them.
+    public var faultSource: String? {
+      switch self {
+      case .vtdSecondStage, .vtdFirstStage, .vtdNested, .vtdPASIDs:
+        "Intel VT-d 7.1.3, fault reasons"
+      case .amdviHost, .amdviGuest, .amdviNested: "AMD IOMMU 2.5, event codes"
+      case .calgary, .gart: nil
+      }
+    }
   }
 
   /// One request, and what must become of it.
   public struct Probe: Hashable, Sendable, CustomStringConvertible {
     public var device: PCI.Function
+    /// What the request carries; `nil` for one without PASID.
+    public var pasid: PASID?
     public var iova: IOVA
     public var access: Access
     public var expected: Answer
 
-    /// `00:03.0 writes 0x1000`.
-    public var description: String { "\(device) \(access)s \(iova)" }
+    /// `00:03.0 writes 0x1000`, with a PASID `00:03.0/5 writes 0x1000`.
+    public var description: String {
+      "\(device)\(pasid.map { "/\($0)" } ?? "") \(access)s \(iova)"
+    }
   }
 
   /// What becomes of a request.
@@ -67,6 +102,8 @@ public struct TableCase: TranslatingTables, Sendable {
   public let memory: FlatMemory
   /// What is wrong with the tables, in words; `nil` where nothing is.
   public let damage: String?
+  /// Where the manual, or who is known to read the hardware right, describes what is damaged.
+  public let damageSource: String?
   /// Requests to mapped pages, beside them, without permission, beyond the tables, by devices without
   /// tables; and to what is damaged.
   public let probes: [Probe]
@@ -85,7 +122,10 @@ public struct TableCase: TranslatingTables, Sendable {
       case .vtdSecondStage: try draft.makeSecondStage()
       case .vtdFirstStage: try draft.makeFirstStage()
       case .vtdNested: try draft.makeNested()
+      case .vtdPASIDs: try draft.makePASIDs()
       case .amdviHost: try draft.makeHostTables()
+      case .amdviGuest: try draft.makeGuestTables()
+      case .amdviNested: try draft.makeNestedGuest()
       case .calgary: try draft.makeTCEs()
       case .gart: try draft.makeGATT()
       }
@@ -98,6 +138,7 @@ public struct TableCase: TranslatingTables, Sendable {
     machine = draft.machine!
     memory = draft.memory
     damage = draft.damage
+    damageSource = draft.damageSource
     probes = draft.probes
   }
 
