@@ -78,7 +78,7 @@ let package = Package(
       dependencies: [
         "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMULinux", "IOMMUHardware",
         "IOMMURule", "IOMMUKdump", "IOMMUInspection", "IOMMUConformance", "IOMMUWorkloads",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "IOMMUTesting", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
     .executableTarget(name: "iommu", dependencies: ["IOMMUCommands"], swiftSettings: settings),
@@ -146,7 +146,9 @@ let package = Package(
       path: "Fuzz/RegressionTests", swiftSettings: settings),
     .testTarget(
       name: "IOMMUCommandsTests",
-      dependencies: ["IOMMUCommands", "IOMMUKernelTestSupport", "IOMMUTestSupport"],
+      dependencies: [
+        "IOMMUCommands", "IOMMUTesting", "IOMMUKernelTestSupport", "IOMMUTestSupport",
+      ],
       swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]

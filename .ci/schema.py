@@ -198,6 +198,9 @@ for caches in ("off", "on"):
 for unit in ("vtd", "amdvi"):
     with open(f"Examples/{unit}-cases/cases.jsonl") as file:
         validate(["conform", unit], stdin=file.read(), lines=True)
+validate(["corpus", "--output", f"{work}/corpus"])
+for program in (f"'{tool}' translate", ":", "cat; :", f"f() {{ '{tool}' translate \"$@\" | sed s/.*/fault/; }}; f"):
+    validate(["corpus", "--check", program, f"{work}/corpus"])
 validate(["replay", "Examples/dma-trace/qemu.log"])
 validate(["replay", "Examples/dma-trace/qemu.log", "--sweep", "entries=16:64", "--prefetch",
           "--paging-caches", "16"])

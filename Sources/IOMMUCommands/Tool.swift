@@ -21,7 +21,7 @@ public struct Tool: ParsableCommand {
       Verify.self,
       Explain.self, Report.self, Translate.self, Hexdump.self, Decode.self, Image.self,
       Vmcore.self, Dmesg.self,
-      Conform.self, Replay.self, Bench.self,
+      Conform.self, Corpus.self, Replay.self, Bench.self,
     ],
     defaultSubcommand: Play.self)
 

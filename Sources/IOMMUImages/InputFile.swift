@@ -109,3 +109,13 @@ struct InputFile: ~Copyable {
     return bytes
   }
 }
+
+/// The whole of a small file.
+///
+/// - Parameter remedy: What to ask the user about a file of more bytes than `limit`.
+/// - Throws: ``ImageError`` when it is larger, no regular file, or cannot be read.
+package func fileContents(
+  _ path: String, atMost limit: Int, remedy: String
+) throws(ImageError) -> [UInt8] {
+  try InputFile(path: path).contents(atMost: limit, remedy: remedy)
+}

@@ -31,12 +31,12 @@ func countText(_ count: some BinaryInteger, _ noun: String, plural: String? = ni
 
 extension String {
   /// The text with spaces after it up to `width`; never cut.
-  func padded(to width: Int) -> String {
+  package func padded(to width: Int) -> String {
     self + String(repeating: " ", count: Swift.max(0, width - count))
   }
 
   /// The text with spaces before it up to `width`; never cut.
-  func paddedLeft(to width: Int) -> String {
+  package func paddedLeft(to width: Int) -> String {
     String(repeating: " ", count: Swift.max(0, width - count)) + self
   }
 

@@ -25,6 +25,8 @@ import Testing
     ("iommu explain --iomem Examples/logs/io", ["Examples/logs/iomem.txt"]),
     ("iommu image info Exam", ["Examples"]),
     ("iommu conform gart Examples/g", ["Examples/gart", "Examples/gart-trace"]),
+    ("iommu corpus --kind amdvi-n", ["amdvi-nested"]),
+    ("iommu corpus --check x Exam", ["Examples"]),
     ("iommu replay Examples/dma-trace/q", ["Examples/dma-trace/qemu.log"]),
     ("iommu decode ss-p", ["ss-pte"]),
     ("iommu decode dma", ["dmar"]),
