@@ -62,6 +62,11 @@ public struct Command {
         path ?? "iommu",
       ] + arguments
     _ = scratch.file("input", Array(input.utf8))
+    // Threads that run tests hold signals back, and so would the process.
+    var (nothing, before) = (sigset_t(), sigset_t())
+    sigemptyset(&nothing)
+    pthread_sigmask(SIG_SETMASK, &nothing, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
     try process.run()
     return Started(process: process, scratch: scratch)
   }
