@@ -20,6 +20,8 @@ let package = Package(
     .library(name: "IOMMUWorkloads", targets: ["IOMMUWorkloads"]),
     .library(name: "IOMMUTesting", targets: ["IOMMUTesting"]),
     .executable(name: "iommu", targets: ["iommu"]),
+    // The objects of libiommu, which the Makefile links: `make library`.
+    .library(name: "IOMMUForC", type: .static, targets: ["IOMMUForC"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")

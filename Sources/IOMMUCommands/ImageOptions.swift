@@ -217,39 +217,25 @@ package struct TableSource: ParsableArguments {
     in memory: MemoryImage, _ kernel: KernelKnowledge?
   ) -> (machine: Machine, notices: [String])? {
     // Whoever says where an aperture is looks for a GATT, which no kernel's list of units has.
-    guard asksKernel, let known = kernel else { return nil }
-    var machine = known.machine
-    guard !machine.units.isEmpty else { return nil }
-    var notices = known.notices
-    if machine.units.count > 1 {
-      // Which unit is whose, firmware's table may say.
-      let completed = search(memory).completing(machine.units, in: memory)
-      machine.units = completed.units
-      notices += completed.remarks
-    }
-    return (machine, notices + machine.doubts(in: memory))
+    guard asksKernel, let kernel,
+      let told = DumpMachine(saidBy: kernel, in: memory, search: { search(memory) })
+    else { return nil }
+    return (told.machine, told.notices)
   }
 
   /// What is found in memory by structure alone, and what that was.
   private func found(
     in memory: MemoryImage, path: String
   ) throws -> (machine: Machine, notices: [String]) {
-    let selection = search(memory).selection(
-      in: memory, TableHints(aperture: aperture))
-    var notices = selection.passedOver.map { candidate, reason in
-      "not taking the \(candidate.kind.name) at \(candidate.address): \(reason)"
-    }
-    guard !selection.taken.isEmpty else {
-      notices.forEach(warn)
+    let found = DumpMachine(
+      foundBy: search(memory), in: memory, name: path, TableHints(aperture: aperture))
+    guard !found.machine.units.isEmpty else {
+      found.notices.forEach(warn)
       throw InputError(
         "\(path): no table found for certain; name one with --root ADDRESS or "
           + "--machine FILE")
     }
-    notices += selection.taken.map { candidate in
-      "no machine file: taking the \(candidate.kind.name) at \(candidate.address), score "
-        + "\(candidate.score)" + (candidate.owner.map { ", the \($0.rawValue)'s" } ?? "")
-    }
-    return (Machine(name: path, units: selection.units), notices + selection.remarks)
+    return (found.machine, found.notices)
   }
 
   private func search(_ memory: MemoryImage) -> TableSearch {

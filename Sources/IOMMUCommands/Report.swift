@@ -77,7 +77,7 @@ package struct Report: ParsableCommand {
   ) throws -> DumpReport {
     let rule = RuleEvidence(
       dump: machine, devices: try needed.devices(on: machine), in: memory, kernel: kernel,
-      image.source
+      isUnitsSource: image.source.asksKernel
     ).map { RuleReport($0, in: memory, names: kernel.names) }
     let name = image.files.image.split(separator: "/").last.map(String.init) ?? image.files.image
     return DumpReport(

@@ -58,7 +58,8 @@ package struct Verify: ParsableCommand {
       let devices = try needed.devices(on: machine)
       guard
         let evidence = RuleEvidence(
-          dump: machine, devices: devices, in: memory, kernel: kernel, image.source)
+          dump: machine, devices: devices, in: memory, kernel: kernel,
+          isUnitsSource: image.source.asksKernel)
       else {
         throw CrashKernelOptions.unknown(in: memory)
       }
@@ -69,25 +70,6 @@ package struct Verify: ParsableCommand {
       }
       return Answer(rule.conclusion)
     }
-  }
-}
-
-extension RuleEvidence {
-  /// What a dump tells, with what its kernel knows.
-  ///
-  /// - Returns: `nil` when nobody says where the crash kernel is.
-  init?(
-    dump machine: Machine, devices: [PCI.Function], in memory: some PhysicalMemory,
-    kernel: KernelKnowledge?, _ source: TableSource
-  ) {
-    self.init(dump: machine, devices: devices)
-    // Nobody has to say which devices are needed where all are known.
-    presentDevices = kernel?.devices
-    if source.asksKernel { registerSource = kernel?.registerSource }
-    guard let (primary, state) = kernel?.primary else { return }
-    allocators = state.allocators
-    tablePages = TablePages(
-      of: machine, in: memory, primary: primary, capture: kernel?.capture)
   }
 }
 

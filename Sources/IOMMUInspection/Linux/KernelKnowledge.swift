@@ -1,33 +1,32 @@
 import IOMMUFormats
 import IOMMUImages
-import IOMMUInspection
 import IOMMULinux
 import IOMMURule
 import IOMMUTranslation
 
-/// What the kernels in a dump say of the machine, for commands that nobody has told of it.
-struct KernelKnowledge {
+/// What the kernels in a dump say of the machine, for whoever has not been told of it.
+package struct KernelKnowledge {
   /// The units whose tables are in force, and the memory of the crash kernel.
-  private(set) var machine: Machine
+  package private(set) var machine: Machine
   /// Devices that do DMA behind a unit, with their drivers and masks; `nil` where they cannot all be read.
-  private(set) var devices: [RuleEvidence.Device]?
+  package private(set) var devices: [RuleEvidence.Device]?
   /// Drivers of requesters: those of the kernel that came last, and of devices that it has none for, the
   /// earlier one's, whose tables they may still use.
-  private(set) var names = DeviceNames.none
+  package private(set) var names = DeviceNames.none
   /// Whose tables are.
-  let claims: KernelClaims
+  package let claims: KernelClaims
   /// What the kernel that died knows; `nil` where it cannot be read.
-  let primary: (kernel: LinuxKernel, state: IOMMUState)?
+  package let primary: (kernel: LinuxKernel, state: IOMMUState)?
   /// The kernel that was started to dump it.
-  let capture: LinuxKernel?
+  package let capture: LinuxKernel?
   /// What is to be said of how that is known.
-  private(set) var notices: [String] = []
+  package private(set) var notices: [String] = []
   /// How it is known what units do with interrupts; `nil` where no unit is.
-  private(set) var registerSource: String?
+  package private(set) var registerSource: String?
 
   /// - Returns: `nil` for a dump without VMCOREINFO in its notes, and for one whose kernels have no
   ///   structures that can be read. Memory is not looked through for either.
-  init?(of memory: MemoryImage, path: String) {
+  package init?(of memory: MemoryImage, path: String) {
     guard let known = Self.kernelWithTypes(memory),
       let kernels = try? LinuxKernels(in: memory, known: known)
     else { return nil }
@@ -90,7 +89,32 @@ struct KernelKnowledge {
   }
 }
 
+extension RuleEvidence {
+  /// What a dump tells, with what its kernel knows.
+  ///
+  /// - Parameters:
+  ///   - machine: Units and memory map.
+  ///   - devices: Those that the kdump kernel needs; empty where nobody knows.
+  ///   - memory: The dump.
+  ///   - kernel: What its kernels say.
+  ///   - isUnitsSource: The units are those that the kernel says.
+  /// - Returns: `nil` when nobody says where the crash kernel is.
+  package init?(
+    dump machine: Machine, devices: [PCI.Function], in memory: some PhysicalMemory,
+    kernel: KernelKnowledge?, isUnitsSource: Bool
+  ) {
+    self.init(dump: machine, devices: devices)
+    // Nobody has to say which devices are needed where all are known.
+    presentDevices = kernel?.devices
+    if isUnitsSource { registerSource = kernel?.registerSource }
+    guard let (primary, state) = kernel?.primary else { return }
+    allocators = state.allocators
+    tablePages = TablePages(
+      of: machine, in: memory, primary: primary, capture: kernel?.capture)
+  }
+}
+
 extension KernelKnowledge? {
   /// Drivers of requesters; none where no kernel says any.
-  var names: DeviceNames { self?.names ?? .none }
+  package var names: DeviceNames { self?.names ?? .none }
 }
