@@ -7,7 +7,7 @@ IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/Sources \
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
-.PHONY: run build test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
+.PHONY: run build library test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
   format docs install uninstall clean
 
 run: build
@@ -17,9 +17,8 @@ run: build
 # there is nothing but libc. The toolchain's own linker says nothing of what Foundation calls.
 build:
 	@$(SWIFT) build --configuration release --product iommu $(call static_runtime)
-static_runtime = $(shell swift=$$($(SWIFT) -print-target-info \
-    | sed -n 's/.*"runtimeResourcePath": "\(.*\)".*/\1/p'); \
-  cplusplus=$$(clang -print-file-name=libstdc++.a); \
+runtime        = $$($(SWIFT) -print-target-info | sed -n 's/.*"runtimeResourcePath": "\(.*\)".*/\1/p')
+static_runtime = $(shell swift=$(runtime); cplusplus=$$(clang -print-file-name=libstdc++.a); \
   if [ -f "$${swift}_static/linux/libswiftCore.a" ]; then \
     echo --static-swift-stdlib; \
     [ ! -x "$$swift/../../bin/ld.lld" ] || echo -Xswiftc -use-ld=lld; \
@@ -28,6 +27,29 @@ static_runtime = $(shell swift=$$($(SWIFT) -print-target-info \
       echo -Xlinker -L$(CURDIR)/.build/archives -Xswiftc -Xclang-linker -Xswiftc -static-libgcc; \
     fi; \
   fi)
+
+# libiommu for C and whoever speaks to C, in .build/library: shared, with the runtimes inside and nothing to be
+# seen but what iommu.h has; and as an archive of one object, in which all else is local, so that it meets no
+# other Swift. The archive wants the C++ runtime beside it.
+LIBRARY = .build/library
+OBJECTS = .build/release/IOMMUForC.product/Objects.LinkFileList
+library:
+	@$(SWIFT) build --configuration release --product IOMMUForC $(call static_runtime)
+	@mkdir -p $(LIBRARY) && cp Sources/CIOMMU/include/iommu.h $(LIBRARY)
+	@echo 'IOMMU_1 { global: iommu_*; local: *; };' > $(LIBRARY)/iommu.map
+	@$(SWIFT)c -emit-library -static-stdlib -use-ld=lld -o $(LIBRARY)/libiommu.so.1 @$(OBJECTS) \
+	  -L.build/archives -Xclang-linker -static-libgcc -Xlinker --gc-sections -Xlinker --strip-all \
+	  -Xlinker -soname=libiommu.so.1 -Xlinker --version-script=$(LIBRARY)/iommu.map
+	@ln -sf libiommu.so.1 $(LIBRARY)/libiommu.so
+	@swift=$(runtime); bin=$$swift/../../bin; rm -f $(LIBRARY)/libiommu.a; \
+	$$bin/swift-autolink-extract @$(OBJECTS) -o $(LIBRARY)/autolink \
+	&& $$bin/ld.lld -r --force-group-allocation --strip-debug -o $(LIBRARY)/iommu.o \
+	  $$swift\_static/linux/$$(uname -m)/swiftrt.o @$(OBJECTS) -L$$swift\_static/linux --start-group \
+	  $$(grep -E '^-l(swift|_|Foundation|dispatch|Blocks)' $(LIBRARY)/autolink | sort -u) \
+	  -lswiftCore -ldispatch -lBlocksRuntime --end-group \
+	&& objcopy --wildcard --keep-global-symbol='iommu_*' $(LIBRARY)/iommu.o \
+	&& ar rcs $(LIBRARY)/libiommu.a $(LIBRARY)/iommu.o && rm $(LIBRARY)/iommu.o $(LIBRARY)/autolink
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' Sources/CIOMMU/iommu.pc.in > $(LIBRARY)/iommu.pc
 
 # Ends with the tests that failed. All that tests print, and messages of the tool are a part of it, is
 # in TEST_LOG.

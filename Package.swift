@@ -59,7 +59,9 @@ let package = Package(
       swiftSettings: settings + [.strictMemorySafety()]),
     .target(
       name: "IOMMUInspection",
-      dependencies: ["IOMMUFormats", "IOMMUTranslation", "IOMMULinux", "IOMMURule"],
+      dependencies: [
+        "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMULinux", "IOMMURule",
+      ],
       swiftSettings: settings + [.strictMemorySafety()]),
     // Recordings of real drivers and units, played against the modelled ones; beside Kdump, whose
     // drivers run along.
@@ -84,6 +86,15 @@ let package = Package(
       ],
       swiftSettings: settings),
     .executableTarget(name: "iommu", dependencies: ["IOMMUCommands"], swiftSettings: settings),
+    // The same for C, by handles. All that it does is to take C's pointers and give some: what is said of
+    // each stands in iommu.h.
+    .target(name: "CIOMMU"),
+    .target(
+      name: "IOMMUForC",
+      dependencies: [
+        "CIOMMU", "IOMMUFormats", "IOMMUTranslation", "IOMMUImages", "IOMMUHardware", "IOMMURule",
+        "IOMMUInspection",
+      ], swiftSettings: settings),
     // What other projects' tests expect of tables.
     .target(
       name: "IOMMUTesting",
