@@ -1,4 +1,5 @@
 import Glibc
+import IOMMUFormats
 import Synchronization
 
 /// Watches over mapped files whose bytes may go away while they are looked at.
@@ -117,7 +118,7 @@ enum MappingGuard {
           UnsafeMutableRawPointer(bitPattern: page), Int(pageByteCount), PROT_READ,
           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
         guard unsafe zeros != MAP_FAILED else { break }
-        unsafe entry.pointee.loss.min(page - start, ordering: .releasing)
+        unsafe entry.pointee.loss.storeLower(page - start)
         return
       }
       unsafe next = entry.pointee.next

@@ -49,6 +49,19 @@ import Testing
     #expect(other.problems.isEmpty)
   }
 
+  /// Whoever copies over a file makes it empty first.
+  @Test func `a file that shrank and has grown again has given zeros`() throws {
+    let path = scratch.file("raw", [UInt8](repeating: 7, count: 64 << 10))
+    let image = try MemoryImage(path: path)
+    truncate(path, 0x1000)
+    #expect(image.quadword(at: PhysicalAddress(0x9000)) == 0)
+    #expect(image.quadword(at: PhysicalAddress(0x4000)) == 0)
+    truncate(path, 64 << 10)
+    let problem = try #require(image.problems.first)
+    #expect(problem.found == "the system could not read these bytes")
+    #expect(problem.offset == 0x4000)
+  }
+
   @Test func `a file that shrinks within a page is noticed too`() throws {
     let path = scratch.file("raw", [UInt8](repeating: 7, count: 100))
     let image = try MemoryImage(path: path)
