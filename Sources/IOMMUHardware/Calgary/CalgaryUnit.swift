@@ -106,18 +106,19 @@ public final class CalgaryUnit {
   /// As firmware leaves a chip: the buses of its PHBs and their MEM_1 windows.
   ///
   /// - Parameter buses: One range for each PHB; `nil` for a PHB without devices, whose own number
-  ///   is then the one after its neighbour's last.
+  ///   is then the one after its neighbour's last, if there is one.
   public func setUpBuses(_ buses: [ClosedRange<UInt8>?]) {
-    var next: UInt8 = 0
+    var next: UInt8? = 0
     for phb in 0..<Calgary.hostBridgeCount {
       let own = phb < buses.count ? buses[phb] : nil
       var register = own.map {
         Calgary.BusRangeRegister(firstBus: $0.lowerBound, lastBus: $0.upperBound)
       }
       if register == nil, options.unusedBuses == .ownNumber {
-        register = Calgary.BusRangeRegister(firstBus: next, lastBus: next)
+        // After the last number of all there is none: a range the wrong way round.
+        register = Calgary.BusRangeRegister(firstBus: next ?? 255, lastBus: next ?? 254)
       }
-      next = (own?.upperBound ?? next) &+ 1
+      next = (own?.upperBound ?? next).flatMap { $0 == 255 ? nil : $0 + 1 }
       set(.init(.stuff, phb), to: UInt64(register?.rawValue ?? 0))
       let window = options.firmwareWindow
       set(.init(.memory1Low, phb), to: window.lowerBound.rawValue & 0xffff_ffff)
