@@ -43,11 +43,12 @@ library:
 	@ln -sf libiommu.so.1 $(LIBRARY)/libiommu.so
 	@swift=$(runtime); bin=$$swift/../../bin; rm -f $(LIBRARY)/libiommu.a; \
 	$$bin/swift-autolink-extract @$(OBJECTS) -o $(LIBRARY)/autolink \
-	&& $$bin/ld.lld -r --force-group-allocation --strip-debug -o $(LIBRARY)/iommu.o \
+	&& $$bin/ld.lld -r --force-group-allocation --strip-debug --gc-sections -o $(LIBRARY)/iommu.o \
+	  $$(sed -n 's/.*\b\(iommu_[a-z_]*\)(.*/-u \1/p' $(LIBRARY)/iommu.h | sort -u) \
 	  $$swift\_static/linux/$$(uname -m)/swiftrt.o @$(OBJECTS) -L$$swift\_static/linux --start-group \
 	  $$(grep -E '^-l(swift|_|Foundation|dispatch|Blocks)' $(LIBRARY)/autolink | sort -u) \
 	  -lswiftCore -ldispatch -lBlocksRuntime --end-group \
-	&& objcopy --wildcard --keep-global-symbol='iommu_*' $(LIBRARY)/iommu.o \
+	&& objcopy --wildcard --keep-global-symbol='iommu_*' --strip-unneeded $(LIBRARY)/iommu.o \
 	&& ar rcs $(LIBRARY)/libiommu.a $(LIBRARY)/iommu.o && rm $(LIBRARY)/iommu.o $(LIBRARY)/autolink
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' Sources/CIOMMU/iommu.pc.in > $(LIBRARY)/iommu.pc
 

@@ -1,27 +1,27 @@
-#include "iommu_handles.h"
+#include "handles.h"
 
 #include <pthread.h>
 #include <string.h>
 
-struct iommu_handle_place iommu_handle_places[IOMMU_HANDLE_PLACES];
+struct handle_place handle_places[HANDLE_PLACES];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Places from here on have never been used; place 0 never is, so that no handle is small. */
 static uint32_t unused = 1;
 /* Places to be used again, oldest first, so that a stale handle is told for as long as can be. */
-static uint16_t freed[IOMMU_HANDLE_PLACES];
+static uint16_t freed[HANDLE_PLACES];
 static uint32_t freed_count, freed_start;
 static uint64_t number;
 
-uint64_t iommu_handle_make(void *object, uint8_t kind) {
+uint64_t handle_make(void *object, uint8_t kind) {
   uint64_t handle = 0;
   pthread_mutex_lock(&lock);
   uint32_t place = 0;
-  if (unused < IOMMU_HANDLE_PLACES) {
+  if (unused < HANDLE_PLACES) {
     place = unused++;
   } else if (freed_count > 0) {
     place = freed[freed_start];
-    freed_start = (freed_start + 1) % IOMMU_HANDLE_PLACES;
+    freed_start = (freed_start + 1) % HANDLE_PLACES;
     freed_count--;
   }
   if (place != 0) {
@@ -29,22 +29,22 @@ uint64_t iommu_handle_make(void *object, uint8_t kind) {
     number = (number + 1) & 0xffffffffffu;
     if (number == 0) number = 1;
     handle = number << 24 | (uint64_t)kind << 16 | place;
-    iommu_handle_places[place].object = object;
-    atomic_store_explicit(&iommu_handle_places[place].handle, handle, memory_order_release);
+    handle_places[place].object = object;
+    atomic_store_explicit(&handle_places[place].handle, handle, memory_order_release);
   }
   pthread_mutex_unlock(&lock);
   return handle;
 }
 
-void *iommu_handle_take(uint64_t handle) {
+void *handle_take(uint64_t handle) {
   void *object = 0;
   pthread_mutex_lock(&lock);
-  struct iommu_handle_place *place = &iommu_handle_places[handle & 0xffff];
+  struct handle_place *place = &handle_places[handle & 0xffff];
   if (handle != 0 && atomic_load_explicit(&place->handle, memory_order_relaxed) == handle) {
     atomic_store_explicit(&place->handle, 0, memory_order_relaxed);
     object = place->object;
     place->object = 0;
-    freed[(freed_start + freed_count) % IOMMU_HANDLE_PLACES] = (uint16_t)(handle & 0xffff);
+    freed[(freed_start + freed_count) % HANDLE_PLACES] = (uint16_t)(handle & 0xffff);
     freed_count++;
   }
   pthread_mutex_unlock(&lock);
@@ -53,7 +53,7 @@ void *iommu_handle_take(uint64_t handle) {
 
 static _Thread_local char note[2048];
 
-void iommu_handle_note(const char *text) {
+void handle_note(const char *text) {
   size_t length = strlen(text);
   if (length >= sizeof note) {
     length = sizeof note - 1;
@@ -64,4 +64,4 @@ void iommu_handle_note(const char *text) {
   note[length] = 0;
 }
 
-const char *iommu_handle_noted(void) { return note; }
+const char *handle_noted(void) { return note; }

@@ -9,7 +9,7 @@ final class CalledMemory: WritableMemory, @unchecked Sendable {
   private let calls: iommu_memory_calls
   let backedRanges: [Range<PhysicalAddress>]
   /// The lowest address at which a store was not taken; all ones for none.
-  private let lostStore = Atomic<UInt64>(.max)
+  private let lostStore = Atomic<UInt>(.max)
   /// What was made over it is complete, and `release` is this memory's to call.
   private let isOwned = Atomic<Bool>(false)
 
@@ -97,7 +97,7 @@ final class CalledMemory: WritableMemory, @unchecked Sendable {
 
   private func storeWord(_ word: some FixedWidthInteger, at address: PhysicalAddress) {
     let done = withUnsafeBytes(of: word.littleEndian) { write($0, at: address) }
-    if done != word.bitWidth / 8 { lostStore.min(address.rawValue, ordering: .relaxed) }
+    if done != word.bitWidth / 8 { lostStore.storeLower(UInt(address.rawValue)) }
   }
 
   func store(_ quadword: UInt64, at address: PhysicalAddress) { storeWord(quadword, at: address) }

@@ -36,7 +36,7 @@ func bits(_ handle: Handle?) -> UInt64 { UInt64(UInt(bitPattern: handle)) }
 /// - Throws: When there are 65,535 already.
 func makeHandle<Object: Handled>(_ object: Object) throws -> Handle {
   let reference = Unmanaged.passRetained(object)
-  let handle = iommu_handle_make(reference.toOpaque(), Object.kind.rawValue)
+  let handle = handle_make(reference.toOpaque(), Object.kind.rawValue)
   guard handle != 0, let pointer = Handle(bitPattern: UInt(handle)) else {
     reference.release()
     throw CallError.memory("65,535 objects are the most there can be: free some")
@@ -49,7 +49,7 @@ func makeHandle<Object: Handled>(_ object: Object) throws -> Handle {
 /// - Throws: When the handle is none of its kind that is valid.
 func object<Object: Handled>(_ handle: Handle?, as _: Object.Type = Object.self) throws -> Object {
   let bits = bits(handle)
-  guard iommu_handle_kind(bits) == Object.kind.rawValue, let reference = iommu_handle_object(bits)
+  guard handle_kind(bits) == Object.kind.rawValue, let reference = handle_object(bits)
   else { throw badHandle(handle, Object.kind) }
   return Unmanaged<Object>.fromOpaque(reference).takeUnretainedValue()
 }
@@ -59,8 +59,8 @@ func badHandle(_ handle: Handle?, _ wanted: HandleKind) -> CallError {
   let found: String
   if bits == 0 {
     found = "the handle is null"
-  } else if let kind = HandleKind(rawValue: iommu_handle_kind(bits)),
-    iommu_handle_object(bits) != nil
+  } else if let kind = HandleKind(rawValue: handle_kind(bits)),
+    handle_object(bits) != nil
   {
     found = "the handle is that of \(kind.text)"
   } else {
@@ -75,8 +75,8 @@ func free(_ handle: Handle?, _ kinds: HandleKind...) -> iommu_status {
   call {
     guard let handle else { return }
     let bits = bits(handle)
-    guard kinds.contains(where: { $0.rawValue == iommu_handle_kind(bits) }),
-      let reference = iommu_handle_take(bits)
+    guard kinds.contains(where: { $0.rawValue == handle_kind(bits) }),
+      let reference = handle_take(bits)
     else { throw badHandle(handle, kinds[0]) }
     Unmanaged<AnyObject>.fromOpaque(reference).release()
   }

@@ -61,7 +61,7 @@ func call(_ body: () throws -> Void) -> iommu_status {
     return iommu_status(IOMMU_OK)
   } catch {
     let error = CallError(error)
-    error.text.withCString(iommu_handle_note)
+    error.text.withCString(handle_note)
     return error.status
   }
 }
@@ -206,7 +206,7 @@ public func abiVersion() -> UInt32 { UInt32(IOMMU_ABI_VERSION) }
 public func version() -> UnsafePointer<CChar> { constantText("0.2.0") }
 
 @_cdecl("iommu_last_error")
-public func lastError() -> UnsafePointer<CChar>? { iommu_handle_noted() }
+public func lastError() -> UnsafePointer<CChar>? { handle_noted() }
 
 @_cdecl("iommu_status_text")
 public func statusText(_ status: iommu_status) -> UnsafePointer<CChar> {

@@ -168,7 +168,7 @@ private func withTranslator(
   called: (CTranslator<CalledMemory>) throws -> Void,
   image: (CTranslator<MemoryImage>) throws -> Void
 ) throws {
-  switch HandleKind(rawValue: iommu_handle_kind(bits(handle))) {
+  switch HandleKind(rawValue: handle_kind(bits(handle))) {
   case .calledTranslator: try called(try object(handle))
   case .imageTranslator: try image(try object(handle))
   default: try flat(try object(handle))
@@ -179,8 +179,8 @@ private func withTranslator(
 public func translate(_ handle: Handle?, _ iova: UInt64, _ access: iommu_access) -> UInt64 {
   let bits = bits(handle)
   // The common memory first: a look at the handle's place, and the translator's own call.
-  if iommu_handle_kind(bits) == HandleKind.flatTranslator.rawValue, access & ~1 == 0,
-    let reference = iommu_handle_object(bits)
+  if handle_kind(bits) == HandleKind.flatTranslator.rawValue, access & ~1 == 0,
+    let reference = handle_object(bits)
   {
     return Unmanaged<CTranslator<FlatMemory>>.fromOpaque(reference)._withUnsafeGuaranteedRef {
       $0.translator.translate(IOVA(iova), access == 0 ? .read : .write).rawValue

@@ -627,7 +627,8 @@ typedef struct iommu_port iommu_port;
 iommu_status iommu_port_create(iommu_unit *unit, iommu_port **port);
 iommu_status iommu_port_free(iommu_port *port);
 /* What becomes of a request up to the end of its page. Faults are recorded when the call returns, and A and D
- * are set, as the unit does. The segment of `device` does not count: the unit stands in one. */
+ * are set, as the unit does. The segment of `device` does not count: the unit stands in one; a device that it
+ * does not stand above reaches what it asks for. */
 iommu_status iommu_port_translate(iommu_port *port, iommu_device device, uint32_t pasid, uint64_t iova,
                                   uint64_t byte_count, iommu_access access, iommu_translation *translation);
 /* Requests of one device without PASID, one word for each answer, as iommu_translate() has them. */
