@@ -9,7 +9,7 @@ let settings: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny")] + stri
 /// Each is a target of ordo-one's benchmark plugin, which looks for them directly in `Benchmarks`.
 let subjects = [
   "Walk", "Batch", "IOTLB", "Port", "Growth", "AMDVi", "TCE", "GART", "Mapping", "Invalidate",
-  "Maps", "Dumps", "Unit", "Crash", "Threads",
+  "Maps", "Dumps", "Unit", "Crash", "Threads", "Library",
 ]
 
 // A package of its own, so that nobody who uses the libraries builds the measurements. Older toolchains

@@ -5,8 +5,10 @@ import IOMMUFormats
 enum HandleKind: UInt8 {
   case memory = 1
   case machine, tables, unit, port
-  // One class for each memory, so that translating asks for no dynamic type.
-  case flatTranslator, calledTranslator, imageTranslator
+  // One class for each memory, so that translating asks for no dynamic type; the first has a table of
+  // handles to itself: HANDLE_KIND_FLAT_TRANSLATOR.
+  case flatTranslator = 6
+  case calledTranslator, imageTranslator
 
   var text: String {
     switch self {

@@ -175,15 +175,23 @@ private func withTranslator(
   }
 }
 
-@_cdecl("iommu_translate")
+// By its symbol: a pointer and two numbers come in the same registers from Swift and from C, on x86-64 and on
+// arm64, and the answer goes back in the same one. With @_cdecl C would call a function that goes on to this one.
+@_silgen_name("iommu_translate")
 public func translate(_ handle: Handle?, _ iova: UInt64, _ access: iommu_access) -> UInt64 {
-  let bits = bits(handle)
   // The common memory first: a look at the handle's place, and the translator's own call.
-  if handle_kind(bits) == HandleKind.flatTranslator.rawValue, access & ~1 == 0,
-    let reference = handle_object(bits)
-  {
-    return Unmanaged<CTranslator<FlatMemory>>.fromOpaque(reference)._withUnsafeGuaranteedRef {
-      $0.translator.translate(IOVA(iova), access == 0 ? .read : .write).rawValue
+  if let reference = handle_flat_translator(bits(handle)) {
+    let translator = Unmanaged<CTranslator<FlatMemory>>.fromOpaque(reference)
+    // One way for each access, so that neither is chosen on the way.
+    if access == IOMMU_READ {
+      return translator._withUnsafeGuaranteedRef {
+        $0.translator.translate(IOVA(iova), .read).rawValue
+      }
+    }
+    if access == IOMMU_WRITE {
+      return translator._withUnsafeGuaranteedRef {
+        $0.translator.translate(IOVA(iova), .write).rawValue
+      }
     }
   }
   return translateElsewhere(handle, iova, access)

@@ -5,7 +5,7 @@ extension Subject {
   public static func all(dumps: [String] = []) -> [Subject] {
     [
       walk, batch, iotlb, port, growth, amdvi, tce, gart, mapping, invalidate, maps,
-      .dumps(dumps), unit, crash, threads,
+      .dumps(dumps), unit, crash, threads, library,
     ]
   }
 

@@ -18,4 +18,15 @@ void addrxlat_peer_free(addrxlat_peer *peer);
 void addrxlat_peer_walk(const addrxlat_peer *peer, const uint64_t *addresses, uint64_t *answers,
                         size_t count);
 
+// libiommu, which `make library` makes: the project itself, as C's programs have it.
+typedef struct library_peer library_peer;
+
+// memory holds physical addresses from 0; root is a VT-d root table's. NULL where there is no library at the path,
+// or it refuses something. Never freed.
+library_peer *library_peer_make(const char *path, void *memory, size_t byte_count, uint64_t root,
+                                uint16_t requester);
+// One call for each address, and one for all.
+void library_peer_calls(const library_peer *peer, const uint64_t *addresses, uint64_t *answers, size_t count);
+void library_peer_batch(const library_peer *peer, const uint64_t *addresses, uint64_t *answers, size_t count);
+
 #endif

@@ -1,0 +1,4 @@
+import BenchmarkRegistration
+import BenchmarkSupport
+
+let benchmarks: @Sendable () -> Void = { register(.library) }
