@@ -176,11 +176,13 @@ for path in sorted(glob.glob(f"{sys.argv[3]}/../oracle-2/linux-full/*/*.kdump"))
 help_text = subprocess.run([tool, "decode", "--help"], capture_output=True, text=True).stdout
 for kind in re.findall(r"^  ([a-z0-9-]+): ", help_text, re.MULTILINE):
     if kind not in ("dmar", "ivrs", "iort"):
+        validate(["decode", kind])
         for words in (["0x1234567"], ["0x1234567", "0x89"], ["1", "2", "3", "4"],
                       ["1", "2", "3", "4", "5", "6", "7", "8"]):
             done = subprocess.run([tool, "decode", kind, *words], capture_output=True)
             if done.returncode < 2:
                 validate(["decode", kind, *words])
+validate(["decode", "--list"])
 validate(["decode", "dmar", "Examples/logs/dmar.bin"])
 for kind in ("ivrs", "iort"):
     validate(["decode", kind, f"Fuzz/Seeds/dmar/{kind}"])

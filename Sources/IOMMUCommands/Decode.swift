@@ -6,7 +6,7 @@ import IOMMUInspection
 package struct Decode: ParsableCommand {
   package static let configuration = CommandConfiguration(
     commandName: "decode",
-    abstract: "Take one table entry or register apart, field by field.",
+    abstract: "Take one table entry or register apart, or draw its layout.",
     discussion: """
       \(EntryCatalog.groups.map(list).joined(separator: "\n\n"))
 
@@ -16,7 +16,10 @@ package struct Decode: ParsableCommand {
       A table's file is binary, or text of acpidump, iasl, xxd, hexdump or od; one file may hold several \
       tables, and a directory is looked into. - is standard input.
 
+      Without a value the layout is drawn: every bit, what it is for, and of registers where they lie.
+
       Example: iommu decode context 0x123456001 0x10202
+      Example: iommu decode ss-pde
       Example: iommu decode dmar /sys/firmware/acpi/tables/DMAR
 
       Exits 0 when the entry is well formed, 1 when a reserved bit is set, or when a table breaks a rule \
@@ -31,14 +34,17 @@ package struct Decode: ParsableCommand {
   @Argument(
     help: "What it is, such as tce, gatt, context, ss-pte or irte.",
     completion: .list(EntryCatalog.all.map(\.name) + FirmwareTableKind.allCases.map(\.rawValue)))
-  package var kind: String
+  package var kind: String?
 
   @Argument(
     help: """
       The value as the manual numbers its bits; for 128-bit entries two quadwords, low first. \
-      For dmar, ivrs and iort, the table's file.
+      Without one the layout is drawn. For dmar, ivrs and iort, the table's file.
       """, completion: .file())
-  package var words: [String]
+  package var words: [String] = []
+
+  @Flag(help: "List all kinds of entries and registers with their sizes.")
+  package var list = false
 
   @Option(
     help: ArgumentHelp(
@@ -61,7 +67,13 @@ package struct Decode: ParsableCommand {
   package init() {}
 
   package func validate() throws {
-    if ignoreChecksum, FirmwareTableKind(named: kind) == nil {
+    if list {
+      guard kind == nil else {
+        throw ValidationError("--list prints all kinds: leave '\(kind?.visible ?? "")' out")
+      }
+      return
+    }
+    if ignoreChecksum, let kind, FirmwareTableKind(named: kind) == nil {
       throw ValidationError(
         "--ignore-checksum is about tables of firmware, and '\(kind.visible)' is an entry: leave it out"
       )
@@ -73,10 +85,17 @@ package struct Decode: ParsableCommand {
   private enum Subject {
     case table(FirmwareTableKind, path: String)
     case entry(EntryDescription)
+    case layout(EntryLayout)
+    case list
   }
 
   /// - Throws: `ValidationError` when kind and words do not go together.
   private func subject() throws -> Subject {
+    if list { return .list }
+    guard let kind else {
+      throw ValidationError(
+        "what kind of entry it is comes first; 'iommu decode --list' prints all kinds")
+    }
     if let table = FirmwareTableKind(named: kind) {
       guard words.count == 1 else {
         throw ValidationError(
@@ -85,7 +104,7 @@ package struct Decode: ParsableCommand {
       return .table(table, path: words[0])
     }
     guard let entry = try? EntryCatalog.Kind(named: kind) else {
-      throw ValidationError(unknownKind)
+      throw ValidationError(unknownKind(kind))
     }
     let words = try words.map { text -> UInt64 in
       guard let word = Notation.hexadecimal(utf8: text.utf8) else {
@@ -96,6 +115,7 @@ package struct Decode: ParsableCommand {
     var circumstances = EntryCatalog.Circumstances()
     circumstances.vtd.limits.hostAddressWidth = hostAddressWidth
     circumstances.vtd.usesExtendedMode = eime
+    guard !words.isEmpty else { return .layout(EntryLayout(entry, under: circumstances)) }
     do {
       return .entry(try entry.describe(words, under: circumstances))
     } catch {
@@ -108,7 +128,7 @@ package struct Decode: ParsableCommand {
   }
 
   /// Why the first word is no kind, and what was meant.
-  private var unknownKind: String {
+  private func unknownKind(_ kind: String) -> String {
     if let place = words.firstIndex(where: Self.isKind) {
       var rest = [kind] + words
       rest.insert(rest.remove(at: place + 1), at: 0)
@@ -138,6 +158,18 @@ package struct Decode: ParsableCommand {
         case .json: try writeJSON(description, to: &out)
         }
         return description.isWellFormed
+      case .layout(let layout):
+        switch format {
+        case .text: layout.write(to: &out)
+        case .json: try writeJSON(layout, to: &out)
+        }
+        return true
+      case .list:
+        switch format {
+        case .text: EntryList.write(to: &out)
+        case .json: try writeJSON(EntryList.all, to: &out)
+        }
+        return true
       }
     }
   }

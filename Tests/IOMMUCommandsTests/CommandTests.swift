@@ -15,6 +15,32 @@ import Testing
     #expect(screen.contains("bits 47:12  RPN      0x12345  address 0x12345000"))
   }
 
+  @Test func `a kind without a value is its layout`() throws {
+    var screen = ""
+    #expect(try Decode.parse(["tce"]).report(to: &screen))
+    #expect(screen.hasPrefix("tce: Calgary translation control entry, one 4 KiB page\n"))
+    #expect(screen.contains("\nbits 47:12  RPN "))
+    screen = ""
+    #expect(try Decode.parse(["irte", "--no-eime"]).report(to: &screen))
+    #expect(screen.contains("\nbits 47:40  DST "))
+    screen = ""
+    let narrow = ["root", "--host-address-width", "39", "--format", "json"]
+    #expect(try Decode.parse(narrow).report(to: &screen))
+    #expect(screen.contains("\"bits\" : \"38:12\""))
+  }
+
+  @Test func `all kinds are listed within 80 columns`() throws {
+    var screen = ""
+    #expect(try Decode.parse(["--list"]).report(to: &screen))
+    for line in screen.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+    let names = screen.split(separator: "\n").filter { !$0.hasPrefix(" ") }
+      .compactMap { $0.split(separator: " ").first.map(String.init) }
+    #expect(names == EntryCatalog.all.map(\.name))
+    screen = ""
+    #expect(try Decode.parse(["--list", "--format", "json"]).report(to: &screen))
+    #expect(screen.contains("\"specification\" : \"Intel VT-d 9.6\""))
+  }
+
   @Test func `a reserved bit is named and fails the command`() throws {
     let command = try Decode.parse(["context", "0x123456011", "0x10202"])
     var screen = ""
@@ -33,6 +59,10 @@ import Testing
       ["dmr", "table.bin"],
       "there is no kind 'dmr'; nearest is 'dmar', a table of firmware in a file"
     ),
+    ([], "what kind of entry it is comes first; 'iommu decode --list' prints all kinds"),
+    (["contxt"], "there is no entry called 'contxt'; nearest are context"),
+    (["tce", "--list"], "--list prints all kinds: leave 'tce' out"),
+    (["dmar"], "'dmar' takes the table's file, and 0 words were given"),
     (["table.bin", "dmar"], "the kind comes first: 'iommu decode dmar table.bin'"),
     (
       ["0x123456001", "context", "0x10202"],

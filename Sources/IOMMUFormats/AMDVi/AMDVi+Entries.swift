@@ -94,7 +94,12 @@ extension AMDVi {
     .init("amdvi-irte", "AMD-Vi interrupt table entry of 32 bits", InterruptEntry.self),
     .init(
       "amdvi-irte128", aliases: ["amdvi-wide-irte"], "AMD-Vi interrupt table entry of 128 bits",
-      WideInterruptEntry.self
+      WideInterruptEntry.self,
+      layouts: { _ in
+        [("GuestMode = 0", false), ("GuestMode = 1", true)].map { condition, isGuest in
+          (condition, .init(isGuest: isGuest, usesExtendedDestinations: true))
+        }
+      }
     ) { entry, _ in .init(isGuest: entry.isGuest, usesExtendedDestinations: true) },
   ]
 

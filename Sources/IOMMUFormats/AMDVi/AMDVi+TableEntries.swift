@@ -10,13 +10,26 @@ extension AMDVi {
     + (1...6).map { level in
       .init(
         "amdvi-pte\(level)", aliases: level == 1 ? ["amdvi-pte"] : [],
-        "AMD-Vi host (v1) page table entry of level \(level)", PageTableEntry.self
+        "AMD-Vi host (v1) page table entry of level \(level)", PageTableEntry.self,
+        layouts: { _ in
+          [
+            ("NextLevel = 1 to 6, leads to a table", .init(level: level, isLeaf: false)),
+            ("NextLevel = 0 or 7, maps a page", .init(level: level, isLeaf: true)),
+          ]
+        }
       ) { entry, _ in PageTableEntry.Variant(level: level, isLeaf: entry.isLeaf) }
     }
     + (1...5).map { level in
       .init(
         "amdvi-guest-pte\(level)", aliases: level == 1 ? ["amdvi-guest-pte"] : [],
-        "AMD-Vi guest (v2) page table entry of level \(level)", GuestPageTableEntry.self
+        "AMD-Vi guest (v2) page table entry of level \(level)", GuestPageTableEntry.self,
+        layouts: { _ in
+          2...3 ~= level
+            ? [
+              ("PS = 0, leads to a table", .init(level: level, isLeaf: false)),
+              ("PS = 1, maps a page", .init(level: level, isLeaf: true)),
+            ] : [("", .init(level: level, isLeaf: level == 1))]
+        }
       ) { entry, _ in GuestPageTableEntry.Variant(level: level, isLeaf: entry.hasPageSizeBit) }
     }
     + [.init("amdvi-gcr3", aliases: ["gcr3"], "AMD-Vi GCR3 table entry", GuestRootEntry.self)]

@@ -7,6 +7,21 @@ public enum AMDVi {
   static let entries = EntryCatalog.Group(
     "AMD-Vi",
     tableKinds + [
-      .init("amdvi-event", "AMD-Vi event log entry", Event.self) { entry, _ in entry.code }
+      .init(
+        "amdvi-event", "AMD-Vi event log entry", Event.self,
+        layouts: { _ in
+          [
+            ("EventCode = 1, ILLEGAL_DEV_TABLE_ENTRY", .illegalDeviceTableEntry),
+            ("EventCode = 2, IO_PAGE_FAULT", .pageFault),
+            ("EventCode = 3, DEV_TAB_HARDWARE_ERROR", .deviceTableHardwareError),
+            ("EventCode = 4, PAGE_TAB_HARDWARE_ERROR", .pageTableHardwareError),
+            ("EventCode = 6, COMMAND_HARDWARE_ERROR", .commandHardwareError),
+            ("EventCode = 8, INVALID_DEVICE_REQUEST", .invalidDeviceRequest),
+            ("EventCode = 9, INVALID_PPR_REQUEST", .invalidPageRequest),
+            ("EventCode = 13 or 14, RMP_PAGE_FAULT or RMP_HW_ERROR", .reverseMapFault),
+            ("EventCode is another, such as 5, ILLEGAL_COMMAND_ERROR", .illegalCommand),
+          ]
+        }
+      ) { entry, _ in entry.code }
     ] + commandKinds + interruptKinds + registerKinds)
 }

@@ -60,15 +60,20 @@ extension EntryCatalog {
     /// the program.
     private let format: @Sendable () -> any Format
 
-    /// - Parameter variant: What the bits of an entry mean under the circumstances.
+    /// - Parameters:
+    ///   - layouts: The ways in which the bits may lie, each with what its entries have in common, such
+    ///     as `PS = 0`; left out where there is one.
+    ///   - variant: What the bits of an entry mean under the circumstances.
     init<Entry: TableEntry>(
       _ name: String, aliases: [String] = [], _ summary: String, _: Entry.Type,
+      layouts: (@Sendable (Circumstances) -> [(condition: String, variant: Entry.Variant)])? = nil,
       variant: @escaping @Sendable (Entry, Circumstances) -> Entry.Variant
     ) {
       self.name = name
       self.aliases = aliases
       self.summary = summary
-      format = { VariantFormat(variant: variant) }
+      let layouts = layouts ?? { [("", variant(Entry(low: 0, high: 0), $0))] }
+      format = { VariantFormat(variant: variant, layouts: layouts) }
     }
 
     init<Entry: TableEntry>(
@@ -93,6 +98,19 @@ extension EntryCatalog {
     ) -> Visitor.Answer {
       format().visit(words, under: circumstances, by: visitor)
     }
+
+    /// Hands over an entry of zeros for each way in which the bits may lie.
+    ///
+    /// - Parameters:
+    ///   - circumstances: What is known of the unit.
+    ///   - visitor: Called once for each; what it says of the entry's bits holds of the layout.
+    /// - Returns: Its answers, each with what the entries of that layout have in common: `PS = 0`, or
+    ///   nothing where there is one layout only.
+    public func visitLayouts<Visitor: EntryVisitor>(
+      under circumstances: Circumstances = Circumstances(), by visitor: Visitor
+    ) -> [(condition: String, answer: Visitor.Answer)] {
+      format().visitLayouts(under: circumstances, by: visitor)
+    }
   }
 
   /// A type with what makes its variants; erases the type.
@@ -101,10 +119,14 @@ extension EntryCatalog {
     func visit<Visitor: EntryVisitor>(
       _ words: [UInt64], under circumstances: Circumstances, by visitor: Visitor
     ) -> Visitor.Answer
+    func visitLayouts<Visitor: EntryVisitor>(
+      under circumstances: Circumstances, by visitor: Visitor
+    ) -> [(condition: String, answer: Visitor.Answer)]
   }
 
   private struct VariantFormat<Entry: TableEntry>: Format {
     let variant: @Sendable (Entry, Circumstances) -> Entry.Variant
+    let layouts: @Sendable (Circumstances) -> [(condition: String, variant: Entry.Variant)]
 
     var type: any TableEntry.Type { Entry.self }
 
@@ -118,6 +140,14 @@ extension EntryCatalog {
       var entry = Entry(low: 0, high: 0)
       for (index, word) in words.enumerated() { entry[quadword: index] = word }
       return visitor.visit(entry, as: variant(entry, circumstances))
+    }
+
+    func visitLayouts<Visitor: EntryVisitor>(
+      under circumstances: Circumstances, by visitor: Visitor
+    ) -> [(condition: String, answer: Visitor.Answer)] {
+      layouts(circumstances).map { layout in
+        (layout.condition, visitor.visit(Entry(low: 0, high: 0), as: layout.variant))
+      }
     }
   }
 }

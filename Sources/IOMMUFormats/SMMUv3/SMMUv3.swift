@@ -6,6 +6,14 @@ public enum SMMUv3 {
   static let entries = EntryCatalog.Group(
     "Arm SMMUv3",
     [
-      .init("smmuv3-event", "SMMUv3 event record", EventRecord.self) { entry, _ in entry.number }
+      .init(
+        "smmuv3-event", "SMMUv3 event record", EventRecord.self,
+        layouts: { _ in
+          [
+            ("event = 0x03, 0x09, 0x0b or 0x25, a read that failed", .streamTableEntryFetch),
+            ("event is another, such as 0x10, F_TRANSLATION", .translation),
+          ]
+        }
+      ) { entry, _ in entry.number }
     ])
 }

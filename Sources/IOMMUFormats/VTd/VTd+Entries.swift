@@ -50,10 +50,28 @@ extension VTd {
     (2, "pde", ": a table or a 2 MiB page"), (1, "pte", ", one 4 KiB page"),
   ]
 
+  /// What PS makes of an entry of a level.
+  private static func leaves(_ level: Int) -> [(condition: String, isLeaf: Bool)] {
+    Paging.leafLevels ~= level && level > 1
+      ? [("PS = 0, leads to a table", false), ("PS = 1, maps a page", true)]
+      : [("", level == 1)]
+  }
+
   private static let secondStageEntries = levels.map { level, name, maps in
     EntryCatalog.Kind(
       "ss-\(name)", aliases: ["sl\(name)"], "VT-d second-stage entry of level \(level)\(maps)",
-      SecondStageEntry.self
+      SecondStageEntry.self,
+      layouts: { circumstances in
+        leaves(level).map { condition, isLeaf in
+          (
+            condition,
+            SecondStageEntry.Variant(
+              level: level, isLeaf: isLeaf,
+              usesIOPermissions: circumstances.vtd.usesIOPermissions,
+              limits: circumstances.vtd.limits)
+          )
+        }
+      }
     ) { entry, circumstances in
       SecondStageEntry.Variant(
         level: level, isLeaf: entry.hasPageSizeBit,
@@ -64,7 +82,17 @@ extension VTd {
   private static let firstStageEntries = levels.map { level, name, maps in
     EntryCatalog.Kind(
       "fs-\(name)", aliases: ["fl\(name)"], "VT-d first-stage entry of level \(level)\(maps)",
-      FirstStageEntry.self
+      FirstStageEntry.self,
+      layouts: { circumstances in
+        leaves(level).map { condition, isLeaf in
+          (
+            condition,
+            FirstStageEntry.Variant(
+              level: level, isLeaf: isLeaf, isNested: circumstances.vtd.isNested,
+              limits: circumstances.vtd.limits)
+          )
+        }
+      }
     ) { entry, circumstances in
       FirstStageEntry.Variant(
         level: level, isLeaf: entry.hasPageSizeBit, isNested: circumstances.vtd.isNested,
@@ -75,7 +103,17 @@ extension VTd {
   private static let interruptEntries: [EntryCatalog.Kind] = [
     .init(
       "irte", aliases: ["interrupt-entry"], "VT-d interrupt remapping entry",
-      InterruptRemappingEntry.self
+      InterruptRemappingEntry.self,
+      layouts: { circumstances in
+        [("IM = 0, remaps", false), ("IM = 1, posts", true)].map { condition, isPosted in
+          (
+            condition,
+            InterruptRemappingEntry.Variant(
+              isPosted: isPosted, usesExtendedMode: circumstances.vtd.usesExtendedMode,
+              canPost: true)
+          )
+        }
+      }
     ) {
       InterruptRemappingEntry.Variant(
         isPosted: $0.isPosted, usesExtendedMode: $1.vtd.usesExtendedMode, canPost: true)
@@ -85,18 +123,29 @@ extension VTd {
       PostedInterruptDescriptor.self),
     .init(
       "interrupt-address", aliases: ["msi-address"], "address of an interrupt request",
-      InterruptAddress.self
+      InterruptAddress.self, layouts: { _ in interruptFormats }
     ) { entry, _ in entry.format },
     // The data does not say which format its address has: where both are possible, the one that
     // remapping is for.
     .init(
       "interrupt-data", aliases: ["msi-data"], "data of a remappable interrupt request",
-      InterruptData.self
+      InterruptData.self,
+      layouts: { _ in
+        [
+          ("with an address in remappable format", .remappable),
+          ("with an address in compatibility format", .compatibility),
+        ]
+      }
     ) { _, _ in .remappable },
     .init(
       "ioapic-rte", aliases: ["rte", "redirection"], "I/O APIC redirection entry",
-      RedirectionEntry.self
+      RedirectionEntry.self, layouts: { _ in interruptFormats }
     ) { entry, _ in entry.format },
+  ]
+
+  private static let interruptFormats: [(condition: String, variant: InterruptFormat)] = [
+    ("Interrupt Format = 1, remappable", .remappable),
+    ("Interrupt Format = 0, compatibility", .compatibility),
   ]
 
   private static let queueEntries: [EntryCatalog.Kind] = [
@@ -128,7 +177,18 @@ extension VTd {
     .init("dmar-platform", "DMAR table: the quadword at byte 36", DMAR.Platform.self),
     .init(
       "dmar-structure", "DMAR table: the quadword that a structure starts with",
-      DMAR.StructureHeader.self
+      DMAR.StructureHeader.self,
+      layouts: { _ in
+        [
+          ("Type = 0, DRHD", .hardwareUnit),
+          ("Type = 1 or 6, RMRR or SIDP", .reservedMemory),
+          ("Type = 2, ATSR", .rootPortATS),
+          ("Type = 3, RHSA", .hardwareAffinity),
+          ("Type = 4, ANDD", .namespaceDevice),
+          ("Type = 5, SATC", .integratedATC),
+          ("Type is another", DMAR.StructureType(rawValue: 7)),
+        ]
+      }
     ) { entry, _ in entry.structureType },
     .init(
       "dmar-scope", "DMAR table: the quadword that a device scope starts with",

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import IOMMUFormats
+import IOMMUTestSupport
 import Testing
 
 @Suite struct EntryCatalogTests {
@@ -107,5 +108,29 @@ import Testing
     #expect(try variant("irte", [0x0001, 0], known) == [0, 0])
     #expect(try variant("ioapic-rte", [1 << 48]) == [1])
     #expect(try variant("ioapic-rte", [0]) == [0])
+  }
+
+  /// Names and bits of a variant's fields.
+  private struct Fields: EntryVisitor {
+    typealias Answer = [String]
+    func visit<Entry: TableEntry>(_: Entry, as variant: Entry.Variant) -> [String] {
+      Entry.fields(variant).map { "\($0.name)\($0.bits) \($0.use)" }
+    }
+  }
+
+  @Test(arguments: seeds)
+  func `whatever an entry holds, its layout is one of its kind`(seed: UInt64) {
+    for kind in EntryCatalog.all {
+      let layouts = kind.visitLayouts(by: Fields())
+      #expect(Set(layouts.map(\.answer)).count == layouts.count, "\(kind.name): two are alike")
+      #expect(layouts.count == 1 || layouts.allSatisfy { !$0.condition.isEmpty }, "\(kind.name)")
+      var generator = SeededGenerator(seed: seed)
+      let mask = kind.type.bitCount == 32 ? UInt64(UInt32.max) : .max
+      for _ in 0..<200 {
+        let words = (0..<kind.type.quadwordCount).map { _ in generator.next() & mask }
+        let fields = kind.visit(words, by: Fields())
+        #expect(layouts.contains { $0.answer == fields }, "\(kind.name) \(words), seed \(seed)")
+      }
+    }
   }
 }
