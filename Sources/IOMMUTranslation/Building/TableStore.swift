@@ -42,6 +42,18 @@ final class TableStore<Memory: WritableMemory> {
     return table
   }
 
+  /// Where an entry of a table lies that another entry leads to. Memory is not the builder's alone, and what an
+  /// entry says may not be what it said.
+  ///
+  /// - Parameters:
+  ///   - entry: The entry's first byte; entries lie in one page.
+  ///   - what: What the table is.
+  /// - Returns: `entry`.
+  func checked(_ entry: PhysicalAddress, of what: String) throws(TablesError) -> PhysicalAddress {
+    guard tablePages.contains(entry.pageNumber) else { throw .changedTable(entry, what: what) }
+    return entry
+  }
+
   func free(_ table: PhysicalAddress, byteCount: UInt64 = 4096) {
     for page in 0..<byteCount / 4096 { tablePages.remove(table.pageNumber + page) }
     allocator.free(table..<PhysicalAddress(table.rawValue + byteCount))

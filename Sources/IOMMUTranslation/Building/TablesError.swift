@@ -9,6 +9,8 @@ public enum TablesError: Error, Equatable, CustomStringConvertible {
   case noRoom(what: String, byteCount: UInt64)
   /// The allocator gave memory that is unaligned or takes no stores.
   case badAllocation(PhysicalAddress, what: String)
+  /// An entry that is not as the builder left it: what it leads to is no table of these.
+  case changedTable(PhysicalAddress, what: String)
   /// Devices would reach tables there.
   case holdsTables(Range<PhysicalAddress>)
   /// The device is of another PCI segment than the tables.
@@ -41,6 +43,9 @@ public enum TablesError: Error, Equatable, CustomStringConvertible {
       "no \(byteCount) bytes are left for \(what): give more memory for tables"
     case .badAllocation(let address, let what):
       "the allocator gave \(address) for \(what), which is unaligned or takes no stores"
+    case .changedTable(let address, let what):
+      "an entry leads to \(address) for \(what), which is none that was made here: somebody else has stored "
+        + "to these tables, which have to be made anew"
     case .holdsTables(let range):
       "tables lie in \(range.text), and devices would reach them: map other memory, give the tables a "
         + "range of their own, or set allowsMappingTables"

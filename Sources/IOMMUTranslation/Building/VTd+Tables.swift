@@ -375,8 +375,9 @@ extension VTd {
           table = VTd.RootEntry(contextTable: try store.allocate(name))
           table.store(to: memory, at: place)
         }
-        return VTd.Unit.contextEntryAddress(
-          in: table.contextTable, deviceFunction: requester.deviceFunction)
+        return try store.checked(
+          VTd.Unit.contextEntryAddress(
+            in: table.contextTable, deviceFunction: requester.deviceFunction), of: name)
       }
       let entry = VTd.ScalableRootEntry(from: memory, at: place) ?? VTd.ScalableRootEntry()
       let known = entry.contextTable(deviceFunction: requester.deviceFunction)
@@ -391,8 +392,9 @@ extension VTd {
             ? table : entry.isUpperPresent ? entry.upperContextTable : nil
         ).store(to: memory, at: place)
       }
-      return VTd.Unit.scalableContextEntryAddress(
-        in: table, deviceFunction: requester.deviceFunction)
+      return try store.checked(
+        VTd.Unit.scalableContextEntryAddress(
+          in: table, deviceFunction: requester.deviceFunction), of: name)
     }
 
     /// Where a PASID table entry lies; the tables on the way are made where they are missing.
@@ -417,7 +419,9 @@ extension VTd {
           allowsPASIDs: isAsked || context.allowsPASIDs)
         context.store(to: memory, at: place)
       }
-      let directoryPlace = VTd.Unit.directoryEntryAddress(in: context.pasidDirectory, space.pasid)
+      let directoryPlace = try store.checked(
+        VTd.Unit.directoryEntryAddress(in: context.pasidDirectory, space.pasid),
+        of: "a VT-d PASID directory")
       var directoryEntry =
         VTd.PASIDDirectoryEntry(from: memory, at: directoryPlace)
         ?? VTd.PASIDDirectoryEntry(rawValue: 0)
@@ -426,7 +430,9 @@ extension VTd {
           pasidTable: try store.allocate("a VT-d PASID table"))
         directoryEntry.store(to: memory, at: directoryPlace)
       }
-      return VTd.Unit.pasidEntryAddress(in: directoryEntry.pasidTable, space.pasid)
+      return try store.checked(
+        VTd.Unit.pasidEntryAddress(in: directoryEntry.pasidTable, space.pasid),
+        of: "a VT-d PASID table")
     }
 
     private func pasidEntry(for tree: Tree, _ id: UInt16) -> VTd.PASIDTableEntry {

@@ -50,6 +50,16 @@ struct SmallMachine {
 }
 
 @Suite struct CalgaryUnitTests {
+  @Test func `no bridge without devices takes buses of one that has the last number`() {
+    let unit = CalgaryUnit(model: .calgary, base: PhysicalAddress(0xfe00_0000))
+    unit.setUpBuses([0...255])
+    let buses: [UInt8] = [0, 1, 2, 3, 255]
+    for bus in buses { #expect(unit.bridge(above: bus) == 0) }
+    unit.setUpBuses([0...0, 1...254])
+    #expect(unit.bridge(above: 255) == 2)
+    #expect(unit.bridge(above: 0) == 0)
+  }
+
   @Test func `a write is seen as x86 stores it, big-endian in the chip`() throws {
     let machine = try SmallMachine()
     // writeq of 0x070000cf00000000 puts the bytes 00 00 00 00 cf 00 00 07 on the bus.
