@@ -7,7 +7,7 @@ IOMMU   = .build/release/iommu
 SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/Sources \
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
-.PHONY: run build library test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
+.PHONY: run build library wheel test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
   format docs install uninstall clean
 
 run: build
@@ -51,6 +51,10 @@ library:
 	&& objcopy --wildcard --keep-global-symbol='iommu_*' --strip-unneeded $(LIBRARY)/iommu.o \
 	&& ar rcs $(LIBRARY)/libiommu.a $(LIBRARY)/iommu.o && rm $(LIBRARY)/iommu.o $(LIBRARY)/autolink
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' Sources/CIOMMU/iommu.pc.in > $(LIBRARY)/iommu.pc
+
+# The Python package with libiommu inside, in .build/wheel: the same library and sources give the same bytes.
+wheel: library
+	@python3 Python/build_wheel.py --library $(LIBRARY) --output .build/wheel
 
 # Ends with the tests that failed. All that tests print, and messages of the tool are a part of it, is
 # in TEST_LOG.
