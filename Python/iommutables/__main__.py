@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Sequence
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
 from . import (
     Fault,
@@ -30,15 +30,7 @@ def _number(given: str) -> int:
     return int(given, 16)
 
 
-def _arguments(given: Optional[Sequence[str]]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python3 -m iommutables", description="What IOMMU tables in a memory dump say."
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("dump", metavar="DUMP", help="the parts of a split one separated by commas")
-    parser.add_argument(
-        "--machine", metavar="FILE", help="a machine file, instead of what the dump tells by itself"
-    )
+def _commands(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("find", help="tables, by their structure alone; also without a command")
@@ -52,6 +44,25 @@ def _arguments(given: Optional[Sequence[str]]) -> argparse.Namespace:
     verify.add_argument(
         "devices", metavar="DEVICE", nargs="*", help="what the kdump kernel needs; else all that have a table"
     )
+
+
+def parse_in_debugger(given: Sequence[str]) -> argparse.Namespace:
+    """Arguments where a debugger has the dump."""
+    parser = _Parser(prog="%iommu", description="What IOMMU tables in memory say.")
+    _commands(parser)
+    return parser.parse_args(given)
+
+
+def _arguments(given: Optional[Sequence[str]]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="python3 -m iommutables", description="What IOMMU tables in a memory dump say."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("dump", metavar="DUMP", help="the parts of a split one separated by commas")
+    parser.add_argument(
+        "--machine", metavar="FILE", help="a machine file, instead of what the dump tells by itself"
+    )
+    _commands(parser)
     return parser.parse_args(given)
 
 
@@ -195,16 +206,24 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, sort_keys=True))
 
 
+def run(options: argparse.Namespace, memory: Memory, machine: Callable[[], Machine]) -> int:
+    """Runs a command over a memory; `machine` is asked where the command wants one."""
+    if options.command in (None, "find"):
+        return _find(memory, options)
+    command = {"maps": _maps, "walk": _walk, "verify": _verify}[options.command]
+    return command(machine(), memory, options)
+
+
 def main(given: Optional[Sequence[str]] = None) -> int:
-    """Runs the command; returns 0 when all is well, 1 for a no, 2 for what cannot be read."""
+    """Runs the command line; returns 0 when all is well, 1 for a no, 2 for what cannot be read."""
     options = _arguments(given)
     try:
         with Memory.open(*options.dump.split(",")) as memory:
-            if options.command in (None, "find"):
-                return _find(memory, options)
-            machine = Machine.open(options.machine) if options.machine else Machine.find(memory)
-            run = {"maps": _maps, "walk": _walk, "verify": _verify}[options.command]
-            return run(machine, memory, options)
+
+            def machine() -> Machine:
+                return Machine.open(options.machine) if options.machine else Machine.find(memory)
+
+            return run(options, memory, machine)
     except IOMMUError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
