@@ -34,6 +34,8 @@ static_runtime = $(shell swift=$(runtime); cplusplus=$$(clang -print-file-name=l
 LIBRARY = .build/library
 OBJECTS = .build/release/IOMMUForC.product/Objects.LinkFileList
 library:
+	@[ -f "$(runtime)_static/linux/libswiftCore.a" ] \
+	  || { echo "libiommu has the Swift runtime inside, and this toolchain has no archives of it"; exit 1; }
 	@$(SWIFT) build --configuration release --product IOMMUForC $(call static_runtime)
 	@mkdir -p $(LIBRARY) && cp Sources/CIOMMU/include/iommu.h $(LIBRARY)
 	@echo 'IOMMU_1 { global: iommu_*; local: *; };' > $(LIBRARY)/iommu.map
@@ -150,7 +152,7 @@ docs:
 	@$(SWIFT) package dump-symbol-graph --minimum-access-level public > /dev/null
 	@rm -rf .build/symbols && mkdir .build/symbols
 	@graphs=$$($(SWIFT) build --show-bin-path)/../symbolgraph; \
-	for library in $$(sed -n 's/^    \.library(name: "\([A-Za-z]*\)".*/\1/p' Package.swift); do \
+	for library in $$(sed -n 's/^    \.library(name: "\([A-Za-z]*\)", targets.*/\1/p' Package.swift); do \
 	  cp $$graphs/$$library.symbols.json $$graphs/$$library@*.symbols.json .build/symbols 2>/dev/null || :; \
 	done
 	docc convert --fallback-display-name swift-iommu --fallback-bundle-identifier swift-iommu \
