@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import IOMMUFormats
 import IOMMUImages
+import IOMMUInspection
 import IOMMUKernelTestSupport
 import IOMMUTestSupport
 import IOMMUTranslation

@@ -1,6 +1,7 @@
 import ArgumentParser
 import IOMMUFormats
 import IOMMUImages
+import IOMMUInspection
 import IOMMUTestSupport
 import IOMMUTranslation
 import Testing

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import IOMMUImages
+import IOMMUInspection
 import IOMMULinux
 import IOMMUTestSupport
 import Testing
