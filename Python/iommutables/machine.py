@@ -87,7 +87,10 @@ class Machine(Closable):
         return count.value
 
     def __repr__(self) -> str:
-        return super().__repr__() if self.closed else f"<Machine with {self.unit_count} units>"
+        if self.closed:
+            return super().__repr__()
+        count = self.unit_count
+        return f"<Machine with {count} unit{'' if count == 1 else 's'}>"
 
     # Registers
 

@@ -63,7 +63,7 @@ def test_registers_make_the_machine_that_a_builder_makes(memory: Memory) -> None
     machine.add_vtd(base=0xFED90000, root_table_address=tables.root)
     assert machine.translator(memory, "00:03.0").translate(0x1000) == Mapped(0x8000, 1)
     assert machine.maps(memory) == tables.machine().maps(memory)
-    assert machine.unit_count == 1 and repr(machine) == "<Machine with 1 units>"
+    assert machine.unit_count == 1 and repr(machine) == "<Machine with 1 unit>"
 
 
 def test_registers_of_amdvi() -> None:
