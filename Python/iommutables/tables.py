@@ -356,7 +356,7 @@ class AMDViTables(DomainTables):
     """Tables of an AMD-Vi unit.
 
     >>> memory = Memory.create(16 << 20)
-    >>> tables = AMDViTables(memory, last_bus=0)
+    >>> tables = AMDViTables(memory, last_bus=1)
     >>> tables.map("00:03.0", 0x200000, 0x400000, 0x200000, largest=True)
     >>> print(tables.machine().translator(memory, "00:03.0").translate(0x234567))
     0x434567
@@ -376,7 +376,7 @@ class AMDViTables(DomainTables):
         Args:
             memory: Where tables lie.
             extended_features: Extended Feature Register; 0: everything that is legal.
-            last_bus: Room for buses 0 to this one.
+            last_bus: Room for buses 0 to this one, 1 to 255; 0 for 255.
             pasid_bits: Room for PASIDs, as a power of two, 1 to 20; 0 for 9.
             segment: The PCI segment of its devices.
             table_range: Address and size of what pages for tables come from; else all of the memory.

@@ -68,7 +68,7 @@ def test_registers_make_the_machine_that_a_builder_makes(memory: Memory) -> None
 
 def test_registers_of_amdvi() -> None:
     memory = Memory.create(16 << 20)
-    tables = AMDViTables(memory, last_bus=0)
+    tables = AMDViTables(memory, last_bus=1)
     tables.map("00:03.0", 0x1000, 0x8000, 0x1000)
     machine = Machine()
     machine.add_amdvi(base=0xFEB80000, device_table_base=tables.root)

@@ -28,7 +28,7 @@ from iommutables import (
 @pytest.fixture(params=["vtd", "amdvi"])
 def tables(request: pytest.FixtureRequest) -> Any:
     memory = Memory.create(16 << 20)
-    made: Any = VTdTables(memory) if request.param == "vtd" else AMDViTables(memory, last_bus=0)
+    made: Any = VTdTables(memory) if request.param == "vtd" else AMDViTables(memory, last_bus=1)
     made.test_memory = memory
     return made
 
