@@ -105,6 +105,22 @@ final class CalledMemory: WritableMemory, @unchecked Sendable {
     storeWord(doubleword, at: address)
   }
 
+  /// In pages: a call for each quadword would be five hundred for a table.
+  func zero(at address: PhysicalAddress, byteCount: UInt64) {
+    let page = [UInt8](repeating: 0, count: Int(min(byteCount, 4096)))
+    var place = address.rawValue
+    var left = byteCount
+    while left > 0 {
+      let count = Int(min(left, 4096 - place & 4095))
+      let done = page.withUnsafeBytes {
+        write(UnsafeRawBufferPointer(rebasing: $0[..<count]), at: PhysicalAddress(place))
+      }
+      if done != count { lostStore.storeLower(UInt(place)) }
+      place += UInt64(count)
+      left -= UInt64(count)
+    }
+  }
+
   func compareExchange(
     at address: PhysicalAddress, expected: UInt64, desired: UInt64
   ) -> UInt64? {

@@ -67,7 +67,12 @@ public func parseDevice(
 ) -> iommu_status {
   call {
     let device = try require(device, "device")
-    device.pointee = try PCI.Function(try string(text, "text")).number
+    let text = try string(text, "text")
+    do {
+      device.pointee = try PCI.Function(text).number
+    } catch {
+      throw CallError.argument("'\(text.visible)': \(error)")
+    }
   }
 }
 
@@ -77,7 +82,7 @@ public func answer(
 ) -> iommu_status {
   call {
     let packed = PackedTranslation(rawValue: answer)
-    guard let found = packed.translation else {
+    guard answer >> 63 != 0 || answer >> 52 == 0, let found = packed.translation else {
       throw CallError.argument(
         packed == .addressTooWide
           ? "the address is 2^52 or more, for which a word has no room: ask iommu_translate_request()"

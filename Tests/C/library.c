@@ -75,7 +75,7 @@ static void test_words(void) {
   CHECK(device == 0x1021c);
   OK(iommu_parse_device("00:1f.2", &device));
   CHECK(device == 0xfa);
-  REFUSED(iommu_parse_device("00:20.0", &device), IOMMU_ERROR_ARGUMENT, "20");
+  REFUSED(iommu_parse_device("00:20.0", &device), IOMMU_ERROR_ARGUMENT, "'00:20.0': ");
   REFUSED(iommu_parse_device("\xff", &device), IOMMU_ERROR_ARGUMENT, "UTF-8");
   REFUSED(iommu_parse_device(NULL, &device), IOMMU_ERROR_ARGUMENT, "null");
   REFUSED(iommu_parse_device("00:1f.2", NULL), IOMMU_ERROR_ARGUMENT, "device is null");
@@ -192,6 +192,7 @@ static void test_vtd(void) {
   REFUSED(iommu_translate_request(translator, 0, 1, IOMMU_READ, &answer), IOMMU_ERROR_ARGUMENT, "sizeof");
   answer.size = sizeof answer;
   REFUSED(iommu_answer(UINT64_MAX, &answer), IOMMU_ERROR_ARGUMENT, "no answer");
+  REFUSED(iommu_answer(UINT64_MAX >> 1, &answer), IOMMU_ERROR_ARGUMENT, "no answer");
   REFUSED(iommu_answer(0, NULL), IOMMU_ERROR_ARGUMENT, "null");
   /* The tables go on without the memory's own handle; the translator reads them anew. */
   OK(iommu_memory_free(memory));
