@@ -4,10 +4,11 @@ export IOMMU_STRICT = 1
 SWIFT  ?= swift
 PREFIX ?= /usr/local
 IOMMU   = .build/release/iommu
+VERSION := $(shell sed -n 's/.*version: StaticString = "\(.*\)"/\1/p' Sources/IOMMUFormats/Version.swift)
 SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/Sources \
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
-.PHONY: run build library wheel test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
+.PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
   format docs install uninstall clean
 
 run: build
@@ -57,6 +58,9 @@ library:
 # The Python package with libiommu inside, in .build/wheel: the same library and sources give the same bytes.
 wheel: library
 	@python3 Python/build_wheel.py --library $(LIBRARY) --output .build/wheel
+
+version:
+	@echo $(VERSION)
 
 # Ends with the tests that failed. All that tests print, and messages of the tool are a part of it, is
 # in TEST_LOG.

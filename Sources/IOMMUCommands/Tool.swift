@@ -15,7 +15,7 @@ public struct Tool: ParsableCommand {
       Exit status: 0 when all is well, 1 when something that was checked does not hold, \
       2 for input that cannot be read, 64 for a wrong command line.
       """,
-    version: "0.1.0",
+    version: "\(Release.version)",
     subcommands: [
       Play.self, Crash.self, Build.self, Find.self, Walk.self, Maps.self, Who.self, Diff.self,
       Verify.self,

@@ -203,7 +203,7 @@ extension Range<PhysicalAddress> {
 public func abiVersion() -> UInt32 { UInt32(IOMMU_ABI_VERSION) }
 
 @_cdecl("iommu_version")
-public func version() -> UnsafePointer<CChar> { constantText("0.2.0") }
+public func version() -> UnsafePointer<CChar> { constantText(Release.version) }
 
 @_cdecl("iommu_last_error")
 public func lastError() -> UnsafePointer<CChar>? { handle_noted() }
