@@ -1,15 +1,18 @@
 # swift-iommu. `make run` plays the Kdump IO Rule, `make test` runs every test.
 export IOMMU_STRICT = 1
 
-SWIFT  ?= swift
-PREFIX ?= /usr/local
-IOMMU   = .build/release/iommu
+SWIFT   ?= swift
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+# What the command is called where it is installed.
+PROGRAM ?= iommu
+IOMMU    = .build/release/iommu
 VERSION := $(shell sed -n 's/.*version: StaticString = "\(.*\)"/\1/p' Sources/IOMMUFormats/Version.swift)
 SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/Sources \
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
-.PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build fuzz-seeds soak lint \
-  format docs install uninstall clean
+.PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build \
+  fuzz-seeds soak lint format docs install uninstall clean install-tool install-library
 
 run: build
 	@$(IOMMU)
@@ -53,7 +56,10 @@ library:
 	  -lswiftCore -ldispatch -lBlocksRuntime --end-group \
 	&& objcopy --wildcard --keep-global-symbol='iommu_*' --strip-unneeded $(LIBRARY)/iommu.o \
 	&& ar rcs $(LIBRARY)/libiommu.a $(LIBRARY)/iommu.o && rm $(LIBRARY)/iommu.o $(LIBRARY)/autolink
-	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' Sources/CIOMMU/iommu.pc.in > $(LIBRARY)/iommu.pc
+	@sed -e 's|@PREFIX@|$(PC_PREFIX)|' -e 's|@LIBDIR@|$(PC_LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	  Sources/CIOMMU/iommu.pc.in > $(LIBRARY)/iommu.pc
+PC_PREFIX = $(PREFIX)
+PC_LIBDIR = $(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
 
 # The Python package with libiommu inside, in .build/wheel: the same library and sources give the same bytes.
 wheel: library
@@ -162,23 +168,39 @@ docs:
 	docc convert --fallback-display-name swift-iommu --fallback-bundle-identifier swift-iommu \
 	  --additional-symbol-graph-dir .build/symbols --warnings-as-errors --output-path .build/docs
 
-# The tool, its manual pages (written by python3 from its own help) and completions.
+# The tool, its manual pages (written by python3 from its own help) and completions: as it tells them by the
+# name that it is to have. And the library.
+install: install-tool install-library
+
 SHARE       = $(DESTDIR)$(PREFIX)/share
 MAN         = $(SHARE)/man/man1
-COMPLETIONS = bash:$(SHARE)/bash-completion/completions/iommu zsh:$(SHARE)/zsh/site-functions/_iommu \
-  fish:$(SHARE)/fish/vendor_completions.d/iommu.fish
-install: build
-	install -D -s -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/iommu
-	rm -rf .build/man && python3 docs/manpages.py $(IOMMU) .build/man
-	install -d $(MAN) && install -m 644 .build/man/*.1 $(MAN)
+NAMED       = .build/named
+COMPLETIONS = bash:$(SHARE)/bash-completion/completions/$(PROGRAM) \
+  zsh:$(SHARE)/zsh/site-functions/_$(PROGRAM) fish:$(SHARE)/fish/vendor_completions.d/$(PROGRAM).fish
+install-tool: build
+	install -D -s -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
+	@rm -rf $(NAMED) && mkdir -p $(NAMED) && ln -s $(CURDIR)/$(IOMMU) $(NAMED)/$(PROGRAM)
+	python3 docs/manpages.py $(NAMED)/$(PROGRAM) $(NAMED)/man
+	install -d $(MAN) && install -m 644 $(NAMED)/man/*.1 $(MAN)
 	@for completion in $(COMPLETIONS); do \
-	  $(IOMMU) --generate-completion-script $${completion%%:*} > .build/completion \
-	    && install -v -D -m 644 .build/completion $${completion#*:} || exit 1; \
+	  $(NAMED)/$(PROGRAM) --generate-completion-script $${completion%%:*} > $(NAMED)/completion \
+	    && install -v -D -m 644 $(NAMED)/completion $${completion#*:} || exit 1; \
 	done
 
+# Where nothing is staged the loader is told, which takes root.
+install-library: library
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(LIBRARY)/libiommu.so.1 $(LIBRARY)/libiommu.a $(DESTDIR)$(LIBDIR)
+	ln -sf libiommu.so.1 $(DESTDIR)$(LIBDIR)/libiommu.so
+	install -m 644 $(LIBRARY)/iommu.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 $(LIBRARY)/iommu.h $(DESTDIR)$(PREFIX)/include
+	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || :
+
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/iommu $(MAN)/iommu.1 $(MAN)/iommu-*.1 \
-	  $(foreach completion,$(COMPLETIONS),$(lastword $(subst :, ,$(completion))))
+	rm -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM) $(MAN)/$(PROGRAM).1 $(MAN)/$(PROGRAM)-*.1 \
+	  $(foreach completion,$(COMPLETIONS),$(lastword $(subst :, ,$(completion)))) \
+	  $(addprefix $(DESTDIR)$(LIBDIR)/,libiommu.so.1 libiommu.so libiommu.a pkgconfig/iommu.pc) \
+	  $(DESTDIR)$(PREFIX)/include/iommu.h
 
 clean:
 	rm -rf .build Benchmarks/.build out

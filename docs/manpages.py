@@ -12,6 +12,8 @@ import sys
 tool, directory = sys.argv[1:3]
 help_ = json.loads(subprocess.run([tool, "--experimental-dump-help"], check=True,
                                   capture_output=True, text=True).stdout)["command"]
+# The tool tells by which name it was called; pages say that one.
+name = help_["commandName"]
 version = subprocess.run([tool, "--version"], check=True, capture_output=True, text=True).stdout.strip()
 
 # What holds for every command: a sentence for each status.
@@ -116,7 +118,7 @@ def page(path, command, siblings):
     status = [t for t in texts if re.match("Exits |Exit status:", t)]
     description = [t for t in texts if t not in examples and t not in status]
 
-    lines = [f'.TH {title.upper()} 1 "" "iommu {version}" "swift\\-iommu"', ".SH NAME",
+    lines = [f'.TH {title.upper()} 1 "" "{name} {version}" "swift\\-iommu"', ".SH NAME",
              escape(f"{title} - {command.get('abstract', '').rstrip('.')}"), ".SH SYNOPSIS",
              ".nh", f".B {escape(' '.join(path))}"]
     lines += [escape(usage(a)) for a in options + arguments]
@@ -135,9 +137,9 @@ def page(path, command, siblings):
     if len(path) > 1:
         lines += paragraphs(status)
     names = {spelling[2:] for a in options for spelling in spellings(a)}
-    lines += section("ENVIRONMENT", [line for name, option, text in ENVIRONMENT
+    lines += section("ENVIRONMENT", [line for variable, option, text in ENVIRONMENT
                                      if option is None or option in names or len(path) == 1
-                                     for line in [".TP", f".B {escape(name)}", text]])
+                                     for line in [".TP", f".B {escape(variable)}", text]])
     lines += section("EXAMPLE" + "S" * (len(examples) > 1), [line for example in examples for line in [
         ".PP", ".nf", ".RS 4", escape(example[9:]), ".RE", ".fi"]])
     # The page above, those below, those beside.
@@ -154,4 +156,4 @@ def page(path, command, siblings):
 
 
 os.makedirs(directory, exist_ok=True)
-page([help_["commandName"]], help_, [])
+page([name], help_, [])

@@ -7,7 +7,7 @@ import IOMMURule
 /// The `iommu` command.
 public struct Tool: ParsableCommand {
   public static let configuration = CommandConfiguration(
-    commandName: "iommu",
+    commandName: ProgramName.current,
     abstract: "IOMMU tables to the bit: play crashes, read dumps, translate, decode.",
     discussion: """
       Without a subcommand, plays the Kdump IO Rule of September 2008 in its five cases and on AMD-Vi.
@@ -39,6 +39,7 @@ public struct Tool: ParsableCommand {
         throw InputError(
           "no arguments can be read: /proc is not mounted; 'mount -t proc proc /proc' does it")
       }
+      ProgramName.take(from: CommandLine.arguments[0])
       let arguments = Array(CommandLine.arguments.dropFirst())
       try refuseSigns(in: arguments)
       try refuseUnknownCommands(in: arguments)
@@ -51,7 +52,7 @@ public struct Tool: ParsableCommand {
       Glibc.exit(2)
     } catch {
       let code = exitCode(for: error)
-      let text = wrappingUsage(fullMessage(for: error))
+      let text = ProgramName.inCommandLines(of: wrappingUsage(fullMessage(for: error)))
       if code == .success {
         var out = StandardOutput()
         if !text.isEmpty { out.write(text + "\n") }
@@ -198,7 +199,9 @@ package struct StandardOutput: TextOutputStream {
 package func warn(_ text: String) { complain("warning: \(text)") }
 
 /// A line on standard error, or several.
-func complain(_ text: String) { say(text, prefix: "iommu: ") }
+func complain(_ text: String) {
+  say(ProgramName.inCommandLines(of: text), prefix: "\(ProgramName.current): ")
+}
 
 /// Says on a terminal what a command waits for there.
 func tellWaiting(for what: String) {

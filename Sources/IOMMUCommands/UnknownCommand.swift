@@ -10,7 +10,7 @@ extension Tool {
   static func refuseUnknownCommands(in arguments: [String]) throws {
     var words = arguments[...]
     if words.first == "help" { words = words.dropFirst() }
-    var path = "iommu"
+    var path = ProgramName.current
     var command: any ParsableCommand.Type = Tool.self
     while let word = words.popFirst(), !word.hasPrefix("-") {
       let commands = command.configuration.subcommands
@@ -29,8 +29,9 @@ extension Tool {
   ) -> String {
     let refusal = "'\(word.visible)' is no command of '\(path)'"
     if let name = nearest(to: word, among: names) { return "\(refusal); did you mean '\(name)'?" }
-    if path == "iommu", access(word, F_OK) == 0 {
-      return "\(refusal), but a file: a command comes first, such as 'iommu find \(word.visible)'"
+    if path == ProgramName.current, access(word, F_OK) == 0 {
+      let find = "\(ProgramName.current) find \(word.visible)"
+      return "\(refusal), but a file: a command comes first, such as '\(find)'"
     }
     return "\(refusal); there are \(names.joined(separator: ", "))"
   }
