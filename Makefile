@@ -12,7 +12,7 @@ SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/S
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
 .PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build \
-  fuzz-seeds soak lint format docs install uninstall clean install-tool install-library
+  fuzz-seeds soak lint format docs install uninstall clean install-tool install-library abi-check abi-record
 
 run: build
 	@$(IOMMU)
@@ -167,6 +167,17 @@ docs:
 	done
 	docc convert --fallback-display-name swift-iommu --fallback-bundle-identifier swift-iommu \
 	  --additional-symbol-graph-dir .build/symbols --warnings-as-errors --output-path .build/docs
+
+# What a program that was compiled with iommu.h relies on, against what is recorded of its ABI number, and
+# what libiommu exports where `make library` has built it.
+abi-check:
+	@python3 Tests/ABI/abi.py check $(wildcard $(LIBRARY)/libiommu.so.1 $(LIBRARY)/libiommu.a)
+
+# Records the ABI of the header's number anew.
+abi-record:
+	@mkdir -p .build
+	@python3 Tests/ABI/abi.py print > .build/abi.txt
+	@mv .build/abi.txt Tests/ABI/iommu-$$(sed -n 's/^#define IOMMU_ABI_VERSION //p' Sources/CIOMMU/include/iommu.h).txt
 
 # The tool, its manual pages (written by python3 from its own help) and completions: as it tells them by the
 # name that it is to have. And the library.
