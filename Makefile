@@ -12,7 +12,8 @@ SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/S
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
 .PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build \
-  fuzz-seeds soak lint format docs install uninstall clean install-tool install-library abi-check abi-record
+  fuzz-seeds soak lint format docs install uninstall clean install-tool install-library abi-check abi-record \
+  dist
 
 run: build
 	@$(IOMMU)
@@ -24,7 +25,7 @@ build:
 runtime        = $$($(SWIFT) -print-target-info | sed -n 's/.*"runtimeResourcePath": "\(.*\)".*/\1/p')
 static_runtime = $(shell swift=$(runtime); cplusplus=$$(clang -print-file-name=libstdc++.a); \
   if [ -f "$${swift}_static/linux/libswiftCore.a" ]; then \
-    echo --static-swift-stdlib; \
+    echo --static-swift-stdlib --disable-local-rpath; \
     [ ! -x "$$swift/../../bin/ld.lld" ] || echo -Xswiftc -use-ld=lld; \
     if [ -f "$$cplusplus" ]; then \
       mkdir -p .build/archives && ln -sf "$$cplusplus" .build/archives/libstdc++.a; \
@@ -54,8 +55,9 @@ library:
 	  $$swift\_static/linux/$$(uname -m)/swiftrt.o @$(OBJECTS) -L$$swift\_static/linux --start-group \
 	  $$(grep -E '^-l(swift|_|Foundation|dispatch|Blocks)' $(LIBRARY)/autolink | sort -u) \
 	  -lswiftCore -ldispatch -lBlocksRuntime --end-group \
-	&& objcopy --wildcard --keep-global-symbol='iommu_*' --strip-unneeded $(LIBRARY)/iommu.o \
-	&& ar rcs $(LIBRARY)/libiommu.a $(LIBRARY)/iommu.o && rm $(LIBRARY)/iommu.o $(LIBRARY)/autolink
+	&& objcopy --strip-unneeded --remove-section=.swift_modhash --wildcard --keep-global-symbol='!iommu_handle_*' \
+	  --keep-global-symbol='iommu_*' $(LIBRARY)/iommu.o \
+	&& ar rcsD $(LIBRARY)/libiommu.a $(LIBRARY)/iommu.o && rm $(LIBRARY)/iommu.o $(LIBRARY)/autolink
 	@sed -e 's|@PREFIX@|$(PC_PREFIX)|' -e 's|@LIBDIR@|$(PC_LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	  Sources/CIOMMU/iommu.pc.in > $(LIBRARY)/iommu.pc
 PC_PREFIX = $(PREFIX)
@@ -179,6 +181,13 @@ abi-record:
 	@python3 Tests/ABI/abi.py print > .build/abi.txt
 	@mv .build/abi.txt Tests/ABI/iommu-$$(sed -n 's/^#define IOMMU_ABI_VERSION //p' Sources/CIOMMU/include/iommu.h).txt
 
+# Out of a stripped file what is left of the directory that it was built in: the compiler's hashes of modules, which
+# the next compilation looks at and nobody else, and the linker's of all.
+without_paths = objcopy --remove-section=.note.gnu.build-id $(1) \
+  && { ! objcopy --dump-section .swift_modhash=.build/hashes $(1) 2>/dev/null \
+  || { truncate -s "$$(stat -c %s .build/hashes)" .build/zeros \
+  && objcopy --update-section .swift_modhash=.build/zeros $(1) && rm .build/hashes .build/zeros; }; }
+
 # The tool, its manual pages (written by python3 from its own help) and completions: as it tells them by the
 # name that it is to have. And the library.
 install: install-tool install-library
@@ -190,6 +199,7 @@ COMPLETIONS = bash:$(SHARE)/bash-completion/completions/$(PROGRAM) \
   zsh:$(SHARE)/zsh/site-functions/_$(PROGRAM) fish:$(SHARE)/fish/vendor_completions.d/$(PROGRAM).fish
 install-tool: build
 	install -D -s -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
+	@$(call without_paths,$(DESTDIR)$(PREFIX)/bin/$(PROGRAM))
 	@rm -rf $(NAMED) && mkdir -p $(NAMED) && ln -s $(CURDIR)/$(IOMMU) $(NAMED)/$(PROGRAM)
 	python3 docs/manpages.py $(NAMED)/$(PROGRAM) $(NAMED)/man
 	install -d $(MAN) && install -m 644 $(NAMED)/man/*.1 $(MAN)
@@ -202,6 +212,7 @@ install-tool: build
 install-library: library
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(LIBRARY)/libiommu.so.1 $(LIBRARY)/libiommu.a $(DESTDIR)$(LIBDIR)
+	@$(call without_paths,$(DESTDIR)$(LIBDIR)/libiommu.so.1)
 	ln -sf libiommu.so.1 $(DESTDIR)$(LIBDIR)/libiommu.so
 	install -m 644 $(LIBRARY)/iommu.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 644 $(LIBRARY)/iommu.h $(DESTDIR)$(PREFIX)/include
@@ -212,6 +223,26 @@ uninstall:
 	  $(foreach completion,$(COMPLETIONS),$(lastword $(subst :, ,$(completion)))) \
 	  $(addprefix $(DESTDIR)$(LIBDIR)/,libiommu.so.1 libiommu.so libiommu.a pkgconfig/iommu.pc) \
 	  $(DESTDIR)$(PREFIX)/include/iommu.h
+
+# What a release consists of, in .build/dist: the sources, all that runs on a machine of this kind, the wheel
+# where one was built, and their checksums. The same commit, toolchain and directory give the same bytes.
+DIST      = .build/dist
+EPOCH     = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md))
+NAME      = swift-iommu-$(VERSION)
+MACHINE   = $(shell uname -s | tr A-Z a-z)-$(shell uname -m)
+ARCHIVE   = tar --sort=name --format=ustar --mtime=@$(EPOCH) --owner=0 --group=0 --numeric-owner \
+            --mode=u+rw,go=u-w
+dist:
+	@[ -z "$$(git status --porcelain)" ] || { echo 'make dist: what is not committed is in no archive' >&2; exit 1; }
+	@rm -rf $(DIST) && mkdir -p $(DIST)/$(NAME)-$(MACHINE)
+	@$(MAKE) --silent install DESTDIR=$(CURDIR)/$(DIST)/$(NAME)-$(MACHINE) PREFIX= PC_PREFIX='$$$${pcfiledir}/../..' \
+	  PC_LIBDIR='$$$${prefix}/lib'
+	@install -m 644 LICENSE README.md CHANGELOG.md $(DIST)/$(NAME)-$(MACHINE)
+	@cd $(DIST) && $(ARCHIVE) -cf - $(NAME)-$(MACHINE) | gzip -9n > $(NAME)-$(MACHINE).tar.gz
+	@rm -rf $(DIST)/$(NAME)-$(MACHINE)
+	@git archive --format=tar --prefix=$(NAME)/ HEAD | gzip -9n > $(DIST)/$(NAME).tar.gz
+	@[ ! -e Python/build_wheel.py ] || { $(MAKE) --silent wheel && cp -p .build/wheel/*.whl $(DIST); }
+	@cd $(DIST) && sha256sum *.tar.gz $$(ls *.whl 2>/dev/null) > SHA256SUMS && cat SHA256SUMS
 
 clean:
 	rm -rf .build Benchmarks/.build out
