@@ -13,7 +13,7 @@ SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/S
 
 .PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build \
   fuzz-seeds soak lint format docs install uninstall clean install-tool install-library abi-check abi-record \
-  dist
+  dist deb
 
 run: build
 	@$(IOMMU)
@@ -243,6 +243,15 @@ dist:
 	@git archive --format=tar --prefix=$(NAME)/ HEAD | gzip -9n > $(DIST)/$(NAME).tar.gz
 	@[ ! -e Python/build_wheel.py ] || { $(MAKE) --silent wheel && cp -p .build/wheel/*.whl $(DIST); }
 	@cd $(DIST) && sha256sum *.tar.gz $$(ls *.whl 2>/dev/null) > SHA256SUMS && cat SHA256SUMS
+
+# Debian packages of the tool, the library and what compiles with it, in .build/deb; needs dpkg-dev.
+# DEBFULLNAME and DEBEMAIL are whose they are, otherwise the last commit's author.
+MULTIARCH = $(shell dpkg-architecture -qDEB_HOST_MULTIARCH)
+deb:
+	@rm -rf .build/deb && mkdir -p .build/deb
+	@$(MAKE) --silent install DESTDIR=$(CURDIR)/.build/deb/all PREFIX=/usr LIBDIR=/usr/lib/$(MULTIARCH)
+	@VERSION=$(VERSION) SOURCE_DATE_EPOCH=$(EPOCH) docs/packaging/deb .build/deb/all .build/deb
+	@rm -rf .build/deb/all
 
 clean:
 	rm -rf .build Benchmarks/.build out
