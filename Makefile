@@ -12,8 +12,8 @@ SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/S
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
 .PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build \
-  fuzz-seeds soak lint format docs install uninstall clean install-tool install-library abi-check abi-record \
-  dist deb
+  fuzz-seeds soak lint format docs abi-check abi-record install install-tool install-library uninstall \
+  dist deb clean
 
 run: build
 	@$(IOMMU)
@@ -55,8 +55,8 @@ library:
 	  $$swift\_static/linux/$$(uname -m)/swiftrt.o @$(OBJECTS) -L$$swift\_static/linux --start-group \
 	  $$(grep -E '^-l(swift|_|Foundation|dispatch|Blocks)' $(LIBRARY)/autolink | sort -u) \
 	  -lswiftCore -ldispatch -lBlocksRuntime --end-group \
-	&& objcopy --strip-unneeded --remove-section=.swift_modhash --wildcard --keep-global-symbol='!iommu_handle_*' \
-	  --keep-global-symbol='iommu_*' $(LIBRARY)/iommu.o \
+	&& objcopy --strip-unneeded --remove-section=.swift_modhash --wildcard --keep-global-symbol='iommu_*' \
+	  $(LIBRARY)/iommu.o \
 	&& ar rcsD $(LIBRARY)/libiommu.a $(LIBRARY)/iommu.o && rm $(LIBRARY)/iommu.o $(LIBRARY)/autolink
 	@sed -e 's|@PREFIX@|$(PC_PREFIX)|' -e 's|@LIBDIR@|$(PC_LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	  Sources/CIOMMU/iommu.pc.in > $(LIBRARY)/iommu.pc
@@ -67,6 +67,7 @@ PC_LIBDIR = $(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
 wheel: library
 	@python3 Python/build_wheel.py --library $(LIBRARY) --output .build/wheel
 
+# The one place that has it is Sources/IOMMUFormats/Version.swift.
 version:
 	@echo $(VERSION)
 
