@@ -28,6 +28,33 @@ import Testing
     }
   }
 
+  /// Memory is not the builder's alone: a guest may store whatever it likes to its tables.
+  @Test(arguments: [VTd.TranslationTableMode.legacy, .scalable])
+  func `tables that somebody else has changed are refused`(
+    mode: VTd.TranslationTableMode
+  ) throws {
+    let memory = try FlatMemory(byteCount: 1 << 20)
+    let tables = try VTd.Tables(in: memory, mode: mode)
+    let page = PhysicalAddress(0x8000)..<PhysicalAddress(0x9000)
+    try tables.map("00:03.0", at: IOVA(0x1000), page, .readWrite)
+    // The root entry of bus 0 leads to 2 TiB, where nothing can be stored, and then to a page of its own.
+    let places: [UInt64] = [0x200_0000_0000, 0x10000]
+    for place in places {
+      memory.store(place | 1, at: tables.rootTable)
+      let error = #expect(throws: TablesError.self) {
+        try tables.map("00:04.0", at: IOVA(0x1000), page, .readWrite)
+      }
+      guard case .changedTable(let address, let what) = error else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+      #expect(what == "a VT-d context table")
+      #expect(address.rawValue & ~0xfff == place)
+    }
+    let nothing = [UInt8](repeating: 0, count: 4096)
+    #expect(memory.bytes(at: PhysicalAddress(0x10000), count: 4096) == nothing)
+  }
+
   @Test func `legacy tables are the words that drivers write, from the end of memory down`() throws
   {
     let memory = try FlatMemory(byteCount: 1 << 20)
@@ -400,32 +427,5 @@ extension FlatMemory {
   /// Quadwords in a row.
   func words(_ address: UInt64, _ count: Int) -> [UInt64] {
     (0..<UInt64(count)).map { quadword(at: PhysicalAddress(address + $0 * 8)) ?? .max }
-  }
-
-  /// Memory is not the builder's alone: a guest may store whatever it likes to its tables.
-  @Test(arguments: [VTd.TranslationTableMode.legacy, .scalable])
-  func `tables that somebody else has changed are refused`(
-    mode: VTd.TranslationTableMode
-  ) throws {
-    let memory = try FlatMemory(byteCount: 1 << 20)
-    let tables = try VTd.Tables(in: memory, mode: mode)
-    let page = PhysicalAddress(0x8000)..<PhysicalAddress(0x9000)
-    try tables.map("00:03.0", at: IOVA(0x1000), page, .readWrite)
-    // The root entry of bus 0 leads to 2 TiB, where nothing can be stored, and then to a page of its own.
-    let places: [UInt64] = [0x200_0000_0000, 0x10000]
-    for place in places {
-      memory.store(place | 1, at: tables.rootTable)
-      let error = #expect(throws: TablesError.self) {
-        try tables.map("00:04.0", at: IOVA(0x1000), page, .readWrite)
-      }
-      guard case .changedTable(let address, let what) = error else {
-        Issue.record("\(String(describing: error))")
-        continue
-      }
-      #expect(what == "a VT-d context table")
-      #expect(address.rawValue & ~0xfff == place)
-    }
-    let nothing = [UInt8](repeating: 0, count: 4096)
-    #expect(memory.bytes(at: PhysicalAddress(0x10000), count: 4096) == nothing)
   }
 }
