@@ -13,6 +13,7 @@ SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/S
 
 .PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build \
   fuzz-seeds soak lint format docs abi-check abi-record install install-tool install-library uninstall \
+  api-check
   dist deb clean
 
 run: build
@@ -170,6 +171,14 @@ docs:
 	done
 	docc convert --fallback-display-name swift-iommu --fallback-bundle-identifier swift-iommu \
 	  --additional-symbol-graph-dir .build/symbols --warnings-as-errors --output-path .build/docs
+
+# What users of the Swift libraries no longer have that they had at API_BASE, the last tag; until there is one, the
+# commit before the builders of tables. Builds both without optimization: minutes. What is meant to break stands
+# in docs/packaging/api-breakages.txt with its reason.
+API_BASE ?= $(or $(shell git describe --tags --abbrev=0 2>/dev/null),86fa0ae765c4d5e649239cb0ed59ad7a6f8f0634)
+api-check:
+	@$(SWIFT) package --scratch-path .build/api diagnose-api-breaking-changes $(API_BASE) \
+	  --breakage-allowlist-path docs/packaging/api-breakages.txt
 
 # What a program that was compiled with iommu.h relies on, against what is recorded of its ABI number, and
 # what libiommu exports where `make library` has built it.
