@@ -22,7 +22,9 @@ run: build
 # With the Swift and C++ runtimes inside where the machine has them as archives: the tool then runs where
 # there is nothing but libc. The toolchain's own linker says nothing of what Foundation calls.
 build:
-	@$(SWIFT) build --configuration release --product iommu $(call static_runtime)
+	@$(steady) $(SWIFT) build --configuration release --product iommu $(call static_runtime)
+# The compiler orders a few instructions by where it lies in memory.
+steady        := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 runtime        = $$($(SWIFT) -print-target-info | sed -n 's/.*"runtimeResourcePath": "\(.*\)".*/\1/p')
 static_runtime = $(shell swift=$(runtime); cplusplus=$$(clang -print-file-name=libstdc++.a); \
   if [ -f "$${swift}_static/linux/libswiftCore.a" ]; then \
@@ -40,9 +42,7 @@ static_runtime = $(shell swift=$(runtime); cplusplus=$$(clang -print-file-name=l
 LIBRARY = .build/library
 OBJECTS = .build/release/IOMMUForC.product/Objects.LinkFileList
 library:
-	@[ -f "$(runtime)_static/linux/libswiftCore.a" ] \
-	  || { echo "libiommu has the Swift runtime inside, and this toolchain has no archives of it"; exit 1; }
-	@$(SWIFT) build --configuration release --product IOMMUForC $(call static_runtime)
+	@$(steady) $(SWIFT) build --configuration release --product IOMMUForC $(call static_runtime)
 	@mkdir -p $(LIBRARY) && cp Sources/CIOMMU/include/iommu.h $(LIBRARY)
 	@echo 'IOMMU_1 { global: iommu_*; local: *; };' > $(LIBRARY)/iommu.map
 	@$(SWIFT)c -emit-library -static-stdlib -use-ld=lld -o $(LIBRARY)/libiommu.so.1 @$(OBJECTS) \
