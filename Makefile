@@ -12,9 +12,8 @@ SOURCES = Package.swift Sources Tests Fuzz Benchmarks/Package.swift Benchmarks/S
           $(wildcard Benchmarks/*/*.swift) .ci/acpi-tables
 
 .PHONY: run build library wheel version test test-summary bench bench-check flatness fuzz fuzz-build \
-  fuzz-seeds soak lint format docs abi-check abi-record install install-tool install-library uninstall \
-  api-check
-  dist deb clean
+  fuzz-seeds soak lint format docs api-check abi-check abi-record install install-tool install-library \
+  uninstall dist deb clean
 
 run: build
 	@$(IOMMU)
@@ -42,6 +41,8 @@ static_runtime = $(shell swift=$(runtime); cplusplus=$$(clang -print-file-name=l
 LIBRARY = .build/library
 OBJECTS = .build/release/IOMMUForC.product/Objects.LinkFileList
 library:
+	@[ -f "$(runtime)_static/linux/libswiftCore.a" ] \
+	  || { echo "libiommu has the Swift runtime inside, and this toolchain has no archives of it"; exit 1; }
 	@$(steady) $(SWIFT) build --configuration release --product IOMMUForC $(call static_runtime)
 	@mkdir -p $(LIBRARY) && cp Sources/CIOMMU/include/iommu.h $(LIBRARY)
 	@echo 'IOMMU_1 { global: iommu_*; local: *; };' > $(LIBRARY)/iommu.map
@@ -191,13 +192,6 @@ abi-record:
 	@python3 Tests/ABI/abi.py print > .build/abi.txt
 	@mv .build/abi.txt Tests/ABI/iommu-$$(sed -n 's/^#define IOMMU_ABI_VERSION //p' Sources/CIOMMU/include/iommu.h).txt
 
-# Out of a stripped file what is left of the directory that it was built in: the compiler's hashes of modules, which
-# the next compilation looks at and nobody else, and the linker's of all.
-without_paths = objcopy --remove-section=.note.gnu.build-id $(1) \
-  && { ! objcopy --dump-section .swift_modhash=.build/hashes $(1) 2>/dev/null \
-  || { truncate -s "$$(stat -c %s .build/hashes)" .build/zeros \
-  && objcopy --update-section .swift_modhash=.build/zeros $(1) && rm .build/hashes .build/zeros; }; }
-
 # The tool, its manual pages (written by python3 from its own help) and completions: as it tells them by the
 # name that it is to have. And the library.
 install: install-tool install-library
@@ -209,7 +203,7 @@ COMPLETIONS = bash:$(SHARE)/bash-completion/completions/$(PROGRAM) \
   zsh:$(SHARE)/zsh/site-functions/_$(PROGRAM) fish:$(SHARE)/fish/vendor_completions.d/$(PROGRAM).fish
 install-tool: build
 	install -D -s -m 755 $(IOMMU) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
-	@$(call without_paths,$(DESTDIR)$(PREFIX)/bin/$(PROGRAM))
+	@python3 docs/packaging/seal.py $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
 	@rm -rf $(NAMED) && mkdir -p $(NAMED) && ln -s $(CURDIR)/$(IOMMU) $(NAMED)/$(PROGRAM)
 	python3 docs/manpages.py $(NAMED)/$(PROGRAM) $(NAMED)/man
 	install -d $(MAN) && install -m 644 $(NAMED)/man/*.1 $(MAN)
@@ -222,7 +216,7 @@ install-tool: build
 install-library: library
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(LIBRARY)/libiommu.so.1 $(LIBRARY)/libiommu.a $(DESTDIR)$(LIBDIR)
-	@$(call without_paths,$(DESTDIR)$(LIBDIR)/libiommu.so.1)
+	@python3 docs/packaging/seal.py $(DESTDIR)$(LIBDIR)/libiommu.so.1
 	ln -sf libiommu.so.1 $(DESTDIR)$(LIBDIR)/libiommu.so
 	install -m 644 $(LIBRARY)/iommu.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 644 $(LIBRARY)/iommu.h $(DESTDIR)$(PREFIX)/include
@@ -246,7 +240,7 @@ dist:
 	@[ -z "$$(git status --porcelain)" ] || { echo 'make dist: what is not committed is in no archive' >&2; exit 1; }
 	@rm -rf $(DIST) && mkdir -p $(DIST)/$(NAME)-$(MACHINE)
 	@$(MAKE) --silent install DESTDIR=$(CURDIR)/$(DIST)/$(NAME)-$(MACHINE) PREFIX= PC_PREFIX='$$$${pcfiledir}/../..' \
-	  PC_LIBDIR='$$$${prefix}/lib'
+	  PC_LIBDIR='$$$${prefix}/lib' > /dev/null
 	@install -m 644 LICENSE README.md CHANGELOG.md $(DIST)/$(NAME)-$(MACHINE)
 	@cd $(DIST) && $(ARCHIVE) -cf - $(NAME)-$(MACHINE) | gzip -9n > $(NAME)-$(MACHINE).tar.gz
 	@rm -rf $(DIST)/$(NAME)-$(MACHINE)
@@ -259,7 +253,7 @@ dist:
 MULTIARCH = $(shell dpkg-architecture -qDEB_HOST_MULTIARCH)
 deb:
 	@rm -rf .build/deb && mkdir -p .build/deb
-	@$(MAKE) --silent install DESTDIR=$(CURDIR)/.build/deb/all PREFIX=/usr LIBDIR=/usr/lib/$(MULTIARCH)
+	@$(MAKE) --silent install DESTDIR=$(CURDIR)/.build/deb/all PREFIX=/usr LIBDIR=/usr/lib/$(MULTIARCH) > /dev/null
 	@VERSION=$(VERSION) SOURCE_DATE_EPOCH=$(EPOCH) docs/packaging/deb .build/deb/all .build/deb
 	@rm -rf .build/deb/all
 
