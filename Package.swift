@@ -146,6 +146,14 @@ let package = Package(
       name: "IOMMUConformanceTests",
       dependencies: ["IOMMUConformance", "IOMMUImages", "IOMMUTestSupport"],
       swiftSettings: settings),
+    // What the documentation shows, run.
+    .testTarget(
+      name: "DocumentationTests",
+      dependencies: [
+        "IOMMUCommands", "IOMMUFormats", "IOMMUHardware", "IOMMUImages", "IOMMUTesting",
+        "IOMMUTranslation", "IOMMUTestSupport",
+      ],
+      swiftSettings: settings),
     // Arbitrary input for all that reads from outside or faces a guest, and what it ever ended badly.
     .target(
       name: "FuzzHarness",

@@ -593,15 +593,4 @@ import Testing
     #expect(try crash("--merge \(first) \(huge)").answer == .yes)
     #expect(try crash("--merge \(second) \(first)").answer == .yes)
   }
-
-  // MARK: The documentation
-
-  @Test(arguments: ["docs/crash-lab.md"])
-  func `what the documentation shows is what is printed`(page: String) {
-    let blocks = ExplainTests.shown(page, "iommu crash")
-    #expect(blocks.count >= 4)
-    for (line, output) in blocks {
-      #expect(HelpTests.run(line).output == output, "\(line)")
-    }
-  }
 }

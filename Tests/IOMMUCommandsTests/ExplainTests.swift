@@ -6,25 +6,6 @@ import Testing
 @testable import IOMMUCommands
 
 @Suite struct ExplainTests {
-  /// The blocks of a page that begin with a command: the command, and what it prints.
-  static func shown(_ page: String, _ command: String) -> [(line: String, output: String)] {
-    Repository.text(page).split(separator: "```\n", omittingEmptySubsequences: false).compactMap {
-      guard $0.hasPrefix("$ "), let end = $0.firstIndex(of: "\n") else { return nil }
-      let line = String($0[..<end].dropFirst(2))
-      guard line.contains(command) else { return nil }
-      return (line, String($0[end...].dropFirst()))
-    }
-  }
-
-  @Test(arguments: ["docs/explain.md", "README.md"])
-  func `what the documentation shows is what is printed`(page: String) {
-    let blocks = Self.shown(page, "iommu explain")
-    #expect(blocks.count >= (page == "README.md" ? 1 : 5))
-    for (line, output) in blocks {
-      #expect(HelpTests.run(line).output == output, "\(line)")
-    }
-  }
-
   static let dump = ["Examples/vtd-crash/image.elf", "--machine Examples/vtd-crash/machine.json"]
     .joined(separator: " ")
 

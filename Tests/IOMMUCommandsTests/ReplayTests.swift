@@ -56,24 +56,6 @@ import Testing
     }
   }
 
-  @Test func `the replay that the documentation shows is what is printed`() throws {
-    let output = Self.output([
-      Examples.path("dma-trace", "qemu.log"), "--iotlb", "1024", "--paging-caches", "16",
-    ])
-    let page = try Examples.text("\(Examples.directory)/../docs/replay.md")
-    #expect(output.split(separator: "\n").count == 5)
-    #expect(page.contains(output))
-  }
-
-  @Test func `a packed trace from a pipe is replayed as the documentation says`() throws {
-    let page = try Examples.text("\(Examples.directory)/../docs/replay.md")
-    let line = "gzip -c Examples/dma-trace/qemu.log | iommu replay - --iotlb 1024"
-    #expect(page.contains("$ \(line)\n"))
-    let (status, output) = HelpTests.run(line)
-    #expect(status == 0)
-    #expect(output == Self.output([Examples.path("dma-trace", "qemu.log"), "--iotlb", "1024"]))
-  }
-
   @Test func `a trace without a request is the wrong file`() throws {
     try Self.withFiles(["empty.csv": ""]) { directory in
       #expect(Self.output(["\(directory)/empty.csv"]).contains("empty.csv: no DMA request in it"))
