@@ -166,8 +166,8 @@ package struct Decode: ParsableCommand {
         return true
       case .list:
         switch format {
-        case .text: EntryList.write(to: &out)
-        case .json: try writeJSON(EntryList.all, to: &out)
+        case .text: CatalogLine.write(to: &out)
+        case .json: try writeJSON(CatalogLine.all, to: &out)
         }
         return true
       }

@@ -3,7 +3,7 @@ import IOMMUFormats
 /// What the bits of a kind of entry, register or descriptor are, without a value: a drawing for people, the
 /// same fields as data.
 ///
-/// Everything comes from the entry's own list of fields; what a field is for is in ``FieldsInWords``.
+/// Everything but the words comes from the entry's own list of fields.
 public struct EntryLayout: Sendable, Encodable {
   /// A run of bits.
   public struct Field: Sendable, Encodable {
@@ -65,7 +65,9 @@ public struct EntryLayout: Sendable, Encodable {
 
   /// The layout of a kind.
   ///
-  /// - Parameter circumstances: What is known of the unit; decides which bits there are.
+  /// - Parameters:
+  ///   - kind: What is laid out.
+  ///   - circumstances: What is known of the unit; decides which bits there are.
   public init(_ kind: EntryCatalog.Kind, under circumstances: EntryCatalog.Circumstances = .init())
   {
     self.kind = kind.name
@@ -244,7 +246,7 @@ protocol FieldsInWords: TableEntry {
 }
 
 /// A line of the list of all kinds.
-public struct EntryList: Sendable, Encodable {
+public struct CatalogLine: Sendable, Encodable {
   /// The hardware: `Intel VT-d`.
   public let group: String
   /// The name that `decode` takes.
@@ -259,10 +261,10 @@ public struct EntryList: Sendable, Encodable {
   public let bits: Int
 
   /// All kinds, by hardware.
-  public static var all: [EntryList] {
+  public static var all: [CatalogLine] {
     EntryCatalog.groups.flatMap { group in
       group.kinds.map { kind in
-        EntryList(
+        CatalogLine(
           group: group.name, kind: kind.name, aliases: kind.aliases, summary: kind.summary,
           specification: "\(kind.type.specification)", bits: kind.bitCount)
       }
