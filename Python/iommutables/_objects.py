@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import operator
+import sys
 import threading
 import weakref
 from types import TracebackType
@@ -24,11 +25,34 @@ class _Pending(threading.local):
 _pending = _Pending()
 
 
+_callbacks: "weakref.WeakSet[Callable[..., Any]]" = weakref.WeakSet()
+_previous_hook = sys.unraisablehook
+
+
+def _keep_unraisable(event: Any) -> None:
+    """A signal may come after the interpreter has entered a callback and before the first line of it: ctypes gives
+    what its handler raises to this hook, and whatever lies about to the library, whose answer then counts for nothing.
+    """
+    if event.object in _callbacks:
+        _pending.error = _pending.error or event.exc_value
+    else:
+        _previous_hook(event)
+
+
+def _listen() -> None:
+    """Hears what ctypes cannot raise, also where somebody else has set the hook meanwhile."""
+    global _previous_hook
+    if sys.unraisablehook is not _keep_unraisable:
+        _previous_hook = sys.unraisablehook
+        sys.unraisablehook = _keep_unraisable
+
+
 def guarded(answer: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """A callback for the library: what it raises is kept for the caller, and `answer` goes to the library.
 
     After the first exception callbacks are not called any more until the caller has it.
     """
+    _listen()
 
     def call(*arguments: Any) -> Any:
         try:
@@ -39,6 +63,7 @@ def guarded(answer: Any, function: Callable[..., Any]) -> Callable[..., Any]:
             _pending.error = error
             return answer
 
+    _callbacks.add(call)
     return call
 
 

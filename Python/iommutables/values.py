@@ -125,10 +125,10 @@ NOT_MEMORY = 1 << 63
 def is_memory(answer: int) -> bool:
     """Whether an answer in one word is a physical address.
 
-    >>> is_memory(0x8040), is_memory(NO_ANSWER)
-    (True, False)
+    >>> is_memory(0x8040), is_memory(NO_ANSWER), is_memory(1 << 60)
+    (True, False, False)
     """
-    return answer < NOT_MEMORY
+    return 0 <= answer < 1 << 52
 
 
 def translation_of(answer: int) -> Translation:

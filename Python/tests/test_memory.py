@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import pickle
+import signal
 from pathlib import Path
 from typing import Any, List
 
@@ -321,6 +322,43 @@ def test_what_a_store_raises_comes_out_of_the_call() -> None:
         tables.map("00:03.0", 0x1000, 0x8000, 0x1000)
     with pytest.raises(KeyboardInterrupt):
         memory.write(0, b"x")
+
+
+def test_ctrl_c_at_any_moment_is_heard_and_nothing_is_made_up(examples: Path) -> None:
+    """Also where it comes when a callback has been entered and nothing of it has run."""
+    dump = Memory.open(examples / "vtd-crash/image.elf")
+    machine = Machine.open(examples / "vtd-crash/machine.json")
+    known = machine.maps(dump)
+    held = [(part.address, dump.read(part.address, part.size)) for part in dump.ranges]
+
+    def read(address: int, size: int) -> bytes:
+        start, data = next(piece for piece in reversed(held) if piece[0] <= address)
+        return data[address - start : address - start + size]
+
+    memory = Memory.from_calls(read=read, ranges=dump.ranges, is_dump=True)
+    way = machine.walk(dump, "00:03.0", 0xFFEFD123, write=True).end
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    heard = 0
+    try:
+        for turn in range(400):
+            found: Any = None
+            end: Any = None
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003 + turn % 40 * 0.0002)
+                if turn % 2:
+                    found = machine.maps(dump)
+                else:
+                    for _ in range(8):
+                        end = machine.walk(memory, "00:03.0", 0xFFEFD123, write=True).end
+                        assert end == way
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                heard += 1
+            assert found is None or found == known
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert heard > 20
 
 
 def test_a_callback_that_answers_too_much_or_nothing_is_an_error() -> None:
