@@ -204,6 +204,7 @@ public func createVTdTables(
 ) -> iommu_status {
   func make<Memory: WritableMemory>(_ memory: Memory) throws -> any BuiltTables {
     let options = try structure(options, "iommu_vtd_options")
+    try requireZero(options.reserved)
     guard options.pasid_bits == 0 || 13...20 ~= options.pasid_bits else {
       throw CallError.argument("pasid_bits is \(options.pasid_bits): 13 to 20 are possible")
     }
@@ -234,6 +235,7 @@ public func createAMDViTables(
 ) -> iommu_status {
   func make<Memory: WritableMemory>(_ memory: Memory) throws -> any BuiltTables {
     let options = try structure(options, "iommu_amdvi_options")
+    try requireZero(options.reserved)
     guard options.pasid_bits == 0 || 1...20 ~= options.pasid_bits else {
       throw CallError.argument("pasid_bits is \(options.pasid_bits): 1 to 20 are possible")
     }
@@ -320,6 +322,7 @@ public func createCalgaryTables(
 ) -> iommu_status {
   func make<Memory: WritableMemory>(_ memory: Memory) throws -> any BuiltTables {
     let options = try structure(options, "iommu_calgary_options")
+    try requireZero(options.reserved)
     let size = options.table_size == 0 ? 1 << 20 : options.table_size
     guard let size = Calgary.TableSize.allCases.first(where: { $0.byteCount == size }) else {
       throw CallError.argument(
@@ -342,6 +345,7 @@ public func createGARTTables(
 ) -> iommu_status {
   func make<Memory: WritableMemory>(_ memory: Memory) throws -> any BuiltTables {
     let options = try structure(options, "iommu_gart_options")
+    try requireZero(options.reserved)
     return GARTTables(
       try GART.Tables(
         in: memory, base: options.base == 0 ? IOVA(0x8000_0000) : IOVA(options.base),

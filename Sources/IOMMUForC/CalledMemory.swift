@@ -14,6 +14,7 @@ final class CalledMemory: WritableMemory, @unchecked Sendable {
   private let isOwned = Atomic<Bool>(false)
 
   init(_ calls: iommu_memory_calls) throws {
+    try requireZero(calls.reserved)
     guard calls.read != nil else { throw CallError.argument("read is null: memory has to be read") }
     let given = try elements(calls.ranges, calls.range_count, "ranges")
     guard !given.isEmpty else {

@@ -130,6 +130,7 @@ public func addVTd(_ machine: Handle?, _ registers: UnsafePointer<iommu_vtd_regi
 {
   add(machine) {
     let registers = try structure(registers, "iommu_vtd_registers")
+    try requireZero(registers.reserved)
     return .vtd(
       VTd.Unit(
         base: PhysicalAddress(registers.base),
@@ -152,6 +153,7 @@ public func addAMDVi(
 ) -> iommu_status {
   add(machine) {
     let registers = try structure(registers, "iommu_amdvi_registers")
+    try requireZero(registers.reserved)
     var control = AMDVi.Control(rawValue: registers.control)
     if registers.control == 0 {
       control = AMDVi.Control(rawValue: AMDVi.Control.resetValue)
@@ -196,6 +198,7 @@ public func addCalgary(
 ) -> iommu_status {
   add(machine) {
     let registers = try structure(registers, "iommu_calgary_registers")
+    try requireZero(registers.reserved)
     let all = try bridges(registers.bridges, registers.bridge_count)
     return .calgary(
       Calgary.Chip(
@@ -217,6 +220,7 @@ public func addGART(
 ) -> iommu_status {
   add(machine) {
     let registers = try structure(registers, "iommu_gart_registers")
+    try requireZero(registers.reserved)
     return .gart(
       GART.Node(
         device: registers.requester == 0

@@ -130,6 +130,14 @@ func structure<Value>(_ pointer: UnsafePointer<Value>?, _ name: StaticString) th
   }
 }
 
+/// - Throws: When a member that later versions may give a meaning to is not zero.
+func requireZero(_ reserved: some FixedWidthInteger) throws {
+  guard reserved == 0 else {
+    throw CallError.unsupported(
+      "a reserved member is \(hexadecimal(UInt64(truncatingIfNeeded: reserved))): set it to 0")
+  }
+}
+
 /// - Throws: When the caller's structure, whose first member says how long it is, is shorter than it has to be.
 func checkSize<Value>(of pointer: UnsafeMutablePointer<Value>, _ name: StaticString) throws {
   let size = MemoryLayout<Value>.size

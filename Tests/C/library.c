@@ -284,6 +284,9 @@ static void test_domains(void) {
   options.size = 4;
   REFUSED(iommu_tables_create_vtd(memory, &options, &tables), IOMMU_ERROR_ARGUMENT, "sizeof");
   options.size = sizeof options;
+  options.reserved = 1;
+  REFUSED(iommu_tables_create_vtd(memory, &options, &tables), IOMMU_ERROR_UNSUPPORTED, "reserved");
+  options.reserved = 0;
   options.pasid_bits = 21;
   REFUSED(iommu_tables_create_vtd(memory, &options, &tables), IOMMU_ERROR_ARGUMENT, "pasid_bits");
   options.pasid_bits = 0;
@@ -327,7 +330,7 @@ static void test_other_tables(void) {
   OK(iommu_tables_map(tables, device, NONE, 0x200000, 0x400000, 0x200000, IOMMU_READ_WRITE | IOMMU_LARGEST_PAGES));
   iommu_device process = iommu_pci(0, 1, 1, 0);
   OK(iommu_tables_map(tables, process, 5, 0x1000, 0x8000, 0x1000, IOMMU_MAP_READ));
-  REFUSED(iommu_tables_map(tables, device, 5, 0x1000, 0x8000, 0x1000, 1), IOMMU_ERROR_TABLES, "another domain");
+  REFUSED(iommu_tables_map(tables, device, 5, 0x1000, 0x8000, 0x1000, 1), IOMMU_ERROR_TABLES, "nested domain");
   uint64_t root = 0;
   OK(iommu_tables_root(tables, &root));
   /* 2 MiB of table: size code 511 (AMD IOMMU 3.4). */

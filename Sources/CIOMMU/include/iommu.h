@@ -13,7 +13,8 @@
  * where it says so.
  *
  * Structures that a caller fills begin with their size, `sizeof` of the structure: a library of a later
- * version knows by it which members are there. Members that are zero ask for what is usual. Structures that
+ * version knows by it which members are there. Members that are zero ask for what is usual; those called reserved
+ * must be. Structures that
  * the library fills begin with it as well; the caller sets it before the call, but not in callbacks.
  *
  * Threads: functions may be called by any thread, and by several at once with different objects. Memories,
@@ -288,15 +289,17 @@ typedef struct iommu_translation {
   iommu_answer_kind kind;
   /* Whose number a fault's is. */
   iommu_hardware hardware;
-  /* Memory: where the first byte goes, and how many follow it in one run, at most to the end of the page. */
+  /* Memory: where the first byte goes, and how many of those asked for follow it in one run: of a translated
+   * address at most to the end of its page. */
   uint64_t physical;
   uint64_t byte_count;
   /* Fault: the manual's number; -1 where the hardware has none. */
   int32_t fault;
   /* Fault: hardware keeps something that tells software of it. */
   int32_t is_recorded;
-  /* Fault: no memory answered where a table should be, or nothing is known of the unit. Of a dump that is no
-   * answer. */
+  /* Fault: no memory answered where a table should be, or that is one of the causes of this number (of VT-d's 3h
+   * others are a width or a type that the unit does not have), or nothing is known of the unit. Of a dump that is
+   * no answer; iommu_walk() tells which it was. */
   int32_t is_unanswered;
   /* The library's own number of the fault, for iommu_translation_text(). */
   int32_t detail;
@@ -324,7 +327,7 @@ uint64_t iommu_translate(iommu_translator *translator, uint64_t iova, iommu_acce
 
 /* The answer to what was no request. */
 #define IOMMU_NO_ANSWER UINT64_MAX
-#define IOMMU_IS_MEMORY(answer) (((answer) >> 63) == 0)
+#define IOMMU_IS_MEMORY(answer) (((answer) >> 52) == 0)
 
 /* The same for `count` requests; answers[i] is that of iovas[i]. The two do not overlap. */
 iommu_status iommu_translate_batch(iommu_translator *translator, const uint64_t *iovas, size_t count,
@@ -446,7 +449,8 @@ iommu_status iommu_verify(iommu_machine *machine, iommu_memory *memory, const io
 
 /* Building tables ---------------------------------------------------------------------------------------- */
 
-/* The tables of one unit, in a memory that can be written. */
+/* The tables of one unit, in a memory that can be written. Pages that tables lie in are cleared: what was there is
+ * lost, and builders that share a memory each need a range of their own. Nothing tells one of what another does. */
 typedef struct iommu_tables iommu_tables;
 
 typedef struct iommu_vtd_options {
@@ -454,7 +458,7 @@ typedef struct iommu_vtd_options {
   /* CAP_REG and ECAP_REG; both 0: everything that is legal. */
   uint64_t capability;
   uint64_t extended_capability;
-  /* Pages for tables come from here, its end first; size 0: from all of the memory. */
+  /* Pages for tables come from here, its end first, and are cleared; size 0: from all of the memory. */
   iommu_range table_range;
   /* Not 0: scalable mode. */
   int32_t is_scalable;
@@ -635,8 +639,9 @@ iommu_status iommu_port_translate(iommu_port *port, iommu_device device, uint32_
 iommu_status iommu_port_translate_batch(iommu_port *port, iommu_device device, const uint64_t *iovas,
                                         size_t count, iommu_access access, uint64_t *answers);
 /* A device's DMA: moves bytes between `bytes` and the unit's memory, page by page, each as the unit answers.
- * `*done` is how many went before the first that did not; `translation`, which may be null, is what stopped
- * it, or the last piece's. */
+ * `*done` is how many went before the first that did not; `translation`, which may be null, is what became of the
+ * last piece: a fault that stopped it, or memory, where all went or where the unit lets through what no memory
+ * answers. */
 iommu_status iommu_port_dma(iommu_port *port, iommu_device device, uint32_t pasid, uint64_t iova, void *bytes,
                             size_t byte_count, iommu_access access, size_t *done,
                             iommu_translation *translation);

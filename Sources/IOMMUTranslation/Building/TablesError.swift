@@ -17,7 +17,8 @@ public enum TablesError: Error, Equatable, CustomStringConvertible {
   case otherSegment(PCI.Function, tables: UInt32)
   /// The tables have no entry for the device.
   case deviceBeyondTables(PCI.Function)
-  /// The device, or this address space of it, goes through another domain or passes untranslated.
+  /// The device, this address space of it, or another one that does not go with this, goes through another
+  /// domain or passes untranslated.
   case boundOtherwise(PCI.Function, PASID?)
   /// Nothing translates for the device, or for this address space of it.
   case notBound(PCI.Function, PASID?)
@@ -55,7 +56,9 @@ public enum TablesError: Error, Equatable, CustomStringConvertible {
     case .deviceBeyondTables(let device):
       "the tables have no entry for \(device): make them for more buses"
     case .boundOtherwise(let device, let pasid):
-      "\(device)\(Self.text(pasid)) is bound to another domain: unbind it first"
+      "\(device)\(Self.text(pasid)) cannot go through this domain too: it, or another address space of the device, "
+        + "is bound to one that this does not go with; unbind that first, or for PASIDs beside an AMD-Vi device's "
+        + "own requests bind a nested domain in the device's host domain"
     case .notBound(let device, let pasid):
       "\(device)\(Self.text(pasid)) is bound to no domain: map something for it, or bind it"
     case .noPageTables(let domain):
