@@ -43,15 +43,15 @@ extern "C" {
 typedef int32_t iommu_status;
 enum {
   IOMMU_OK = 0,
-  /* An argument is null, out of range, unaligned, or a structure of a size that is none. */
+  /* An argument is null, out of range, or a structure of a size that is none. */
   IOMMU_ERROR_ARGUMENT = 1,
   /* A handle that is none, was freed, or is of another kind. */
   IOMMU_ERROR_HANDLE = 2,
-  /* Memory is not granted, takes no stores, or does not hold what it said. */
+  /* Memory is not granted, empty, unaligned or overlapping, takes no stores, or does not hold what it said. */
   IOMMU_ERROR_MEMORY = 3,
   /* A file cannot be read, or is not what it should be. */
   IOMMU_ERROR_INPUT = 4,
-  /* The tables refuse: mapped already, not mapped, no room, no such domain. */
+  /* The tables refuse: unaligned, mapped already, not mapped, no room, no such domain. */
   IOMMU_ERROR_TABLES = 5,
   /* This hardware, mode or kind of memory has no such thing. */
   IOMMU_ERROR_UNSUPPORTED = 6,
