@@ -1,6 +1,5 @@
 import CIOMMU
 import IOMMUFormats
-import IOMMUHardware
 import IOMMUImages
 import IOMMUTranslation
 
@@ -38,8 +37,7 @@ struct CallError: Error {
     case let error as ImageError:
       self.init(status: iommu_status(IOMMU_ERROR_INPUT), text: "\(error)")
     case let error as UnservedSegment: self = .notFound("\(error)")
-    case is RemappingUnitConfigurationError, is AMDViUnitConfigurationError, is NotationError:
-      self = .argument("\(error)")
+    // Registers that contradict each other, and text that names nothing.
     default: self = .argument("\(error)")
     }
   }
