@@ -42,7 +42,10 @@ extension iommu_translation {
     case .memory(let address, let byteCount):
       self.init(Translation.mapped(address, byteCount: byteCount))
     case .interruptMessage: self.init(Translation.interruptMessage)
-    case .fault(let fault): self.init(Translation.fault(fault))
+    case .fault(let fault):
+      self.init(Translation.fault(fault))
+      // Whoever watched the walk has seen what is there: whatever else the number may mean, it is a fault.
+      is_unanswered = 0
     case .notInDump(_, let fault, _):
       self.init(Translation.fault(fault))
       is_unanswered = 1

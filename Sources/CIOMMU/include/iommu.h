@@ -299,7 +299,8 @@ typedef struct iommu_translation {
   int32_t is_recorded;
   /* Fault: no memory answered where a table should be, or that is one of the causes of this number (of VT-d's 3h
    * others are a width or a type that the unit does not have), or nothing is known of the unit. Of a dump that is
-   * no answer; iommu_walk() tells which it was. */
+   * no answer. iommu_walk() sees which it was, and sets this only where a dump lacks the entry that decides, or
+   * nothing is known of the unit. */
   int32_t is_unanswered;
   /* The library's own number of the fault, for iommu_translation_text(). */
   int32_t detail;
