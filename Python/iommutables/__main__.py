@@ -167,12 +167,14 @@ def _walk(machine: Machine, memory: Memory, options: argparse.Namespace) -> int:
         }
         if options.pasid is not None:
             answer["pasid"] = options.pasid
+        if walk.is_unknown:
+            answer["unknown"] = "the entry that decides is not in the dump, or nothing is known of the unit"
         _print_json(answer)
     else:
         print(walk)
-    if isinstance(walk.end, Fault):
-        return 2 if walk.end.is_unanswered else 1
-    return 0
+    if walk.is_unknown:
+        return 2
+    return 1 if isinstance(walk.end, Fault) else 0
 
 
 def _verify(machine: Machine, memory: Memory, options: argparse.Namespace) -> int:

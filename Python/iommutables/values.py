@@ -205,8 +205,14 @@ class Walk:
     steps: Tuple[WalkStep, ...]
     end: Translation
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether where the request ends depends on what a dump lacks, or on registers that nobody knows."""
+        return isinstance(self.end, Fault) and self.end.is_unanswered
+
     def __str__(self) -> str:
-        return "\n".join([*(str(step) for step in self.steps), str(self.end)])
+        end = f"unknown: where no memory answers, {self.end}" if self.is_unknown else str(self.end)
+        return "\n".join([*(str(step) for step in self.steps), end])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,26 @@ def test_walk(capsys: pytest.CaptureFixture[str], examples: Path) -> None:
     assert walk["steps"][-1]["entry"]["words"] == ["0x7663003"] and walk["steps"][-1]["level"] == 1
     status, out, _ = run(capsys, *dump, "--format", "json", "walk", "00:03.0", "1000", "--write")
     assert status == 1 and json.loads(out)["fault"]["reason"] == "0x5"
+
+
+def test_a_walk_through_what_the_dump_lacks_ends_unknown(
+    capsys: pytest.CaptureFixture[str], examples: Path, tmp_path: Path
+) -> None:
+    image = bytearray((examples / "vtd-crash/image.elf").read_bytes())
+    (headers,) = struct.unpack_from("<Q", image, 32)
+    (count,) = struct.unpack_from("<H", image, 56)
+    # The last table on the way, as README shows it.
+    for place in range(headers, headers + 56 * count, 56):
+        if struct.unpack_from("<Q", image, place + 24) == (0x7568000,):
+            struct.pack_into("<QQ", image, place + 32, 0, 0)
+    cut = tmp_path / "cut.elf"
+    cut.write_bytes(image)
+    dump = [str(cut), "--machine", str(examples / "vtd-crash/machine.json")]
+    status, out, _ = run(capsys, *dump, "walk", "00:03.0", "0xffefd123", "--write")
+    assert status == 2
+    assert out.splitlines()[-1].startswith("unknown: where no memory answers, fault 0x7: ")
+    status, out, _ = run(capsys, *dump, "--format", "json", "walk", "00:03.0", "ffefd123")
+    assert status == 2 and "physical" not in json.loads(out) and "unknown" in json.loads(out)
 
 
 def test_maps(capsys: pytest.CaptureFixture[str], examples: Path) -> None:

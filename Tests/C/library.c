@@ -722,6 +722,14 @@ static void test_dump(void) {
   OK(iommu_memory_open(paths, 1, &memory));
   OK(iommu_walk(registers, memory, device, NONE, 0xffefd123, IOMMU_WRITE, NULL, NULL, &answer));
   CHECK(answer.physical == 0x7663123);
+  /* A unit of three levels alone, and an entry that says four: fault 3h, and no doubt. */
+  iommu_machine *narrow = NULL;
+  OK(iommu_machine_create(&narrow));
+  vtd.capability = 2 << 8 | 47 << 16;
+  OK(iommu_machine_add_vtd(narrow, &vtd));
+  OK(iommu_walk(narrow, memory, device, NONE, 0xffefd123, IOMMU_WRITE, NULL, NULL, &answer));
+  CHECK(answer.kind == IOMMU_FAULT && answer.fault == 3 && answer.is_unanswered == 0);
+  OK(iommu_machine_free(narrow));
   vtd.size = 7;
   REFUSED(iommu_machine_add_vtd(registers, &vtd), IOMMU_ERROR_ARGUMENT, "sizeof");
   iommu_amdvi_registers amdvi;
