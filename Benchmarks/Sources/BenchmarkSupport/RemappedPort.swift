@@ -57,7 +57,7 @@ public final class RemappedPort {
   }
 
   /// Requests of 64 KiB: sixteen addresses, the first bytes of pages in a row, at a time.
-  var diskRequests: Run {
+  public var diskRequests: Run {
     { [port, requester] in hotTranslateDiskRequests(port, requester, $0, $1) }
   }
 

@@ -78,6 +78,12 @@ func run() throws {
   count("port-batch-hit", hot, .vtd4Levels, try port().batch)
   count("port-batch-miss", pattern, .vtd4Levels, try port().batch)
   count("port-call-miss", pattern, .vtd4Levels, try port().calls)
+  // Requests of 64 KiB: pages in a row that are new, and the same ones again and again.
+  let inOrder = (0..<UInt64(translations)).map { IOVA($0 << 12) }
+  count("port-row-miss", inOrder, .vtd4Levels, try port().diskRequests)
+  count(
+    "port-row-hit", inOrder.map { IOVA($0.rawValue & 0xffff) }, .vtd4Levels,
+    try port().diskRequests)
   let structures = try RemappedPort(tables, .hardware)
   count("port-call-structures", pattern, .vtd4Levels, structures.calls)
   // The same of first-stage tables, and of both.

@@ -82,26 +82,43 @@ struct WordCache<Space: Hashable>: ~Copyable {
   /// The same for a tag that has no value.
   @inline(__always)
   mutating func insertAbsent(_ word: UInt64, under tag: UInt64) {
-    guard likely(isFull) else { return insertIntoSpace(word, under: tag) }
+    guard likely(isFull) else {
+      insertIntoSpace(word, under: tag)
+      return
+    }
     lastVictim = sets.next(after: lastVictim)
     counters.evictions &+= 1
     sets.store(word, under: tag, in: sets.firstSlot(of: tag, ways: sets.ways) &+ lastVictim)
   }
 
+  /// The same in a cache of four ways that ``isFull``.
+  @inline(__always)
+  mutating func insertAbsent(_ word: UInt64, at place: WordPlace) {
+    lastVictim = WordSets.next(after: lastVictim, ways: 4)
+    counters.evictions &+= 1
+    sets.store(word, under: place.tag, in: place.first &+ lastVictim)
+  }
+
   /// The same where a slot may be free, or sets may double.
+  ///
+  /// - Returns: The slot that it went into.
+  @discardableResult
   @inline(never)
-  private mutating func insertIntoSpace(_ word: UInt64, under tag: UInt64) {
+  mutating func insertIntoSpace(_ word: UInt64, under tag: UInt64) -> Int {
     while grows, sets.slotCount * 2 <= CacheShape.limit, sets.freeSlot(for: tag) == nil {
       sets.double()
     }
-    if let slot = sets.freeSlot(for: tag) {
+    let slot: Int
+    if let free = sets.freeSlot(for: tag) {
       count += 1
-      sets.store(word, under: tag, in: slot)
+      slot = free
     } else {
       lastVictim = sets.next(after: lastVictim)
       counters.evictions += 1
-      sets.store(word, under: tag, in: sets.firstSlot(of: tag, ways: sets.ways) + lastVictim)
+      slot = sets.firstSlot(of: tag, ways: sets.ways) + lastVictim
     }
+    sets.store(word, under: tag, in: slot)
+    return slot
   }
 
   /// Tells what a loop did that stored by itself: it knew that the cache ``isFull`` and its tags absent.

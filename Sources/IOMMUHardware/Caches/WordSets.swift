@@ -1,6 +1,12 @@
 import IOMMUFormats
 import IOMMUTranslation
 
+/// Where a tag belongs: a set, by the number of its first slot.
+struct WordPlace {
+  var tag: UInt64
+  var first: Int
+}
+
 /// The words of a cache's entries, a tag and a value each, in sets of a few ways.
 ///
 /// A value of four words: a loop that has a copy of it reads them once, whatever it stores. Safe as
@@ -46,7 +52,9 @@ extension WordSets {
 
   /// Ways give up their entries in turn.
   @inline(__always)
-  static func next(after way: Int, ways: Int) -> Int { way &+ 1 < ways ? way &+ 1 : 0 }
+  static func next(after way: Int, ways: Int) -> Int {
+    ways == 4 ? (way &+ 1) & 3 : way &+ 1 < ways ? way &+ 1 : 0
+  }
 
   @inline(__always)
   func next(after way: Int) -> Int { Self.next(after: way, ways: ways) }
@@ -57,6 +65,24 @@ extension WordSets {
     let mixed = tag &* 0x9e37_79b9_7f4a_7c15
     return (Int(truncatingIfNeeded: mixed &>> 44) & mask) &* ways
   }
+
+  /// The slot that has a tag, if one of its set of four has.
+  ///
+  /// A sum of zeros and ones: no jump depends on which has it. One look-up by itself knows sooner so than
+  /// by ``word(of:from:ways:)`` whether there is one, and does not wait for a store of one word.
+  @inline(__always)
+  func candidate(for tag: UInt64, inFour first: Int) -> Int {
+    // Safe: `first` is that of a set, and four ways are in it.
+    func isIn(_ way: Int) -> Int { unsafe tags[first &+ way] == tag ? 1 : 0 }
+    return first &+ isIn(1) &+ isIn(2) &* 2 &+ isIn(3) &* 3
+  }
+
+  /// Whether a slot has a tag.
+  @inline(__always)
+  func hold(_ tag: UInt64, in slot: Int) -> Bool { unsafe tags[slot] == tag }
+
+  @inline(__always)
+  func value(in slot: Int) -> UInt64 { unsafe values[slot] }
 
   /// The value under a tag, 0 when there is none.
   ///
@@ -77,9 +103,16 @@ extension WordSets {
     return word
   }
 
-  /// Whether there is a value under a tag that hardly ever has one.
-  ///
-  /// Word by word: a load of several words waits for the stores of one that came just before.
+  /// The value under a tag, 0 when there is none.
+  @inline(__always)
+  func word(of tag: UInt64) -> UInt64 {
+    // With a constant the look at all ways is no loop.
+    ways == 4
+      ? word(of: tag, from: firstSlot(of: tag, ways: 4), ways: 4)
+      : word(of: tag, from: firstSlot(of: tag, ways: ways), ways: ways)
+  }
+
+  /// Whether a set has a tag that it hardly ever has.
   @inline(__always)
   func hold(_ tag: UInt64, from first: Int, ways: Int) -> Bool {
     var way = 0
@@ -88,15 +121,6 @@ extension WordSets {
       way &+= 1
     }
     return false
-  }
-
-  /// The value under a tag, 0 when there is none.
-  @inline(__always)
-  func word(of tag: UInt64) -> UInt64 {
-    // With a constant the look at all ways is no loop.
-    ways == 4
-      ? word(of: tag, from: firstSlot(of: tag, ways: 4), ways: 4)
-      : word(of: tag, from: firstSlot(of: tag, ways: ways), ways: ways)
   }
 
   /// The slot in a tag's set that has this tag; 0 finds a free one.

@@ -43,7 +43,9 @@ enum Stage: UInt8, Sendable {
 }
 
 /// Each shape of tables has code of its own.
-enum Shape: UInt8 {
+@frozen
+@usableFromInline
+enum Shape: UInt8, Sendable {
   case second4, first4, second3, second5, first5, nested
 
   init(_ stage: Stage, levels: Int) {
@@ -63,7 +65,7 @@ enum Shape: UInt8 {
 struct PageParameters: Sendable {
   @usableFromInline let stage: Stage
   /// Stage and levels in one.
-  let shape: Shape
+  @usableFromInline let shape: Shape
   @usableFromInline let levels: Int
   /// Of the tables that requests meet first; of nested ones in a guest's addresses.
   @usableFromInline let radix: RadixParameters
@@ -71,6 +73,8 @@ struct PageParameters: Sendable {
   @usableFromInline let hostTables: RadixParameters
   @usableFromInline let hostPages: RadixParameters
   @usableFromInline let hostLevels: Int
+  /// Bits of a page that allows the access.
+  @usableFromInline let needed: UInt64
 
   init?(_ table: Table, _ access: Access, window: MemoryWindow) {
     var host: (tables: RadixParameters, pages: RadixParameters, levels: Int)?
@@ -96,6 +100,7 @@ struct PageParameters: Sendable {
     hostTables = host?.tables ?? RadixParameters()
     hostPages = host?.pages ?? RadixParameters()
     hostLevels = host?.levels ?? 0
+    needed = PackedPage.needed(access.permission)
   }
 }
 
@@ -147,9 +152,11 @@ package struct PageNotes {
 }
 
 /// A table to begin a walk at, in one word: bits 2:0 are what the entries above it allow.
+@frozen
+@usableFromInline
 package struct PackedTable {
-  package var rawValue: UInt64
-  @inline(__always) package init(rawValue: UInt64) { self.rawValue = rawValue }
+  @usableFromInline package var rawValue: UInt64
+  @inlinable @inline(__always) package init(rawValue: UInt64) { self.rawValue = rawValue }
 
   /// The start that it is, of tables of `level`.
   package func start(level: Int) -> WalkStart {
@@ -173,6 +180,7 @@ extension PageWay {
   package var hostLevels: Int { parameters.hostLevels }
 
   /// The root of the tables, with all permissions.
+  @inlinable @inline(__always)
   package var root: PackedTable { PackedTable(rawValue: parameters.radix.root | 7) }
 
   /// What the tables say of the page of `address`.
@@ -183,6 +191,10 @@ extension PageWay {
   /// - Complexity: At most one entry of each level; of nested tables times those of the second stage.
   @inline(never)
   package func page(of address: IOVA, _ notes: inout PageNotes) -> PackedPage {
+    parameters.shape == .nested ? nestedPage(of: address.rawValue, &notes) : page(of: address)
+  }
+
+  private func page(of address: IOVA) -> PackedPage {
     let address = address.rawValue
     switch parameters.shape {
     case .second4: return radix.page(of: address, levels: 4, .second)
@@ -190,7 +202,24 @@ extension PageWay {
     case .second3: return radix.page(of: address, levels: 3, .second)
     case .second5: return radix.page(of: address, levels: 5, .second)
     case .first5: return radix.page(of: address, levels: 5, .first)
-    case .nested: return nestedPage(of: address, &notes)
+    case .nested: return .unknown
+    }
+  }
+
+  /// What tables of four levels, not nested, say of the page of `address`, where that is one of 4 KiB
+  /// and allows the access; otherwise unknown. Walked where it is called: this is what is met most.
+  ///
+  /// - Complexity: At most one entry of each level.
+  @inlinable @inline(__always)
+  package func smallPage(of address: IOVA) -> PackedPage {
+    switch parameters.shape {
+    case .second4:
+      // Its entries have been looked at for this access, and nothing else decides.
+      return radix.smallPage(of: address.rawValue, levels: 4, .second)
+    case .first4:
+      let page = radix.smallPage(of: address.rawValue, levels: 4, .first)
+      return page.rawValue & parameters.needed == parameters.needed ? page : .unknown
+    default: return .unknown
     }
   }
 
@@ -249,6 +278,19 @@ extension RadixPath {
         }))
   }
 
+  /// ``PageWay/smallPage(of:)`` of such tables.
+  @inlinable @inline(__always)
+  func smallPage(of address: UInt64, levels: Int, _ stage: Stage) -> PackedPage {
+    let descent = Descent(self)
+    return PackedPage(
+      rawValue: locate(
+        address, levels: levels, .impliedLevels, descent, elsewhere: PackedPage.unknown.rawValue,
+        small: { place, common in
+          smallPage(descent.entry(at: place), common: common, stage).rawValue
+        },
+        large: { _, _, _, _ in PackedPage.unknown.rawValue }))
+  }
+
   /// Where a second stage has `address`, a multiple of eight, with the level of the leaf in bits 2:0;
   /// `noAnswer` where it has no plain answer.
   @inline(__always)
@@ -300,8 +342,8 @@ extension RadixPath {
     address <= parameters.lastAddress && !VTd.isInterruptAddress(address)
   }
 
-  @inline(__always)
-  fileprivate func smallPage(_ entry: UInt64, common: UInt64, _ stage: Stage) -> PackedPage {
+  @inlinable @inline(__always)
+  func smallPage(_ entry: UInt64, common: UInt64, _ stage: Stage) -> PackedPage {
     guard likely(LeafTest(self).answer(entry, 0, .impliedLevels) != Self.noAnswer) else {
       return .unknown
     }
@@ -343,6 +385,8 @@ package struct PageRow {
 
 extension PageWay {
   /// The row that a page lies in; unknown where the short way does not lead to one, and in nested tables.
+  ///
+  /// - Complexity: At most one entry of each level but the lowest.
   @inline(never)
   package func row(of address: IOVA) -> PageRow {
     let address = address.rawValue
@@ -357,6 +401,19 @@ extension PageWay {
       case .nested: RadixPath.unresolved
       }
     return place == RadixPath.unresolved ? .unknown : PageRow(place: place & ~0xff8)
+  }
+
+  /// The row of a table of level 1 that a paging-structure cache remembers for a page; unknown where
+  /// the short way does not lead to one.
+  ///
+  /// - Precondition: The tables are not nested.
+  package func row(of address: IOVA, in table: PackedTable) -> PageRow {
+    let descent = RadixPath.Descent(radix)
+    guard radix.isUniform(address.rawValue),
+      descent.pointer.value & 7 & ~table.rawValue == 0, table.rawValue & ~7 <= descent.lastTable
+    else { return .unknown }
+    let allowed = table.rawValue &>> RadixPath.keptBits(parameters.stage) & 3
+    return PageRow(place: table.rawValue & ~7 | allowed)
   }
 
   /// What a row says of one of its pages, as ``page(of:_:)`` does.
@@ -483,14 +540,17 @@ extension RadixPath {
 extension PageWay {
   /// Where the second stage has a guest's address, a multiple of eight, with the level of the leaf in bits
   /// 2:0; `RadixPath.noAnswer` where it has no plain answer.
+  ///
+  /// - Parameter levels: 3 to 5. Four are walked where this is called.
+  @inline(__always)
+  private func hostPlace(of guest: UInt64, levels: Int) -> UInt64 {
+    levels == 4 ? hostTables.place(of: guest, levels: 4) : rareHostPlace(of: guest)
+  }
+
   @inline(never)
-  private func hostPlace(of guest: UInt64) -> UInt64 {
-    let path = hostTables
-    switch parameters.hostLevels {
-    case 4: return path.place(of: guest, levels: 4)
-    case 3: return path.place(of: guest, levels: 3)
-    default: return path.place(of: guest, levels: 5)
-    }
+  private func rareHostPlace(of guest: UInt64) -> UInt64 {
+    parameters.hostLevels == 3
+      ? hostTables.place(of: guest, levels: 3) : hostTables.place(of: guest, levels: 5)
   }
 
   /// What the second stage says of the page that a guest's address lies in.
@@ -504,8 +564,18 @@ extension PageWay {
     }
   }
 
+  /// ``page(of:_:)`` of tables of two stages.
   @inline(never)
-  private func nestedPage(of address: UInt64, _ notes: inout PageNotes) -> PackedPage {
+  package func nestedPage(of address: UInt64, _ notes: inout PageNotes) -> PackedPage {
+    parameters.hostLevels == 4
+      ? nestedPage(of: address, hostLevels: 4, &notes)
+      : nestedPage(of: address, hostLevels: parameters.hostLevels, &notes)
+  }
+
+  @inline(__always)
+  private func nestedPage(
+    of address: UInt64, hostLevels: Int, _ notes: inout PageNotes
+  ) -> PackedPage {
     guard likely(radix.admits(address)) else { return .unknown }
     notes.hostLeaves = Quadwords()
     let window = parameters.radix.window
@@ -515,7 +585,7 @@ extension PageWay {
     var entry: UInt64
     while true {
       let place = RadixPath.place(address, in: table, level: level)
-      let host = hostPlace(of: place)
+      let host = hostPlace(of: place, levels: hostLevels)
       guard likely(host <= window.byteCount &- 8) else { return .unknown }
       notes.hostLeaves[Int(truncatingIfNeeded: host & 7)] &+= 1
       // Safe: a multiple of eight without its low bits, as its place in the guest's page is, and inside

@@ -124,6 +124,48 @@ import Testing
     }
   }
 
+  /// The same rows come again and again, some of their pages gone meanwhile, or read by themselves.
+  @Test(arguments: seeds)
+  func `rows that come again answer and count as calls for each do`(seed: UInt64) throws {
+    let shapes: [CacheConfiguration.Geometry] = [
+      .fixed(sets: 64, ways: 4), .fixed(sets: 8, ways: 4), .fixed(sets: 16, ways: 1),
+      .fixed(sets: 4, ways: 3), .fixed(sets: 1, ways: 32), .unbounded,
+    ]
+    for (shape, keepsStructures) in shapes.flatMap({ [($0, false), ($0, true)] }) {
+      var caches = PackedAnswerTests.withIOTLB(shape)
+      if keepsStructures { caches.pagingStructures = .fixed(sets: 2, ways: 2) }
+      let benches = try [Bench.legacy(caches), Bench.legacy(caches)]
+      for bench in benches {
+        // Two regions of 2 MiB, the second with a page that may only be read, and one that is not there.
+        bench.store(0x11_5003, 0x11_3000 + 146 * 8)
+        for page in 0..<512 as Range<UInt64> {
+          bench.store(0x100_0003 + page << 12, 0x11_4000 + page * 8)
+          bench.store(0x180_0003 + page << 12, 0x11_5000 + page * 8)
+        }
+        bench.store(0x180_5001, 0x11_5000 + 5 * 8)
+        bench.store(0, 0x11_5000 + 40 * 8)
+      }
+      var generator = SeededGenerator(seed: seed)
+      for _ in 0..<200 {
+        // Around the end of the first region, and somewhere in the first 64 pages of it.
+        let page = (generator.oneIn(2) ? 0x1e0 : 0) + generator.next() % 48
+        let first = 0x1220_0000 + page << 12
+        let count = generator.oneIn(3) ? 1 : 1 + generator.next() % 24
+        let access = generator.oneIn(4) ? Access.write : .read
+        let expected = (0..<count).map {
+          benches[0].port.translate(IOVA(first + $0 << 12), access, of: Bench.nic)
+        }
+        var answers = [PackedTranslation](repeating: .addressTooWide, count: Int(count))
+        var span = answers.mutableSpan
+        benches[1].port.translate(
+          IOVA(first), byteCount: count << 12, access, of: Bench.nic, into: &span)
+        #expect(answers == expected, "\(count) pages at \(IOVA(first)), \(shape)")
+        #expect(benches[1].port.counters == benches[0].port.counters)
+      }
+      #expect(benches[1].record == benches[0].record)
+    }
+  }
+
   @Test func `a miss reads each level once`() throws {
     let bench = try Bench.legacy(PackedAnswerTests.withIOTLB(.fixed(sets: 64, ways: 4)))
     for page in 0..<8 as Range<UInt64> {

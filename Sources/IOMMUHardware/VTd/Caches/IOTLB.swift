@@ -23,7 +23,9 @@ struct IOTLBSpace: Hashable {
 
 /// The pages that a port remembers, as ``PackedPage`` words.
 struct IOTLB: ~Copyable {
-  private var cache: WordCache<IOTLBSpace>
+  var cache: WordCache<IOTLBSpace>
+  /// Where pages in a row were last.
+  var rowHints = RowHints()
   /// Pages larger than 4 KiB that were ever kept: only their sizes are looked up.
   private(set) var hasLargePages = false
 
@@ -32,6 +34,11 @@ struct IOTLB: ~Copyable {
   var counters: CacheCounters { cache.counters }
   /// Whether the IOTLB keeps anything at all.
   var keepsEntries: Bool { cache.keepsEntries }
+  @inline(__always)
+  var ways: Int { cache.sets.ways }
+  /// Nothing is free: each new page takes the place of another.
+  @inline(__always)
+  var isFull: Bool { cache.isFull }
 
   // MARK: Tags
 
@@ -53,7 +60,7 @@ struct IOTLB: ~Copyable {
 
   /// The tag of the 4 KiB page of an address below 2^57.
   @inline(__always)
-  private static func smallPageTag(_ number: UInt64, _ address: UInt64) -> UInt64 {
+  static func smallPageTag(_ number: UInt64, _ address: UInt64) -> UInt64 {
     (address &>> 12) &<< 19 | number | 1
   }
 
@@ -66,6 +73,21 @@ struct IOTLB: ~Copyable {
   func smallPage(_ number: UInt64, _ address: UInt64) -> PackedPage {
     let word = cache.word(of: Self.smallPageTag(number, address))
     return PackedPage(rawValue: address &>> 57 == 0 ? word : 0)
+  }
+
+  /// Where the 4 KiB page of an address below 2^57 belongs, in an IOTLB of four ways.
+  @inline(__always)
+  func placeInFour(_ number: UInt64, _ address: UInt64) -> WordPlace {
+    let tag = Self.smallPageTag(number, address)
+    return WordPlace(tag: tag, first: cache.sets.firstSlot(of: tag, ways: 4))
+  }
+
+  /// The page that belongs there; `nil` when it is not known.
+  @inline(__always)
+  func page(at place: WordPlace) -> PackedPage? {
+    let slot = cache.sets.candidate(for: place.tag, inFour: place.first)
+    guard likely(cache.sets.hold(place.tag, in: slot)) else { return nil }
+    return PackedPage(rawValue: cache.sets.value(in: slot))
   }
 
   /// The larger page of an address, where one is known; counts nothing.
@@ -231,6 +253,12 @@ struct IOTLB: ~Copyable {
   @inline(__always)
   mutating func insertAbsentSmall(_ page: PackedPage, of address: UInt64, _ number: UInt64) {
     cache.insertAbsent(page.rawValue, under: Self.smallPageTag(number, address))
+  }
+
+  /// The same in an IOTLB of four ways that ``isFull``.
+  @inline(__always)
+  mutating func insertAbsentSmall(_ page: PackedPage, at place: WordPlace) {
+    cache.insertAbsent(page.rawValue, at: place)
   }
 
   // MARK: Invalidations

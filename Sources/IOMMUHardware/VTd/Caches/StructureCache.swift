@@ -68,6 +68,16 @@ struct StructureCache: ~Copyable {
     cache.insert(table.rawValue, under: Self.tag(number, address, level: level))
   }
 
+  /// The same of a table that is not there.
+  ///
+  /// - Precondition: The cache keeps entries, and those of this number.
+  @inline(__always)
+  mutating func insertAbsent(
+    _ table: PackedTable, level: Int, for address: UInt64, _ number: UInt64
+  ) {
+    cache.insertAbsent(table.rawValue, under: Self.tag(number, address, level: level))
+  }
+
   /// Drops the entries that `isNamed` says.
   mutating func invalidate(where isNamed: (StructureEntry) -> Bool) {
     cache.invalidate { tag, _, space in

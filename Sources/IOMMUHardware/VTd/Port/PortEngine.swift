@@ -10,6 +10,8 @@ struct PortEngine {
   private var bindings: PortBindings
   /// Answers what needs no other step.
   var pages: PortPages
+  /// Faults of batches in the transaction that is on its way.
+  var pendingFaults: [VTd.FaultRecord] = []
 
   init(_ state: PortState, caches: Pinned<PortCaches>.Reference) {
     self.state = state

@@ -9,6 +9,8 @@ struct PortPages {
   private let caches: Pinned<PortCaches>.Reference
   /// Which requests the space is for; 0 while none is answered from here.
   private var key: UInt64 = 0
+  /// The device whose requests without PASID those are, where the IOTLB has four ways; otherwise none.
+  private var requesterOfFour = UInt32.max
   /// The space's in the IOTLB.
   private var number: UInt64 = 0
   /// Of its tables in the paging-structure cache.
@@ -16,6 +18,8 @@ struct PortPages {
   private var rules = VTd.Rules()
   /// The ways to its pages, while its tables have some that the port can go.
   private var ways: Ways?
+  /// The same where a page is found by reading tables of one stage from their root, and nothing else.
+  private var plainWays: Ways?
   private var usesFirstStage = false
   /// Of the tables that requests meet first, and of a second stage under a first, otherwise 0.
   private var levels = 0
@@ -46,6 +50,10 @@ struct PortPages {
   mutating func serve(_ binding: PortBinding, key: UInt64, in memory: FlatMemory) {
     settleCounters()
     self.key = key
+    let requester = Requester(rawValue: UInt16(truncatingIfNeeded: key))
+    requesterOfFour =
+      key == requester.spaceKey && caches.value.iotlb.ways == 4
+      ? UInt32(requester.rawValue) : .max
     number = binding.number
     structureNumber = binding.structures.outer
     rules = binding.rules
@@ -57,6 +65,7 @@ struct PortPages {
     }
     levels = ways?.read.levels ?? 0
     hostLevels = ways?.read.hostLevels ?? 0
+    plainWays = keepsStructures || hostLevels > 0 ? nil : ways
   }
 
   private mutating func reader(of binding: PortBinding, in memory: FlatMemory) -> PageReader? {
@@ -76,7 +85,9 @@ struct PortPages {
   mutating func forget() {
     settleCounters()
     key = 0
+    requesterOfFour = .max
     ways = nil
+    plainWays = nil
   }
 
   /// Puts what was counted here among the counters of the caches.
@@ -121,14 +132,32 @@ struct PortPages {
       of: request.address, byteCount: byteCount, for: request.operation, under: rules)
   }
 
+  // Interrupt addresses have no page in the IOTLB without a PASID.
+
   /// What the IOTLB knows of the page of a plain DMA without PASID.
+  ///
+  /// - Precondition: The device is served.
   @inline(__always)
-  func smallPage(_ iova: IOVA, of requester: Requester) -> PackedPage {
-    // Interrupt addresses have no page in the IOTLB without a PASID.
-    isServing(requester) ? caches.value.iotlb.smallPage(number, iova.rawValue) : .unknown
+  func smallPage(_ iova: IOVA) -> PackedPage { caches.value.iotlb.smallPage(number, iova.rawValue) }
+
+  /// Whether plain DMAs of a device are answered from here now, and by an IOTLB of four ways, as most have:
+  /// it is looked up with fewer steps.
+  @inline(__always)
+  func isServingByFour(_ requester: Requester) -> Bool {
+    requesterOfFour == UInt32(requester.rawValue)
   }
 
-  /// Counts a request that ``smallPage(_:of:)`` answered.
+  /// Where the page of a plain DMA belongs; those of 2^57 and more have the places of others.
+  ///
+  /// - Precondition: ``isServingByFour(_:)``.
+  @inline(__always)
+  func place(of iova: IOVA) -> WordPlace { caches.value.iotlb.placeInFour(number, iova.rawValue) }
+
+  /// What the IOTLB has there.
+  @inline(__always)
+  func page(at place: WordPlace) -> PackedPage? { caches.value.iotlb.page(at: place) }
+
+  /// Counts a request that ``smallPage(_:)`` answered.
   @inline(__always)
   mutating func countHit() { counts.hits &+= 1 }
 
@@ -136,39 +165,76 @@ struct PortPages {
   @inline(__always)
   func isServing(_ requester: Requester) -> Bool { key == requester.spaceKey }
 
+  /// The page of 4 KiB of an address that the IOTLB does not know, by a walk through all levels of one
+  /// stage; it goes into the IOTLB. Unknown for what is not so plain, which ``read(_:_:known:)`` knows of.
+  ///
+  /// - Precondition: ``isServingByFour(_:)`` holds of the requester.
+  @inline(__always)
+  mutating func readPlain(_ iova: IOVA, _ access: Access, at place: WordPlace) -> PackedPage {
+    guard let ways = plainWays, likely(!caches.value.iotlb.hasLargePages),
+      likely(caches.value.iotlb.isFull)
+    else { return .unknown }
+    let way = access == .read ? ways.read : ways.write
+    let page = way.smallPage(of: iova)
+    guard likely(page != .unknown) else { return .unknown }
+    caches.value.iotlb.insertAbsentSmall(page, at: place)
+    counts.plainMisses &+= 1
+    return page
+  }
+
+  /// A page is found by reading tables of one stage from their root, and nothing else.
+  @inline(__always)
+  var walksPlainly: Bool { plainWays != nil }
+
+  /// The same through tables of two stages, or from the lowest table that is known.
+  @inline(__always)
+  mutating func readOther(_ iova: IOVA, _ access: Access, at place: WordPlace) -> PackedPage {
+    guard let ways, likely(!caches.value.iotlb.hasLargePages),
+      likely(caches.value.iotlb.isFull), likely(iova.rawValue &>> 57 == 0)
+    else { return .unknown }
+    let way = access == .read ? ways.read : ways.write
+    var start: Int?
+    var page: PackedPage
+    if hostLevels > 0 {
+      page = way.nestedPage(of: iova.rawValue, &notes)
+    } else {
+      (page, start) = pageByStructures(iova, way)
+    }
+    guard likely(page.allows(access.permission)), likely(page.leafLevel == 1) else {
+      return .unknown
+    }
+    if hostLevels > 0 {
+      counts.add(page, notes, isNested: true)
+    } else {
+      keepStructures(of: iova, page, from: start)
+    }
+    caches.value.iotlb.insertAbsentSmall(page, at: place)
+    return page
+  }
+
   /// The page of an address that the IOTLB has no plain 4 KiB page of, by a larger one in the IOTLB or
   /// by the tables; what it learns goes into the caches. Unknown for what needs all steps.
   ///
   /// - Parameter known: What the IOTLB has of the 4 KiB page.
   /// - Precondition: A space is served, and the address is of it.
-  @inline(__always)
   mutating func read(_ iova: IOVA, _ access: Access, known: PackedPage) -> PackedPage {
-    guard let ways, likely(known == .unknown), likely(iova.rawValue &>> 57 == 0) else {
-      return .unknown
-    }
+    guard let ways, known == .unknown, iova.rawValue &>> 57 == 0 else { return .unknown }
     let way = access == .read ? ways.read : ways.write
-    guard likely(!keepsStructures), likely(!caches.value.iotlb.hasLargePages) else {
+    guard !keepsStructures, !caches.value.iotlb.hasLargePages else {
       return readByCaches(iova, access, way)
     }
     return readAll(iova, access, way)
   }
 
   /// By a walk through all levels.
-  @inline(__always)
   private mutating func readAll(_ iova: IOVA, _ access: Access, _ way: PageWay) -> PackedPage {
     let page = way.page(of: iova, &notes)
-    guard likely(page.allows(access.permission)) else { return .unknown }
-    guard likely(page.leafLevel == 1), likely(hostLevels == 0) else {
-      keep(page, of: iova)
-      return page
-    }
-    caches.value.iotlb.insertAbsentSmall(page, of: iova.rawValue, number)
-    counts.plainMisses &+= 1
+    guard page.allows(access.permission) else { return .unknown }
+    keep(page, of: iova)
     return page
   }
 
-  /// Keeps a large page, or one of nested tables.
-  @inline(never)
+  /// Keeps a page.
   private mutating func keep(_ page: PackedPage, of iova: IOVA) {
     caches.value.iotlb.insertAbsent(page, of: iova.rawValue, number)
     counts.add(page, notes, isNested: hostLevels > 0)
@@ -180,6 +246,7 @@ struct PortPages {
     _ iova: IOVA, _ access: Access, _ way: PageWay
   ) -> PackedPage {
     let address = iova.rawValue
+    guard address &>> 57 == 0 else { return .unknown }
     if caches.value.iotlb.hasLargePages {
       let page = caches.value.iotlb.largePage(number, address)
       if page != .unknown {
@@ -191,21 +258,40 @@ struct PortPages {
       }
     }
     guard keepsStructures else { return readAll(iova, access, way) }
-    let known = caches.value.structures.lowestTable(
-      for: address, structureNumber, below: levels)
-    let level = known?.level ?? levels
-    let page = way.page(of: iova, from: known?.table ?? way.root, level: level, &notes)
+    let (page, start) = pageByStructures(iova, way)
     // If not, all steps ask the cache themselves.
-    guard likely(page.allows(access.permission)) else { return .unknown }
-    var lower = level &- 1
-    while lower >= page.leafLevel {
-      caches.value.structures.insert(
-        PackedTable(rawValue: notes.tables[lower]), level: lower, for: address, structureNumber)
+    guard page.allows(access.permission) else { return .unknown }
+    keepStructures(of: iova, page, from: start)
+    caches.value.iotlb.insertAbsent(page, of: address, number)
+    return page
+  }
+
+  /// What tables say from the lowest one on that the paging-structure cache knows.
+  ///
+  /// - Returns: The page, and the level of that table; `nil` for the root.
+  @inline(__always)
+  private mutating func pageByStructures(
+    _ iova: IOVA, _ way: PageWay
+  ) -> (page: PackedPage, start: Int?) {
+    let known = caches.value.structures.lowestTable(
+      for: iova.rawValue, structureNumber, below: levels)
+    let page = way.page(
+      of: iova, from: known?.table ?? way.root, level: known?.level ?? levels, &notes)
+    return (page, known?.level)
+  }
+
+  /// Keeps the tables that the walk to a page went down to, and counts it.
+  @inline(__always)
+  private mutating func keepStructures(of iova: IOVA, _ page: PackedPage, from start: Int?) {
+    // None of them is there, for the lowest was looked for.
+    var lower = (start ?? levels) &- 1
+    while lower >= page.leafLevel, structureNumber != .max {
+      caches.value.structures.insertAbsent(
+        PackedTable(rawValue: notes.tables[lower]), level: lower, for: iova.rawValue,
+        structureNumber)
       lower &-= 1
     }
-    caches.value.iotlb.insertAbsent(page, of: address, number)
-    counts.add(page, from: level, isKnown: known != nil)
-    return page
+    counts.add(page, from: start ?? levels, isKnown: start != nil)
   }
 
   // MARK: Rows
@@ -223,33 +309,70 @@ struct PortPages {
     _ first: UInt64, count: Int, _ access: Access,
     into answers: UnsafeMutablePointer<PackedTranslation>
   ) -> Int {
-    guard let ways, caches.value.hasPlainWalks, hostLevels == 0 else { return 0 }
-    let way = access == .read ? ways.read : ways.write
-    let needed = PackedPage.needed(access.permission)
-    var (row, region) = (PageRow.unknown, UInt64.max)
-    var misses: UInt64 = 0
-    var index = 0
-    while index < count {
-      let iova = IOVA(first &+ UInt64(truncatingIfNeeded: index) &<< 12)
-      var page = caches.value.iotlb.smallPage(number, iova.rawValue)
-      if page.lacks(needed) != 0 {
-        guard page == .unknown else { break }
-        if iova.rawValue &>> 21 != region {
-          (row, region) = (way.row(of: iova), iova.rawValue &>> 21)
-        }
-        guard row.isKnown else { break }
-        page = way.page(of: iova, in: row)
-        guard page.lacks(needed) == 0 else { break }
-        caches.value.iotlb.insertAbsentSmall(page, of: iova.rawValue, number)
-        misses &+= 1
-      }
-      // Safe: there is an answer for each page.
-      unsafe answers[index] = page.translation(of: iova)
-      index &+= 1
+    guard let ways, !caches.value.iotlb.hasLargePages, hostLevels == 0, first &>> 57 == 0 else {
+      return 0
     }
-    counts.plainMisses &+= misses
-    counts.hits &+= UInt64(index) &- misses
-    return index
+    let way = access == .read ? ways.read : ways.write
+    // Pages of 2^57 and more have other tags.
+    let count = min(count, Int((1 << 57 &- first) &>> 12))
+    var (done, fills) = (0, 0)
+    while done < count {
+      let start = first &+ UInt64(truncatingIfNeeded: done) &<< 12
+      let offset = Int(truncatingIfNeeded: start &>> 12) & (RowHints.pageCount &- 1)
+      // Safe: there is an answer for each page.
+      let row = unsafe IOTLB.Row(
+        first: start, count: min(count &- done, RowHints.pageCount &- offset), number: number,
+        needed: PackedPage.needed(access.permission), answers: answers + done)
+      var answered = caches.value.iotlb.answerKnown(row, from: 0)
+      if answered < row.count { (answered, fills) = answerRest(row, answered, way, fills) }
+      done &+= answered
+      guard answered == row.count else { break }
+    }
+    counts.hits &+= UInt64(truncatingIfNeeded: done &- fills)
+    if keepsStructures {
+      counts.addKnownRows(UInt64(truncatingIfNeeded: fills))
+    } else {
+      counts.plainMisses &+= UInt64(truncatingIfNeeded: fills)
+    }
+    return done
+  }
+
+  /// Answers what is left of a row: pages that are not where they were, and new ones.
+  ///
+  /// - Parameters:
+  ///   - start: The number of the first of them.
+  ///   - fills: Pages that have come in for this request.
+  /// - Returns: How many pages of the row are answered, and how many have come in then.
+  @inline(never)
+  private mutating func answerRest(
+    _ row: IOTLB.Row, _ start: Int, _ way: PageWay, _ fills: Int
+  ) -> (answered: Int, fills: Int) {
+    var (index, fills) = (start, fills)
+    var table = PageRow.unknown
+    while index < row.count {
+      if caches.value.iotlb.answerElsewhere(row, index) {
+        index = caches.value.iotlb.answerKnown(row, from: index &+ 1)
+        continue
+      }
+      if !table.isKnown { table = self.table(of: IOVA(row.address(index)), way) }
+      guard table.isKnown else { break }
+      let next = caches.value.iotlb.answerNew(row, from: index, way, in: table)
+      guard next > index else { break }
+      fills &+= next &- index
+      index = caches.value.iotlb.answerKnown(row, from: next)
+    }
+    return (index, fills)
+  }
+
+  /// The table that a page's row lies in: what the paging-structure cache knows, where there is one.
+  ///
+  /// Mutating, so that nothing is copied for it.
+  private mutating func table(of iova: IOVA, _ way: PageWay) -> PageRow {
+    guard keepsStructures else { return way.row(of: iova) }
+    let known = caches.value.structures.lowestTable(
+      for: iova.rawValue, structureNumber, below: levels)
+    guard let known, known.level == 1 else { return .unknown }
+    return way.row(of: iova, in: known.table)
   }
 
   // MARK: Blocks
@@ -348,6 +471,15 @@ struct PageCounts {
     guard isKnown else { return }
     structureHits &+= 1
     begun[level] &+= 1
+  }
+
+  /// Walks that began at tables of level 1, which were known.
+  @inline(__always)
+  mutating func addKnownRows(_ pages: UInt64) {
+    otherMisses &+= pages
+    ended[1] &+= pages
+    structureHits &+= pages
+    begun[1] &+= pages
   }
 
   /// Entries of `level` that were read, of the stage that requests meet first and that has so many

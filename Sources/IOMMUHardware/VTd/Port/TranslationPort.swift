@@ -15,8 +15,6 @@ public final class TranslationPort: DMAPort {
   let engine: Pinned<PortEngine>
   /// What a block of a batch needs; made when there is one.
   private var block: BatchBlock?
-  /// Faults of batches in the transaction that is on its way.
-  private var pendingFaults: [VTd.FaultRecord] = []
 
   init(_ unit: RemappingUnit, mailbox: PortMailbox) {
     self.unit = unit
@@ -81,32 +79,88 @@ public final class TranslationPort: DMAPort {
   public func translate(
     _ iova: IOVA, _ access: Access, of requester: Requester
   ) -> PackedTranslation {
-    synchroniseIfNeeded()
-    let page = engine.value.pages.smallPage(iova, of: requester)
-    guard likely(page.allows(access.permission)) else {
-      return missedAnswer(iova, access, of: requester, known: page, isInBatch: false)
+    // What is not answered here is left to others by a jump, so that a hit needs no frame.
+    guard likely(!mailbox.hasMail), likely(engine.value.pages.isServingByFour(requester)) else {
+      return settledAnswer(iova, access, of: requester)
+    }
+    let place = engine.value.pages.place(of: iova)
+    guard let page = engine.value.pages.page(at: place) else {
+      return likely(engine.value.pages.walksPlainly)
+        ? missedAnswer(iova, access, of: requester, place)
+        : otherAnswer(iova, access, of: requester, place)
+    }
+    guard likely(page.allows(access.permission)), likely(iova.rawValue &>> 57 == 0) else {
+      return settledAnswer(iova, access, of: requester)
     }
     engine.value.pages.countHit()
     return page.translation(of: iova)
   }
 
-  /// The same for a page that the IOTLB does not answer by itself.
+  /// The same for a page that the IOTLB does not know.
+  @inline(never)
+  private func missedAnswer(
+    _ iova: IOVA, _ access: Access, of requester: Requester, _ place: WordPlace
+  ) -> PackedTranslation {
+    let page = engine.value.pages.readPlain(iova, access, at: place)
+    guard likely(page != .unknown) else {
+      return rareAnswer(iova, access, of: requester, known: .unknown, isInBatch: false)
+    }
+    return page.translation(of: iova)
+  }
+
+  /// The same where the tables are of two stages, or a paging-structure cache is asked.
+  @inline(never)
+  private func otherAnswer(
+    _ iova: IOVA, _ access: Access, of requester: Requester, _ place: WordPlace
+  ) -> PackedTranslation {
+    let page = engine.value.pages.readOther(iova, access, at: place)
+    guard likely(page != .unknown) else {
+      return rareAnswer(iova, access, of: requester, known: .unknown, isInBatch: false)
+    }
+    return page.translation(of: iova)
+  }
+
+  /// The same where there may be mail, for any device, and for an IOTLB of any shape.
+  @inline(never)
+  private func settledAnswer(
+    _ iova: IOVA, _ access: Access, of requester: Requester
+  ) -> PackedTranslation {
+    synchroniseIfNeeded()
+    return answerAlone(iova, access, of: requester, isInBatch: false)
+  }
+
+  /// The same without a look into the mailbox.
+  ///
+  /// - Parameter isInBatch: As for ``packedAnswer(_:_:of:isInBatch:)``.
+  @inline(__always)
+  private func answerAlone(
+    _ iova: IOVA, _ access: Access, of requester: Requester, isInBatch: Bool
+  ) -> PackedTranslation {
+    guard likely(engine.value.pages.isServing(requester)) else {
+      return packedAnswer(iova, access, of: requester, isInBatch: isInBatch)
+    }
+    let page = engine.value.pages.smallPage(iova)
+    guard page.allows(access.permission) else {
+      return rareAnswer(iova, access, of: requester, known: page, isInBatch: isInBatch)
+    }
+    engine.value.pages.countHit()
+    return page.translation(of: iova)
+  }
+
+  /// The same for a page that the IOTLB does not answer by itself, of the device that is served: by its other
+  /// pages, by tables, or by all steps.
   ///
   /// - Parameters:
   ///   - known: What the IOTLB has of the 4 KiB page.
   ///   - isInBatch: As for ``packedAnswer(_:_:of:isInBatch:)``.
   @inline(never)
-  private func missedAnswer(
+  private func rareAnswer(
     _ iova: IOVA, _ access: Access, of requester: Requester, known: PackedPage, isInBatch: Bool
   ) -> PackedTranslation {
-    if likely(engine.value.pages.isServing(requester)) {
-      let page = engine.value.pages.read(iova, access, known: known)
-      if likely(page != .unknown) {
-        return likely(page.leafLevel == 1)
-          ? page.translation(of: iova) : page.translation(ofAnySize: iova)
-      }
-    }
-    return packedAnswer(iova, access, of: requester, isInBatch: isInBatch)
+    let page = engine.value.pages.read(iova, access, known: known)
+    return page == .unknown
+      ? packedAnswer(iova, access, of: requester, isInBatch: isInBatch)
+      : page.translation(ofAnySize: iova)
   }
 
   /// The same by all steps, without a look into the mailbox.
@@ -122,7 +176,7 @@ public final class TranslationPort: DMAPort {
     let answer = engine.value.answer(request, byteCount: 1, in: memory, observer: &observer)
     if case .fault(let fault) = answer {
       if isInBatch, mailbox.isInTurn {
-        if let record = record(of: fault, request) { pendingFaults.append(record) }
+        if let record = record(of: fault, request) { engine.value.pendingFaults.append(record) }
       } else {
         report(fault, of: request)
       }
@@ -201,38 +255,47 @@ public final class TranslationPort: DMAPort {
     precondition(answers.count == pageCount, "there is one answer for each page")
     recordPendingFaults()
     synchroniseIfNeeded()
-    let firstPage = iova.rawValue & ~0xfff
     // Safe: pages have numbers below their count.
     unsafe answers.withUnsafeMutableBufferPointer { buffer in
       let target = unsafe buffer.baseAddress.unsafelyUnwrapped
-      var page = 0
-      while page < pageCount {
-        let start = firstPage &+ UInt64(page) &<< 12
-        if engine.value.pages.isServing(requester) {
-          let count = unsafe engine.value.pages.answerRow(
-            start, count: pageCount - page, access, into: target + page)
-          page += count
-          if count > 0 { continue }
-        }
-        unsafe target[page] = answerInBatch(
-          page == 0 ? iova : IOVA(start), access, of: requester)
-        page += 1
+      var done = 0
+      if likely(engine.value.pages.isServing(requester)) {
+        done = unsafe engine.value.pages.answerRow(
+          iova.rawValue & ~0xfff, count: pageCount, access, into: target)
+      }
+      if !likely(done == pageCount) {
+        unsafe answerRest(iova, from: done, count: pageCount, access, of: requester, into: target)
       }
       // A row answers for whole pages.
       if unsafe target[0].isMapped { unsafe target[0].rawValue |= iova.rawValue & 0xfff }
     }
   }
 
+  /// Answers the pages of a request from one on that is none of a row.
+  @inline(never)
+  private func answerRest(
+    _ iova: IOVA, from start: Int, count: Int, _ access: Access, of requester: Requester,
+    into target: UnsafeMutablePointer<PackedTranslation>
+  ) {
+    var page = start
+    // Safe: pages have numbers below their count.
+    while page < count {
+      let address = iova.rawValue & ~0xfff &+ UInt64(page) &<< 12
+      unsafe target[page] = answerInBatch(
+        page == 0 ? iova : IOVA(address), access, of: requester)
+      page += 1
+      guard page < count, engine.value.pages.isServing(requester) else { continue }
+      page += unsafe engine.value.pages.answerRow(
+        address &+ 0x1000, count: count - page, access, into: target + page)
+    }
+  }
+
   /// A request of a batch by itself.
+  @inline(never)
   private func answerInBatch(
     _ iova: IOVA, _ access: Access, of requester: Requester
   ) -> PackedTranslation {
-    let page = engine.value.pages.smallPage(iova, of: requester)
-    guard page.allows(access.permission) else {
-      return missedAnswer(iova, access, of: requester, known: page, isInBatch: true)
-    }
-    engine.value.pages.countHit()
-    return page.translation(of: iova)
+    answerAlone(iova, access, of: requester, isInBatch: true)
   }
 
   /// Translates a block.
@@ -293,10 +356,15 @@ public final class TranslationPort: DMAPort {
   }
 
   /// Writes down what batches in a transaction have left.
+  @inline(__always)
   private func recordPendingFaults() {
-    guard !pendingFaults.isEmpty else { return }
-    let records = pendingFaults
-    pendingFaults = []
+    if !likely(engine.value.pendingFaults.isEmpty) { recordAllFaults() }
+  }
+
+  @inline(never)
+  private func recordAllFaults() {
+    let records = engine.value.pendingFaults
+    engine.value.pendingFaults = []
     outsideTurn { unit.locked { for record in records { unit.record(record) } } }
   }
 
