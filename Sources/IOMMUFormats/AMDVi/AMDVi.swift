@@ -15,11 +15,15 @@ public enum AMDVi {
             ("EventCode = 2, IO_PAGE_FAULT", .pageFault),
             ("EventCode = 3, DEV_TAB_HARDWARE_ERROR", .deviceTableHardwareError),
             ("EventCode = 4, PAGE_TAB_HARDWARE_ERROR", .pageTableHardwareError),
+            ("EventCode = 5, ILLEGAL_COMMAND_ERROR", .illegalCommand),
             ("EventCode = 6, COMMAND_HARDWARE_ERROR", .commandHardwareError),
+            ("EventCode = 7, IOTLB_INV_TIMEOUT", .invalidationTimeout),
             ("EventCode = 8, INVALID_DEVICE_REQUEST", .invalidDeviceRequest),
             ("EventCode = 9, INVALID_PPR_REQUEST", .invalidPageRequest),
-            ("EventCode = 13 or 14, RMP_PAGE_FAULT or RMP_HW_ERROR", .reverseMapFault),
-            ("EventCode is another, such as 5, ILLEGAL_COMMAND_ERROR", .illegalCommand),
+            ("EventCode = 10, EVENT_COUNTER_ZERO", .counterZero),
+            ("EventCode = 13, RMP_PAGE_FAULT", .reverseMapFault),
+            ("EventCode = 14, RMP_HARDWARE_ERROR", .reverseMapHardwareError),
+            ("EventCode is another, such as 11, GUEST_EVENT_FAULT", .guestEventFault),
           ]
         }
       ) { entry, _ in entry.code }

@@ -2,7 +2,10 @@ extension AMDVi {
   /// An entry of the event log: a request that was stopped, or trouble of the unit itself.
   ///
   /// Sixteen bytes. The code, in the uppermost bits of the first quadword, decides what most others
-  /// mean. Specification: AMD IOMMU 2.5.
+  /// mean; of codes that say nothing of a device, a domain or flags, the bits for those are reserved.
+  /// Specification: AMD IOMMU 2.5, by VirtualBox `iommu-amd.h`, illumos `amd_iommu_log.h` and, for the
+  /// upper part of the PASID, AMD's own "iommu/amd: Fix incorrect PASID decoding from event log" (Linux
+  /// 5.4).
   @frozen
   public struct Event: TableEntry {
     public var low: UInt64
@@ -66,6 +69,8 @@ extension AMDVi.Event {
   static var requestTag: BitField { BitField(32...41, "Tag") }
   static var requestPASIDHigh: BitField { BitField(42...45, "PASID19:16") }
   static var domain: BitField { BitField(32...47, "DomainID/PASID15:0") }
+  /// Of events that tell no domain; bits of ``domain``.
+  static var pasidLow: BitField { BitField(32...47, "PASID15:0") }
   static var guestTag: BitField { BitField(32...47, "VMGTag") }
   static var gn: BitField { BitField(48...48, "GN") }
   static var nx: BitField { BitField(49...49, "NX") }
@@ -84,23 +89,46 @@ extension AMDVi.Event {
   static var flags: BitField { BitField(48...59, "flags") }
   static var codeField: BitField { BitField(60...63, "EventCode") }
   static var addressField: BitField { BitField(64...127, "Address", .address) }
+  static var counterNoteHigh: BitField { BitField(64...83, "CounterNote51:32") }
+  static var counterNoteLow: BitField { BitField(96...127, "CounterNote31:0") }
+  /// The event's bits where nobody knows what they mean, as the registers of hardware errors call them.
+  static var firstOperand: BitField { BitField(0...59, "FirstEventOperand") }
+  static var secondOperand: BitField { BitField(64...127, "SecondEventOperand") }
 
   public static func fields(_ code: AMDVi.EventCode) -> [BitField] {
-    lower(code) + flagFields(code) + [codeField, addressField]
+    guard !hasUnknownLayout(code) else { return [firstOperand, codeField, secondOperand] }
+    let address =
+      code == .counterZero ? [counterNoteHigh, .ignored(84...95), counterNoteLow] : [addressField]
+    return lower(code) + flagFields(code) + [codeField] + address
   }
 
-  /// Bits 47:0.
-  private static func lower(_ code: AMDVi.EventCode) -> [BitField] {
+  /// Of the events of guests' units, and of codes without a name, nothing but the code is known.
+  private static func hasUnknownLayout(_ code: AMDVi.EventCode) -> Bool {
     switch code {
-    case .invalidPageRequest:
-      [deviceID, requestPASIDLow, requestTag, requestPASIDHigh, .ignored(46...47)]
-    case .reverseMapFault, .reverseMapHardwareError:
-      [deviceID, reverseMapFlags, .ignored(24...31), guestTag]
-    default: [deviceID, pasidHigh, .ignored(20...31), domain]
+    case .illegalDeviceTableEntry, .pageFault, .deviceTableHardwareError, .pageTableHardwareError,
+      .illegalCommand, .commandHardwareError, .invalidationTimeout, .invalidDeviceRequest,
+      .invalidPageRequest, .counterZero, .reverseMapFault, .reverseMapHardwareError:
+      false
+    default: true
     }
   }
 
-  /// Bits 59:48.
+  /// Bits 47:0, as far as they are not part of a longer run.
+  private static func lower(_ code: AMDVi.EventCode) -> [BitField] {
+    switch code {
+    case .illegalDeviceTableEntry, .invalidDeviceRequest:
+      [deviceID, pasidHigh, .ignored(20...31), pasidLow]
+    case .pageFault, .pageTableHardwareError: [deviceID, pasidHigh, .ignored(20...31), domain]
+    case .invalidPageRequest:
+      [deviceID, requestPASIDLow, requestTag, requestPASIDHigh, .ignored(46...47)]
+    case .reverseMapFault: [deviceID, reverseMapFlags, .ignored(24...31), guestTag]
+    case .reverseMapHardwareError: [deviceID, .ignored(16...31), guestTag]
+    case .deviceTableHardwareError, .invalidationTimeout: [deviceID]
+    default: []
+    }
+  }
+
+  /// Bits 59:48, and those below them that mean nothing either.
   private static func flagFields(_ code: AMDVi.EventCode) -> [BitField] {
     switch code {
     case .illegalDeviceTableEntry:
@@ -112,19 +140,23 @@ extension AMDVi.Event {
       [gn, nx, us, i, pr, rw, pe, rz, tr, .ignored(57...59)]
     case .deviceTableHardwareError:
       [
-        .ignored(48...50), i, .ignored(52...52), rw, .ignored(54...55), tr, busError,
+        .ignored(16...50), i, .ignored(52...52), rw, .ignored(54...55), tr, busError,
         .ignored(59...59),
       ]
     case .pageTableHardwareError:
       [gn, .ignored(49...50), i, .ignored(52...52), rw, .ignored(54...55), tr, busError]
         + [.ignored(59...59)]
-    case .commandHardwareError: [.ignored(48...56), busError, .ignored(59...59)]
+    case .illegalCommand, .counterZero: [.ignored(0...59)]
+    case .commandHardwareError: [.ignored(0...56), busError, .ignored(59...59)]
+    case .invalidationTimeout: [.ignored(16...59)]
     case .invalidDeviceRequest: [gn, requestUser, .ignored(50...55), tr, requestType]
-    default: [.ignored(48...59)]
+    default: [flags]
     }
   }
 
   /// An event as a kernel prints it, field by field.
+  ///
+  /// What events of this code have no field for stays zero, whatever is given.
   ///
   /// - Parameters:
   ///   - code: What happened; its lower 4 bits.
@@ -141,6 +173,9 @@ extension AMDVi.Event {
     self[Self.deviceID] = UInt64(device.rawValue)
     self[Self.domain] = domain & Self.domain.valueMask
     self[Self.pasidHigh] = domain >> 16 & Self.pasidHigh.valueMask
+    let told = Self.fields(self.code).filter { $0.quadwordIndex == 0 && $0.use != .ignored }
+    low &= told.reduce(0) { $0 | $1.mask }
+    // All of them, also those that have no name here: they were printed.
     self[Self.flags] = flags & Self.flags.valueMask
     self[Self.addressField] = address
   }
@@ -168,7 +203,7 @@ extension AMDVi.Event {
   ///   - code: Which of both; its lower 4 bits.
   ///   - device: Who sent the request.
   ///   - guestTag: VMGTag, the guest; its lower 16 bits.
-  ///   - reverseMapFlags: Bits 23:16; its lower 8 bits.
+  ///   - reverseMapFlags: Bits 23:16, which only RMP_PAGE_FAULT has; its lower 8 bits.
   ///   - flags: Bits 59:48; its lower 12 bits.
   ///   - address: A guest's physical address, or where the reverse map table was looked at.
   public init(
@@ -176,19 +211,29 @@ extension AMDVi.Event {
     reverseMapFlags: UInt64, flags: UInt64, address: UInt64
   ) {
     self.init(code, device: device, domain: guestTag & 0xffff, flags: flags, address: address)
+    guard self.code == .reverseMapFault else { return }
     self[Self.reverseMapFlags] = reverseMapFlags & Self.reverseMapFlags.valueMask
+  }
+
+  /// Events of this code tell of a device.
+  package var namesDevice: Bool {
+    Self.fields(code).contains { $0.bits == Self.deviceID.bits }
   }
 
   /// What happened.
   public var code: AMDVi.EventCode { AMDVi.EventCode(rawValue: UInt8(self[Self.codeField])) }
-  /// Who sent the request, or who did not answer.
+  /// Who sent the request, or who did not answer; of no meaning in events of commands and counters.
   public var device: Requester { Requester(rawValue: UInt16(self[Self.deviceID])) }
-  /// The domain, or with GN the PASID's lower 16 bits.
+  /// The domain, or with GN the PASID's lower 16 bits; of ``AMDVi/EventCode/pageFault`` and
+  /// ``AMDVi/EventCode/pageTableHardwareError``.
   public var domainID: UInt16 { UInt16(self[Self.domain]) }
   /// The PASID of an event with GN.
   public var pasid: UInt32 { UInt32(self[Self.pasidHigh] << 16 | self[Self.domain]) }
   /// The address; what it is one of, the code decides.
   public var address: UInt64 { self[Self.addressField] }
+  /// CounterNote: what the counter's registers keep for its event; of
+  /// ``AMDVi/EventCode/counterZero``.
+  public var counterNote: UInt64 { self[Self.counterNoteHigh] << 32 | self[Self.counterNoteLow] }
   /// Bits 59:48.
   public var flags: UInt64 { self[Self.flags] }
   /// GN: the address is a guest's virtual one.
@@ -218,14 +263,15 @@ extension AMDVi.Event {
   public var pageRequestTag: UInt16 { UInt16(self[Self.requestTag]) }
   /// VMGTag: the guest; of the events of the reverse map table.
   public var reverseMapGuestTag: UInt16 { UInt16(self[Self.guestTag]) }
-  /// RMPFlags: why the reverse map table refused; of its events.
+  /// RMPFlags: why the reverse map table refused; of ``AMDVi/EventCode/reverseMapFault``.
   public var reverseMapFlagBits: UInt8 { UInt8(self[Self.reverseMapFlags]) }
 
   /// The flags that are set and mean something with this code, by the manual's names; a field of
   /// several bits with its value.
   public var setFlags: [(name: String, value: UInt64?)] {
     Self.fields(code).filter { field in
-      Self.flags.bits.contains(field.bits.lowerBound) && field.use == .value && self[field] != 0
+      Self.flags.bits.contains(field.bits.lowerBound) && field.bits != Self.flags.bits
+        && field.use == .value && self[field] != 0
     }.map { ("\($0.name)", $0.bits.count > 1 ? self[$0] : nil) }
   }
 }

@@ -87,18 +87,6 @@ extension AMDVi.Event {
   }
 }
 
-extension AMDVi.Event {
-  /// The event is about a device; others are about commands, counters and guests' units.
-  private var namesDevice: Bool {
-    switch code {
-    case .illegalCommand, .commandHardwareError, .counterZero, .guestEventFault,
-      .guestHardwareError:
-      false
-    default: true
-    }
-  }
-}
-
 extension AMDVi.Event: Explained {
   func meaning(_: AMDVi.EventCode) -> String {
     if low == 0, high == 0 { return "no event yet" }
@@ -214,7 +202,7 @@ extension AMDVi {
     case .reverseMapHardwareError:
       return "the unit could not read the reverse map table for \(record.sender), physical address "
         + place
-    case .counterZero, .guestEventFault, .guestHardwareError: return "the unit tells of an event"
+    case _ where !event.namesDevice: return "the unit tells of an event"
     default: return record.requestText
     }
   }

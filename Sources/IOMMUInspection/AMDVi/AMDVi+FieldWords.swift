@@ -93,7 +93,13 @@ extension AMDVi.Event: FieldsInWords {
       "TR": "the device asked for a translation",
       "Type": "what went wrong, by the event's own list",
       "VMGTag": "the guest", "RMPFlags": "why the reverse map refused",
-      "EventCode": "what happened", "Address": "the address of the request, or of the command",
+      "flags": "what they mean with this event is not known",
+      "EventCode": "what happened",
+      "Address": "of the request, or where the unit reached for an entry or a command",
+      "CounterNote31:0": "what the counter keeps for its event, lower part",
+      "CounterNote51:32": "its upper part",
+      "FirstEventOperand": "what it means with this event is not known",
+      "SecondEventOperand": "what it means with this event is not known",
     ]
   }
 }

@@ -394,6 +394,35 @@ private struct LinuxTables {
     #expect(try complaints("amdvi-dte", [0x6000_0000_1234_5e02, 5, 0, 0]).isEmpty)
   }
 
+  @Test func `events say of whom they are where they know`() throws {
+    func meaning(_ words: [UInt64]) throws -> String {
+      try #require(EntryCatalog.kind(named: "amdvi-event")).describe(words).meaning
+    }
+    #expect(
+      try meaning([0x3400_0000_0000_0300, 0x10_6000])
+        == "DEV_TAB_HARDWARE_ERROR of 03:00.0: device table entry that memory did not give: target abort"
+    )
+    #expect(
+      try meaning([0x5000_0000_0000_0300, 0x14_0060])
+        == "ILLEGAL_COMMAND_ERROR: command that the unit does not take; it has stopped its queue")
+    #expect(
+      try meaning([0x6600_0000_0000_0300, 0x14_0070])
+        == "COMMAND_HARDWARE_ERROR: command that memory did not give, or whose answer it did not take: "
+        + "data error")
+    #expect(
+      try meaning([0xa000_0000_0000_0000, 0x89ab_cdef_0004_5678])
+        == "EVENT_COUNTER_ZERO: performance counter that has come to zero")
+    #expect(
+      try meaning([0xf000_0000_0000_0300, 0]) == "event 0xf: event of a code that is not known")
+    let counter = try #require(EntryCatalog.kind(named: "amdvi-event")).describe([
+      0xa000_0000_0000_0000, 0x89ab_cdef_0004_5678,
+    ])
+    #expect(
+      counter.fields.filter { $0.value != 0 }.map { "\($0.name) \(hexadecimal($0.value))" } == [
+        "CounterNote31:0 0x89abcdef", "CounterNote51:32 0x45678", "EventCode 0xa",
+      ])
+  }
+
   @Test func `interrupts of devices that may do nothing say nothing`() throws {
     let tables = try LinuxTables()
     guard case .blocks(let text) = tables.unit.interrupts(in: tables.memory) else {

@@ -236,6 +236,20 @@ func log(_ lines: [String]) -> FaultLogReader {
         + "0x12345678, event[3] = 0x00000000]",
       amdvi(2, "03:00.0", 0x1234_5678, flags: 0x20, domain: 5, access: .write)
     ),
+    // A counter, and a code that nobody knows: whatever stands where others have a device is none.
+    (
+      "AMD-Vi: Event logged [UNKNOWN event[0] = 0x00000300, event[1] = 0xa0000000, event[2] = "
+        + "0x00045678, event[3] = 0x89abcdef]",
+      FaultRecord(
+        source: .amdvi(
+          AMDVi.Event(low: 0xa000_0000_0000_0300, high: 0x89ab_cdef_0004_5678), hasFlags: true))
+    ),
+    (
+      "AMD-Vi: Event logged [UNKNOWN event[0] = 0x00000300, event[1] = 0xb0000000, event[2] = "
+        + "0x00001000, event[3] = 0x00000000]",
+      FaultRecord(
+        source: .amdvi(AMDVi.Event(low: 0xb000_0000_0000_0300, high: 0x1000), hasFlags: true))
+    ),
     // Xen, AMD-Vi.
     (
       "(XEN) AMD-Vi: IO_PAGE_FAULT: 0000:02:00.0 d7 addr 00000000fea00000 flags 0x20 RW",

@@ -349,7 +349,8 @@ enum AMDViLogReader: LogReader {
   private static func record(
     _ event: AMDVi.Event, device: PCI.Function?, hasFlags: Bool
   ) -> FaultRecord {
-    var record = FaultRecord(source: .amdvi(event, hasFlags: hasFlags), device: device)
+    var record = FaultRecord(
+      source: .amdvi(event, hasFlags: hasFlags), device: event.namesDevice ? device : nil)
     record.address = event.address
     let isInterrupt = event.isInterrupt
     switch event.code {
@@ -365,11 +366,9 @@ enum AMDViLogReader: LogReader {
       if event.isGuest { record.pasid = event.requestPASID }
     case .invalidDeviceRequest: record.addressKind = .iova
     case .reverseMapFault: record.addressKind = .guestPhysical
-    case .illegalCommand, .commandHardwareError:
-      record.addressKind = .physical
-      record.device = nil
-    case .counterZero, .guestEventFault, .guestHardwareError:
-      record.address = nil
+    case .illegalCommand, .commandHardwareError: record.addressKind = .physical
+    // A counter has no address; of others without a device nothing but the code is known.
+    case _ where !event.namesDevice: record.address = nil
     default: record.addressKind = .physical
     }
     return record
