@@ -101,7 +101,7 @@ public struct EntryLayout: Sendable, Encodable {
     typealias Answer = (name: String, fields: [Field])
 
     func visit<Entry: TableEntry>(_ entry: Entry, as variant: Entry.Variant) -> Answer {
-      let words = (Entry.self as? any FieldsInWords.Type)?.fieldWords ?? [:]
+      let words = (Entry.self as? any FieldsInWords.Type)?.words(as: variant) ?? [:]
       let access = (Entry.self as? any HardwareRegister.Type)?.registerFields
       let name = EntryDescription(entry, as: variant).name
       let fields = Entry.fields(variant).reversed().map { field in
@@ -243,6 +243,18 @@ extension VTd.RegisterPlace {
 protocol FieldsInWords: TableEntry {
   /// What each field is for, by its name: one clause, without the name.
   static var fieldWords: [String: String] { get }
+
+  /// The same for a variant, where a field is for something else in it.
+  static func fieldWords(_ variant: Variant) -> [String: String]
+}
+
+extension FieldsInWords {
+  static func fieldWords(_: Variant) -> [String: String] { fieldWords }
+
+  /// The words for a variant whose type is not known at compile time.
+  fileprivate static func words(as variant: some Sendable) -> [String: String] {
+    (variant as? Variant).map { fieldWords($0) } ?? fieldWords
+  }
 }
 
 /// A line of the list of all kinds.

@@ -82,6 +82,22 @@ import Testing
     }
   }
 
+  @Test func `words of a field are those of its variant`() throws {
+    func words(_ name: String, _ condition: String, _ field: String) throws -> String? {
+      let layout = EntryLayout(try EntryCatalog.Kind(named: name))
+      let variant = try #require(layout.variants.first { $0.condition == condition })
+      return variant.fields.first { "\($0.field.name)" == field }?.meaning
+    }
+    #expect(
+      try words("amdvi-pte2", "NextLevel = 1, leads to a table", "NextLevel")
+        == "level of the table that ADDR leads to, lower than the entry's own")
+    for level in [1, 2] {
+      #expect(
+        try words("amdvi-pte\(level)", "NextLevel = 0 or 7, maps a page", "NextLevel")
+          == "0 a page of this level's size, 7 one whose size ADDR codes")
+    }
+  }
+
   /// Descriptors and commands share words, so that a name has to be that of some entry.
   @Test func `no words are for a field that does not exist`() {
     func names<Entry: TableEntry>(_: Entry.Type) -> [String] {

@@ -12,12 +12,14 @@ extension AMDVi {
         "amdvi-pte\(level)", aliases: level == 1 ? ["amdvi-pte"] : [],
         "AMD-Vi host (v1) page table entry of level \(level)", PageTableEntry.self,
         layouts: { _ in
-          [
-            ("NextLevel = 1 to 6, leads to a table", .init(level: level, isLeaf: false)),
+          let lower = level == 2 ? "1" : level == 3 ? "1 or 2" : "1 to \(level - 1)"
+          let layouts: [(condition: String, variant: PageTableEntry.Variant)] = [
+            ("NextLevel = \(lower), leads to a table", .init(level: level, isLeaf: false)),
             ("NextLevel = 0 or 7, maps a page", .init(level: level, isLeaf: true)),
           ]
+          return layouts.filter { $0.variant == $0.variant.possible }
         }
-      ) { entry, _ in PageTableEntry.Variant(level: level, isLeaf: entry.isLeaf) }
+      ) { entry, _ in PageTableEntry.Variant(level: level, isLeaf: entry.isLeaf).possible }
     }
     + (1...5).map { level in
       .init(

@@ -26,6 +26,12 @@ extension AMDVi.PageTableEntry {
       self.isLeaf = isLeaf
     }
 
+    /// The same where entries of the level can be so: those of level 1 lead to no table, and those of
+    /// level 6 map no page, whatever their next-level field says.
+    @inlinable package var possible: Variant {
+      Variant(level: level, isLeaf: level == 1 || level < 6 && isLeaf)
+    }
+
     /// The entry's name for this place.
     public var name: String { isLeaf ? "PTE of level \(level)" : "PDE of level \(level)" }
   }
@@ -34,7 +40,7 @@ extension AMDVi.PageTableEntry {
   public static var specification: StaticString { "AMD IOMMU 2.2.3" }
   public static var exampleVariants: [Variant] {
     (1...6).flatMap { level in
-      [false, true].map { Variant(level: level, isLeaf: $0) }
+      [false, true].map { Variant(level: level, isLeaf: $0) }.filter { $0 == $0.possible }
     }
   }
 

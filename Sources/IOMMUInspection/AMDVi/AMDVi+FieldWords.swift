@@ -48,15 +48,20 @@ extension AMDVi.PageTableEntry: FieldsInWords {
       "PR": "present: hardware looks at the rest of the entry",
       "A": "a walk has used the entry, where HAD asks for it",
       "D": "the page was written, where HAD asks for it",
-      "NextLevel":
-        "1 to 6 level of the table that ADDR leads to; 0 a page of this level's size; 7 a page whose "
-        + "size ADDR codes",
-      "ADDR":
-        "the next table or the page; with NextLevel 7 ones from bit 12 to a zero code its size",
+      "NextLevel": "0 a page of this level's size, 7 one whose size ADDR codes",
+      "ADDR": "the page; with NextLevel 7 ones from bit 12 to a zero code its size",
       "U": "the page is reached by untranslated requests only",
       "FC": "accesses look into the processors' caches, whatever requests say",
       "IR": "reads may pass", "IW": "writes may pass",
     ]
+  }
+
+  static func fieldWords(_ variant: Variant) -> [String: String] {
+    guard !variant.isLeaf else { return fieldWords }
+    return fieldWords.merging([
+      "NextLevel": "level of the table that ADDR leads to, lower than the entry's own",
+      "ADDR": "the next table, 4 KiB aligned",
+    ]) { $1 }
   }
 }
 

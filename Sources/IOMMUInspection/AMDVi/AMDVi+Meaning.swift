@@ -113,9 +113,10 @@ extension AMDVi.PageTableEntry: Explained {
       ? [] : ["NextLevel is \(nextLevel), and the entry is of level \(variant.level)"]
   }
 
-  /// Hardware looks at nothing but PR in an entry that is not present.
+  /// Hardware looks at nothing but PR in an entry that is not present, and takes it for what NextLevel
+  /// says, also where its level has no such entries (*assumed*).
   func checkedViolations(_ variant: Variant) -> [BitField] {
-    isPresent ? reservedViolations(variant) : []
+    isPresent ? reservedViolations(Variant(level: variant.level, isLeaf: isLeaf)) : []
   }
 
   func name(_ variant: Variant) -> String? { variant.name }

@@ -30,7 +30,7 @@ extension AMDVi {
 
     @inlinable
     public func variant(of entry: Entry, level: Int) -> Entry.Variant {
-      Entry.Variant(level: level, isLeaf: entry.isPresent ? entry.isLeaf : level == 1)
+      Entry.Variant(level: level, isLeaf: entry.isPresent && entry.isLeaf).possible
     }
 
     @inlinable @inline(__always)

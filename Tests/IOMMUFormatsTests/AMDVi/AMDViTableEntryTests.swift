@@ -159,6 +159,42 @@ import Testing
     #expect(AMDVi.PageTableEntry(rawValue: 0x6000_0000_0000_0001).pageSizeLog2(level: 6) == nil)
   }
 
+  @Test func `entries of level 1 lead to no table, and those of level 6 map no page`() throws {
+    typealias Entry = AMDVi.PageTableEntry
+    #expect(
+      Entry.exampleVariants.map(\.name) == [
+        "PTE of level 1", "PDE of level 2", "PTE of level 2", "PDE of level 3", "PTE of level 3",
+        "PDE of level 4", "PTE of level 4", "PDE of level 5", "PTE of level 5", "PDE of level 6",
+      ])
+    struct Names: EntryVisitor {
+      typealias Answer = String
+      func visit<Entry: TableEntry>(_: Entry, as variant: Entry.Variant) -> String {
+        (variant as? AMDVi.PageTableEntry.Variant)?.name ?? ""
+      }
+    }
+    func layouts(_ level: Int) throws -> [String] {
+      try #require(EntryCatalog.kind(named: "amdvi-pte\(level)")).visitLayouts(by: Names())
+        .map { "\($0.answer): \($0.condition)" }
+    }
+    #expect(try layouts(1) == ["PTE of level 1: NextLevel = 0 or 7, maps a page"])
+    #expect(
+      try layouts(2) == [
+        "PDE of level 2: NextLevel = 1, leads to a table",
+        "PTE of level 2: NextLevel = 0 or 7, maps a page",
+      ])
+    #expect(try layouts(3)[0] == "PDE of level 3: NextLevel = 1 or 2, leads to a table")
+    #expect(try layouts(4)[0] == "PDE of level 4: NextLevel = 1 to 3, leads to a table")
+    #expect(try layouts(6) == ["PDE of level 6: NextLevel = 1 to 5, leads to a table"])
+    // Whatever the bits say.
+    func name(_ level: Int, _ word: UInt64) throws -> String {
+      try #require(EntryCatalog.kind(named: "amdvi-pte\(level)")).visit([word], by: Names())
+    }
+    #expect(try name(1, 0x6000_0000_0020_0601) == "PTE of level 1")
+    #expect(try name(6, 0x6000_0000_0020_0001) == "PDE of level 6")
+    #expect(try name(3, 0x6000_0000_0020_0401) == "PDE of level 3")
+    #expect(try name(3, 0x6000_0000_0000_0001) == "PTE of level 3")
+  }
+
   @Test func `pointers and pages as Linux writes them`() {
     #expect(
       AMDVi.PageTableEntry(table: PhysicalAddress(0x16_2000), level: 2).rawValue

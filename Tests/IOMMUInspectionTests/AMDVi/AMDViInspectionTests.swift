@@ -389,6 +389,10 @@ private struct LinuxTables {
         == ["NextLevel is 2, and the entry is of level 2"])
     #expect(
       try complaints("amdvi-pte6", [0x6000_0000_0000_0001]) == ["no page of level 6 has this size"])
+    // Level 1 has no tables below it; what the entry seems to be is what its reserved bits are of.
+    #expect(
+      try complaints("amdvi-pte1", [0x7000_0000_0020_0601])
+        == ["reserved bits 60:52 are set: 0x100", "NextLevel is 3, and the entry is of level 1"])
     // Nothing counts in an entry that is not there.
     #expect(try complaints("amdvi-pte2", [0x6000_0000_0020_0400]).isEmpty)
     #expect(try complaints("amdvi-dte", [0x6000_0000_1234_5e02, 5, 0, 0]).isEmpty)
