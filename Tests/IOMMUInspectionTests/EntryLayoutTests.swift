@@ -67,7 +67,7 @@ import Testing
 
   /// Those of which nothing more than the name is known here, or nothing more is to be said.
   static let wordless: Set = [
-    "SnoopAttribute", "HPTMode", "syndrome, link and CPU", "other reports", "NEPG",
+    "syndrome, link and CPU", "other reports", "NEPG",
   ]
 
   @Test func `every field of tables, descriptors and logs has words`() throws {

@@ -7,7 +7,9 @@ extension AMDVi.DeviceTableEntry: FieldsInWords {
     [
       "V": "bits 127:1 are valid; without it addresses pass untranslated",
       "TV": "the fields of translation are valid; without it requests that need them are stopped",
-      "HAD": "which marks walks of the host table leave: 0 none, 3 accessed and dirty",
+      "HAD":
+        "which marks walks of the host table leave: 0 none, 1 accessed, 3 accessed and dirty; 2 is "
+        + "reserved",
       "Mode": "levels of the host table; 0 none, 7 is reserved",
       "HPTRoot": "the uppermost host table, 4 KiB aligned",
       "PPR": "page requests of the device are taken",
@@ -37,7 +39,10 @@ extension AMDVi.DeviceTableEntry: FieldsInWords {
       "Lint0Pass": "LINT0 passes", "Lint1Pass": "LINT1 passes",
       "vImuEn": "the device belongs to a guest with a unit of its own",
       "GDeviceID": "the device's number in the guest", "GuestID": "the guest",
+      "HPTMode": "a hint about the host table; what it hints at is not known",
       "AttrV": "Mode0FC and SnoopAttribute count", "Mode0FC": "FC where Mode is 0",
+      "SnoopAttribute":
+        "how PAT of a guest table's entry becomes N of the answer to an ATS request",
     ]
   }
 }

@@ -155,7 +155,8 @@ extension AMDVi {
       return levels <= limits.guestLevels ? levels : nil
     }
 
-    /// HAD: 11b sets A and D, 01b A. *Assumed*: no reader of the manual names the other codes.
+    /// HAD: 11b sets A and D, 01b A; 10b is reserved, and sets nothing (*assumed*). Source: FreeBSD
+    /// `amd_reg.h`.
     private func hostMarks(of entry: AMDVi.DeviceTableEntry) -> StageMarks {
       typealias Entry = AMDVi.PageTableEntry
       guard entry.hostMarks & 1 != 0 else { return .none }
