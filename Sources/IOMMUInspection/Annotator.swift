@@ -224,7 +224,7 @@ private struct RegionFinder {
     }
   }
 
-  /// Those that ``InterruptReport`` lists. One that memory lacks hides nothing else, and is no gap.
+  /// Those that ``InterruptReport`` lists, and what it says is not known of them.
   mutating func addInterruptTables(in memory: some PhysicalMemory) {
     for unit in machine.units {
       let all = machine.interruptTables(of: unit, in: memory)
@@ -235,8 +235,9 @@ private struct RegionFinder {
           .upper(table), start: table.start, byteCount: table.byteCount,
           place: .upper(table.place), name: table.ownerText, device: table.device(at: 0),
           otherCount: deviceCount - 1)
-        gaps += mappings.gaps.filter(\.cause.isLimit)
+        gaps += mappings.gaps
       }
+      // What hides devices hides their page tables too, and was told with those.
       gaps += all.gaps.filter(\.cause.isLimit)
     }
   }

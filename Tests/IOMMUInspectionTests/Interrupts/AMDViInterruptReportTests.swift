@@ -198,6 +198,17 @@ import Testing
         "\n  interrupts 0x0 to 0x1ff: unknown, the interrupt remapping table at 0x380000 is not in "
           + "this dump\n"))
     #expect(table.isUnknown)
+    // A hexdump says so too.
+    let lacking = Annotator(
+      Self.machine(control: 1), in: LackingMemory(memory, without: [0x38_0000]))
+    #expect(
+      lacking.gaps.map(\.text) == [
+        "interrupts 0x0 to 0x1ff: unknown, the interrupt remapping table at 0x380000 is not in this dump"
+      ])
+    // A device table that is not there is told once.
+    #expect(
+      Annotator(Self.machine(control: 1), in: LackingMemory(memory, without: [0x10_0000])).gaps
+        .map(\.text) == ["all devices: unknown, the device table at 0x100000 is not in this dump"])
     let devices = InterruptReport(
       Self.machine(control: 1), in: LackingMemory(memory, without: [0x10_0000]))
     #expect(

@@ -93,6 +93,7 @@ import Testing
         "\(Self.heading)none as far as this dump says, the compatibility format is blocked\n  \(gap) this dump\n"
       ))
     #expect(report.isUnknown)
+    #expect(Annotator(Self.machine(), in: dump).gaps.map(\.text) == ["\(gap) this dump"])
     screen = ""
     InterruptReport(Self.machine(table: nil, status: 0xc380_0000), in: dump).writeTSV(to: &screen)
     #expect(
