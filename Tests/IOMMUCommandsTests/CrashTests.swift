@@ -256,6 +256,14 @@ import Testing
       "there is no answer to driver 'maybe'; there are yes, no"
     ),
     (
+      "--strategy S7 --unit vtd --device nic:mask=32:mask=40",
+      "'nic:mask=32:mask=40': mask is said twice of one device, which has one; leave one of them out"
+    ),
+    (
+      "--strategy S7 --unit vtd --device bmc,nic:reset=never:mask=32:reset=by-driver/bmc",
+      "'nic:reset=never:mask=32:reset=by-driver': reset is said twice of one device"
+    ),
+    (
       "--strategy S7 --unit vtd --device nic:ats=yes+bmc",
       "behind a bridge to conventional PCI there is no ATS"
     ),

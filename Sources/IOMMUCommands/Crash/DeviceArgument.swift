@@ -54,6 +54,7 @@ package struct DeviceArgument: Equatable {
   package init(_ text: Substring) throws(NotationError) {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
     profile = try choice(String(parts[0]), of: "device", among: DeviceProfile.allCases)
+    var said: Set<Property> = []
     for part in parts.dropFirst() {
       let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       let property: Property = try choice(
@@ -61,6 +62,11 @@ package struct DeviceArgument: Equatable {
       guard pair.count == 2 else {
         throw NotationError(
           "'\(property.rawValue)' of a device has a value, such as \(property.example)")
+      }
+      guard said.insert(property).inserted else {
+        throw NotationError(
+          "'\(String(text).visible)': \(property.rawValue) is said twice of one device, which has one; "
+            + "leave one of them out")
       }
       try set(property, String(pair[1]))
     }
