@@ -159,7 +159,7 @@ public struct EntryDescription: Sendable, Encodable {
   }
 
   /// Columns of a drawing's line at most; fields that do not fit go to the next one.
-  private static let drawingWidth = 94
+  private static let drawingWidth = 80
 
   private static func draw(_ fields: [Field], to out: inout some TextOutputStream) {
     var names = ""

@@ -52,10 +52,10 @@ extension DecodeGoldens {
       reserved                                    RID_PRIV RID_PASID
       0000000000000000000000000000000000000000000        0 00010010001101000101
       bits 63:0
-      reserved     PASIDDIRPTR                              PDTS reserved EPTR HPTE PRE PASIDE DTE
-      000000000000 0000000000001010101111001101111011110000  111       00    0    0   1      1   1
-      FPD P
-        0 1
+      reserved     PASIDDIRPTR                              PDTS reserved EPTR HPTE
+      000000000000 0000000000001010101111001101111011110000  111       00    0    0
+      PRE PASIDE DTE FPD P
+        1      1   1   0 1
 
       bits 255:192  reserved     0x0
       bits 191:128  reserved     0x0
@@ -74,8 +74,7 @@ extension DecodeGoldens {
       bit 1         FPD          0x0
       bit 0         P            0x1
 
-      PASID directory 0xabcdef0000 for PASIDs below 1048576, may send PASIDs, translation requests \
-      and page requests, requests without PASID count as PASID 74565
+      PASID directory 0xabcdef0000 for PASIDs below 1048576, may send PASIDs, translation requests and page requests, requests without PASID count as PASID 74565
 
       """
     ),
@@ -132,16 +131,20 @@ extension DecodeGoldens {
       reserved
       0000000000000000000000000000000000000000000000000000000000000000
       bits 191:128
-      reserved     FSPTPTR                                  reserved EAFE ignored WPE FSPM reserved
-      000000000000 0000000000000000000000000000000000000101     0000    0      00   0   00        0
-      SRE
-        0
+      reserved     FSPTPTR                                  reserved EAFE ignored WPE
+      000000000000 0000000000000000000000000000000000000101     0000    0      00   0
+      FSPM reserved SRE
+        00        0   0
       bits 127:64
-      PAT                              reserved EMTE CD PGSNP PWSNP reserved DID
-      00000000000000000000000000000000    00000    0  0     1     1  0000000 0000000000000111
+      PAT                              reserved EMTE CD PGSNP PWSNP reserved
+      00000000000000000000000000000000    00000    0  0     1     1  0000000
+      DID
+      0000000000000111
       bits 63:0
-      reserved     SSPTPTR                                  reserved SSADE PGTT reserved AW  FPD P
-      000000000000 0000000000000000000000000000001000000000       00     0  011        0 010   0 1
+      reserved     SSPTPTR                                  reserved SSADE PGTT
+      000000000000 0000000000000000000000000000001000000000       00     0  011
+      reserved AW  FPD P
+             0 010   0 1
 
       bits 511:448  reserved  0x0
       bits 447:384  reserved  0x0
@@ -180,8 +183,7 @@ extension DecodeGoldens {
       bit 1         FPD       0x0
       bit 0         P         0x1
 
-      first-stage table 0x5000, 4 levels, of a guest in second-stage table 0x200000, 4 levels, \
-      domain 7
+      first-stage table 0x5000, 4 levels, of a guest in second-stage table 0x200000, 4 levels, domain 7
 
       """
     ),
@@ -192,10 +194,10 @@ extension DecodeGoldens {
       value  0x0000000000008427
       bytes  27 84 00 00 00 00 00 00
 
-      XD ignored     ADDR                                     ignored EA ignored ignored reserved
-       0 00000000000 0000000000000000000000000000000000001000       0  1       0       0        0
-      ignored A PCD PWT U/S R/W P
-            0 1   0   0   1   1 1
+      XD ignored     ADDR                                     ignored EA ignored
+       0 00000000000 0000000000000000000000000000000000001000       0  1       0
+      ignored reserved ignored A PCD PWT U/S R/W P
+            0        0       0 1   0   0   1   1 1
 
       bit 63      XD        0x0  ignored
       bits 62:52  ignored   0x0
@@ -224,10 +226,10 @@ extension DecodeGoldens {
       value  0x00000000000084a7
       bytes  a7 84 00 00 00 00 00 00
 
-      XD ignored     ADDR                                     ignored EA ignored ignored reserved
-       0 00000000000 0000000000000000000000000000000000001000       0  1       0       0        1
-      ignored A PCD PWT U/S R/W P
-            0 1   0   0   1   1 1
+      XD ignored     ADDR                                     ignored EA ignored
+       0 00000000000 0000000000000000000000000000000000001000       0  1       0
+      ignored reserved ignored A PCD PWT U/S R/W P
+            0        1       0 1   0   0   1   1 1
 
       bit 63      XD        0x0  ignored
       bits 62:52  ignored   0x0
@@ -257,10 +259,10 @@ extension DecodeGoldens {
       value  0x0000000040000087
       bytes  87 00 00 40 00 00 00 00
 
-      XD ignored     ADDR                   reserved          PAT ignored EA ignored G PS D A PCD
-       0 00000000000 0000000000000000000001 00000000000000000   0       0  0       0 0  1 0 0   0
-      PWT U/S R/W P
-        0   1   1 1
+      XD ignored     ADDR                   reserved          PAT ignored EA ignored G
+       0 00000000000 0000000000000000000001 00000000000000000   0       0  0       0 0
+      PS D A PCD PWT U/S R/W P
+       1 0 0   0   0   1   1 1
 
       bit 63      XD        0x0  ignored
       bits 62:52  ignored   0x0
@@ -291,10 +293,10 @@ extension DecodeGoldens {
       value  0x0000000040001087
       bytes  87 10 00 40 00 00 00 00
 
-      XD ignored     ADDR                            reserved PAT ignored EA ignored G PS D A PCD
-       0 00000000000 0000000000000000000001000000000 00000000   1       0  0       0 0  1 0 0   0
-      PWT U/S R/W P
-        0   1   1 1
+      XD ignored     ADDR                            reserved PAT ignored EA ignored G
+       0 00000000000 0000000000000000000001000000000 00000000   1       0  0       0 0
+      PS D A PCD PWT U/S R/W P
+       1 0 0   0   0   1   1 1
 
       bit 63      XD        0x0    ignored
       bits 62:52  ignored   0x0
@@ -325,10 +327,10 @@ extension DecodeGoldens {
       value  0x00000000deadb067
       bytes  67 b0 ad de 00 00 00 00
 
-      XD ignored     ADDR                                     ignored EA ignored G PAT D A PCD PWT
-       0 00000000000 0000000000000000000011011110101011011011       0  0       0 0   0 1 1   0   0
-      U/S R/W P
-        1   1 1
+      XD ignored     ADDR                                     ignored EA ignored G PAT
+       0 00000000000 0000000000000000000011011110101011011011       0  0       0 0   0
+      D A PCD PWT U/S R/W P
+      1 1   0   0   1   1 1
 
       bit 63      XD       0x0      ignored
       bits 62:52  ignored  0x0

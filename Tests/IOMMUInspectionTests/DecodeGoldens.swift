@@ -55,10 +55,10 @@ enum DecodeGoldens {
       value  0x21100000
       bytes  21 10 00 00
 
-      ignored TCE_ENABLE SLOT_DISABLE ignored DAC_DISABLE ignored MEM2_ENABLE ignored MCSR_ENABLE
-           00          1          000       0           1       0           0       0           1
-      ignored
-      00000000000000000000
+      ignored TCE_ENABLE SLOT_DISABLE ignored DAC_DISABLE ignored MEM2_ENABLE ignored
+           00          1          000       0           1       0           0       0
+      MCSR_ENABLE ignored
+                1 00000000000000000000
 
       bits 31:30  ignored       0x0
       bit 29      TCE_ENABLE    0x1
@@ -279,10 +279,10 @@ enum DecodeGoldens {
       value  0x0000000000005003
       bytes  03 50 00 00 00 00 00 00
 
-      ignored reserved IR ignored   ADDR                                     reserved ignored A
-            0        0  0 000000000 0000000000000000000000000000000000000101        0      00 0
-      reserved ignored ignored W R
-             0    0000       0 1 1
+      ignored reserved IR ignored   ADDR                                     reserved
+            0        0  0 000000000 0000000000000000000000000000000000000101        0
+      ignored A reserved ignored ignored W R
+           00 0        0    0000       0 1 1
 
       bit 63      ignored   0x0
       bit 62      reserved  0x0
@@ -309,10 +309,10 @@ enum DecodeGoldens {
       value  0x0000000000005083
       bytes  83 50 00 00 00 00 00 00
 
-      ignored reserved IR ignored   ADDR                                     reserved ignored A
-            0        0  0 000000000 0000000000000000000000000000000000000101        0      00 0
-      reserved ignored ignored W R
-             1    0000       0 1 1
+      ignored reserved IR ignored   ADDR                                     reserved
+            0        0  0 000000000 0000000000000000000000000000000000000101        0
+      ignored A reserved ignored ignored W R
+           00 0        1    0000       0 1 1
 
       bit 63      ignored   0x0
       bit 62      reserved  0x0
@@ -340,10 +340,10 @@ enum DecodeGoldens {
       value  0x0000000040000083
       bytes  83 00 00 40 00 00 00 00
 
-      ignored TM IR ignored   ADDR                   reserved           SNP ignored D A PS IPAT EMT
-            0  0  0 000000000 0000000000000000000001 000000000000000000   0       0 0 0  1    0 000
-      ignored W R
-            0 1 1
+      ignored TM IR ignored   ADDR                   reserved           SNP ignored D
+            0  0  0 000000000 0000000000000000000001 000000000000000000   0       0 0
+      A PS IPAT EMT ignored W R
+      0  1    0 000       0 1 1
 
       bit 63      ignored   0x0
       bit 62      TM        0x0
@@ -373,10 +373,10 @@ enum DecodeGoldens {
       value  0x0000000000201083
       bytes  83 10 20 00 00 00 00 00
 
-      ignored TM IR ignored   ADDR                            reserved  SNP ignored D A PS IPAT EMT
-            0  0  0 000000000 0000000000000000000000000000001 000000001   0       0 0 0  1    0 000
-      ignored W R
-            0 1 1
+      ignored TM IR ignored   ADDR                            reserved  SNP ignored D
+            0  0  0 000000000 0000000000000000000000000000001 000000001   0       0 0
+      A PS IPAT EMT ignored W R
+      0  1    0 000       0 1 1
 
       bit 63      ignored   0x0
       bit 62      TM        0x0
@@ -407,10 +407,10 @@ enum DecodeGoldens {
       value  0x0000000012345803
       bytes  03 58 34 12 00 00 00 00
 
-      ignored TM IR ignored   ADDR                                     SNP ignored D A ignored IPAT
-            0  0  0 000000000 0000000000000000000000010010001101000101   1       0 0 0       0    0
-      EMT ignored W R
-      000       0 1 1
+      ignored TM IR ignored   ADDR                                     SNP ignored D A
+            0  0  0 000000000 0000000000000000000000010010001101000101   1       0 0 0
+      ignored IPAT EMT ignored W R
+            0    0 000       0 1 1
 
       bit 63      ignored  0x0
       bit 62      TM       0x0
@@ -439,10 +439,12 @@ enum DecodeGoldens {
       value  0x00d2008c222f0686
       bytes  86 06 2f 22 8c 00 d2 00
 
-      ESRTPS ESIRTPS ECMDS FS5LP PI reserved FS1GP DRD DWD MAMV   NFR      PSI reserved SSLPS
-           0       0     0     0  0       00     0   1   1 010010 00000000   1        0  0011
-      FRO        DEP ZLR MGAW   reserved SAGAW CM PHMR PLMR RWBF AFL ND
-      0000100010   0   0 101111      000 00110  1    0    0    0   0 110
+      ESRTPS ESIRTPS ECMDS FS5LP PI reserved FS1GP DRD DWD MAMV   NFR      PSI
+           0       0     0     0  0       00     0   1   1 010010 00000000   1
+      reserved SSLPS FRO        DEP ZLR MGAW   reserved SAGAW CM PHMR PLMR RWBF AFL
+             0  0011 0000100010   0   0 101111      000 00110  1    0    0    0   0
+      ND
+      110
 
       bit 63      ESRTPS    0x0
       bit 62      ESIRTPS   0x0
@@ -471,8 +473,7 @@ enum DecodeGoldens {
       bit 3       AFL       0x0
       bits 2:0    ND        0x6
 
-      IOVAs of 48 bits, tables of 3 and 4 levels, pages of 4 KiB, 2 MiB and 1 GiB, domain-ids of \
-      16 bits
+      IOVAs of 48 bits, tables of 3 and 4 levels, pages of 4 KiB, 2 MiB and 1 GiB, domain-ids of 16 bits
 
       """
     ),
@@ -483,12 +484,14 @@ enum DecodeGoldens {
       value  0x0000000000f00f5a
       bytes  5a 0f f0 00 00 00 00 00
 
-      ignored IRREQ EIMER RDTS HPT1GPS SMS SSIRWS PTRS HPTS ignored RPRIVS ADMS PMS TDXCS RPS SMPWCS
-            0     0     0    0       0   0      0    0    0       0      0    0   0     0   0      0
-      FSTS SSTS SSADS VCS SMTS PDS DIT PASID PSS   EAFS NWFS POT SRS ERS PRS ignored DIS NEST MTS
-         0    0     0   0    0   0   0     0 00000    0    0   0   0   0   0       0   0    0   0
-      ECS MHMV ignored IRO        SC PT ignored EIM IR DT QI C
-        0 1111      00 0000001111  0  1       0   1  1  0  1 0
+      ignored IRREQ EIMER RDTS HPT1GPS SMS SSIRWS PTRS HPTS ignored RPRIVS ADMS PMS
+            0     0     0    0       0   0      0    0    0       0      0    0   0
+      TDXCS RPS SMPWCS FSTS SSTS SSADS VCS SMTS PDS DIT PASID PSS   EAFS NWFS POT SRS
+          0   0      0    0    0     0   0    0   0   0     0 00000    0    0   0   0
+      ERS PRS ignored DIS NEST MTS ECS MHMV ignored IRO        SC PT ignored EIM IR DT
+        0   0       0   0    0   0   0 1111      00 0000001111  0  1       0   1  1  0
+      QI C
+       1 0
 
       bit 63      ignored  0x0
       bit 62      IRREQ    0x0
@@ -574,8 +577,10 @@ enum DecodeGoldens {
       value  0x0000000006a04000
       bytes  00 40 a0 06 00 00 00 00
 
-      RTA                                                  TTM reserved SSIRWE reserved
-      0000000000000000000000000000000000000110101000000100  00       00      0  0000000
+      RTA                                                  TTM reserved SSIRWE
+      0000000000000000000000000000000000000110101000000100  00       00      0
+      reserved
+       0000000
 
       bits 63:12  RTA       0x6a04  address 0x6a04000
       bits 11:10  TTM       0x0

@@ -103,6 +103,9 @@ import Testing
       var screen = ""
       entry.write(to: &screen)
       #expect(entry.words == words)
+      var drawing = ""
+      entry.writeDrawing(to: &drawing)
+      for line in drawing.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
       // The drawn digits, read back, are the words.
       let digits = entry.fields.map {
         let text = String($0.value, radix: 2)
