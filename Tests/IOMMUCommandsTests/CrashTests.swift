@@ -334,6 +334,12 @@ import Testing
     #expect(lines.contains("nic  receive ring   writes  0xbffff000   1,000  OWN"))
     let wide = try crash("--strategy S0 --unit nommu --device nic:mask=64 --phase P0").text
     #expect(wide.contains("nic  receive ring   writes  0x23ffff000   1,000  OWN"))
+    // Behind one bridge each has its own.
+    let both = try crash(
+      "--strategy S0 --unit nommu --device nic:mask=64+usb:mask=32 --phase P0"
+    ).text
+    #expect(both.contains("nic  receive ring    writes  0x23ffff000   1,000  OWN"), "\(both)")
+    #expect(both.contains("usb  USB controller  writes  0xbffff000    1,000  OWN"), "\(both)")
   }
 
   @Test func `tables are nowhere in firmware's memory`() throws {
