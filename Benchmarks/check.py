@@ -82,7 +82,7 @@ def main():
         odd = ", ".join(sorted(bounds.keys() ^ measured.keys()))
         sys.exit(f"bench-check: not both counted and in {THRESHOLDS}: {odd}")
     status = 0
-    print(f"{'one translation':16}{'instructions':>14}{'at most':>9}", *COLUMNS[1:], sep="  ")
+    print(f"{'one translation':20}{'instructions':>14}{'at most':>9}", *COLUMNS[1:], sep="  ")
     for name, numbers in measured.items():
         allowed = bounds[name]
         grown = [
@@ -94,7 +94,7 @@ def main():
             grown = ["more " + ", ".join(grown)]
         status |= bool(grown)
         print(
-            f"{name:16}{numbers[0]:14.2f}{allowed[0] * TOLERANCE:9.2f}",
+            f"{name:20}{numbers[0]:14.2f}{allowed[0] * TOLERANCE:9.2f}",
             *(f"{number:{len(column)}.2f}" for column, number in zip(COLUMNS[1:], numbers[1:])),
             *grown, sep="  ")
     sys.exit(status)
