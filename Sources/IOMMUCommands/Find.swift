@@ -70,15 +70,19 @@ package struct Find: ParsableCommand {
       }
       let crashKernel = try crash.named(on: nil, in: memory)
       let bar = ProgressBar("search")
-      let search = TableSearch(in: memory, crashKernel: crashKernel) {
-        bar.update($0.doneByteCount, of: $0.byteCount)
+      let path = files.image
+      // A kernel's symbols and types are read one after the other: a quarter of the work of a small dump.
+      let (kernel, search) = alongside {
+        KernelKnowledge(of: memory, path: path)
+      } _: {
+        TableSearch(in: memory, crashKernel: crashKernel) {
+          bar.update($0.doneByteCount, of: $0.byteCount)
+        }
       }
       bar.finish()
       if search.isExhausted { warn(Self.exhaustedText) }
-      var candidates = search.candidates
-      if let kernel = KernelKnowledge(of: memory, path: files.image) {
-        candidates = kernel.claims.completing(candidates, in: memory)
-      }
+      let candidates =
+        kernel?.claims.completing(search.candidates, in: memory) ?? search.candidates
       let shown = candidates.filter { all || $0.isCertain || $0.claim?.state == .unit }
       switch format {
       case .text:

@@ -54,12 +54,62 @@ package func inOrder<Piece: Sendable, Outcome: Sendable, Failure: Error>(
     }
     guard begun > taken else { return }
     // One piece needs one thread.
-    while threads.count < min(threadCount, begun) - 1, let thread = queue.startThread() {
+    while threads.count < min(threadCount, begun) - 1, let thread = startThread({ queue.run() }) {
       threads.append(thread)
     }
     try take(queue.outcome(of: taken))
     taken += 1
   }
+}
+
+/// Does work on a thread of its own while `body` runs, where there is a processor for it; elsewhere, and where
+/// the system starts no thread, behind `body`.
+///
+/// The thread has ended when this returns or throws.
+///
+/// - Parameters:
+///   - threadCount: Threads that work, the calling one counted; with 1 there is no other.
+///   - work: What it makes is nobody else's.
+///   - body: Called on the calling thread. When it throws, what the work made is dropped.
+/// - Returns: What came of both.
+package func alongside<Made, Result, Failure: Error>(
+  threadCount: Int = usableProcessorCount, _ work: @escaping @Sendable () -> sending Made,
+  _ body: () throws(Failure) -> Result
+) throws(Failure) -> (made: Made, result: Result) {
+  let place = MadePlace<Made>()
+  var thread: pthread_t?
+  if threadCount > 1 { thread = startThread { place.made = work() } }
+  defer { if let thread { pthread_join(thread, nil) } }
+  let result = try body()
+  guard let started = thread else { return (work(), result) }
+  pthread_join(started, nil)
+  thread = nil
+  // Nobody else sets it, and the thread has come to its end.
+  return (place.made!, result)
+}
+
+/// What a thread has made for another.
+private final class MadePlace<Made>: @unchecked Sendable {
+  // Sendable: set by one thread, and looked at by another when that has ended.
+  var made: Made?
+}
+
+/// A thread that does this and ends; `nil` when the system starts none.
+private func startThread(_ run: @escaping @Sendable () -> Void) -> pthread_t? {
+  var thread = pthread_t()
+  let body = unsafe Unmanaged.passRetained(ThreadBody(run))
+  // Safe: the argument is the body, which the thread takes over.
+  let code = unsafe pthread_create(
+    &thread, nil,
+    { argument in
+      unsafe Unmanaged<ThreadBody>.fromOpaque(argument!).takeRetainedValue().run()
+      return nil
+    }, unsafe body.toOpaque())
+  guard code == 0 else {
+    unsafe body.release()
+    return nil
+  }
+  return thread
 }
 
 /// What threads of ``inOrder(threadCount:_:work:take:)`` share.
@@ -117,25 +167,8 @@ private final class WorkQueue<Piece: Sendable, Outcome: Sendable>: @unchecked Se
     unsafe pthread_cond_broadcast(isWanted)
   }
 
-  /// A thread that works until the end; `nil` when the system starts none.
-  func startThread() -> pthread_t? {
-    var thread = pthread_t()
-    let body = unsafe Unmanaged.passRetained(ThreadBody { self.run() })
-    // Safe: the argument is the body, which the thread takes over.
-    let code = unsafe pthread_create(
-      &thread, nil,
-      { argument in
-        unsafe Unmanaged<ThreadBody>.fromOpaque(argument!).takeRetainedValue().run()
-        return nil
-      }, unsafe body.toOpaque())
-    guard code == 0 else {
-      unsafe body.release()
-      return nil
-    }
-    return thread
-  }
-
-  private func run() {
+  /// Works until the end.
+  func run() {
     while let (number, piece) = next() { keep(work(piece), of: number) }
   }
 
@@ -177,6 +210,6 @@ private final class WorkQueue<Piece: Sendable, Outcome: Sendable>: @unchecked Se
 
 /// What a thread does.
 private final class ThreadBody {
-  let run: () -> Void
-  init(_ run: @escaping () -> Void) { self.run = run }
+  let run: @Sendable () -> Void
+  init(_ run: @escaping @Sendable () -> Void) { self.run = run }
 }

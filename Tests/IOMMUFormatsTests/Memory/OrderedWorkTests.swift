@@ -75,6 +75,67 @@ import Testing
     }
   }
 
+  @Test(arguments: [1, 2, 16])
+  func `what was made alongside is there in the end`(threadCount: Int) {
+    // Nobody but one thread at a time may have it.
+    final class Made { var number = 0 }
+    let (made, result) = alongside(threadCount: threadCount) {
+      let made = Made()
+      usleep(500)
+      made.number = 7
+      return made
+    } _: {
+      11
+    }
+    #expect(made.number == 7 && result == 11)
+  }
+
+  @Test func `what cannot be made is none`() {
+    let (made, result) = alongside(threadCount: 2) {
+      Int?.none
+    } _: {
+      11
+    }
+    #expect(made == nil && result == 11)
+  }
+
+  @Test func `other work has a thread of its own, where there is a processor for it`() {
+    let caller = pthread_self()
+    #expect(
+      alongside(threadCount: 1) {
+        pthread_self()
+      } _: {
+        pthread_self()
+      } == (caller, caller))
+    let (other, own) = alongside(threadCount: 2) {
+      pthread_self()
+    } _: {
+      pthread_self()
+    }
+    #expect(other != caller && own == caller)
+  }
+
+  @Test(arguments: [1, 2])
+  func `what is thrown waits for other work that was begun`(threadCount: Int) {
+    final class Counts: Sendable {
+      let begun = Atomic(0)
+      let ended = Atomic(0)
+    }
+    let counts = Counts()
+    #expect(throws: Refusal()) {
+      _ = try alongside(threadCount: threadCount) {
+        counts.begun.add(1, ordering: .relaxed)
+        usleep(500)
+        counts.ended.add(1, ordering: .relaxed)
+      } _: { () throws(Refusal) in
+        throw Refusal()
+      }
+    }
+    let begun = counts.begun.load(ordering: .relaxed)
+    #expect(begun == threadCount - 1)
+    #expect(counts.ended.load(ordering: .relaxed) == begun)
+  }
+
   @Test func `there is a processor to run on`() {
     #expect(1...16 ~= usableProcessorCount)
   }
