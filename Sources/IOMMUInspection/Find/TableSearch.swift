@@ -50,9 +50,18 @@ public struct TableSearch: Sendable {
     byteCount = sweep.run(over: memory, threadCount, progress: progress)
     var found: [TableCandidate] = []
     var isExhausted = sweep.isCut
-    for index in sweep.finders.indices {
-      found += sweep.finders[index].candidates(in: memory, crashKernel: crashKernel)
-      isExhausted = isExhausted || sweep.finders[index].isExhausted
+    func take(_ finds: Finds) {
+      found += finds.candidates
+      isExhausted = isExhausted || finds.isExhausted
+    }
+    if let shared = memory as? any ConcurrentMemory {
+      inOrder(threadCount: threadCount, sweep.finders) {
+        Finds($0, in: shared, crashKernel)
+      } take: {
+        take($0)
+      }
+    } else {
+      for finder in sweep.finders { take(Finds(finder, in: memory, crashKernel)) }
     }
     self.isExhausted = isExhausted
     candidates = found.filter { $0.score >= Self.lowestScore }.sorted {
@@ -143,6 +152,21 @@ public struct TableSearch: Sendable {
       remarks += completed.remarks
     }
     return (units, remarks)
+  }
+}
+
+/// What a finder makes of the pages that it has seen.
+private struct Finds: Sendable {
+  let candidates: [TableCandidate]
+  let isExhausted: Bool
+
+  init(
+    _ finder: any TableFinder, in memory: some PhysicalMemory,
+    _ crashKernel: [Range<PhysicalAddress>]
+  ) {
+    var finder = finder
+    candidates = finder.candidates(in: memory, crashKernel: crashKernel)
+    isExhausted = finder.isExhausted
   }
 }
 
