@@ -125,8 +125,11 @@ struct MemoryPiece: Sendable {
     bytes.append(contentsOf: repeatElement(0, count: count - bytes.count))
   }
 
-  /// Lets go of the bytes.
-  mutating func drop() { bytes = [] }
+  /// Counts one that follows this, without its bytes.
+  mutating func count(_ next: MemoryPiece) {
+    byteCount += next.byteCount
+    failure = failure ?? next.failure
+  }
 
   private mutating func append(_ count: Int, at address: UInt64, of image: MemoryImage) {
     let end = bytes.count + count

@@ -357,16 +357,30 @@ private struct PackedPages: Sendable {
     _ frames: Range<UInt64>, _ pageByteCount: UInt64, of image: MemoryImage,
     _ ranges: [Range<PhysicalAddress>], _ zlib: LoadedCodec
   ) {
-    let count = Int(UInt64(frames.count) * pageByteCount)
-    piece.readPages(count, at: frames.lowerBound * pageByteCount, of: image, ranges)
-    guard piece.failure == nil else { return }
-    let content = piece.bytes
-    piece.drop()
     sizes.reserveCapacity(frames.count)
-    bytes.reserveCapacity(count)
-    let plain = content.span
-    for offset in stride(from: 0, to: count, by: Int(pageByteCount)) {
-      let page = plain.extracting(offset..<offset + Int(pageByteCount))
+    bytes.reserveCapacity(frames.count * Int(pageByteCount))
+    // A part stays in the processor's cache until it is packed, and its room is used again.
+    let partFrameCount = Self.partByteCount / Int(pageByteCount)
+    var part = MemoryPiece()
+    for start in stride(from: 0, to: frames.count, by: partFrameCount) {
+      let count = min(partFrameCount, frames.count - start) * Int(pageByteCount)
+      part.readPages(
+        count, at: (frames.lowerBound + UInt64(start)) * pageByteCount, of: image, ranges)
+      piece.count(part)
+      guard piece.failure == nil else {
+        (sizes, bytes) = ([], [])
+        return
+      }
+      pack(part.bytes.span, Int(pageByteCount), zlib)
+    }
+  }
+
+  /// At least a page of any size.
+  private static let partByteCount = 1 << 16
+
+  private mutating func pack(_ plain: Span<UInt8>, _ pageByteCount: Int, _ zlib: LoadedCodec) {
+    for offset in stride(from: 0, to: plain.count, by: pageByteCount) {
+      let page = plain.extracting(offset..<offset + pageByteCount)
       guard !page.isAllZero else {
         sizes.append(nil)
         continue
