@@ -43,7 +43,7 @@ public struct Tool: ParsableCommand {
       let arguments = Array(CommandLine.arguments.dropFirst())
       try refuseSigns(in: arguments)
       try refuseUnknownCommands(in: arguments)
-      var command = try parseAsRoot()
+      var command = try parsed(arguments)
       try command.run()
       StandardOutput.finish()
     } catch let error as InputError {
@@ -62,6 +62,31 @@ public struct Tool: ParsableCommand {
       Glibc.exit(code.rawValue)
     }
     Glibc.exit(0)
+  }
+}
+
+extension Tool {
+  /// The command that a command line names, with what it says.
+  ///
+  /// The parser makes all of a tree of commands before it looks at the first word, and what the default one
+  /// takes: a third of the start. A line that begins with a name is read by that command alone; where that
+  /// is not the end of it, as for errors and for help, by all as ever.
+  static func parsed(_ arguments: [String]) throws -> any ParsableCommand {
+    if let name = arguments.first,
+      let named = configuration.subcommands.first(where: { $0._commandName == name }),
+      let command = try? named.parseAsRoot(Array(arguments.dropFirst())),
+      isOwn(type(of: command), in: named)
+    {
+      return command
+    }
+    return try parseAsRoot(arguments)
+  }
+
+  /// The parser adds commands of its own, whose answers tell what is above them.
+  private static func isOwn(
+    _ command: any ParsableCommand.Type, in parent: any ParsableCommand.Type
+  ) -> Bool {
+    command == parent || parent.configuration.subcommands.contains { isOwn(command, in: $0) }
   }
 }
 
