@@ -87,11 +87,12 @@ test-summary:
 	@awk -v summary=1 -f Tests/report.awk $(TEST_LOG)
 
 # Ratios against plain C in one run, of all subjects or of SUBJECT: `make bench SUBJECT=Walk`, each in three
-# builds that differ in where functions lie. Times are for reading, not for judging a change.
+# builds that differ in where functions lie. DUMP names dumps that take part in Dumps. Times are for reading, not
+# for judging a change.
 bench:
 	@$(SWIFT) build --package-path Benchmarks --configuration release --product goals
 	@python3 Benchmarks/placements.py Benchmarks/.build/release/goals \
-	  $(SUBJECT) $(if $(ROUNDS),--rounds $(ROUNDS))
+	  $(SUBJECT) $(if $(ROUNDS),--rounds $(ROUNDS)) $(foreach dump,$(DUMP),--dump $(dump))
 
 # What one translation takes, counted by callgrind: fails when it has become more.
 bench-check:

@@ -35,6 +35,7 @@ let package = Package(
         .product(name: "IOMMUFormats", package: "swift-iommu"),
         .product(name: "IOMMUTranslation", package: "swift-iommu"),
         .product(name: "IOMMUImages", package: "swift-iommu"),
+        .product(name: "IOMMUInspection", package: "swift-iommu"),
         .product(name: "IOMMUHardware", package: "swift-iommu"),
         .product(name: "IOMMUKdump", package: "swift-iommu"),
         .product(name: "IOMMUWorkloads", package: "swift-iommu"),

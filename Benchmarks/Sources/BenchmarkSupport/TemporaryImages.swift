@@ -18,30 +18,41 @@ struct TemporaryImages {
   init() throws {
     memory = try FlatMemory(byteCount: Self.byteCount)
     Self.fill(memory)
-    var template = Array("/tmp/iommu-benchmark-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else {
-      throw ImageError(file: "/tmp", found: "no directory can be made there")
-    }
-    let directory = String(decoding: template.dropLast().map { UInt8($0) }, as: UTF8.self)
-    defer { rmdir(directory) }
-    func nameless(_ write: (String) throws -> Void) throws -> String {
-      let path = directory + "/image"
-      defer { unlink(path) }
-      try write(path)
-      let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-      guard descriptor >= 0 else {
-        throw ImageError(file: path, found: "cannot be opened again")
-      }
-      return "/proc/self/fd/\(descriptor)"
-    }
-    let raw = try nameless { try ELFCoreWriter.writeRaw(memory, to: $0) }
+    let raw = try Self.nameless { try ELFCoreWriter.writeRaw(memory, to: $0) }
     images.append(("raw", raw))
     let source = try MemoryImage(path: raw)
     for target in ImageConverter.Target.allCases where target != .raw {
       images.append(
-        (target.rawValue, try nameless { _ = try ImageConverter.write(source, to: $0, as: target) })
-      )
+        (
+          target.rawValue,
+          try Self.nameless { _ = try ImageConverter.write(source, to: $0, as: target) }
+        ))
     }
+  }
+
+  /// A directory that nobody else has.
+  static func makeDirectory() throws -> String {
+    var template = Array("/tmp/iommu-benchmark-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else {
+      throw ImageError(file: "/tmp", found: "no directory can be made there")
+    }
+    return String(decoding: template.dropLast().map { UInt8($0) }, as: UTF8.self)
+  }
+
+  /// Writes a file and takes its name away.
+  ///
+  /// - Returns: A path that opens it.
+  static func nameless(_ write: (String) throws -> Void) throws -> String {
+    let directory = try makeDirectory()
+    defer { rmdir(directory) }
+    let path = directory + "/image"
+    defer { unlink(path) }
+    try write(path)
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw ImageError(file: path, found: "cannot be opened again")
+    }
+    return "/proc/self/fd/\(descriptor)"
   }
 
   /// A page of zeros, one of noise and two of page table entries, over and over: what packs well and

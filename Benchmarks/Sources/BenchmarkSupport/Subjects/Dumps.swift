@@ -8,14 +8,20 @@ extension Subject {
   ///
   /// - Parameter paths: Dumps that take part beside those that the benchmark makes.
   public static func dumps(_ paths: [String] = []) -> Subject {
-    Subject("Dumps", "dumps of 32 MiB in each format, opened and read, against flat memory") {
+    Subject(
+      "Dumps", "dumps of 32 MiB in each format, opened and read, against flat memory; searched"
+    ) {
       let made = try TemporaryImages()
       let images = try (made.images + paths.map { ($0, $0) }).map { try Image($0, $1) }
       for image in images.prefix(made.images.count) { try image.check(made.memory) }
       let sink = Sink()
       let memory = Pages("memory", made.memory, sink)
-      return [opening(images, sink)]
+      let dumps = images.map { DumpPeers.Dump(name: $0.name, path: $0.path, image: $0.image) }
+      return try [opening(images, sink)]
         + reading([memory] + images.map { Pages($0.name, $0.image, sink) })
+        + DumpPeers(sink).comparisons(
+          raw: dumps[0], packed: dumps.filter { $0.image.format == .kdumpCompressed },
+          named: Array(dumps.dropFirst(made.images.count)))
     }
   }
 }

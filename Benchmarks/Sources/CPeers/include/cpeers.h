@@ -1,7 +1,7 @@
 #ifndef CPEERS_H
 #define CPEERS_H
 
-// Walks of the same tables by other people's libraries, where they are installed.
+// What other people's libraries make of the same tables and dumps, where they are installed.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +17,16 @@ void addrxlat_peer_free(addrxlat_peer *peer);
 // One walk for each address; all ones is the answer of a walk that fails.
 void addrxlat_peer_walk(const addrxlat_peer *peer, const uint64_t *addresses, uint64_t *answers,
                         size_t count);
+
+// A dump, read by libkdumpfile.
+typedef struct kdumpfile_peer kdumpfile_peer;
+
+// NULL where this was built without libkdumpfile's header, where its library is not there, or where it does not
+// open the file.
+kdumpfile_peer *kdumpfile_peer_make(const char *path);
+void kdumpfile_peer_free(kdumpfile_peer *peer);
+// How many bytes from a physical address on it gives.
+size_t kdumpfile_peer_read(kdumpfile_peer *peer, uint64_t address, void *bytes, size_t count);
 
 // libiommu, which `make library` makes: the project itself, as C's programs have it.
 typedef struct library_peer library_peer;
